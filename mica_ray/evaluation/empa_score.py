@@ -1,0 +1,144 @@
+"""EPM-Q, the score of the EMPA benchmark, from a state path and the judge's levels. Pure numbers; empa.py plays dialogues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from mica_ray.types import Trajectory
+
+ZONE_MARGIN = 1.0
+"""eps of the zone distance, points: an axis above -1 costs nothing."""
+ENERGY_TARGET = 1.2
+"""Total energy that earns index 100, in multiples of the initial zone distance."""
+LEVEL_TARGET = 1.5
+"""Sum of raw levels that earns index 100, in multiples of the initial zone distance."""
+RATE_TARGET = 2.5
+"""Energy per turn that earns index 100, points."""
+TORTUOSITY_LIMIT = 3.0
+"""Path length over displacement at which the tortuosity index reaches 0; a straight path has 1 and earns 100."""
+PENALTY_LIMIT = 3.0
+"""Mean sum of regress levels per point at which the penalty index reaches 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpmScore:
+    """The nine indices of EPM-Q, 0 to 100 where not said otherwise, and the score they give."""
+
+    distance: float
+    """Idx_RDI: share of the distance closed; 50 means none."""
+    energy: float
+    """Idx_Etot: total energy; may pass 100."""
+    levels: float
+    """Idx_Snet: sum of raw levels; may pass 100."""
+    density: float
+    """Idx_Rho: energy per turn; may pass 100."""
+    projection: float
+    """Idx_Sproj: mean energy per point of the path; may pass 100."""
+    tortuosity: float
+    """Idx_Tau: how straight the path is."""
+    positive: float
+    """Idx_Rpos: percentage of points with energy above 0."""
+    alignment: float
+    """Idx_Align: mean cosine between the moves and the way out; 50 means none."""
+    penalty: float
+    """Idx_Pen: 100 means no regress."""
+    score: float
+    """EPM-Q; not capped at 100."""
+    num_turns: int
+    """Turns scored."""
+    num_failed: int = 0
+    """Turns left out because their judgement failed."""
+
+
+INDEX_NAMES: tuple[str, ...] = tuple(item.name for item in fields(EpmScore))[:9]
+"""The nine indices in the order of the formula: three of outcome, three of efficiency, three of stability."""
+
+
+def score_trajectory(trajectory: Trajectory) -> EpmScore | None:
+    """Score one recorded dialogue; turns without a judgement are left out and counted.
+
+    A failed judgement does not move the state, so the path without its turn is the same path.
+
+    Returns:
+        None when no turn was judged: such a dialogue says nothing about the policy.
+    """
+    judged = [turn for turn in trajectory.turns if turn.judgement.is_valid]
+    if not judged:
+        return None
+    states = [trajectory.scenario.initial_state, *(turn.state_after for turn in judged)]
+    return score_path(
+        np.asarray(states, dtype=np.float64),
+        np.asarray([turn.judgement.progress for turn in judged], dtype=np.float64),
+        np.asarray([turn.judgement.regress for turn in judged], dtype=np.float64),
+        num_failed=len(trajectory.turns) - len(judged),
+    )
+
+
+def score_path(states: np.ndarray, progress: np.ndarray, regress: np.ndarray, *, num_failed: int = 0) -> EpmScore:
+    """Score a state path (EMPA, arXiv 2603.00552; constants as in the released evaluation code).
+
+        v_t = P_t - P_{t-1},  v* = -P_0 / ||P_0||,  dE_t = v_t . v*,  E = sum dE,  D(x) = zone distance, r0 = D(P_0)
+        RDI = 100 (r0 - D(P_T)) / r0;   tau = max(1, path length / displacement)
+        outcome:    clip((RDI + 100) / 2, 0, 100),  100 E+ / (1.2 r0),  100 (sum of levels)+ / (1.5 r0)
+        efficiency: 100 (E / T)+ / 2.5,  100 (mean dE)+ / 2.5,  100 (3 - tau)+ / 2
+        stability:  % of dE > 0,  50 (mean cos(v_t, v*) + 1),  100 (3 - mean sum |regress|)+ / 3
+        score = 0.4 mean(outcome) + 0.2 mean(efficiency) + 0.4 mean(stability)
+
+    Means and percentages run over T + 1 points: the start counts as one with dE = cos = regress = 0. A turn that does
+    not move has cos 0. A path that ends where it began has tau infinite, hence index 0.
+
+    Args:
+        states: [T+1, K] points, P_0 first.
+        progress: [T, K] levels 0..2.
+        regress: [T, K] levels -2..0.
+        num_failed: turns the caller left out; only carried along.
+
+    Raises:
+        ValueError: no turn, shapes that disagree, or a start that is already inside the zone.
+    """
+    num_turns = len(states) - 1
+    if num_turns < 1 or progress.shape != (num_turns, 3) or regress.shape != (num_turns, 3):
+        raise ValueError(
+            "states must be [T+1, 3] with T >= 1 and levels [T, 3]; "
+            f"got {states.shape}, {progress.shape}, {regress.shape}"
+        )
+    start_distance = _zone_distance(states[0])
+    if start_distance == 0:
+        raise ValueError(f"the initial state must lie outside the zone (an axis below -1); got {states[0].tolist()}")
+    moves = np.diff(states, axis=0)
+    gains = moves @ (-states[0] / np.linalg.norm(states[0]))
+    lengths = np.linalg.norm(moves, axis=1)
+    cosines = np.divide(gains, lengths, out=np.zeros(num_turns), where=lengths > 0)
+    energy, points = float(gains.sum()), num_turns + 1
+    closed = 100 * (start_distance - _zone_distance(states[-1])) / start_distance
+    indices = (
+        float(np.clip((closed + 100) / 2, 0, 100)),
+        100 * max(0.0, energy) / (ENERGY_TARGET * start_distance),
+        100 * max(0.0, float(progress.sum() + regress.sum())) / (LEVEL_TARGET * start_distance),
+        100 * max(0.0, energy / num_turns) / RATE_TARGET,
+        100 * max(0.0, energy / points) / RATE_TARGET,
+        _tortuosity_index(float(lengths.sum()), float(np.linalg.norm(states[-1] - states[0]))),
+        100 * float((gains > 0).sum()) / points,
+        50 * (float(cosines.sum()) / points + 1),
+        100 * max(0.0, PENALTY_LIMIT - float(np.abs(regress).sum()) / points) / PENALTY_LIMIT,
+    )
+    return EpmScore(*indices, score=_combine(indices), num_turns=num_turns, num_failed=num_failed)
+
+
+def _combine(indices: Sequence[float]) -> float:
+    outcome, efficiency, stability = (sum(indices[start : start + 3]) / 3 for start in (0, 3, 6))
+    return 0.4 * outcome + 0.2 * efficiency + 0.4 * stability
+
+
+def _zone_distance(state: np.ndarray) -> float:
+    return float(np.linalg.norm(np.maximum(0.0, -ZONE_MARGIN - state)))
+
+
+def _tortuosity_index(path_length: float, displacement: float) -> float:
+    if displacement == 0:
+        return 0.0
+    tortuosity = max(1.0, path_length / displacement)
+    return 100 * max(0.0, TORTUOSITY_LIMIT - tortuosity) / (TORTUOSITY_LIMIT - 1)

@@ -1,0 +1,79 @@
+"""Emotional support: the paper's domain, with scenarios of our own in six areas of life.
+
+The stories lie in `stories/`, one file per area; the form of the prompts in `role_prompts.py`.
+"""
+
+from __future__ import annotations
+
+from mica_ray.dialogue.domain import Axis, Domain
+from mica_ray.dialogue.progress import ProgressRules
+from mica_ray.domains.role_prompts import actor_prompt, director_prompt, judge_prompt
+from mica_ray.domains.stories.study import STUDY
+from mica_ray.domains.stories.work import WORK
+from mica_ray.domains.story import Story, scenarios_of
+
+STORIES: tuple[Story, ...] = (*WORK, *STUDY)
+
+_PERSON = "a person who is going through something hard"
+_HELPER = "a listener"
+
+_AXES = (
+    Axis(
+        key="C",
+        name="cognitive clarity",
+        progress_levels=(
+            "The person understands their situation no better than before.",
+            "Sorts out one thing: names what is mixed up, separates what happened from what is feared, or asks a"
+            " question that makes the person look closer.",
+            "Shows the situation in a new light that fits what the person said, so that the old reading loosens.",
+        ),
+        regress_levels=(
+            "Takes nothing away from the person's understanding.",
+            "Passes over what was said, or explains with empty general sentences.",
+            "Gets it wrong: mistakes who did what or what it means to the person, or confirms a harmful reading.",
+        ),
+        regress_points=(0.0, -2.0, -4.0),
+    ),
+    Axis(
+        key="A",
+        name="emotional validation",
+        progress_levels=(
+            "The feeling is not met.",
+            "Names the feeling that was said and lets it be right to have it.",
+            "Reaches a feeling the person did not put into words, and stays with it in terms of this very story.",
+        ),
+        regress_levels=(
+            "Does not hurt.",
+            "Misses the tone: quick, cheerful, or polite without being touched by what was said.",
+            "Judges the feeling or plays it down, or repeats a comforting formula.",
+        ),
+        regress_points=(0.0, -2.0, -5.0),
+    ),
+    Axis(
+        key="P",
+        name="agency",
+        progress_levels=(
+            "The person feels no more able to act.",
+            "Points to something the person can do or already did well, or offers one concrete small step.",
+            "Takes hold of what stands in the way and makes it smaller, so that the step becomes the person's own.",
+        ),
+        regress_levels=(
+            "Leaves the person's strength as it is.",
+            "Lectures, or hands out tasks the person is in no state to do.",
+            "Treats what the person wants or tried as worthless, or takes the decision away.",
+        ),
+        regress_points=(0.0, -2.0, -5.0),
+    ),
+)
+
+EMOTIONAL_SUPPORT = Domain(
+    name="emotional_support",
+    axes=_AXES,
+    need_order=("A", "C", "P"),
+    policy_prompt="You are a kind listener. Answer in one or two short sentences.",
+    actor_prompt=actor_prompt(person=_PERSON, helper=_HELPER),
+    director_prompt=director_prompt(person=_PERSON, helper=_HELPER, axes=_AXES),
+    judge_prompt=judge_prompt(person=_PERSON, helper=_HELPER, axes=_AXES),
+    rules=ProgressRules(max_turns=10, check_from=4, tolerance=0.05),
+    scenarios=scenarios_of(STORIES, "emotional_support"),
+)

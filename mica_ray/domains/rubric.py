@@ -1,0 +1,34 @@
+"""The judge's rubric as text, and the 18 fields in which the judge answers."""
+
+from __future__ import annotations
+
+from mica_ray.dialogue.domain import Axis
+
+
+def judge_fields(axes: tuple[Axis, Axis, Axis]) -> tuple[str, ...]:
+    """Give the judge's field names in order: six per axis, "C_progress_level" first.
+
+    Example: "{axis key}_{progress|regress}_{level|evidence|reasoning}".
+    """
+    return tuple(
+        f"{axis.key}_{direction}_{kind}"
+        for axis in axes
+        for direction in ("progress", "regress")
+        for kind in ("level", "evidence", "reasoning")
+    )
+
+
+def rubric_text(axes: tuple[Axis, Axis, Axis]) -> str:
+    """Write the levels of every axis as lines an LLM can read, best level last.
+
+    The points behind the levels are left out: the judge rates what it sees, and the domain does the sums.
+    """
+    blocks: list[str] = []
+    for axis in axes:
+        lines = [f"Axis {axis.key}, {axis.name}"]
+        lines.append(f"  {axis.key}_progress_level:")
+        lines += [f"    {level}: {text}" for level, text in enumerate(axis.progress_levels)]
+        lines.append(f"  {axis.key}_regress_level:")
+        lines += [f"    {-level}: {text}" for level, text in enumerate(axis.regress_levels)]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)

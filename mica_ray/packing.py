@@ -1,0 +1,320 @@
+"""Trajectories and advantages -> token rows; token rows -> mini-batches, ranks, micro-batches.
+
+All turns of a dialogue share ONE row, and so one forward and backward pass, wherever each prompt continues the row.
+Nothing is tokenised here: rows hold exactly the tokens the engine saw and sampled.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mica_ray.types import Generation, TokenBatch, Trajectory, Turn
+
+
+class TemplateWarning(UserWarning):
+    """A chat template rewrites earlier turns, so that dialogues cost one row per turn instead of one row."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A trained turn: its generation and its advantage."""
+
+    generation: Generation
+    advantage: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One row before padding: the tokens, and which trained turns lie where."""
+
+    token_ids: tuple[int, ...]
+    pieces: tuple[_Piece, ...]
+    group: int
+
+
+def pack(
+    step: int,
+    groups: Sequence[Trajectory],
+    advantages: np.ndarray,
+    valid: np.ndarray,
+    *,
+    pad_id: int,
+    temperature: float,
+) -> TokenBatch:
+    """Lay the trained turns of a step into token rows.
+
+    A dialogue is one row when the prompt and reply of each valid turn begin its last valid turn; tokens of the user,
+    of the template and of turns that are not valid are context outside the mask. Otherwise the dialogue becomes one
+    row per valid turn. A dialogue without a valid turn gives no row; tokens after the last valid turn are left out.
+
+    Args:
+        step: the step of the loop.
+        groups: B trajectories whose turns carry generations.
+        advantages: [B, T], column t for the turn with index t.
+        valid: [B, T] bool, the turns to train on.
+        pad_id: token that fills rows up to the width of the batch; never attended to, never trained.
+        temperature: the sampling temperature the log probabilities refer to.
+
+    Returns:
+        The batch of the step; `loss_tokens` and `loss_turns` count all of it.
+
+    Raises:
+        ValueError: the shapes disagree, or a valid turn has no tokens to train on.
+
+    Warns:
+        TemplateWarning: once, when dialogues had to be split into one row per turn.
+    """
+    if advantages.shape != valid.shape or len(groups) != len(valid):
+        raise ValueError(f"advantages and valid must be [{len(groups)}, T]; got {advantages.shape}, {valid.shape}")
+    rows: list[_Row] = []
+    split_scenarios: list[str] = []
+    for trajectory, row_advantages, row_valid in zip(groups, advantages, valid, strict=True):
+        pieces = tuple(
+            _Piece(_trained_generation(trajectory, turn), float(row_advantages[turn.index]))
+            for turn in trajectory.turns
+            if row_valid[turn.index]
+        )
+        dialogue_rows = _rows_of_dialogue(pieces, trajectory.group)
+        if len(dialogue_rows) > 1:
+            split_scenarios.append(trajectory.scenario.id)
+        rows.extend(dialogue_rows)
+    if split_scenarios:
+        warnings.warn(
+            f"the chat template rewrites earlier turns: {len(split_scenarios)} of {len(groups)} dialogues (the first of "
+            f"scenario {split_scenarios[0]}) become one row per turn, which costs more tokens",
+            TemplateWarning,
+            stacklevel=2,
+        )
+    return _lay_out(step, rows, pad_id=pad_id, temperature=temperature)
+
+
+def mini_batches(batch: TokenBatch, count: int) -> list[TokenBatch]:
+    """Split a batch into the batches of its optimiser steps, never through a scenario group.
+
+    Groups keep their order and are dealt as evenly as possible; `loss_tokens` and `loss_turns` are counted anew.
+
+    Args:
+        batch: the batch of a step.
+        count: optimiser steps wanted; fewer come out where the batch has fewer groups.
+
+    Returns:
+        At most `count` batches, none empty; [] for a batch without rows.
+
+    Raises:
+        ValueError: count < 1.
+    """
+    if count < 1:
+        raise ValueError(f"count must be >= 1; got {count}")
+    in_order = list(dict.fromkeys(batch.group.tolist()))
+    parts = [part for part in np.array_split(np.array(in_order, dtype=np.int64), count) if part.size]
+    return [_recounted(_take(batch, np.flatnonzero(np.isin(batch.group, part)))) for part in parts]
+
+
+def shard(batch: TokenBatch, rank: int, world_size: int) -> TokenBatch:
+    """Give one rank its rows, balanced by length; `loss_tokens` and `loss_turns` stay those of the whole batch.
+
+    The longest row goes first, each to the rank with the fewest tokens so far; a pure function of the batch.
+
+    Args:
+        batch: the batch of an optimiser step, the same on every rank.
+        rank: 0 to world_size - 1.
+        world_size: number of ranks.
+
+    Returns:
+        The rank's rows in their original order; no row when there are fewer rows than ranks.
+
+    Raises:
+        ValueError: rank is outside 0..world_size - 1.
+    """
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank must be in [0, {world_size}); got {rank}")
+    load = np.zeros(world_size, dtype=np.int64)
+    owner = np.empty(len(batch.lengths), dtype=np.int64)
+    for row in np.argsort(-batch.lengths, kind="stable"):
+        owner[row] = load.argmin()
+        load[owner[row]] += batch.lengths[row]
+    return _take(batch, np.flatnonzero(owner == rank))
+
+
+def micro_batches(batch: TokenBatch, token_budget: int, count: int | None = None) -> list[TokenBatch]:
+    """Split a batch into pieces whose padded size fits a token budget, the longest rows first.
+
+    A row longer than the budget is a piece of its own. `loss_tokens` and `loss_turns` stay those of the whole batch,
+    so the pieces' losses and gradients add up.
+
+    Args:
+        batch: rows of one rank and one optimiser step.
+        token_budget: width times rows at most, tokens.
+        count: at least so many pieces; the missing ones are rows without trained tokens, which keep collective
+            operations of the ranks in step.
+
+    Returns:
+        The pieces; [] for a batch without rows and without count.
+
+    Raises:
+        ValueError: token_budget < 1.
+    """
+    if token_budget < 1:
+        raise ValueError(f"token_budget must be >= 1; got {token_budget}")
+    pieces: list[TokenBatch] = []
+    rows = np.argsort(-batch.lengths, kind="stable")
+    while rows.size:
+        fitting = max(1, token_budget // int(batch.lengths[rows[0]]))
+        pieces.append(_take(batch, rows[:fitting]))
+        rows = rows[fitting:]
+    pieces.extend(_untrained(batch) for _ in range(len(pieces), count or 0))
+    return pieces
+
+
+def plan_micro_batches(batch: TokenBatch, world_size: int, token_budget: int) -> list[list[TokenBatch]]:
+    """Give every rank the same number of micro-batches.
+
+    Args:
+        batch: the batch of an optimiser step, the same on every rank.
+        world_size: number of ranks.
+        token_budget: padded tokens of a micro-batch at most.
+
+    Returns:
+        [rank][micro-batch].
+
+    Raises:
+        ValueError: token_budget or world_size < 1.
+    """
+    if world_size < 1:
+        raise ValueError(f"world_size must be >= 1; got {world_size}")
+    shards = [shard(batch, rank, world_size) for rank in range(world_size)]
+    count = max(len(micro_batches(part, token_budget)) for part in shards)
+    return [micro_batches(part, token_budget, count) for part in shards]
+
+
+def split_turns(batch: TokenBatch) -> TokenBatch:
+    """Give the same training signal as one row per turn: what a one-pass row replaces.
+
+    Each trained turn becomes a row that ends with it and trains it alone. Loss and gradient are the same; the cost
+    grows with the number of turns. For tests, benchmarks, and models that cannot share a pass.
+
+    Args:
+        batch: rows that may hold several turns.
+
+    Returns:
+        One row per trained turn, in order of row and turn, with the same counts and turn ids.
+    """
+    turn_of = {
+        int(turn): (row, int(np.flatnonzero(ids == turn)[-1]) + 1)
+        for row, ids in enumerate(batch.turn_ids)
+        for turn in np.unique(ids[ids >= 0])
+    }
+    rows = np.array([row for row, _ in turn_of.values()], dtype=np.int64)
+    ends = np.array([end for _, end in turn_of.values()], dtype=np.int64)
+    turns = np.array(list(turn_of), dtype=np.int64)
+    longer = replace(_take(batch, rows, width=int(ends.max(initial=0))), lengths=ends)
+    own = longer.turn_ids == turns[:, None]
+    beyond = np.arange(longer.token_ids.shape[1]) >= ends[:, None]
+    # Any token will do as padding, and token 0 is in every vocabulary.
+    return replace(_masked(longer, own), token_ids=np.where(beyond, 0, longer.token_ids))
+
+
+def _trained_generation(trajectory: Trajectory, turn: Turn) -> Generation:
+    where = f"scenario {trajectory.scenario.id}, sample {trajectory.sample}, turn {turn.index}"
+    generation = turn.generation
+    if generation is None:
+        raise ValueError(f"{where}: a valid turn needs the tokens it was sampled as; a text-only model has none")
+    if not generation.prompt_ids or not generation.token_ids:
+        raise ValueError(f"{where}: prompt and reply must hold at least one token each")
+    if len(generation.logprobs) != len(generation.token_ids):
+        raise ValueError(
+            f"{where}: {len(generation.token_ids)} tokens but {len(generation.logprobs)} log probabilities"
+        )
+    return generation
+
+
+def _rows_of_dialogue(pieces: tuple[_Piece, ...], group: int) -> list[_Row]:
+    whole = [(*piece.generation.prompt_ids, *piece.generation.token_ids) for piece in pieces]
+    # The next prompt must hold the whole turn before it, or the two replies would overlap in one row.
+    continues = all(
+        after.generation.prompt_ids[: len(before)] == before for before, after in zip(whole, pieces[1:], strict=False)
+    )
+    if continues:
+        return [_Row(whole[-1], pieces, group)] if pieces else []
+    return [_Row(token_ids, (piece,), group) for token_ids, piece in zip(whole, pieces, strict=True)]
+
+
+def _lay_out(step: int, rows: Sequence[_Row], *, pad_id: int, temperature: float) -> TokenBatch:
+    lengths = np.array([len(row.token_ids) for row in rows], dtype=np.int64)
+    shape = (len(rows), int(lengths.max(initial=0)))
+    token_ids = np.full(shape, pad_id, dtype=np.int64)
+    turn_ids = np.full(shape, -1, dtype=np.int64)
+    advantages = np.zeros(shape, dtype=np.float32)
+    behaviour_logprobs = np.zeros(shape, dtype=np.float32)
+    num_turns = 0
+    for index, row in enumerate(rows):
+        token_ids[index, : len(row.token_ids)] = row.token_ids
+        for piece in row.pieces:
+            start = len(piece.generation.prompt_ids)
+            columns = slice(start, start + len(piece.generation.token_ids))
+            turn_ids[index, columns] = num_turns
+            advantages[index, columns] = piece.advantage
+            behaviour_logprobs[index, columns] = piece.generation.logprobs
+            num_turns += 1
+    loss_mask = turn_ids >= 0
+    return TokenBatch(
+        step=step,
+        token_ids=token_ids,
+        lengths=lengths,
+        loss_mask=loss_mask,
+        advantages=advantages,
+        behaviour_logprobs=behaviour_logprobs,
+        turn_ids=turn_ids,
+        group=np.array([row.group for row in rows], dtype=np.int64),
+        loss_tokens=int(loss_mask.sum()),
+        loss_turns=num_turns,
+        temperature=temperature,
+    )
+
+
+def _take(batch: TokenBatch, rows: np.ndarray, width: int | None = None) -> TokenBatch:
+    if width is None:
+        width = int(batch.lengths[rows].max(initial=0))
+    return replace(
+        batch,
+        token_ids=batch.token_ids[rows, :width],
+        lengths=batch.lengths[rows],
+        loss_mask=batch.loss_mask[rows, :width],
+        advantages=batch.advantages[rows, :width],
+        behaviour_logprobs=batch.behaviour_logprobs[rows, :width],
+        turn_ids=batch.turn_ids[rows, :width],
+        group=batch.group[rows],
+    )
+
+
+def _recounted(batch: TokenBatch) -> TokenBatch:
+    num_turns = np.unique(batch.turn_ids[batch.loss_mask]).size
+    return replace(batch, loss_tokens=int(batch.loss_mask.sum()), loss_turns=num_turns)
+
+
+def _masked(batch: TokenBatch, keep: np.ndarray) -> TokenBatch:
+    return replace(
+        batch,
+        loss_mask=batch.loss_mask & keep,
+        advantages=np.where(keep, batch.advantages, 0).astype(np.float32),
+        behaviour_logprobs=np.where(keep, batch.behaviour_logprobs, 0).astype(np.float32),
+        turn_ids=np.where(keep, batch.turn_ids, -1),
+    )
+
+
+def _untrained(batch: TokenBatch) -> TokenBatch:
+    shape = (1, 2)
+    return replace(
+        batch,
+        token_ids=np.zeros(shape, dtype=np.int64),
+        lengths=np.array([2], dtype=np.int64),
+        loss_mask=np.zeros(shape, dtype=bool),
+        advantages=np.zeros(shape, dtype=np.float32),
+        behaviour_logprobs=np.zeros(shape, dtype=np.float32),
+        turn_ids=np.full(shape, -1, dtype=np.int64),
+        group=np.full(1, -1, dtype=np.int64),
+    )

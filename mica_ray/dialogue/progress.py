@@ -110,8 +110,14 @@ def alignment(states: np.ndarray) -> np.ndarray:
 def judge_stop(states: np.ndarray, rules: ProgressRules) -> Stop | None:
     """Say whether the dialogue is over after the turns played, and why (EMPA, arXiv 2603.00552).
 
-    Success, collapse and stall are looked for from turn `rules.check_from` on, in this order; a window longer than
-    the dialogue is not looked through. The turn limit comes last: a dialogue that succeeds at its last turn succeeded.
+        success:  (||P_t|| <= a ||P_0|| or P_t . v* >= -a ||P_0||) and E >= ||P_0||
+        collapse: the last dE are all below 0
+        stall:    std of the last ||P|| small, most of the last dE below 0, and their sum below `stall_energy`
+
+    They are looked for from turn `rules.check_from` on, in this order; a window longer than the dialogue is
+    not looked through. The turn limit comes last: a dialogue that succeeds at its last turn succeeded. Since
+    E = P_t . v* + ||P_0||, the energy condition implies the crossing: a user on the origin's near side is
+    not done, however close.
 
     Args:
         states: [T+1, K], points, P_0 first; T turns have been played.

@@ -1,0 +1,70 @@
+"""The Actor: the simulated user, who speaks after each reply. What it reveals is the Director's choice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mica_ray.chat.model import ChatError, ChatModel
+from mica_ray.dialogue.case_file import SpokenTurn, actor_messages
+from mica_ray.dialogue.domain import Domain
+from mica_ray.types import Sampling, Scenario, State
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Consumes a dialogue that ends with a reply, produces the user's next message; waits for its model."""
+
+    model: ChatModel
+    domain: Domain
+    sampling: Sampling
+    """The seed is replaced in every call."""
+    deadline_seconds: float = 120.0
+    """For one message, waiting for the endpoint's free slot included."""
+
+    async def speak(
+        self,
+        scenario: Scenario,
+        dialogue: Sequence[SpokenTurn],
+        *,
+        state: State,
+        told: Sequence[str],
+        guidance: str | None,
+        fragment: str | None,
+        seed: int,
+    ) -> str:
+        """Give the user's next message.
+
+        Args:
+            scenario: who speaks.
+            dialogue: oldest first, ends with the policy's reply.
+            state: P_t, points.
+            told: story fragments revealed in earlier messages.
+            guidance: what the Director asks for, None when nothing.
+            fragment: the story fragment to tell now, None when there is none.
+            seed: makes the message reproducible.
+
+        Raises:
+            ChatError: the model failed, was too late, or said nothing.
+        """
+        messages = actor_messages(
+            self.domain,
+            scenario,
+            state=state,
+            dialogue=dialogue,
+            told=told,
+            guidance=guidance,
+            fragment=fragment,
+        )
+        endpoint = f"the actor of scenario {scenario.id}"
+        try:
+            async with asyncio.timeout(self.deadline_seconds):
+                answer = await self.model.chat(messages, replace(self.sampling, seed=seed))
+        except TimeoutError as error:
+            problem = f"{endpoint} gave no message within {self.deadline_seconds:g} s"
+            raise ChatError(problem, kind="timeout", endpoint=endpoint) from error
+        spoken = answer.text.rpartition("</think>")[2].strip()
+        if not spoken:
+            raise ChatError(f"{endpoint} said nothing", kind="content", endpoint=endpoint)
+        return spoken

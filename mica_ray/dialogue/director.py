@@ -1,0 +1,157 @@
+"""The Director: after each scored reply, chooses how the story goes on. What was told is kept in a `Plot`.
+
+The model proposes a move; which fragment that reveals, and whether it is possible, is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from mica_ray.chat.model import ChatModel, JsonSchema
+from mica_ray.dialogue.answer import ask, read_object
+from mica_ray.dialogue.case_file import SpokenTurn, director_messages
+from mica_ray.dialogue.domain import Domain
+from mica_ray.types import Sampling, Scenario, State, Status
+
+
+class Move(StrEnum):
+    """What a Director can do (the seven moves of EMPA, arXiv 2603.00552)."""
+
+    REVEAL_STAGE = "reveal_stage"
+    """Let the user tell the next story fragment; possible while one is untold."""
+    REVEAL_MEMORY = "reveal_memory"
+    ADJUST_EMPATHY = "adjust_empathy"
+    """Change how the user takes empathy; the guidance says how."""
+    TURNING_POINT = "turning_point"
+    OBSERVE = "observe"
+    """Nothing new; the Actor gets no guidance."""
+    CONTINUE = "continue"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A scenario's story and how much of it has been told. Stages are told in order, each once."""
+
+    stages: tuple[str, ...]
+    num_told: int = 0
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The fragments revealed so far, in order."""
+        return self.stages[: self.num_told]
+
+    @property
+    def untold(self) -> tuple[str, ...]:
+        """The fragments to come, in order."""
+        return self.stages[self.num_told :]
+
+    @property
+    def moves(self) -> tuple[Move, ...]:
+        """The moves that are possible now."""
+        return tuple(move for move in Move if self.untold or move is not Move.REVEAL_STAGE)
+
+    def after(self, direction: Direction) -> Plot:
+        """Give the plot once a direction has been carried out."""
+        return replace(self, num_told=self.num_told + (direction.fragment is not None))
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """One decision of the Director. A Director that fails lets the dialogue go on, and says it failed."""
+
+    move: Move
+    guidance: str | None = None
+    """What the Actor is told, None when nothing."""
+    fragment: str | None = None
+    """The story fragment to tell now; only with REVEAL_STAGE."""
+    status: Status = Status.OK
+    error: str | None = None
+    """Why the Director failed, None when it did not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Director:
+    """Consumes a scored dialogue and its plot, produces a `Direction`; waits for its model alone."""
+
+    model: ChatModel
+    domain: Domain
+    sampling: Sampling
+    """The seed is replaced in every call."""
+    deadline_seconds: float = 120.0
+    """For one decision with its repair, waiting for the endpoint's free slot included."""
+
+    async def direct(
+        self,
+        scenario: Scenario,
+        dialogue: Sequence[SpokenTurn],
+        *,
+        state: State,
+        energy: Sequence[float],
+        plot: Plot,
+        seed: int,
+    ) -> Direction:
+        """Choose the next move. A model's failure is no exception: the move is then CONTINUE, with the error.
+
+        Args:
+            scenario: whose story.
+            dialogue: oldest first, every reply scored.
+            state: P_t, points.
+            energy: dE of each turn played, points.
+            plot: what has been told.
+            seed: makes the choice reproducible.
+        """
+        answer = await ask(
+            self.model,
+            director_messages(
+                self.domain,
+                scenario,
+                state=state,
+                dialogue=dialogue,
+                energy=energy,
+                told=plot.told,
+                untold=plot.untold,
+            ),
+            sampling=replace(self.sampling, seed=seed),
+            schema=direction_schema(plot),
+            read=lambda text: read_direction(text, plot),
+            deadline_seconds=self.deadline_seconds,
+        )
+        if answer.value is None:
+            return Direction(Move.CONTINUE, status=answer.status, error=answer.error)
+        return replace(answer.value, status=answer.status)
+
+
+def direction_schema(plot: Plot) -> JsonSchema:
+    """Give the JSON schema of a Director's answer: only moves that are possible now."""
+    return {
+        "type": "object",
+        "properties": {
+            "move": {"type": "string", "enum": [move.value for move in plot.moves]},
+            "guidance": {"type": "string"},
+        },
+        "required": ["move", "guidance"],
+        "additionalProperties": False,
+    }
+
+
+def read_direction(text: str, plot: Plot) -> Direction:
+    """Read a Director's answer and work out which fragment it reveals.
+
+    Raises:
+        ValueError: no JSON object, a move that is unknown or impossible now, guidance that is not text.
+    """
+    answer = read_object(text)
+    move = next((move for move in plot.moves if move.value == answer.get("move")), None)
+    if move is None:
+        raise ValueError(f"move must be one of {', '.join(plot.moves)}; got {answer.get('move')!r}")
+    guidance = answer.get("guidance")
+    if guidance is not None and not isinstance(guidance, str):
+        raise ValueError(f"guidance must be text; got {guidance!r}")
+    return Direction(
+        move,
+        guidance=None if move is Move.OBSERVE or guidance is None else guidance.strip() or None,
+        fragment=plot.untold[0] if move is Move.REVEAL_STAGE else None,
+    )

@@ -1,0 +1,307 @@
+"""The environment of one dialogue: everything around the policy, and the record of what happened.
+
+Text only: who makes the replies is unknown here. A training rollout drives it with tokens, `converse` with a ChatModel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from mica_ray.chat.model import ChatError, ChatModel
+from mica_ray.dialogue.actor import Actor
+from mica_ray.dialogue.case_file import SpokenTurn
+from mica_ray.dialogue.director import Direction, Director, Move, Plot
+from mica_ray.dialogue.domain import Domain
+from mica_ray.dialogue.judger import Judge
+from mica_ray.dialogue.progress import energy_increments, judge_stop
+from mica_ray.seeding import derive_seed
+from mica_ray.types import (
+    Generation,
+    Judgement,
+    Message,
+    Sampling,
+    Scenario,
+    State,
+    Stop,
+    Trajectory,
+    Turn,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What the environment gives back for one reply."""
+
+    judgement: Judgement
+    state_after: State
+    """P_t, points; unchanged when the judgement failed."""
+    user: Message | None
+    """The user's next message; None exactly when the dialogue is over."""
+    stop: Stop | None
+    """Why the dialogue is over, None to go on."""
+    guidance: str | None = None
+    """What the Director told the Actor for `user`; it belongs to the next turn."""
+    error: str | None = None
+    """The reason when `stop` is FAILED; otherwise a failure of the Director that the dialogue survived."""
+
+
+class Environment(Protocol):
+    """One dialogue around a policy, used once."""
+
+    async def open(self) -> Message:
+        """Give the user's first message."""
+        ...
+
+    async def respond(self, reply: str) -> Exchange:
+        """Take the policy's reply, give its judgement and the user's next message."""
+        ...
+
+
+class DialogueEnvironment:
+    """The EMPA order of a turn: reply, judge, state, success and failure, Director, Actor (arXiv 2603.00552).
+
+    Consumes replies, produces exchanges; waits for its roles one after the other. A failed judgement leaves the
+    state where it is and the dialogue goes on; a failed Director means no new guidance; a failed Actor ends the
+    dialogue as FAILED. Every role call samples under `derive_seed(seed, role, turn)`, where turn is the one being
+    scored for the judge, and the one being prepared for Director and Actor.
+
+    Args:
+        scenario: who the user is.
+        domain: whose rules.
+        actor: speaks for the user.
+        judge: scores the replies.
+        director: guides the Actor, None for no Director.
+        seed: of this dialogue alone.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        domain: Domain,
+        *,
+        actor: Actor,
+        judge: Judge,
+        director: Director | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._scenario = scenario
+        self._rules = domain.rules
+        self._actor = actor
+        self._judge = judge
+        self._director = director
+        self._seed = seed
+        self._states: list[State] = [scenario.initial_state]
+        self._dialogue: list[SpokenTurn] = []
+        self._plot = Plot(scenario.stages)
+        self._user: str | None = None
+        """The message that waits for a reply; None before the opening and after the end."""
+
+    async def open(self) -> Message:
+        """Give the scenario's opening; no model is asked.
+
+        Raises:
+            RuntimeError: the dialogue was opened before.
+        """
+        if self._user is not None or self._dialogue:
+            raise RuntimeError(
+                f"the dialogue of scenario {self._scenario.id} was opened before: use a new one"
+            )
+        self._user = self._scenario.opening
+        return {"role": "user", "content": self._user}
+
+    async def respond(self, reply: str) -> Exchange:
+        """Play one turn. Failures of the roles' models are values of the exchange, never exceptions.
+
+        Raises:
+            RuntimeError: the dialogue is not open, or a reply is already being answered.
+        """
+        if self._user is None:
+            raise RuntimeError(
+                f"the dialogue of scenario {self._scenario.id} is not open: no message waits for a reply"
+            )
+        turn = len(self._dialogue)
+        self._dialogue.append({"user": self._user, "reply": reply})
+        self._user = None
+        judgement = await self._judge.score(
+            self._scenario,
+            tuple(self._dialogue),
+            state=self._states[-1],
+            seed=derive_seed(self._seed, "judge", turn),
+        )
+        self._states.append(_moved(self._states[-1], judgement))
+        direction = Direction(Move.CONTINUE)
+        stop = judge_stop(np.asarray(self._states), self._rules)
+        if stop is None:
+            direction = await self._direct()
+            stop = Stop.ENDED if direction.move is Move.END else None
+        if stop is not None:
+            return Exchange(judgement, self._states[-1], user=None, stop=stop, error=direction.error)
+        return await self._speak(judgement, direction)
+
+    async def _direct(self) -> Direction:
+        if self._director is None:
+            return Direction(Move.CONTINUE)
+        return await self._director.direct(
+            self._scenario,
+            tuple(self._dialogue),
+            state=self._states[-1],
+            energy=energy_increments(np.asarray(self._states)).tolist(),
+            plot=self._plot,
+            seed=derive_seed(self._seed, "director", len(self._dialogue)),
+        )
+
+    async def _speak(self, judgement: Judgement, direction: Direction) -> Exchange:
+        state = self._states[-1]
+        try:
+            self._user = await self._actor.speak(
+                self._scenario,
+                tuple(self._dialogue),
+                state=state,
+                told=self._plot.told,
+                guidance=direction.guidance,
+                fragment=direction.fragment,
+                seed=derive_seed(self._seed, "actor", len(self._dialogue)),
+            )
+        except ChatError as error:
+            return Exchange(judgement, state, user=None, stop=Stop.FAILED, error=str(error))
+        self._plot = self._plot.after(direction)
+        return Exchange(
+            judgement,
+            state,
+            user={"role": "user", "content": self._user},
+            stop=None,
+            guidance=direction.guidance,
+            error=direction.error,
+        )
+
+
+def _moved(state: State, judgement: Judgement) -> State:
+    """P_t = P_{t-1} + v_t; a failed judgement moves nothing."""
+    if judgement.delta is None:
+        return state
+    c, a, p = (before + change for before, change in zip(state, judgement.delta, strict=True))
+    return c, a, p
+
+
+class DialogueRecord:
+    """Writes down one dialogue while it is played: the messages the policy sees, and the trajectory they become.
+
+    Whoever drives an environment calls `add` after each exchange; `stop` is set when the dialogue is over.
+
+    Args:
+        scenario: whose dialogue.
+        opening: the user's first message, as `Environment.open` gave it.
+        policy_prompt: the policy's system prompt; empty for none.
+        group: equal for the dialogues of one scenario in one step.
+        sample: 0..N-1 within the group.
+    """
+
+    def __init__(
+        self, scenario: Scenario, opening: Message, *, policy_prompt: str, group: int = 0, sample: int = 0
+    ) -> None:
+        self.messages: list[Message] = [opening]
+        """What the policy answers next; ends with the user's message while the dialogue goes on."""
+        if policy_prompt:
+            self.messages.insert(0, {"role": "system", "content": policy_prompt})
+        self.stop: Stop | None = None
+        """None while the dialogue goes on."""
+        self.num_director_failures = 0
+        self._error: str | None = None
+        self._guidance: str | None = None
+        self._turns: list[Turn] = []
+        self._scenario = scenario
+        self._group = group
+        self._sample = sample
+
+    def add(self, reply: str, exchange: Exchange, *, generation: Generation | None = None) -> None:
+        """Write down one played turn.
+
+        Args:
+            reply: the policy's reply as the environment got it.
+            exchange: what the environment gave back.
+            generation: the reply's tokens, None for a text-only policy.
+        """
+        turn = Turn(
+            index=len(self._turns),
+            user=self.messages[-1]["content"],
+            reply=reply,
+            judgement=exchange.judgement,
+            state_after=exchange.state_after,
+            generation=generation,
+            guidance=self._guidance,
+        )
+        self._turns.append(turn)
+        self.messages.append({"role": "assistant", "content": reply})
+        if exchange.user is not None:
+            self.messages.append(exchange.user)
+        self.stop, self._guidance = exchange.stop, exchange.guidance
+        self._error = exchange.error if exchange.stop is Stop.FAILED else None
+        self.num_director_failures += exchange.error is not None and exchange.stop is not Stop.FAILED
+
+    def end(self, stop: Stop, error: str | None = None) -> None:
+        """End the dialogue from outside: FAILED with its reason, or LIMIT where the context is full."""
+        self.stop, self._error = stop, error
+
+    def trajectory(self) -> Trajectory:
+        """Give the finished record.
+
+        Raises:
+            RuntimeError: the dialogue is not over.
+        """
+        if self.stop is None:
+            raise RuntimeError(f"the dialogue of scenario {self._scenario.id} is not over: end it first")
+        return Trajectory(
+            self._scenario, self._group, self._sample, tuple(self._turns), self.stop, error=self._error
+        )
+
+
+async def converse(
+    environment: Environment,
+    policy: ChatModel,
+    *,
+    scenario: Scenario,
+    domain: Domain,
+    sampling: Sampling,
+    deadline_seconds: float = 120.0,
+    group: int = 0,
+    sample: int = 0,
+) -> Trajectory:
+    """Play one dialogue between an environment and a text model.
+
+    A policy that fails ends the dialogue as FAILED; the finished turns are kept.
+
+    Args:
+        environment: unused so far.
+        policy: who replies.
+        scenario: the environment's scenario.
+        domain: gives the policy's prompt.
+        sampling: how the policy samples; with a seed, every turn gets its own, derived from it.
+        deadline_seconds: for one reply.
+        group: equal for the dialogues of one scenario.
+        sample: 0..N-1 within the group.
+    """
+    opening = await environment.open()
+    record = DialogueRecord(scenario, opening, policy_prompt=domain.policy_prompt, group=group, sample=sample)
+    turn = 0
+    while record.stop is None:
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                answer = await policy.chat(tuple(record.messages), _of_turn(sampling, turn))
+        except TimeoutError:
+            record.end(Stop.FAILED, f"the policy gave no reply within {deadline_seconds:g} s")
+        except ChatError as error:
+            record.end(Stop.FAILED, str(error))
+        else:
+            record.add(answer.text, await environment.respond(answer.text))
+            turn += 1
+    return record.trajectory()
+
+
+def _of_turn(sampling: Sampling, turn: int) -> Sampling:
+    if sampling.seed is None:
+        return sampling
+    return replace(sampling, seed=derive_seed(sampling.seed, "policy", turn))

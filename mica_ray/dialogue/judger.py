@@ -1,0 +1,135 @@
+"""The Judger: scores one reply on every axis, progress and regress apart. A judge that fails gives no score.
+
+The rubric lies in the domain, the case in `case_file.py`, the one repair attempt in `answer.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from mica_ray.chat.model import ChatModel, JsonSchema
+from mica_ray.dialogue.answer import ask, read_object
+from mica_ray.dialogue.case_file import AXES, SpokenTurn, judge_messages
+from mica_ray.dialogue.domain import Domain
+from mica_ray.types import Judgement, Sampling, Scenario, State
+
+LEVELS = {"progress": (0, 1, 2), "regress": (0, -1, -2)}
+"""The levels a judge may give, by side."""
+
+_PARTS = ("evidence", "reasoning", "level")
+"""In the order in which a judge writes them: a level that comes after its reason follows from it."""
+
+_FIELDS = tuple(f"{axis}_{side}_{part}" for axis in AXES for side in LEVELS for part in _PARTS)
+_LEVELS = {f"{axis}_{side}_level": levels for axis in AXES for side, levels in LEVELS.items()}
+_LEVEL_WORDS = {str(level): level for level in (-2, -1, 0, 1, 2)}
+
+
+class Judge(Protocol):
+    """Anything that scores a reply; the `Judger` is one over a chat model."""
+
+    async def score(
+        self, scenario: Scenario, dialogue: Sequence[SpokenTurn], *, state: State, seed: int
+    ) -> Judgement:
+        """Score the last reply of the dialogue, as `Judger.score` does."""
+        ...
+
+
+class JudgementError(ValueError):
+    """A judge's answer is not a judgement. The message names every field at fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judger:
+    """Consumes a dialogue that ends with a reply, produces a `Judgement`; waits for its model alone."""
+
+    model: ChatModel
+    domain: Domain
+    sampling: Sampling
+    """The seed is replaced in every call; max_tokens must leave room for 18 fields."""
+    deadline_seconds: float = 120.0
+    """For one judgement with its repair, waiting for the endpoint's free slot included."""
+
+    async def score(
+        self, scenario: Scenario, dialogue: Sequence[SpokenTurn], *, state: State, seed: int
+    ) -> Judgement:
+        """Score the last reply. Never raises for a model's failure: the judgement then has no delta.
+
+        Args:
+            scenario: who the user is; its plot is not shown to the judge.
+            dialogue: oldest first; the last entry is scored.
+            state: P_{t-1}, points, before the reply.
+            seed: makes the judgement reproducible.
+        """
+        answer = await ask(
+            self.model,
+            judge_messages(self.domain, scenario, state=state, dialogue=dialogue),
+            sampling=replace(self.sampling, seed=seed),
+            schema=judgement_schema(),
+            read=lambda text: read_judgement(text, self.domain),
+            deadline_seconds=self.deadline_seconds,
+        )
+        if answer.value is None:
+            return Judgement.failed(answer.status, answer.error or "the judge gave no answer")
+        return replace(answer.value, status=answer.status)
+
+
+def judgement_schema() -> JsonSchema:
+    """Give the JSON schema of a judge's answer: 18 required flat fields, the reason before each level."""
+    properties: dict[str, object] = {field: {"type": "string"} for field in _FIELDS}
+    properties |= {field: {"type": "integer", "enum": sorted(levels)} for field, levels in _LEVELS.items()}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(_FIELDS),
+        "additionalProperties": False,
+    }
+
+
+def read_judgement(text: str, domain: Domain) -> Judgement:
+    """Read a judge's answer and turn its levels into points.
+
+        v_k = points(progress_k) + points(regress_k)            EMPA, arXiv 2603.00552
+
+    Levels are whole numbers, or such numbers as text ("1"); truth values and fractions are refused.
+
+    Raises:
+        JudgementError: no JSON object, a missing field, a level out of range, a text that is not text.
+    """
+    try:
+        answer = read_object(text)
+    except ValueError as error:
+        raise JudgementError(str(error)) from error
+    fields = {field: answer.get(field) for field in _FIELDS}
+    problems = [problem for field, value in fields.items() if (problem := _problem(field, value))]
+    if problems:
+        raise JudgementError("; ".join(problems))
+    progress, regress = ([_level(fields[f"{axis}_{side}_level"]) or 0 for axis in AXES] for side in LEVELS)
+    points = [axis.points(up, down) for axis, up, down in zip(domain.axes, progress, regress, strict=True)]
+    return Judgement(
+        progress=(progress[0], progress[1], progress[2]),
+        regress=(regress[0], regress[1], regress[2]),
+        delta=(points[0], points[1], points[2]),
+        evidence={
+            field: value for field, value in fields.items() if isinstance(value, str) and field not in _LEVELS
+        },
+    )
+
+
+def _level(value: object) -> int | None:
+    """Read a level; a bool is an int in Python, and "true" is not a score."""
+    if isinstance(value, str):
+        return _LEVEL_WORDS.get(value.strip())
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _problem(field: str, value: object) -> str | None:
+    """Say what is wrong with a field, None when nothing is."""
+    if value is None:
+        return f"{field} is missing"
+    if field not in _LEVELS:
+        return None if isinstance(value, str) else f"{field} must be text; got {value!r:.40}"
+    if _level(value) in _LEVELS[field]:
+        return None
+    return f"{field} must be one of {', '.join(map(str, _LEVELS[field]))}; got {value!r:.40}"

@@ -1,6 +1,6 @@
 """The environment of one dialogue: everything around the policy, and the record of what happened.
 
-Text only: who makes the replies is unknown here. A training rollout drives it with tokens, `converse` with a ChatModel.
+Text only: who makes the replies is unknown here. A rollout drives it with tokens, `converse` with text.
 """
 
 from __future__ import annotations
@@ -19,17 +19,7 @@ from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.judger import Judge
 from mica_ray.dialogue.progress import energy_increments, judge_stop
 from mica_ray.seeding import derive_seed
-from mica_ray.types import (
-    Generation,
-    Judgement,
-    Message,
-    Sampling,
-    Scenario,
-    State,
-    Stop,
-    Trajectory,
-    Turn,
-)
+from mica_ray.types import Generation, Judgement, Message, Sampling, Scenario, State, Stop, Trajectory, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +54,10 @@ class Environment(Protocol):
 class DialogueEnvironment:
     """The EMPA order of a turn: reply, judge, state, success and failure, Director, Actor (arXiv 2603.00552).
 
-    Consumes replies, produces exchanges; waits for its roles one after the other. A failed judgement leaves the
-    state where it is and the dialogue goes on; a failed Director means no new guidance; a failed Actor ends the
-    dialogue as FAILED. Every role call samples under `derive_seed(seed, role, turn)`, where turn is the one being
-    scored for the judge, and the one being prepared for Director and Actor.
+    Consumes replies, produces exchanges; waits for its roles one after the other. A failed judgement leaves
+    the state where it is and the dialogue goes on; a failed Director means no new guidance; a failed Actor
+    ends the dialogue as FAILED. Every role call samples under `derive_seed(seed, role, turn)`, where turn is
+    the one being scored for the judge, and the one being prepared for Director and Actor.
 
     Args:
         scenario: who the user is.
@@ -188,7 +178,7 @@ def _moved(state: State, judgement: Judgement) -> State:
 
 
 class DialogueRecord:
-    """Writes down one dialogue while it is played: the messages the policy sees, and the trajectory they become.
+    """Writes down one dialogue while it is played: what the policy sees, and the trajectory it becomes.
 
     Whoever drives an environment calls `add` after each exchange; `stop` is set when the dialogue is over.
 
@@ -262,10 +252,10 @@ class DialogueRecord:
 async def converse(
     environment: Environment,
     policy: ChatModel,
-    *,
     scenario: Scenario,
     domain: Domain,
     sampling: Sampling,
+    *,
     deadline_seconds: float = 120.0,
     group: int = 0,
     sample: int = 0,

@@ -1,4 +1,4 @@
-"""EPM-Q, the score of the EMPA benchmark, from a state path and the judge's levels. Pure numbers; empa.py plays dialogues."""
+"""EPM-Q, the score of the EMPA benchmark, from a state path and the judge's levels. No dialogue is played."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from mica_ray.dialogue.progress import alignment, energy_increments
+from mica_ray.rewards import zone_distance
 from mica_ray.types import Trajectory
 
-ZONE_MARGIN = 1.0
-"""eps of the zone distance, points: an axis above -1 costs nothing."""
 ENERGY_TARGET = 1.2
 """Total energy that earns index 100, in multiples of the initial zone distance."""
 LEVEL_TARGET = 1.5
@@ -18,7 +18,7 @@ LEVEL_TARGET = 1.5
 RATE_TARGET = 2.5
 """Energy per turn that earns index 100, points."""
 TORTUOSITY_LIMIT = 3.0
-"""Path length over displacement at which the tortuosity index reaches 0; a straight path has 1 and earns 100."""
+"""Path length over displacement at which the tortuosity index is 0; a straight path has 1 and earns 100."""
 PENALTY_LIMIT = 3.0
 """Mean sum of regress levels per point at which the penalty index reaches 0."""
 
@@ -77,18 +77,20 @@ def score_trajectory(trajectory: Trajectory) -> EpmScore | None:
     )
 
 
-def score_path(states: np.ndarray, progress: np.ndarray, regress: np.ndarray, *, num_failed: int = 0) -> EpmScore:
+def score_path(
+    states: np.ndarray, progress: np.ndarray, regress: np.ndarray, *, num_failed: int = 0
+) -> EpmScore:
     """Score a state path (EMPA, arXiv 2603.00552; constants as in the released evaluation code).
 
-        v_t = P_t - P_{t-1},  v* = -P_0 / ||P_0||,  dE_t = v_t . v*,  E = sum dE,  D(x) = zone distance, r0 = D(P_0)
+        v_t = P_t - P_{t-1},  v* = -P_0 / ||P_0||,  dE_t = v_t . v*,  E = sum dE,  D = zone distance, r0 = D(P_0)
         RDI = 100 (r0 - D(P_T)) / r0;   tau = max(1, path length / displacement)
         outcome:    clip((RDI + 100) / 2, 0, 100),  100 E+ / (1.2 r0),  100 (sum of levels)+ / (1.5 r0)
         efficiency: 100 (E / T)+ / 2.5,  100 (mean dE)+ / 2.5,  100 (3 - tau)+ / 2
         stability:  % of dE > 0,  50 (mean cos(v_t, v*) + 1),  100 (3 - mean sum |regress|)+ / 3
         score = 0.4 mean(outcome) + 0.2 mean(efficiency) + 0.4 mean(stability)
 
-    Means and percentages run over T + 1 points: the start counts as one with dE = cos = regress = 0. A turn that does
-    not move has cos 0. A path that ends where it began has tau infinite, hence index 0.
+    Means and percentages run over T + 1 points: the start counts as one with dE = cos = regress = 0. A turn
+    that does not move has cos 0. A path that ends where it began has tau infinite, hence index 0.
 
     Args:
         states: [T+1, K] points, P_0 first.
@@ -105,24 +107,24 @@ def score_path(states: np.ndarray, progress: np.ndarray, regress: np.ndarray, *,
             "states must be [T+1, 3] with T >= 1 and levels [T, 3]; "
             f"got {states.shape}, {progress.shape}, {regress.shape}"
         )
-    start_distance = _zone_distance(states[0])
+    start_distance, end_distance = (float(zone_distance(state)) for state in (states[0], states[-1]))
     if start_distance == 0:
-        raise ValueError(f"the initial state must lie outside the zone (an axis below -1); got {states[0].tolist()}")
-    moves = np.diff(states, axis=0)
-    gains = moves @ (-states[0] / np.linalg.norm(states[0]))
-    lengths = np.linalg.norm(moves, axis=1)
-    cosines = np.divide(gains, lengths, out=np.zeros(num_turns), where=lengths > 0)
+        raise ValueError(
+            f"the initial state must lie outside the zone (an axis below -1); got {states[0].tolist()}"
+        )
+    gains = energy_increments(states)
+    path_length = float(np.linalg.norm(np.diff(states, axis=0), axis=1).sum())
     energy, points = float(gains.sum()), num_turns + 1
-    closed = 100 * (start_distance - _zone_distance(states[-1])) / start_distance
+    closed = 100 * (start_distance - end_distance) / start_distance
     indices = (
         float(np.clip((closed + 100) / 2, 0, 100)),
         100 * max(0.0, energy) / (ENERGY_TARGET * start_distance),
         100 * max(0.0, float(progress.sum() + regress.sum())) / (LEVEL_TARGET * start_distance),
         100 * max(0.0, energy / num_turns) / RATE_TARGET,
         100 * max(0.0, energy / points) / RATE_TARGET,
-        _tortuosity_index(float(lengths.sum()), float(np.linalg.norm(states[-1] - states[0]))),
+        _tortuosity_index(path_length, float(np.linalg.norm(states[-1] - states[0]))),
         100 * float((gains > 0).sum()) / points,
-        50 * (float(cosines.sum()) / points + 1),
+        50 * (float(alignment(states).sum()) / points + 1),
         100 * max(0.0, PENALTY_LIMIT - float(np.abs(regress).sum()) / points) / PENALTY_LIMIT,
     )
     return EpmScore(*indices, score=_combine(indices), num_turns=num_turns, num_failed=num_failed)
@@ -131,10 +133,6 @@ def score_path(states: np.ndarray, progress: np.ndarray, regress: np.ndarray, *,
 def _combine(indices: Sequence[float]) -> float:
     outcome, efficiency, stability = (sum(indices[start : start + 3]) / 3 for start in (0, 3, 6))
     return 0.4 * outcome + 0.2 * efficiency + 0.4 * stability
-
-
-def _zone_distance(state: np.ndarray) -> float:
-    return float(np.linalg.norm(np.maximum(0.0, -ZONE_MARGIN - state)))
 
 
 def _tortuosity_index(path_length: float, displacement: float) -> float:

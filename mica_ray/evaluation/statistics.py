@@ -1,4 +1,4 @@
-"""Intervals for evaluation tables: seeded bootstrap over scenarios, Wilson for shares. Nothing of dialogues is known here."""
+"""Intervals for evaluation tables: seeded bootstrap over scenarios, Wilson for shares. Numbers only."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Interval:
 def bootstrap_mean(values: Sequence[float] | np.ndarray, *, seed: int, confidence: float = 0.95) -> Interval:
     """Give the mean of one value per scenario with a percentile bootstrap interval (Efron 1979).
 
-    Scenarios are the unit that is resampled: several dialogues of one scenario are averaged by the caller first, since
-    they are not independent. One value alone gives an interval of no width, no value gives NaN throughout.
+    Scenarios are the unit that is resampled: the caller averages the dialogues of one scenario first, since they
+    are not independent. One value alone gives an interval of no width, no value gives NaN throughout.
 
     Args:
         values: [S], one value per scenario, any unit.
@@ -49,7 +49,11 @@ def bootstrap_mean(values: Sequence[float] | np.ndarray, *, seed: int, confidenc
 
 
 def paired_difference(
-    before: Sequence[float] | np.ndarray, after: Sequence[float] | np.ndarray, *, seed: int, confidence: float = 0.95
+    before: Sequence[float] | np.ndarray,
+    after: Sequence[float] | np.ndarray,
+    *,
+    seed: int,
+    confidence: float = 0.95,
 ) -> Interval:
     """Give the mean of after - before over the same scenarios, resampling the pairs.
 
@@ -63,8 +67,12 @@ def paired_difference(
         ValueError: the two do not pair up.
     """
     if len(before) != len(after):
-        raise ValueError(f"before and after must pair up by scenario; got {len(before)} and {len(after)} values")
-    return bootstrap_mean(np.asarray(after, float) - np.asarray(before, float), seed=seed, confidence=confidence)
+        raise ValueError(
+            f"before and after must pair up by scenario; got {len(before)} and {len(after)} values"
+        )
+    return bootstrap_mean(
+        np.asarray(after, float) - np.asarray(before, float), seed=seed, confidence=confidence
+    )
 
 
 def wilson(successes: int, total: int, *, z: float = 1.959964) -> Interval:

@@ -36,7 +36,8 @@ def judged(index: int, progress: tuple[int, int, int], regress: tuple[int, int, 
 
 def test_two_turn_path_has_the_score_done_by_hand() -> None:
     score = score_path(STATES, PROGRESS, REGRESS)
-    # D_T = sqrt(1 + 1), so RDI = 100 (4 - 1.414214) / 4 = 64.6447; E = 3 + 0; path 5, displacement sqrt(13), tau 1.386750.
+    # D_T = sqrt(1 + 1): RDI = 100 (4 - 1.414214) / 4 = 64.6447. E = 3 + 0. Path 5, displacement sqrt(13),
+    # so tau = 1.386750.
     expected = {
         "distance": (64.644661 + 100) / 2,
         "energy": 3 / (1.2 * 4) * 100,
@@ -55,10 +56,18 @@ def test_two_turn_path_has_the_score_done_by_hand() -> None:
 
 def test_failed_judgement_is_left_out_and_counted() -> None:
     failed = Turn(
-        index=1, user="u", reply="r", judgement=Judgement.failed(Status.TIMED_OUT, "late"), state_after=(-2.0, 0.0, 0.0)
+        index=1,
+        user="u",
+        reply="r",
+        judgement=Judgement.failed(Status.TIMED_OUT, "late"),
+        state_after=(-2.0, 0.0, 0.0),
     )
     trajectory = make_trajectory(
-        (judged(0, (2, 0, 0), (0, 0, 0), (-2.0, 0.0, 0.0)), failed, judged(2, (0, 0, 0), (0, -1, 0), (-2.0, -2.0, 0.0)))
+        (
+            judged(0, (2, 0, 0), (0, 0, 0), (-2.0, 0.0, 0.0)),
+            failed,
+            judged(2, (0, 0, 0), (0, -1, 0), (-2.0, -2.0, 0.0)),
+        )
     )
     score = score_trajectory(trajectory)
     assert score is not None
@@ -67,7 +76,9 @@ def test_failed_judgement_is_left_out_and_counted() -> None:
 
 
 def test_dialogue_without_any_judgement_has_no_score() -> None:
-    failed = Turn(index=0, user="u", reply="r", judgement=Judgement.failed(Status.INVALID, "no"), state_after=START)
+    failed = Turn(
+        index=0, user="u", reply="r", judgement=Judgement.failed(Status.INVALID, "no"), state_after=START
+    )
     assert score_trajectory(make_trajectory((failed,))) is None
 
 
@@ -102,9 +113,12 @@ def test_one_more_regress_level_never_raises_the_score(levels: list[tuple[int, .
 
 
 @pytest.mark.parametrize(
-    ("model", "published"), [("gemini-2.5-pro", 90.7), ("seed-1.6", 43.1), ("gpt-4o", 33.7), ("qwen3-8b", 12.2)]
+    ("model", "published"),
+    [("gemini-2.5-pro", 90.7), ("seed-1.6", 43.1), ("gpt-4o", 33.7), ("qwen3-8b", 12.2)],
 )
-def test_recorded_runs_reproduce_the_published_score(benchmark_data: Path, model: str, published: float) -> None:
+def test_recorded_runs_reproduce_the_published_score(
+    benchmark_data: Path, model: str, published: float
+) -> None:
     lines = (benchmark_data / "empa" / "recorded_runs" / f"{model}.jsonl").read_text().splitlines()
     scores = [score_path(*read_recorded_path(json.loads(line)["trajectory"])).score for line in lines]
     assert len(scores) == 30

@@ -20,7 +20,9 @@ def test_equal_differences_give_an_interval_of_no_width() -> None:
 def test_bootstrap_agrees_with_the_normal_interval_on_many_values() -> None:
     # Standard error of the mean of 400 values 0, 1 in equal parts: 0.5 / 20 = 0.025, so 95 % is 0.5 -+ 0.049.
     interval = bootstrap_mean(np.arange(400) % 2, seed=1)
-    assert interval.low == pytest.approx(0.451, abs=0.003)  # quantiles of 10 000 draws: Monte-Carlo error below 0.002
+    assert interval.low == pytest.approx(
+        0.451, abs=0.003
+    )  # quantiles of 10 000 draws: Monte-Carlo error below 0.002
     assert interval.high == pytest.approx(0.549, abs=0.003)
 
 
@@ -39,7 +41,8 @@ def test_pairs_that_do_not_match_are_refused() -> None:
 
 
 def test_wilson_interval_of_one_in_ten() -> None:
-    # n = 10, p = 0.1, z^2 = 3.8415: centre (0.1 + 0.19207) / 1.38415 = 0.21101, half 1.96 sqrt(0.009 + 0.0096037) / 1.38415.
+    # n = 10, p = 0.1, z^2 = 3.8415: centre (0.1 + 0.19207) / 1.38415 = 0.21101,
+    # half 1.96 sqrt(0.009 + 0.0096037) / 1.38415 = 0.19314.
     interval = wilson(1, 10)
     assert interval.estimate == 0.1
     assert interval.low == pytest.approx(0.0179, abs=1e-4)

@@ -1,0 +1,151 @@
+"""Dotted overrides of a config and its one-line errors: `a.b=c` in, a validated config out."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from mica_ray.config.references import ConfigError, find_reference, nearest, reference_of, resolve
+
+ConfigType = TypeVar("ConfigType", bound=BaseModel)
+
+OBJECT_KEY = "object"
+"""The key that marks a mapping as a described object: {"object": "module:Class", field: value, ...}."""
+
+
+def describe_object(value: object) -> dict[str, object]:
+    """Describe a dataclass instance, or a function, so that `build_object` makes an equal one.
+
+    Raises:
+        ConfigError: it can be neither named nor described.
+    """
+    if inspect.isfunction(value):
+        return {OBJECT_KEY: reference_of(value)}
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        raise ConfigError(f"{type(value).__name__} must be a dataclass or a function to stand in a config")
+    fields = {item.name: getattr(value, item.name) for item in dataclasses.fields(value) if item.init}
+    described = cast(dict[str, object], TypeAdapter(dict[str, Any]).dump_python(fields, mode="json"))
+    return {OBJECT_KEY: reference_of(type(value)), **described}
+
+
+def build_object(description: object) -> object:
+    """Make the object of a description, or of a bare reference with every field at its default.
+
+    Raises:
+        ConfigError: an unknown reference.
+        ValueError: an unknown or invalid field.
+    """
+    if isinstance(description, str):
+        description = {OBJECT_KEY: description}
+    if not isinstance(description, Mapping) or OBJECT_KEY not in description:
+        return description
+    rest = {str(key): value for key, value in description.items() if key != OBJECT_KEY}
+    found = resolve(str(description[OBJECT_KEY]))
+    if not isinstance(found, type):
+        if rest:
+            raise ConfigError(f"{description[OBJECT_KEY]} takes no fields; got {', '.join(rest)}")
+        return found
+    if not dataclasses.is_dataclass(found):
+        raise ConfigError(f"{description[OBJECT_KEY]} must be a dataclass to stand in a config")
+    valid = [item.name for item in dataclasses.fields(found) if item.init]
+    for key in rest:
+        if key not in valid:
+            raise ConfigError(f"unknown key {key} of {found.__name__}; {nearest(key, valid)}")
+    return TypeAdapter(found).validate_python(rest)
+
+
+def describe_named(value: object) -> str:
+    """Give a named value, or text, as the reference text."""
+    return value if isinstance(value, str) else find_reference(value)
+
+
+def override(config: ConfigType, assignments: Sequence[str]) -> ConfigType:
+    """Give the config with `key.path=value` assignments applied together, so that bound fields can move.
+
+    A value that starts like a JSON list, object or string is read as JSON, `null` and `none` as None;
+    everything else is text that the field's type reads. `credit=module:Class` replaces a whole object,
+    `credit.alpha=0.3` one field.
+
+    Raises:
+        ConfigError: one line naming the key, what is wrong and the remedy.
+    """
+    tree = cast(dict[str, object], config.model_dump(mode="json"))
+    for assignment in assignments:
+        path, separator, text = assignment.partition("=")
+        if not separator or not path.strip():
+            raise ConfigError(f"--set {assignment}: write --set key.path=value")
+        _assign(tree, path.strip(), _read_value(text.strip()))
+    return validated(type(config), tree)
+
+
+def validated(kind: type[ConfigType], values: Mapping[str, object]) -> ConfigType:
+    """Make a config from plain values.
+
+    Raises:
+        ConfigError: one line for the first thing that is wrong.
+    """
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(explain(error, kind)) from error
+
+
+def explain(error: ValidationError, kind: type[BaseModel]) -> str:
+    """Put the first problem of a validation into one line: key, complaint, nearest key if unknown."""
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path) or kind.__name__
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        close = nearest(path[-1], _sibling_keys(kind, path[:-1]))
+        return f"unknown key {key}; {close}; `mica train --dry-run` shows all keys"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{key}: {message}"
+    return f"{key}: {message[:1].lower()}{message[1:]}; got {first['input']!r}"
+
+
+def _sibling_keys(kind: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """Give the keys beside an unknown one, by walking the default config."""
+    node: object = kind.model_construct().model_dump(mode="json")
+    for part in path:
+        node = node.get(part, {}) if isinstance(node, Mapping) else {}
+    return [str(name) for name in node] if isinstance(node, Mapping) else []
+
+
+def _assign(tree: dict[str, object], path: str, value: object) -> None:
+    *parents, last = path.split(".")
+    node = tree
+    for depth, part in enumerate([*parents, last]):
+        if part not in node:
+            prefix = ".".join(path.split(".")[:depth])
+            where = f"{prefix}." if prefix else ""
+            close = nearest(part, [name for name in node if name != OBJECT_KEY])
+            raise ConfigError(f"unknown key {where}{part}; {close}; `mica train --dry-run` shows all keys")
+        if part is last and depth == len(parents):
+            break
+        child = node[part]
+        if not isinstance(child, dict):
+            raise ConfigError(
+                f"unknown key {path}: {'.'.join(parents[: depth + 1])} is {child!r} and has no fields"
+            )
+        node = cast(dict[str, object], child)
+    current = node[last]
+    if isinstance(current, dict) and OBJECT_KEY in current and isinstance(value, str):
+        value = describe_object(build_object(value))
+    node[last] = value
+
+
+def _read_value(text: str) -> object:
+    if text.lower() in ("null", "none"):
+        return None
+    if text[:1] in ("{", "[", '"'):
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{text}: not JSON: {error.msg} at character {error.pos}") from error
+    return text

@@ -1,0 +1,105 @@
+"""Evaluations as a table for the terminal and as JSON for programs. No dialogue is played here."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mica_ray.evaluation.empa import Comparison, Evaluation
+from mica_ray.evaluation.statistics import Interval
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MEASURES: Mapping[str, str] = {
+    "epm_q": "EPM-Q (score)",
+    "pass_fraction": "passed (share)",
+    "idr": "mean IDR (points per turn)",
+}
+"""Fields that Evaluation and Comparison share, with their titles and units."""
+
+
+def comparison_table(title: str, before: Evaluation, after: Evaluation, comparison: Comparison) -> Table:
+    """Lay out before, after and difference, each with its 95 % interval."""
+    from rich.table import Table
+
+    table = Table(title=title, caption=_caption(after))
+    for column in ("", "before", "after", "difference"):
+        table.add_column(column, justify="left" if not column else "right")
+    for field, label in MEASURES.items():
+        table.add_row(label, *(show_interval(getattr(item, field)) for item in (before, after, comparison)))
+    return table
+
+
+def evaluations_table(title: str, evaluations: Mapping[str, Evaluation]) -> Table:
+    """Lay out one row per evaluated policy."""
+    from rich.table import Table
+
+    table = Table(title=title, caption=_caption(*evaluations.values()))
+    for column in ("", *MEASURES.values()):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, evaluation in evaluations.items():
+        table.add_row(name, *(show_interval(getattr(evaluation, field)) for field in MEASURES))
+    return table
+
+
+def show_interval(interval: Interval) -> str:
+    """Write an interval as `estimate [low, high]`, with digits to suit its size."""
+    digits = 1 if max(abs(interval.low), abs(interval.high), abs(interval.estimate)) >= 10 else 2
+    return f"{interval.estimate:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+
+
+def evaluation_record(evaluation: Evaluation) -> dict[str, object]:
+    """Give an evaluation as plain JSON values, its dialogues left out."""
+    return {
+        **{field: asdict(getattr(evaluation, field)) for field in MEASURES},
+        "num_dialogues": len(evaluation.dialogues),
+        "num_failed_dialogues": evaluation.num_failed_dialogues,
+        "num_failed_judgements": evaluation.num_failed_judgements,
+        "scenarios": [asdict(row) for row in evaluation.rows],
+    }
+
+
+def comparison_record(comparison: Comparison) -> dict[str, object]:
+    """Give a comparison as plain JSON values."""
+    return {field: asdict(getattr(comparison, field)) for field in MEASURES}
+
+
+def write_json(path: Path, record: Mapping[str, object]) -> None:
+    """Write a record whole or not at all; NaN, which JSON has not, becomes null.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.part")
+    scratch.write_text(json.dumps(_without_nan(record), indent=2, allow_nan=False) + "\n")
+    os.replace(scratch, path)
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return value
+
+
+def _caption(*evaluations: Evaluation) -> str:
+    dialogues = sum(len(item.dialogues) for item in evaluations)
+    failed = sum(item.num_failed_dialogues for item in evaluations)
+    judgements = sum(item.num_failed_judgements for item in evaluations)
+    scenarios = len(evaluations[-1].rows) if evaluations else 0
+    lost = (
+        f"; {failed} dialogues and {judgements} judgements failed and are left out"
+        if failed or judgements
+        else ""
+    )
+    return f"{scenarios} scenarios, {dialogues} dialogues, 95 % intervals over scenarios{lost}"

@@ -8,11 +8,15 @@ from __future__ import annotations
 from mica_ray.dialogue.domain import Axis, Domain
 from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.domains.role_prompts import actor_prompt, director_prompt, judge_prompt
+from mica_ray.domains.stories.family import FAMILY
+from mica_ray.domains.stories.health import HEALTH
+from mica_ray.domains.stories.loneliness import LONELINESS
+from mica_ray.domains.stories.love import LOVE
 from mica_ray.domains.stories.study import STUDY
 from mica_ray.domains.stories.work import WORK
 from mica_ray.domains.story import Story, scenarios_of
 
-STORIES: tuple[Story, ...] = (*WORK, *STUDY)
+STORIES: tuple[Story, ...] = (*WORK, *STUDY, *FAMILY, *LOVE, *HEALTH, *LONELINESS)
 
 _PERSON = "a person who is going through something hard"
 _HELPER = "a listener"
@@ -23,14 +27,14 @@ _AXES = (
         name="cognitive clarity",
         progress_levels=(
             "The person understands their situation no better than before.",
-            "Sorts out one thing: names what is mixed up, separates what happened from what is feared, or asks a"
-            " question that makes the person look closer.",
-            "Shows the situation in a new light that fits what the person said, so that the old reading loosens.",
+            "Sorts out one thing: names what is mixed up, separates what happened from what is feared, or"
+            " asks a question that makes the person look closer.",
+            "Shows the situation in a new light that fits what was said, and loosens the old one.",
         ),
         regress_levels=(
             "Takes nothing away from the person's understanding.",
             "Passes over what was said, or explains with empty general sentences.",
-            "Gets it wrong: mistakes who did what or what it means to the person, or confirms a harmful reading.",
+            "Gets it wrong: mistakes what happened or what it means to them, or confirms a harmful reading.",
         ),
         regress_points=(0.0, -2.0, -4.0),
     ),
@@ -40,7 +44,7 @@ _AXES = (
         progress_levels=(
             "The feeling is not met.",
             "Names the feeling that was said and lets it be right to have it.",
-            "Reaches a feeling the person did not put into words, and stays with it in terms of this very story.",
+            "Reaches a feeling that was not put into words, and stays with it in terms of this very story.",
         ),
         regress_levels=(
             "Does not hurt.",
@@ -55,7 +59,7 @@ _AXES = (
         progress_levels=(
             "The person feels no more able to act.",
             "Points to something the person can do or already did well, or offers one concrete small step.",
-            "Takes hold of what stands in the way and makes it smaller, so that the step becomes the person's own.",
+            "Takes hold of what stands in the way and makes it smaller; the step becomes the person's own.",
         ),
         regress_levels=(
             "Leaves the person's strength as it is.",

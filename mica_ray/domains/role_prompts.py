@@ -44,7 +44,7 @@ Output: only the message, as plain text, without quotes or a name in front."""
 
 
 def director_prompt(*, person: str, helper: str, axes: tuple[Axis, Axis, Axis]) -> str:
-    """Write the instructions of the director, who decides what the user does next. Arguments as actor_prompt."""
+    """Write the instructions of the director. `person`, `helper`: see actor_prompt."""
     needs = "; ".join(f"{axis.key} is {axis.name}" for axis in axes)
     return f"""You direct a dialogue between {person} and {helper}. You never speak in it.
 The needs: {needs}.
@@ -60,19 +60,19 @@ Choose exactly one move for the next user message:
 - reveal_memory: the person recalls more of something in told. Right when it was passed over.
 - adjust_empathy: the person reacts more openly or more guardedly than before. Right when replies and
   reaction do not match.
-- turning_point: the person sees things anew, or loses patience. Rare, and only when energy shows a clear trend.
+- turning_point: the person sees things anew, or loses patience. Rare, only when energy shows a clear trend.
 - observe: change nothing and watch. Right when you cannot tell yet what the last reply did.
 - continue: change nothing, the talk goes well as it is.
 - end: the person leaves. Only when nothing is left to say, or after several replies in a row did harm.
 
 guidance is one or two sentences to the player of the person, on what to share and how to react. It never
-says what the helper should do, never makes the person solve the problem, and is empty for observe and continue.
+says what the helper should do, never makes the person solve the problem, and is "" for observe and continue.
 
 Output: one JSON object and nothing else: {{"move": "<one of the seven>", "guidance": "<text>"}}"""
 
 
 def judge_prompt(*, person: str, helper: str, axes: tuple[Axis, Axis, Axis]) -> str:
-    """Write the instructions of the judge with the rubric of the axes. Arguments as actor_prompt."""
+    """Write the instructions of the judge, rubric included. `person`, `helper`: see actor_prompt."""
     fields = "\n".join(f"- {name}" for name in judge_fields(axes))
     order = ", ".join(axis.key for axis in axes)
     return f"""You rate one reply in a dialogue between {person} and {helper}.
@@ -80,7 +80,7 @@ def judge_prompt(*, person: str, helper: str, axes: tuple[Axis, Axis, Axis]) -> 
 {CASE_FILE}
 The last entry of dialogue holds the reply to rate. Earlier replies are context and are not rated again.
 
-Rate the reply on three axes ({order}). Each axis has a progress level (0, 1 or 2) and a regress level (0, -1 or -2).
+Rate the reply on three axes ({order}). Each has a progress level (0, 1, 2) and a regress level (0, -1, -2).
 
 {rubric_text(axes)}
 

@@ -16,13 +16,13 @@ AXIS_KEYS = ("C", "A", "P")
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What one user brings. The last three fields are the stages, in the order in which needs open (A, C, P)."""
+    """What one user brings. The last three fields are the stages, in the order of needs (A, C, P)."""
 
     id: str
     """"<domain>-<category>-<dominant axis>-<number>", for example "es-work-a-01"."""
     split: Split
     topic: str
-    """The noun phrase the story is about; it stands in the opening and in a stage, and no other story has it."""
+    """What the story is about; stands in the opening and in a stage, and no other story has it."""
     initial_state: State
     """(C, A, P) in points, all negative, the dominant axis deepest."""
     persona: str

@@ -88,7 +88,7 @@ WORK: tuple[Story, ...] = (
         "the angry customer",
         (-5.0, -8.0, -4.0),
         "A waiter of 22 who wants everyone to be happy. Still shakes when he talks about that evening.",
-        "I can't stop hearing the angry customer from last night. He yelled at me and I just stood there, ashamed.",
+        "I can't stop hearing the angry customer from last night. He yelled and I just stood there, ashamed.",
         "I feel so humiliated that my face gets hot when I think of it.",
         "I keep thinking the angry customer was right about me in some way.",
         "I don't know how to walk back into that room for my next shift.",

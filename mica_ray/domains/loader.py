@@ -1,0 +1,184 @@
+"""What a user names or supplies: a domain by its import path, scenarios as a JSON-lines file.
+
+A scenario file is read whole and checked line by line; nothing is guessed and no field is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TypeVar, cast, get_args
+
+from mica_ray.dialogue.domain import Domain
+from mica_ray.domains.story import AXIS_KEYS
+from mica_ray.types import Scenario, Split, State
+
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+_Value = TypeVar("_Value")
+
+
+class ScenarioError(ValueError):
+    """A scenario file that cannot be used; the message names the file, the line and the field."""
+
+
+class _FieldError(ValueError):
+    """What is wrong with one field, before file and line are known."""
+
+
+def load_domain(path: str) -> Domain:
+    """Give the domain at "module:NAME", for example "mica_ray.domains.tutoring:TUTORING".
+
+    Raises:
+        ValueError: the path has another form, there is no such module, or no Domain of that name in it.
+    """
+    module_name, separator, name = path.partition(":")
+    if not (separator and name and all(part.isidentifier() for part in module_name.split("."))):
+        raise ValueError(
+            f"a domain is named module:NAME, as in mica_ray.domains.tutoring:TUTORING; got {path!r}"
+        )
+    if not _is_importable(module_name):
+        raise ValueError(f"no module {module_name!r} for the domain {path!r}")
+    attributes = cast("Mapping[str, object]", vars(import_module(module_name)))
+    domain = attributes.get(name)
+    if not isinstance(domain, Domain):
+        found = sorted(key for key, value in attributes.items() if isinstance(value, Domain))
+        raise ValueError(f"{module_name} holds no Domain {name!r}; it holds: {', '.join(found) or 'none'}")
+    return domain
+
+
+def _is_importable(module_name: str) -> bool:
+    """Tell a module that is not there from one that fails inside, whose own error should be seen."""
+    try:
+        return find_spec(module_name) is not None
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        return False
+
+
+def load_scenarios(path: Path, domain: str) -> tuple[Scenario, ...]:
+    """Read scenarios of one domain, one JSON object a line; blank lines are passed over.
+
+    Fields: id, category, dominant_axis ("C", "A" or "P"), persona, opening, initial_state ([C, A, P] in points,
+    none above 0 and not all 0), stages (a list of texts), split ("train", "valid" or "test"); language is optional
+    ("en"), and so is domain, which must then be the one asked for.
+
+    Raises:
+        ScenarioError: the file cannot be read, holds no scenario, or one line is wrong; names file, line and field.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScenarioError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    scenarios: list[Scenario] = []
+    line_of: dict[str, int] = {}
+    # Not splitlines(): JSON texts may hold U+2028, which it takes for the end of a line.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            scenario = _scenario(_json_object(line), domain)
+        except _FieldError as error:
+            raise ScenarioError(f"{path}, line {number}: {error}") from error
+        if scenario.id in line_of:
+            first = line_of[scenario.id]
+            raise ScenarioError(
+                f"{path}, line {number}: field 'id': {scenario.id!r} stands in line {first} already"
+            )
+        line_of[scenario.id] = number
+        scenarios.append(scenario)
+    if not scenarios:
+        raise ScenarioError(f"{path}: holds no scenario; expected one JSON object a line")
+    return tuple(scenarios)
+
+
+def _json_object(line: str) -> Mapping[str, object]:
+    """Parse one line into its fields."""
+    try:
+        fields = cast("object", json.loads(line))
+    except (ValueError, RecursionError) as error:
+        raise _FieldError(f"is no JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise _FieldError(f"must be a JSON object; got {_shown(fields)}")
+    return cast("Mapping[str, object]", fields)
+
+
+def _scenario(fields: Mapping[str, object], domain: str) -> Scenario:
+    """Check the fields of one line and make the scenario."""
+    fields = {"domain": domain, "language": "en", **fields}
+    unknown = sorted(set(fields) - set(Scenario.__dataclass_fields__))
+    if unknown:
+        raise _FieldError(
+            f"field {unknown[0]!r} is unknown; known: {', '.join(Scenario.__dataclass_fields__)}"
+        )
+    one_of_splits = cast("Callable[[object], Split]", _one_of(SPLITS))
+    return Scenario(
+        id=_checked(fields, "id", _text),
+        domain=_checked(fields, "domain", _one_of((domain,))),
+        category=_checked(fields, "category", _text),
+        dominant_axis=_checked(fields, "dominant_axis", _one_of(AXIS_KEYS)),
+        persona=_checked(fields, "persona", _text),
+        opening=_checked(fields, "opening", _text),
+        initial_state=_checked(fields, "initial_state", _state),
+        stages=_checked(fields, "stages", _texts),
+        split=_checked(fields, "split", one_of_splits),
+        language=_checked(fields, "language", _text),
+    )
+
+
+def _checked(fields: Mapping[str, object], name: str, check: Callable[[object], _Value]) -> _Value:
+    """Give the field's value if it is there and passes the check; the check says what is allowed."""
+    if name not in fields:
+        raise _FieldError(f"field {name!r} is missing")
+    try:
+        return check(fields[name])
+    except _FieldError as error:
+        raise _FieldError(f"field {name!r} must be {error}; got {_shown(fields[name])}") from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise _FieldError("a text that is not empty")
+    return value
+
+
+def _one_of(allowed: tuple[str, ...]) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        if not isinstance(value, str) or value not in allowed:
+            raise _FieldError(" or ".join(repr(choice) for choice in allowed))
+        return value
+
+    return check
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise _FieldError("a list of at least one text")
+    return tuple(_text(item) for item in cast("list[object]", value))
+
+
+def _state(value: object) -> State:
+    wanted = "three numbers (C, A, P), none above 0 and not all 0"
+    items = cast("list[object]", value) if isinstance(value, list) else []
+    points = [_number(item) for item in items]
+    if len(points) != 3 or any(math.isnan(point) for point in points) or not any(points):
+        raise _FieldError(wanted)
+    return (points[0], points[1], points[2])
+
+
+def _number(value: object) -> float:
+    """Give NaN for what is no number: a bool is an int to Python, json reads Infinity, 1e999 and huge integers."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e6 <= value <= 0:
+        return math.nan
+    return float(value)
+
+
+def _shown(value: object) -> str:
+    """Show a value of the file, short enough for one line of error."""
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."

@@ -20,6 +20,8 @@ from mica_ray.types import Scenario, Split, State
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 _Value = TypeVar("_Value")
+_LOWEST_POINTS = -1000.0
+"""Far below any deficit of the published cards (-27), near enough to catch a slip of the pen."""
 
 
 class ScenarioError(ValueError):
@@ -64,12 +66,12 @@ def _is_importable(module_name: str) -> bool:
 def load_scenarios(path: Path, domain: str) -> tuple[Scenario, ...]:
     """Read scenarios of one domain, one JSON object a line; blank lines are passed over.
 
-    Fields: id, category, dominant_axis ("C", "A" or "P"), persona, opening, initial_state ([C, A, P] in points,
-    none above 0 and not all 0), stages (a list of texts), split ("train", "valid" or "test"); language is optional
-    ("en"), and so is domain, which must then be the one asked for.
+    Fields: id, category, dominant_axis ("C", "A" or "P"), persona, opening, initial_state ([C, A, P] in
+    points, none above 0 and not all 0), stages (a list of texts), split ("train", "valid" or "test");
+    language is optional ("en"), and so is domain, which must then be the one asked for.
 
     Raises:
-        ScenarioError: the file cannot be read, holds no scenario, or one line is wrong; names file, line and field.
+        ScenarioError: the file cannot be read, holds no scenario, or one line is wrong.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -163,17 +165,16 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 def _state(value: object) -> State:
-    wanted = "three numbers (C, A, P), none above 0 and not all 0"
     items = cast("list[object]", value) if isinstance(value, list) else []
-    points = [_number(item) for item in items]
+    points = [_points(item) for item in items]
     if len(points) != 3 or any(math.isnan(point) for point in points) or not any(points):
-        raise _FieldError(wanted)
+        raise _FieldError(f"three numbers (C, A, P) from {_LOWEST_POINTS:g} to 0, not all 0")
     return (points[0], points[1], points[2])
 
 
-def _number(value: object) -> float:
-    """Give NaN for what is no number: a bool is an int to Python, json reads Infinity, 1e999 and huge integers."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e6 <= value <= 0:
+def _points(value: object) -> float:
+    """Give NaN for what is no number of points: to Python True is 1, and json reads Infinity and 1e999."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _LOWEST_POINTS <= value <= 0:
         return math.nan
     return float(value)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mica_ray.evaluation.empa_score import score_trajectory
 from mica_ray.evaluation.statistics import Interval, bootstrap_mean, paired_difference, wilson
 from mica_ray.rewards import zone_distance
-from mica_ray.types import Split, Stop, Trajectory
+from mica_ray.rollout.chat_template import ChatTemplate
+from mica_ray.rollout.collect import NewEnvironment, RolloutConfig, collect
+from mica_ray.rollout.engine import PolicyEngine
+from mica_ray.types import Scenario, Split, Stop, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,52 @@ class Comparison:
     idr: Interval
 
 
+async def evaluate(
+    engine: PolicyEngine,
+    template: ChatTemplate,
+    new_environment: NewEnvironment,
+    scenarios: Sequence[Scenario],
+    *,
+    config: EvaluationConfig,
+    rollout: RolloutConfig,
+    policy_prompt: str,
+    progress: Callable[[Trajectory], None] | None = None,
+) -> Evaluation:
+    """Play `config.samples` dialogues of every scenario and score them.
+
+    The dialogues' seeds follow from config.seed and the scenario alone: two policies meet the same users.
+
+    Args:
+        engine: the policy.
+        template: of the policy's tokenizer.
+        new_environment: makes one environment per dialogue.
+        scenarios: those of the split; cut to `config.max_scenarios`.
+        config: how many dialogues, which seeds.
+        rollout: how the policy samples and how long it may; its group size is not read.
+        policy_prompt: system prompt of the policy.
+        progress: called with each dialogue as it ends.
+
+    Raises:
+        EngineError: every dialogue failed.
+        ValueError: there is no scenario.
+    """
+    chosen = scenarios[: config.max_scenarios]
+    if not chosen:
+        raise ValueError(f"no scenario to evaluate on in split {config.split!r}")
+    dialogues = await collect(
+        chosen,
+        new_environment,
+        engine,
+        template,
+        replace(rollout, group_size=config.samples),
+        step=0,
+        seed=config.seed,
+        policy_prompt=policy_prompt,
+        progress=progress,
+    )
+    return summarize(dialogues, seed=config.seed)
+
+
 def summarize(dialogues: Sequence[Trajectory], *, seed: int) -> Evaluation:
     """Score recorded dialogues.
 
@@ -141,11 +190,11 @@ def compare(before: Evaluation, after: Evaluation, *, seed: int) -> Comparison:
 def evaluation_metrics(evaluation: Evaluation) -> Mapping[str, float]:
     """Give the numbers a tracker logs, by name."""
     return {
-        "evaluation/epm_q": evaluation.epm_q.estimate,
-        "evaluation/pass_fraction": evaluation.pass_fraction.estimate,
-        "evaluation/idr_points_per_turn": evaluation.idr.estimate,
-        "evaluation/failed_dialogues": float(evaluation.num_failed_dialogues),
-        "evaluation/failed_judgements": float(evaluation.num_failed_judgements),
+        "eval_epm_q": evaluation.epm_q.estimate,
+        "eval_pass_fraction": evaluation.pass_fraction.estimate,
+        "eval_idr_mean": evaluation.idr.estimate,
+        "eval_failed_dialogues": float(evaluation.num_failed_dialogues),
+        "eval_failed_judgements": float(evaluation.num_failed_judgements),
     }
 
 

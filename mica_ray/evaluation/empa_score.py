@@ -82,7 +82,7 @@ def score_path(
 ) -> EpmScore:
     """Score a state path (EMPA, arXiv 2603.00552; constants as in the released evaluation code).
 
-        v_t = P_t - P_{t-1},  v* = -P_0 / ||P_0||,  dE_t = v_t . v*,  E = sum dE,  D = zone distance, r0 = D(P_0)
+        v_t = P_t - P_{t-1}, v* = -P_0 / ||P_0||,  dE_t = v_t . v*,  E = sum dE,  D zone distance; r0 = D(P_0)
         RDI = 100 (r0 - D(P_T)) / r0;   tau = max(1, path length / displacement)
         outcome:    clip((RDI + 100) / 2, 0, 100),  100 E+ / (1.2 r0),  100 (sum of levels)+ / (1.5 r0)
         efficiency: 100 (E / T)+ / 2.5,  100 (mean dE)+ / 2.5,  100 (3 - tau)+ / 2

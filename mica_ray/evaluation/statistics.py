@@ -24,7 +24,7 @@ class Interval:
 def bootstrap_mean(values: Sequence[float] | np.ndarray, *, seed: int, confidence: float = 0.95) -> Interval:
     """Give the mean of one value per scenario with a percentile bootstrap interval (Efron 1979).
 
-    Scenarios are the unit that is resampled: the caller averages the dialogues of one scenario first, since they
+    Scenarios are the unit resampled: the caller averages the dialogues of one scenario first, since they
     are not independent. One value alone gives an interval of no width, no value gives NaN throughout.
 
     Args:

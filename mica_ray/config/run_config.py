@@ -1,0 +1,128 @@
+"""RunConfig: every part's config in one frozen value. `RunConfig()` is the embedded run on CPUs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+)
+
+from mica_ray.chat.openai_api import Endpoint
+from mica_ray.config.overrides import build_object, describe_named, describe_object, validated
+from mica_ray.config.policy_source import EMBEDDED
+from mica_ray.config.references import ConfigError
+from mica_ray.credit import CreditEstimator, Mica
+from mica_ray.evaluation.empa import EvaluationConfig
+from mica_ray.rewards import Rewards
+from mica_ray.rollout.collect import RolloutConfig
+from mica_ray.rollout.vllm_engine import EngineConfig
+from mica_ray.training.loop import LoopConfig
+from mica_ray.training.ray_learner import RayLearnerConfig
+from mica_ray.training.update import LearnerConfig
+
+SCRIPTED = "scripted"
+"""The role models of the embedded world (chat/scripted.py)."""
+VLLM_PREFIX = "vllm:"
+"""A role served by vLLM in the same Ray cluster: `vllm:MODEL`, a hub id or folder."""
+
+
+def _check_role(role: object) -> object:
+    if (
+        isinstance(role, str)
+        and role != SCRIPTED
+        and not (role.startswith(VLLM_PREFIX) and role != VLLM_PREFIX)
+    ):
+        raise ValueError(
+            f"a role is {SCRIPTED!r}, {VLLM_PREFIX}MODEL or an endpoint such as "
+            f'{{"model": "...", "base_url": "http://.../v1"}}; got {role!r}'
+        )
+    return role
+
+
+def _check_credit(estimator: object) -> object:
+    built = build_object(estimator)
+    if not callable(built):
+        raise ValueError(f"credit must be an estimator such as mica_ray.credit:Mica; got {built!r}")
+    return built
+
+
+Role = Annotated[Endpoint | str, BeforeValidator(_check_role)]
+"""Who plays a role: "scripted", "vllm:MODEL" or an OpenAI-compatible endpoint."""
+
+
+class RoleConfig(BaseModel):
+    """Who plays the simulated user, the director and the judge."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    actor: Role = SCRIPTED
+    director: Role = SCRIPTED
+    judge: Role = SCRIPTED
+    max_tokens: int = Field(default=1024, ge=1)
+    """Tokens of one answer at most; a judge writes 18 fields."""
+    temperature: float = Field(default=0.0, ge=0)
+    deadline_seconds: float = Field(default=180.0, gt=0)
+    """For one answer with its retries."""
+
+
+class RunConfig(BaseModel):
+    """Everything a run follows from; stored with the run as JSON, from which it can be trained again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    name: str = Field(default="embedded", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = 0
+    out: Path | None = None
+    """Run folder; None for runs/NAME-TIME."""
+    domain: Annotated[str, BeforeValidator(describe_named)] = (
+        "mica_ray.domains.emotional_support:EMOTIONAL_SUPPORT"
+    )
+    """module:NAME of a Domain; a recipe may give the value itself."""
+    scenarios_file: Path | None = None
+    """JSON lines that take the place of the domain's own scenarios."""
+    policy: str = EMBEDDED
+    """"embedded", a hub id, or a model folder."""
+    roles: RoleConfig = RoleConfig()
+    rewards: Rewards = Rewards()
+    credit: Annotated[CreditEstimator, PlainValidator(_check_credit), PlainSerializer(describe_object)] = (
+        Mica()
+    )
+    rollout: RolloutConfig = RolloutConfig()
+    engine: EngineConfig = EngineConfig()
+    num_engines: int = Field(default=1, ge=1)
+    learner: LearnerConfig = LearnerConfig()
+    """The loss is `learner.loss`."""
+    ray_learner: RayLearnerConfig = RayLearnerConfig()
+    loop: LoopConfig = LoopConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    tracking_uri: str | None = None
+    """MLflow store; None for a sqlite file in the run folder."""
+
+    def write(self, path: Path) -> None:
+        """Write the config as JSON."""
+        path.write_text(self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> RunConfig:
+        """Read what `write` wrote.
+
+        Raises:
+            ConfigError: the file is missing, no JSON, or holds an unknown or invalid key.
+        """
+        try:
+            values = json.loads(path.read_text())
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: cannot be read ({error.strerror}); give a run folder of `mica train`"
+            ) from error
+        except ValueError as error:
+            raise ConfigError(f"{path}: not JSON ({error})") from error
+        return validated(cls, values)

@@ -1,0 +1,69 @@
+"""What every test shares: one thread, fixed seeds, one Ray for the session, and a reason where something is missing."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# Before anything imports torch, Ray or vLLM: each reads its settings once. One thread is the fast choice for tiny models.
+os.environ["OMP_NUM_THREADS"] = "1"
+for name, setting in {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "auto",
+    "VLLM_NO_USAGE_STATS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}.items():
+    os.environ.setdefault(name, setting)
+
+ROOT = Path(__file__).parents[1]
+
+
+@cache
+def has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not has_cuda():
+        pytest.skip("no CUDA device on this machine")
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds() -> None:
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 -- what third parties draw from
+    # A test of the ground floor must not pay for importing torch.
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One local Ray of four logical CPUs. Starting it counts against the timeout of the first test that asks for it."""
+    import ray
+
+    # "local" ignores whatever address an earlier head has left behind.
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def benchmark_data() -> Path:
+    """The public benchmarks, which are not part of the repository."""
+    folder = Path(os.environ.get("MICA_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no benchmark data in {folder}; name their folder in MICA_DATA")
+    return folder

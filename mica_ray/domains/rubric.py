@@ -6,20 +6,20 @@ from mica_ray.dialogue.domain import Axis
 
 
 def judge_fields(axes: tuple[Axis, Axis, Axis]) -> tuple[str, ...]:
-    """Give the judge's field names in order: six per axis, "C_progress_level" first.
+    """Give the judge's field names in order: six per axis, each level after its reason.
 
-    Example: "{axis key}_{progress|regress}_{level|evidence|reasoning}".
+    Example: "{axis key}_{progress|regress}_{evidence|reasoning|level}".
     """
     return tuple(
-        f"{axis.key}_{direction}_{kind}"
+        f"{axis.key}_{direction}_{part}"
         for axis in axes
         for direction in ("progress", "regress")
-        for kind in ("level", "evidence", "reasoning")
+        for part in ("evidence", "reasoning", "level")
     )
 
 
 def rubric_text(axes: tuple[Axis, Axis, Axis]) -> str:
-    """Write the levels of every axis as lines an LLM can read, best level last.
+    """Write the levels of every axis as lines an LLM can read, level 0 first.
 
     The points behind the levels are left out: the judge rates what it sees, and the domain does the sums.
     """

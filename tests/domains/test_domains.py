@@ -10,7 +10,9 @@ from pkgutil import iter_modules
 import pytest
 
 from mica_ray import domains
+from mica_ray.dialogue.director import Move
 from mica_ray.dialogue.domain import Domain
+from mica_ray.dialogue.judger import judgement_schema
 from mica_ray.domains.loader import load_domain
 from mica_ray.domains.rubric import judge_fields
 
@@ -27,7 +29,6 @@ def _found() -> dict[str, Domain]:
 
 FOUND = _found()
 every_domain = pytest.mark.parametrize("path", sorted(FOUND))
-MOVES = ["reveal_stage", "reveal_memory", "adjust_empathy", "turning_point", "observe", "continue", "end"]
 
 
 def test_the_folder_holds_the_three_domains_each_under_its_own_name() -> None:
@@ -65,6 +66,7 @@ def test_no_level_is_worded_like_another(path: str) -> None:
 def test_judge_prompt_asks_for_all_fields_and_states_every_level(path: str) -> None:
     domain = FOUND[path]
     fields = judge_fields(domain.axes)
+    assert list(fields) == judgement_schema()["required"]
     assert len(set(fields)) == 18
     for text in (
         *fields,
@@ -76,7 +78,7 @@ def test_judge_prompt_asks_for_all_fields_and_states_every_level(path: str) -> N
 @every_domain
 def test_only_the_director_hears_of_untold_stages_and_of_the_moves(path: str) -> None:
     domain = FOUND[path]
-    assert all(f"- {move}:" in domain.director_prompt for move in MOVES)
+    assert all(f"- {move}:" in domain.director_prompt for move in Move)
     assert "untold" in domain.director_prompt
     assert "untold" not in domain.actor_prompt + domain.judge_prompt
     assert "told:" not in domain.judge_prompt

@@ -1,7 +1,7 @@
 """Token log probabilities and the policy loss: PPO with clip-higher and dual clip, REINFORCE, KL penalty.
 
-Pure functions of tensors; no model, no optimiser (mica_ray/training/update.py). A loss is a sum over the tokens given,
-divided by a count that belongs to the whole optimiser step, so that micro-batches and ranks add up exactly.
+Pure functions of tensors; no model, no optimiser. A loss is a sum over the tokens given divided by a count of
+the whole optimiser step, so that micro-batches and ranks add up exactly.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ class LossConfig:
     kl_coefficient: float = 0.0
     """Weight of the KL penalty to the reference; 0 needs no reference."""
     kl_estimator: KlEstimator = "k2"
-    """With d = log pi - log pi_ref: k1 = d, k2 = d^2 / 2, k3 = exp(-d) - 1 + d. As a loss, k1 has a gradient of zero
-    in expectation, so "k1" reports d and takes the gradient of k2, which is the KL's own on policy."""
+    """With d = log pi - log pi_ref: k1 = d, k2 = d^2 / 2, k3 = exp(-d) - 1 + d. As a loss, k1 has a gradient
+    of zero in expectation, so "k1" reports d and takes the gradient of k2, which is the KL's own on
+    policy."""
     importance_cap: float | None = None
-    """Cap of the truncated importance weight min(exp(old - behaviour), cap); None leaves the engine/learner mismatch
-    uncorrected."""
+    """Cap of the truncated importance weight min(exp(old - behaviour), cap); None leaves the engine/learner
+    mismatch uncorrected."""
     aggregation: Aggregation = "token_mean"
     """Mean over all trained tokens, or over turns of each turn's mean."""
 
@@ -70,11 +71,11 @@ class LossTerms:
     """One micro-batch's share of the loss, and what it is made of."""
 
     loss: Tensor
-    """[], with gradient; the shares of all micro-batches and ranks add up to the loss of the optimiser step."""
+    """[], with gradient; the shares of all micro-batches and ranks add up to the optimiser step's loss."""
     metrics: Mapping[str, Tensor]
-    """Detached sums over trained tokens, [] each, to be added over micro-batches and ranks and divided by "tokens":
-    "tokens"; "clipped" and "dual_clipped" and "importance_capped" (tokens); "ratio" and "ratio_squared" (no unit);
-    "kl" (nats, to the reference); "mismatch" (nats, |old - behaviour|)."""
+    """Detached sums over trained tokens, [] each, to be added over micro-batches and ranks and divided by
+    "tokens": "tokens"; "clipped" and "dual_clipped" and "importance_capped" (tokens); "ratio" and
+    "ratio_squared" (no unit); "kl" (nats, to the reference); "mismatch" (nats, |old - behaviour|)."""
 
 
 def token_logprobs(logits: Tensor, token_ids: Tensor, temperature: float = 1.0) -> Tensor:
@@ -82,7 +83,7 @@ def token_logprobs(logits: Tensor, token_ids: Tensor, temperature: float = 1.0) 
 
         log pi(x_l) = z_{l-1}[x_l] / temperature - logsumexp(z_{l-1} / temperature)
 
-    No second [R, L, V] tensor of probabilities is made; at temperature 1 in fp32 none beside the logits at all.
+    No second [R, L, V] tensor of probabilities is made; at temperature 1 in fp32 the logits serve.
 
     Args:
         logits: [R, L, V], any float type; computed in fp32.
@@ -96,7 +97,7 @@ def token_logprobs(logits: Tensor, token_ids: Tensor, temperature: float = 1.0) 
         ValueError: temperature is not positive.
     """
     if temperature <= 0:
-        raise ValueError(f"temperature must be > 0: greedy replies have no log probability to train on; got {temperature}")
+        raise ValueError(f"temperature must be > 0 (greedy replies cannot be trained on); got {temperature}")
     scores = logits[:, :-1].float()
     if temperature != 1.0:
         scores = scores / temperature
@@ -124,14 +125,14 @@ def policy_loss(
         reinforce  l = -A logprobs
         loss = sum(w l + kl_coefficient kl) / count
 
-    w = min(exp(old - behaviour), cap), no gradient. token_mean: count = loss_tokens. turn_mean: each token is divided
-    by the tokens of its turn, count = loss_turns; a turn's tokens must all be in this call. Without trained tokens
-    the loss is 0 and still has a (zero) gradient.
+    w = min(exp(old - behaviour), cap), no gradient. token_mean: count = loss_tokens. turn_mean: each token is
+    divided by the tokens of its turn, count = loss_turns; a turn's tokens must all be in this call. Without
+    trained tokens the loss is 0 and still has a (zero) gradient.
 
     Args:
         logprobs: [R, L], nats, with gradient.
-        old_logprobs: [R, L], nats, the learner's own at the start of the batch; the behaviour's (or detached logprobs)
-            when the batch makes a single optimiser step.
+        old_logprobs: [R, L], nats, the learner's own at the start of the batch; the behaviour's (or detached
+            logprobs) when the batch makes a single optimiser step.
         behaviour_logprobs: [R, L], nats, as the engine reported them.
         advantages: [R, L].
         mask: [R, L] bool, trained tokens; everything outside may hold anything.
@@ -172,7 +173,9 @@ def policy_loss(
     return LossTerms(loss=total / max(count, 1), metrics=metrics)
 
 
-def _surrogate(new: Tensor, old: Tensor, advantage: Tensor, config: LossConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def _surrogate(
+    new: Tensor, old: Tensor, advantage: Tensor, config: LossConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
     ratio = (new - old).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
     none = torch.zeros((), device=new.device)
     metrics = {

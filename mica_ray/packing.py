@@ -1,7 +1,7 @@
 """Trajectories and advantages -> token rows; token rows -> mini-batches, ranks, micro-batches.
 
-All turns of a dialogue share ONE row, and so one forward and backward pass, wherever each prompt continues the row.
-Nothing is tokenised here: rows hold exactly the tokens the engine saw and sampled.
+All turns of a dialogue share ONE row, and so one forward and backward pass, wherever each prompt continues
+the row. Nothing is tokenised here: rows hold exactly the tokens the engine saw and sampled.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def pack(
 ) -> TokenBatch:
     """Lay the trained turns of a step into token rows.
 
-    A dialogue is one row when the prompt and reply of each valid turn begin its last valid turn; tokens of the user,
-    of the template and of turns that are not valid are context outside the mask. Otherwise the dialogue becomes one
-    row per valid turn. A dialogue without a valid turn gives no row; tokens after the last valid turn are left out.
+    A dialogue is one row when each valid turn (prompt and reply) begins the next one's prompt; all but the
+    replies of valid turns is context outside the mask. Otherwise it becomes one row per valid turn, with one
+    TemplateWarning for the batch. Without a valid turn it gives no row.
 
     Args:
         step: the step of the loop.
@@ -64,12 +64,11 @@ def pack(
 
     Raises:
         ValueError: the shapes disagree, or a valid turn has no tokens to train on.
-
-    Warns:
-        TemplateWarning: once, when dialogues had to be split into one row per turn.
     """
     if advantages.shape != valid.shape or len(groups) != len(valid):
-        raise ValueError(f"advantages and valid must be [{len(groups)}, T]; got {advantages.shape}, {valid.shape}")
+        raise ValueError(
+            f"advantages and valid must be [{len(groups)}, T]; got {advantages.shape}, {valid.shape}"
+        )
     rows: list[_Row] = []
     split_scenarios: list[str] = []
     for trajectory, row_advantages, row_valid in zip(groups, advantages, valid, strict=True):
@@ -84,8 +83,8 @@ def pack(
         rows.extend(dialogue_rows)
     if split_scenarios:
         warnings.warn(
-            f"the chat template rewrites earlier turns: {len(split_scenarios)} of {len(groups)} dialogues (the first of "
-            f"scenario {split_scenarios[0]}) become one row per turn, which costs more tokens",
+            f"the chat template rewrites earlier turns: {len(split_scenarios)} of {len(groups)} dialogues "
+            f"(first: scenario {split_scenarios[0]}) become one row per turn, which costs more tokens",
             TemplateWarning,
             stacklevel=2,
         )
@@ -95,7 +94,7 @@ def pack(
 def mini_batches(batch: TokenBatch, count: int) -> list[TokenBatch]:
     """Split a batch into the batches of its optimiser steps, never through a scenario group.
 
-    Groups keep their order and are dealt as evenly as possible; `loss_tokens` and `loss_turns` are counted anew.
+    Groups keep their order, dealt as evenly as possible; `loss_tokens` and `loss_turns` are counted anew.
 
     Args:
         batch: the batch of a step.
@@ -115,9 +114,10 @@ def mini_batches(batch: TokenBatch, count: int) -> list[TokenBatch]:
 
 
 def shard(batch: TokenBatch, rank: int, world_size: int) -> TokenBatch:
-    """Give one rank its rows, balanced by length; `loss_tokens` and `loss_turns` stay those of the whole batch.
+    """Give one rank its rows, balanced by length.
 
     The longest row goes first, each to the rank with the fewest tokens so far; a pure function of the batch.
+    `loss_tokens` and `loss_turns` stay those of the whole batch.
 
     Args:
         batch: the batch of an optimiser step, the same on every rank.
@@ -143,14 +143,14 @@ def shard(batch: TokenBatch, rank: int, world_size: int) -> TokenBatch:
 def micro_batches(batch: TokenBatch, token_budget: int, count: int | None = None) -> list[TokenBatch]:
     """Split a batch into pieces whose padded size fits a token budget, the longest rows first.
 
-    A row longer than the budget is a piece of its own. `loss_tokens` and `loss_turns` stay those of the whole batch,
-    so the pieces' losses and gradients add up.
+    A row longer than the budget is a piece of its own. `loss_tokens` and `loss_turns` stay those of the whole
+    batch, so the pieces' losses and gradients add up.
 
     Args:
         batch: rows of one rank and one optimiser step.
         token_budget: width times rows at most, tokens.
-        count: at least so many pieces; the missing ones are rows without trained tokens, which keep collective
-            operations of the ranks in step.
+        count: at least so many pieces; the missing ones are rows without trained tokens, which keep
+            collective operations of the ranks in step.
 
     Returns:
         The pieces; [] for a batch without rows and without count.
@@ -180,12 +180,7 @@ def plan_micro_batches(batch: TokenBatch, world_size: int, token_budget: int) ->
 
     Returns:
         [rank][micro-batch].
-
-    Raises:
-        ValueError: token_budget or world_size < 1.
     """
-    if world_size < 1:
-        raise ValueError(f"world_size must be >= 1; got {world_size}")
     shards = [shard(batch, rank, world_size) for rank in range(world_size)]
     count = max(len(micro_batches(part, token_budget)) for part in shards)
     return [micro_batches(part, token_budget, count) for part in shards]
@@ -194,35 +189,37 @@ def plan_micro_batches(batch: TokenBatch, world_size: int, token_budget: int) ->
 def split_turns(batch: TokenBatch) -> TokenBatch:
     """Give the same training signal as one row per turn: what a one-pass row replaces.
 
-    Each trained turn becomes a row that ends with it and trains it alone. Loss and gradient are the same; the cost
-    grows with the number of turns. For tests, benchmarks, and models that cannot share a pass.
-
-    Args:
-        batch: rows that may hold several turns.
-
-    Returns:
-        One row per trained turn, in order of row and turn, with the same counts and turn ids.
+    Each trained turn becomes a row that ends with it and trains it alone. Loss and gradient are the same; the
+    cost grows with the number of turns. For tests, benchmarks, and models that cannot share a pass.
+    Rows come in order of row and turn; counts and turn ids stay.
     """
-    turn_of = {
-        int(turn): (row, int(np.flatnonzero(ids == turn)[-1]) + 1)
+    places = [
+        (row, turn, int(np.flatnonzero(ids == turn)[-1]) + 1)
         for row, ids in enumerate(batch.turn_ids)
-        for turn in np.unique(ids[ids >= 0])
-    }
-    rows = np.array([row for row, _ in turn_of.values()], dtype=np.int64)
-    ends = np.array([end for _, end in turn_of.values()], dtype=np.int64)
-    turns = np.array(list(turn_of), dtype=np.int64)
-    longer = replace(_take(batch, rows, width=int(ends.max(initial=0))), lengths=ends)
+        for turn in np.unique(ids[ids >= 0]).tolist()
+    ]
+    rows, turns, ends = np.array(places, dtype=np.int64).reshape(-1, 3).T
+    longer = _take(batch, rows, width=int(ends.max(initial=0)))
     own = longer.turn_ids == turns[:, None]
-    beyond = np.arange(longer.token_ids.shape[1]) >= ends[:, None]
-    # Any token will do as padding, and token 0 is in every vocabulary.
-    return replace(_masked(longer, own), token_ids=np.where(beyond, 0, longer.token_ids))
+    columns = np.arange(own.shape[1], dtype=np.int64)
+    return replace(
+        longer,
+        token_ids=np.where(columns < ends[:, None], longer.token_ids, 0),
+        lengths=ends,
+        loss_mask=own,
+        advantages=np.where(own, longer.advantages, np.float32(0)),
+        behaviour_logprobs=np.where(own, longer.behaviour_logprobs, np.float32(0)),
+        turn_ids=np.where(own, longer.turn_ids, -1),
+    )
 
 
 def _trained_generation(trajectory: Trajectory, turn: Turn) -> Generation:
     where = f"scenario {trajectory.scenario.id}, sample {trajectory.sample}, turn {turn.index}"
     generation = turn.generation
     if generation is None:
-        raise ValueError(f"{where}: a valid turn needs the tokens it was sampled as; a text-only model has none")
+        raise ValueError(
+            f"{where}: a valid turn needs the tokens it was sampled as; a text-only model has none"
+        )
     if not generation.prompt_ids or not generation.token_ids:
         raise ValueError(f"{where}: prompt and reply must hold at least one token each")
     if len(generation.logprobs) != len(generation.token_ids):
@@ -236,7 +233,8 @@ def _rows_of_dialogue(pieces: tuple[_Piece, ...], group: int) -> list[_Row]:
     whole = [(*piece.generation.prompt_ids, *piece.generation.token_ids) for piece in pieces]
     # The next prompt must hold the whole turn before it, or the two replies would overlap in one row.
     continues = all(
-        after.generation.prompt_ids[: len(before)] == before for before, after in zip(whole, pieces[1:], strict=False)
+        later.generation.prompt_ids[: len(before)] == before
+        for before, later in zip(whole[:-1], pieces[1:], strict=True)
     )
     if continues:
         return [_Row(whole[-1], pieces, group)] if pieces else []
@@ -296,25 +294,7 @@ def _recounted(batch: TokenBatch) -> TokenBatch:
     return replace(batch, loss_tokens=int(batch.loss_mask.sum()), loss_turns=num_turns)
 
 
-def _masked(batch: TokenBatch, keep: np.ndarray) -> TokenBatch:
-    return replace(
-        batch,
-        loss_mask=batch.loss_mask & keep,
-        advantages=np.where(keep, batch.advantages, 0).astype(np.float32),
-        behaviour_logprobs=np.where(keep, batch.behaviour_logprobs, 0).astype(np.float32),
-        turn_ids=np.where(keep, batch.turn_ids, -1),
-    )
-
-
 def _untrained(batch: TokenBatch) -> TokenBatch:
-    shape = (1, 2)
-    return replace(
-        batch,
-        token_ids=np.zeros(shape, dtype=np.int64),
-        lengths=np.array([2], dtype=np.int64),
-        loss_mask=np.zeros(shape, dtype=bool),
-        advantages=np.zeros(shape, dtype=np.float32),
-        behaviour_logprobs=np.zeros(shape, dtype=np.float32),
-        turn_ids=np.full(shape, -1, dtype=np.int64),
-        group=np.full(1, -1, dtype=np.int64),
-    )
+    # Two tokens, so that one column predicts another; token 0 is in every vocabulary.
+    row = _lay_out(batch.step, [_Row((0, 0), (), -1)], pad_id=0, temperature=batch.temperature)
+    return replace(row, loss_tokens=batch.loss_tokens, loss_turns=batch.loss_turns)

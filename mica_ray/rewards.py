@@ -1,12 +1,13 @@
 """C/A/P state paths of judged dialogues -> one reward per turn. No credit (mica_ray/credit), no judging.
 
-A judgement that failed is never read as a score: its turn is invalid, or takes the mean of its dialogue on request.
+A failed judgement is never read as a score: its turn is invalid, or takes its dialogue's mean on request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -54,10 +55,10 @@ def norm_distance(states: np.ndarray) -> np.ndarray:
 class Rewards:
     """Turn the state paths of dialogues into rewards per turn.
 
-        idr        r_t = D_{t-1} - D_t                      incremental distance, the paper's reward; telescopes
-        adr        r_t = -D_t                               absolute distance
-        sum        r_t = sum_k v_{t,k}                      the turn's increments summed over the axes
-        potential  r_t = gamma Phi(P_t) - Phi(P_{t-1})      Phi(P) = scale / (scale + ||P||)
+        idr        r_t = D_{t-1} - D_t                  incremental distance, the paper's; telescopes
+        adr        r_t = -D_t                           absolute distance
+        sum        r_t = sum_k v_{t,k}                  the turn's increments summed over the axes
+        potential  r_t = gamma Phi(P_t) - Phi(P_{t-1})  Phi(P) = scale / (scale + ||P||)
 
     Consumes the step's trajectories in any order, produces TurnRewards in the same order.
     """
@@ -66,8 +67,8 @@ class Rewards:
     distance: Distance = "zone"
     """D of idr and adr; sum and potential do not read it."""
     missing: Missing = "mask"
-    """A failed judgement: "mask" makes its turn invalid, "dialogue_mean" gives it the mean of the dialogue's valid
-    rewards (a dialogue without any stays invalid)."""
+    """A failed judgement: "mask" makes its turn invalid, "dialogue_mean" gives it the mean of the dialogue's
+    valid rewards (a dialogue without any stays invalid)."""
     gamma: float = 1.0
     """Discount of the potential form; the others do not read it."""
     scale: float = 9.0
@@ -91,7 +92,8 @@ class Rewards:
         """Give the reward of every turn of every trajectory.
 
         Every turn of a trajectory that stopped with FAILED is invalid: what it would have earned is unknown.
-        The state does not move on a failed judgement, so the turn after it is measured from the last judged state.
+        The state does not move on a failed judgement, so the turn after it is measured from the last judged
+        state.
 
         Args:
             groups: the trajectories of one step, B of them.
@@ -131,10 +133,10 @@ class Rewards:
 
 def _columns(trajectory: Trajectory) -> list[int]:
     columns = [turn.index for turn in trajectory.turns]
-    if columns and (columns[0] < 0 or any(b <= a for a, b in zip(columns, columns[1:], strict=False))):
+    if columns and (columns[0] < 0 or any(after <= before for before, after in pairwise(columns))):
         raise ValueError(
-            f"scenario {trajectory.scenario.id}, sample {trajectory.sample}: turn indices must increase from 0; "
-            f"got {columns}"
+            f"scenario {trajectory.scenario.id}, sample {trajectory.sample}: turn indices must increase "
+            f"from 0; got {columns}"
         )
     return columns
 

@@ -23,8 +23,8 @@ class CreditEstimator(Protocol):
 def check_estimator(estimator: CreditEstimator) -> None:
     """Check that an estimator keeps the promises the loop relies on.
 
-    Shape, dtype, zero where not valid, no NaN on constant, lone or empty groups, and no dependence on the order of
-    dialogues, the numbers of groups, padding columns, or what stands where a turn is not valid.
+    Shape, dtype, zero where not valid, no NaN on constant, lone or empty groups, and no dependence on the
+    order of dialogues, the numbers of groups, padding columns, or what stands where a turn is not valid.
 
     Args:
         estimator: any callable of the protocol; called about ten times on batches of a few turns.
@@ -45,9 +45,9 @@ def _require(condition: bool, estimator: CreditEstimator, promise: str) -> None:
 def _check_values(estimator: CreditEstimator, turns: TurnRewards, name: str) -> None:
     rewards, valid, group = turns.rewards.copy(), turns.valid.copy(), turns.group.copy()
     advantages = estimator(turns)
-    _require(isinstance(advantages, np.ndarray), estimator, f"must return an array ({name})")
-    _require(advantages.shape == valid.shape, estimator, f"shape must be {valid.shape} ({name}); got {advantages.shape}")
-    _require(advantages.dtype == np.float64, estimator, f"dtype must be float64 ({name}); got {advantages.dtype}")
+    got = (type(advantages).__name__, np.shape(advantages), str(getattr(advantages, "dtype", None)))
+    expected = ("ndarray", valid.shape, "float64")
+    _require(got == expected, estimator, f"must return {expected} ({name}); got {got}")
     _require(bool(np.isfinite(advantages).all()), estimator, f"advantages must be finite ({name})")
     _require(not advantages[~valid].any(), estimator, f"advantages must be 0 where not valid ({name})")
     untouched = (
@@ -76,12 +76,14 @@ def _check_invariances(estimator: CreditEstimator, turns: TurnRewards) -> None:
     junk = np.where(turns.valid, turns.rewards, np.nan)
     agrees(TurnRewards(junk, turns.valid, turns.group), "rewards that are not valid must not matter", same)
     width = ((0, 0), (0, 2))
-    padded = TurnRewards(np.pad(turns.rewards, width, constant_values=9.0), np.pad(turns.valid, width), turns.group)
-    agrees(padded, "padding columns must not matter", same)
+    wider = np.pad(turns.rewards, width, constant_values=9.0)
+    agrees(
+        TurnRewards(wider, np.pad(turns.valid, width), turns.group), "padding columns must not matter", same
+    )
 
 
 def _mixed_batch() -> TurnRewards:
-    # Three groups of unequal length, one hole, one dialogue without any valid turn, one group of a single dialogue.
+    # Three groups, one of a single dialogue; unequal lengths, one hole, one dialogue without any valid turn.
     generator = np.random.default_rng(0)
     lengths = np.array([4, 2, 3, 0, 1, 4, 4, 3])
     valid = np.arange(4) < lengths[:, None]

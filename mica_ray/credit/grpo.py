@@ -48,7 +48,14 @@ def compare_dialogues(turns: TurnRewards, *, baseline: Baseline, divide: bool) -
     """
     total = dialogue_rewards(turns.rewards, turns.valid)
     segments = group_segments(turns.group, 1)[:, 0]
-    return standardize(total, turns.valid.any(axis=1), segments=segments, baseline=baseline, divide=divide)
+    return standardize(
+        total, has_valid_turn(turns.valid), segments=segments, baseline=baseline, divide=divide
+    )
+
+
+def has_valid_turn(valid: np.ndarray) -> np.ndarray:
+    """Mark the dialogues that enter statistics: [B, T] bool -> [B] bool."""
+    return valid.sum(axis=1) > 0
 
 
 def on_every_turn(scores: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """MICA's mixed advantage: what a turn leads to, compared at the same turn, and what it earns at once.
 
-Statistics live in normalize.py, returns in returns.py. Return first, then normalise: the other order gives no credit
-to choices that act only through how long a dialogue lasts.
+Statistics live in normalize.py, returns in returns.py. Return first, then normalise: the other order gives no
+credit to choices that act only through how long a dialogue lasts.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ LoneTurn = Literal["zero", "group"]
 class Mica:
     """Mix a turn-level and a group-level advantage.
 
-        A[i, t] = alpha A_turn[i, t] + beta A_group[i, t],   beta = 1 - alpha      MICA, arXiv 2603.06194, Eq. 3-5
-        A_turn  = (G[i, t] - mean_t) / (std_t + EPS)         returns, over the group's dialogues at the same turn
-        A_group = (r[i, t] - mean) / (std + EPS)             immediate rewards, over all turns of the group
+        A[i, t] = alpha A_turn[i, t] + beta A_group[i, t],  beta = 1 - alpha     MICA, arXiv 2603.06194
+        A_turn  = (G[i, t] - mean_t) / (std_t + EPS)    returns, over the group's dialogues at the same turn
+        A_group = (r[i, t] - mean) / (std + EPS)        immediate rewards, over all turns of the group
 
     Population std. The variance of A over a group is at most 1. `Mica(alpha=1)` is turn-only, `Mica(alpha=0)`
     group-only.
@@ -39,16 +39,17 @@ class Mica:
     immediate_scope: Scope = "group"
     """Whose immediate rewards are compared: all turns of the group, or of the whole batch."""
     horizon: Horizon = "survivors"
-    """"survivors": a turn is compared with the dialogues that reach it. "shortest": turns from T_min on, the length of
-    the group's shortest dialogue (failed dialogues apart), enter no statistic and get 0; returns still count them."""
+    """"survivors": a turn is compared with the dialogues that reach it. "shortest": turns from T_min on, the
+    length of the group's shortest dialogue (failed dialogues apart), enter no statistic and get 0; returns
+    still count them."""
     baseline: Baseline = "mean"
     """"mean" is the paper's and shrinks the gradient by 1 - 1/n; "leave_one_out" does not (unbiased with
     divide=False)."""
     divide: bool = True
     """Whether to divide by the standard deviations."""
     lone_turn: LoneTurn = "zero"
-    """What a turn reached by one dialogue alone gets: "zero" for its turn part, or the whole weight to the group
-    part."""
+    """What a turn reached by one dialogue alone gets: "zero" for its turn part, or the whole weight to the
+    group part."""
 
     def __post_init__(self) -> None:
         """Refuse weights, discounts and names outside their sets."""
@@ -87,11 +88,13 @@ class Mica:
         same_group = group_segments(turns.group, num_turns)
         scope = same_group if self.immediate_scope == "group" else np.zeros_like(same_group)
         returns = discounted_returns(turns.rewards, turns.valid, gamma=self.gamma)
-        turn_part = standardize(returns, valid, segments=same_turn, baseline=self.baseline, divide=self.divide)
-        group_part = standardize(turns.rewards, valid, segments=scope, baseline=self.baseline, divide=self.divide)
+
+        def compare(values: np.ndarray, segments: np.ndarray) -> np.ndarray:
+            return standardize(values, valid, segments=segments, baseline=self.baseline, divide=self.divide)
+
         is_lone = segment_sizes(valid, same_turn) == 1
         alpha = np.where(is_lone & (self.lone_turn == "group"), 0.0, self.alpha)
-        return alpha * turn_part + (1.0 - alpha) * group_part
+        return alpha * compare(returns, same_turn) + (1.0 - alpha) * compare(turns.rewards, scope)
 
 
 def before_shortest(turns: TurnRewards) -> np.ndarray:
@@ -106,9 +109,10 @@ def before_shortest(turns: TurnRewards) -> np.ndarray:
         [B, T] bool, True for turn indices t < T_min of the group.
     """
     num_turns = turns.valid.shape[1]
-    ends = np.where(turns.valid, np.arange(1, num_turns + 1), 0).max(axis=1, initial=0)
+    columns = np.arange(num_turns, dtype=np.int64)
+    ends = np.where(turns.valid, columns + 1, 0).max(axis=1, initial=0)
     codes = np.unique(turns.group, return_inverse=True)[1]
     shortest = np.full(int(codes.max(initial=-1)) + 1, num_turns)
     played = ends > 0
     np.minimum.at(shortest, codes[played], ends[played])
-    return np.arange(num_turns) < shortest[codes][:, None]
+    return columns < shortest[codes][:, None]

@@ -15,7 +15,7 @@ EPS = 1e-6
 """Reward units, added to a standard deviation before dividing by it."""
 
 CONSTANT_TOLERANCE = 1e-10
-"""A segment whose deviation is below this share of its largest value is constant; the rest is rounding noise."""
+"""A segment whose deviation is below this share of its largest value is constant: the rest is rounding."""
 
 
 def turn_segments(group: np.ndarray, num_turns: int) -> np.ndarray:
@@ -71,10 +71,10 @@ def standardize(
 
         z = (x - mean) / (std + EPS)        population mean and std over the valid members of the segment
 
-    With baseline "leave_one_out" the mean runs over the others, x - mean_others = n / (n - 1) (x - mean); with
-    divide False there is no division. A lone member and every member of a constant segment get exactly 0. Entries
-    that are not valid enter no mean and no std, whatever they hold. With the mean baseline |z| <= sqrt(n - 1)
-    (Samuelson's inequality) and each segment's mean square is at most 1.
+    With baseline "leave_one_out" the mean runs over the others, x - mean_others = n / (n - 1) (x - mean);
+    with divide False there is no division. A lone member and every member of a constant segment get exactly
+    0. Entries that are not valid enter no mean and no std, whatever they hold. With the mean baseline |z| <=
+    sqrt(n - 1) (Samuelson's inequality) and each segment's mean square is at most 1.
 
     Args:
         values: any shape.

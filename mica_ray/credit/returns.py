@@ -10,7 +10,8 @@ def discounted_returns(rewards: np.ndarray, valid: np.ndarray, *, gamma: float) 
 
         G[i, t] = sum_{s >= t} gamma^(s - t) r[i, s]                    MICA, arXiv 2603.06194
 
-    The exponent counts turn indices: a turn that is not valid earns 0 yet still separates its neighbours by one step.
+    The exponent counts turn indices: a turn that is not valid earns 0 yet still separates its neighbours by
+    one step.
 
     Args:
         rewards: [B, T], reward units; arbitrary where not valid.

@@ -1,0 +1,196 @@
+"""The DeepSpeed engine under one update: ZeRO 0 to 3, exact sums over ranks, gathered weights. Runs in a process group
+that somebody else has opened (ray_learner.py); neighbours: update.py, local_learner.py."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from mica_ray.training.learner_state import LearnerState
+from mica_ray.training.optimizer import adamw, load_reference
+from mica_ray.training.policy_folder import fingerprint, load_policy, write_policy
+from mica_ray.training.update import LearnerConfig
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+ZeroStage = Literal[0, 1, 2, 3]
+_TAG = "engine"
+
+
+def deepspeed_settings(config: LearnerConfig, *, zero_stage: ZeroStage, world_size: int) -> dict[str, object]:
+    """Give DeepSpeed's own configuration for a learner.
+
+    Micro-batches differ in number from batch to batch, so accumulation is steered by `is_last` and not counted here.
+    """
+    return {
+        "train_batch_size": world_size,
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": config.grad_clip,
+        "zero_optimization": {"stage": zero_stage},
+        "zero_allow_untested_optimizer": True,
+        "bf16": {"enabled": config.dtype == "bfloat16"},
+        "steps_per_print": 1_000_000_000,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class TorchRanks:
+    """`Ranks` of the default torch process group."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    """What the group's backend can reduce: CUDA for nccl, CPU for gloo."""
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Add over the ranks in float64."""
+        return self._reduce(values, "sum")
+
+    def max(self, values: np.ndarray) -> np.ndarray:
+        """Take the largest over the ranks."""
+        return self._reduce(values, "max")
+
+    def _reduce(self, values: np.ndarray, operation: Literal["sum", "max"]) -> np.ndarray:
+        import torch
+        import torch.distributed as dist
+
+        tensor = torch.as_tensor(values, dtype=torch.float64).to(self.device, copy=True)
+        dist.all_reduce(tensor, dist.ReduceOp.SUM if operation == "sum" else dist.ReduceOp.MAX)
+        return tensor.cpu().numpy()
+
+
+class DeepSpeedStepper:
+    """`Stepper` over a DeepSpeed engine. Every rank makes the same calls in the same order: they are collective."""
+
+    def __init__(self, policy: Path, config: LearnerConfig, *, zero_stage: ZeroStage, world_size: int) -> None:
+        """Load the policy on this rank and shard it.
+
+        Raises:
+            LearnerError: the folder holds no causal language model.
+        """
+        import deepspeed
+        import torch
+
+        if not torch.cuda.is_available():
+            # Its first use would compile C++ for most of a minute; gloo alone reduces as well.
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        self._policy, self._config = policy, config
+        self._stage, self._world_size = zero_stage, world_size
+        model = load_policy(policy, dtype=config.dtype, gradient_checkpointing=config.gradient_checkpointing)
+        self.engine, self._optimizer, _, _ = deepspeed.initialize(
+            model=model,
+            optimizer=adamw(list(model.parameters()), config),
+            config=deepspeed_settings(config, zero_stage=zero_stage, world_size=world_size),
+            dist_init_required=False,
+        )
+        reference = load_reference(policy, config)
+        self._reference = None if reference is None else reference.to(self.engine.device)
+
+    @property
+    def device(self) -> torch.device:
+        """The engine's device."""
+        import torch
+
+        return torch.device(self.engine.device)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The module; its parameters are shards at stage 3."""
+        return self.engine.module
+
+    def logits(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Run the policy [R, L] -> [R, L, V]."""
+        return self.engine(input_ids=token_ids, use_cache=False).logits
+
+    def reference_logits(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Run the frozen initial policy."""
+        assert self._reference is not None, "the loss has no KL term"
+        return self._reference(input_ids=token_ids, use_cache=False).logits
+
+    def backward(self, loss: torch.Tensor, *, is_last: bool) -> None:
+        """Add this rank's gradient. DeepSpeed averages over the ranks, hence the factor: the update wants the sum."""
+        self.engine.set_gradient_accumulation_boundary(is_last)
+        self.engine.backward(loss * self._world_size)
+
+    def step(self, learning_rate: float) -> float:
+        """Clip, step and clear. Gives the global gradient norm before clipping."""
+        import torch
+
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        # Only stage 0 keeps whole, already averaged gradients on the parameters; there the engine tells no norm.
+        whole = torch.nn.utils.get_total_norm(gradients) if self._stage == 0 and gradients else None
+        self.engine.step()
+        norm = self.engine.get_global_grad_norm()
+        if norm is None:
+            assert whole is not None, f"no gradient norm at ZeRO stage {self._stage}"
+            return float(whole)
+        return float(norm)
+
+    def gather(self, *, keep: bool) -> dict[str, torch.Tensor]:
+        """Give full parameters on the CPU under their checkpoint names; empty where not kept. Collective, one at a time."""
+        tensors: dict[str, torch.Tensor] = {}
+        for name, parameter in self.model.named_parameters():
+            with self._whole(parameter):
+                if keep:
+                    tensors[name] = parameter.detach().to("cpu", copy=True)
+        return tensors
+
+    def fingerprint(self) -> str:
+        """Tell this model from others by the names and full shapes of its parameters."""
+        return fingerprint(
+            (name, tuple(getattr(parameter, "ds_shape", parameter.shape)))
+            for name, parameter in self.model.named_parameters()
+        )
+
+    def save(self, directory: Path, *, rank: int, version: int, updates: int) -> None:
+        """Write this rank's part: rank 0 the model folder and the counters, every rank its optimiser shard.
+
+        Args:
+            directory: may be another folder on each rank; restoring needs the parts of all ranks in one.
+            rank: this rank.
+            version: update calls made.
+            updates: optimiser steps made.
+        """
+        (directory / "engine" / _TAG).mkdir(parents=True, exist_ok=True)
+        self.engine.save_checkpoint(str(directory / "engine"), tag=_TAG)
+        tensors = self.gather(keep=rank == 0)
+        if rank == 0:
+            write_policy(directory / "policy", self.model, tensors=tensors, tokenizer_from=self._policy)
+            self._state(version, updates).write(directory)
+
+    def restore(self, directory: Path) -> LearnerState:
+        """Continue from the merged parts of `save`; gives the counters.
+
+        Raises:
+            LearnerError: the folder holds another model, ZeRO stage or number of workers.
+        """
+        state, own = LearnerState.read(directory), self._state(0, 0)
+        state.check(directory, kind=own.kind, model=own.model, dtype=own.dtype)
+        self.engine.load_checkpoint(str(directory / "engine"), tag=_TAG)
+        return state
+
+    def _state(self, version: int, updates: int) -> LearnerState:
+        return LearnerState(
+            kind=f"deepspeed zero {self._stage}, {self._world_size} workers",
+            version=version,
+            updates=updates,
+            model=self.fingerprint(),
+            dtype=self._config.dtype,
+        )
+
+    def _whole(self, parameter: torch.nn.Parameter) -> AbstractContextManager[object]:
+        """Hold a parameter whole for a moment; only stage 3 cuts them."""
+        if self._stage < 3:
+            return nullcontext()
+        import deepspeed
+
+        return deepspeed.zero.GatheredParameters([parameter])

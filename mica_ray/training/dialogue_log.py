@@ -1,0 +1,90 @@
+"""Every training dialogue as one JSON line, readable by `pandas.read_json(path, lines=True)`. The schema is `dialogue_row`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mica_ray.training.records import StepRecords
+from mica_ray.types import Trajectory, Turn, TurnRewards
+
+
+class DialogueLog:
+    """The dialogues of a run, in order of step, group and sample."""
+
+    def __init__(self, path: Path, *, first_step: int = 0) -> None:
+        """Open the file; dialogues of `first_step` and later steps are dropped, because those steps come again."""
+        self._records = StepRecords(path, first_step=first_step)
+        self.path = path
+
+    def append(
+        self, step: int, groups: Sequence[Trajectory], *, turns: TurnRewards, returns: np.ndarray, advantages: np.ndarray
+    ) -> None:
+        """Write the dialogues of a step.
+
+        Args:
+            step: the step of the loop.
+            groups: B trajectories, failed ones too.
+            turns: rewards [B, T] and which of them count.
+            returns: [B, T], reward units.
+            advantages: [B, T], no unit.
+        """
+        self._records.append(
+            step,
+            (
+                dialogue_row(trajectory, turns=turns, returns=returns, advantages=advantages, index=index)
+                for index, trajectory in enumerate(groups)
+            ),
+        )
+
+
+def dialogue_row(
+    trajectory: Trajectory, *, turns: TurnRewards, returns: np.ndarray, advantages: np.ndarray, index: int
+) -> dict[str, object]:
+    """Give the JSON form of one dialogue.
+
+    Top level: scenario, category, group, sample, stop, error, initial_state, turns (a list, see `_turn_row`).
+
+    Args:
+        trajectory: the dialogue.
+        turns: rewards [B, T] of its batch.
+        returns: [B, T], reward units.
+        advantages: [B, T], no unit.
+        index: the dialogue's row in those arrays.
+    """
+    return {
+        "scenario": trajectory.scenario.id,
+        "category": trajectory.scenario.category,
+        "group": int(trajectory.group),
+        "sample": int(trajectory.sample),
+        "stop": str(trajectory.stop),
+        "error": trajectory.error,
+        "initial_state": list(trajectory.scenario.initial_state),
+        "turns": [_turn_row(turn, turns, returns, advantages, index) for turn in trajectory.turns],
+    }
+
+
+def _turn_row(turn: Turn, turns: TurnRewards, returns: np.ndarray, advantages: np.ndarray, index: int) -> dict[str, object]:
+    """Give one turn; numbers that do not exist (a failed judgement, a text-only policy) are null, never 0."""
+    judgement, generation = turn.judgement, turn.generation
+    is_valid = bool(turns.valid[index, turn.index])
+    return {
+        "index": turn.index,
+        "user": turn.user,
+        "reply": turn.reply,
+        "guidance": turn.guidance,
+        "progress": None if judgement.progress is None else list(judgement.progress),
+        "regress": None if judgement.regress is None else list(judgement.regress),
+        "delta": None if judgement.delta is None else list(judgement.delta),
+        "state": list(turn.state_after),
+        "status": str(judgement.status),
+        "evidence": dict(judgement.evidence),
+        "reward": float(turns.rewards[index, turn.index]) if is_valid else None,
+        "return": float(returns[index, turn.index]) if is_valid else None,
+        "advantage": float(advantages[index, turn.index]) if is_valid else None,
+        "policy_version": None if generation is None else generation.policy_version,
+        "reply_tokens": None if generation is None else len(generation.token_ids),
+        "finish_reason": None if generation is None else generation.finish_reason,
+    }

@@ -1,0 +1,133 @@
+"""What a step is measured by: every metric's name, formula and unit in one table, and the function that computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+import numpy as np
+
+from mica_ray.credit.returns import dialogue_rewards
+from mica_ray.rewards import Rewards
+from mica_ray.types import Stop, TokenBatch, Trajectory, TurnRewards, UpdateReport
+
+METRICS: Mapping[str, str] = {
+    "idr_mean": "mean over judged turns of D(P_{t-1}) - D(P_t), zone distance; points per turn",
+    "reward_mean": "mean reward of the turns that count, in the run's own reward; reward units",
+    "return_mean": "mean over dialogues of the summed rewards, failed dialogues left out; reward units",
+    "success_fraction": "dialogues that ended in success / dialogues that did not fail; share",
+    "collapse_fraction": "dialogues that ended in collapse / dialogues that did not fail; share",
+    "turns_mean": "mean number of turns of the dialogues that did not fail; turns",
+    "reply_tokens_mean": "mean sampled tokens of a reply; tokens",
+    "truncated_reply_fraction": "replies cut at max_tokens / replies; share",
+    "failed_judgement_fraction": "judgements without a score / judgements; share",
+    "failed_dialogue_fraction": "dialogues lost to a simulator or engine / dialogues; share",
+    "zero_variance_group_fraction": "groups whose every advantage is 0 / groups with a turn that counts; share",
+    "survivor_fraction": "dialogues that reach the last turn of their group, mean over groups; share",
+    "advantage_std": "population standard deviation of the advantages of the turns that count; no unit",
+    "advantage_max": "largest absolute advantage; no unit",
+    "staleness_mean": "weight versions between sampling a reply and training on it, mean over replies; versions",
+    "batch_rows": "rows of the token batch; rows",
+    "batch_tokens": "tokens of the batch without padding; tokens",
+    "weight_version": "version after the update; count",
+    "loss": "policy loss, mean over the optimiser steps; nats times advantage",
+    "clip_fraction": "trained tokens whose ratio was clipped / trained tokens; share",
+    "dual_clip_fraction": "trained tokens held by the dual clip / trained tokens; share",
+    "importance_capped_fraction": "trained tokens whose importance weight was capped / trained tokens; share",
+    "ratio_mean": "mean of pi / pi_old over trained tokens; no unit",
+    "kl": "mean estimated divergence from the reference over trained tokens, 0 without a KL term; nats",
+    "entropy": "-mean log pi of the sampled tokens before the first optimiser step; nats",
+    "logprob_difference_mean": "mean |learner - engine| log probability of the trained tokens before the update; nats",
+    "logprob_difference_max": "largest |learner - engine| log probability of the trained tokens before the update; nats",
+    "grad_norm": "global gradient norm before clipping, mean over the optimiser steps; loss per parameter unit",
+    "grad_norm_max": "global gradient norm before clipping, largest of the optimiser steps; loss per parameter unit",
+    "learning_rate": "learning rate of the last optimiser step; no unit",
+    "trained_tokens": "tokens inside the loss mask; tokens",
+    "trained_turns": "turns inside the loss mask; turns",
+    "optimiser_steps": "optimiser steps made by this update; count",
+    "worker_restarts": "restarts of the learner's worker group since the run began; count",
+    "rollout_seconds": "time to collect the step's dialogues; seconds",
+    "update_seconds": "time of the learner's update; seconds",
+    "weights_seconds": "time to bring the new weights to every engine; seconds",
+}
+
+
+def metrics_table() -> str:
+    """Give the table as markdown, for the description of a tracked run."""
+    return "\n".join(["| metric | formula; unit |", "|---|---|", *(f"| {name} | {text} |" for name, text in METRICS.items())])
+
+
+def step_metrics(
+    groups: Sequence[Trajectory], turns: TurnRewards, *, advantages: np.ndarray, batch: TokenBatch, report: UpdateReport
+) -> dict[str, float]:
+    """Measure a step. Names and formulas are those of `METRICS`; a mean over nothing is left out, not reported as 0.
+
+    Args:
+        groups: B trajectories.
+        turns: their rewards [B, T].
+        advantages: [B, T], no unit.
+        batch: what the learner was given.
+        report: what it did with it.
+    """
+    found = {
+        **_dialogue_metrics(groups),
+        **_credit_metrics(turns, advantages),
+        **_reply_metrics(groups, report.version - 1),
+        "return_mean": _mean(dialogue_rewards(turns.rewards, turns.valid)[turns.valid.any(axis=1)]),
+        "reward_mean": _mean(turns.rewards[turns.valid]),
+        "batch_rows": float(len(batch.lengths)),
+        "batch_tokens": float(batch.lengths.sum()),
+        "weight_version": float(report.version),
+        **report.metrics,
+    }
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def _dialogue_metrics(groups: Sequence[Trajectory]) -> dict[str, float | None]:
+    alive = [trajectory for trajectory in groups if trajectory.stop is not Stop.FAILED]
+    judgements = [turn.judgement for trajectory in alive for turn in trajectory.turns]
+    idr = Rewards()(groups)
+    return {
+        "idr_mean": _mean(idr.rewards[idr.valid]),
+        "success_fraction": _mean([trajectory.is_success for trajectory in alive]),
+        "collapse_fraction": _mean([trajectory.stop is Stop.COLLAPSE for trajectory in alive]),
+        "turns_mean": _mean([len(trajectory.turns) for trajectory in alive]),
+        "failed_judgement_fraction": _mean([not judgement.is_valid for judgement in judgements]),
+        "failed_dialogue_fraction": _mean([trajectory.stop is Stop.FAILED for trajectory in groups]),
+    }
+
+
+def _reply_metrics(groups: Sequence[Trajectory], version: int) -> dict[str, float | None]:
+    """Measure the sampled replies; `version` is that of the weights the update started from."""
+    generations = [turn.generation for trajectory in groups for turn in trajectory.turns if turn.generation is not None]
+    return {
+        "reply_tokens_mean": _mean([len(generation.token_ids) for generation in generations]),
+        "truncated_reply_fraction": _mean([generation.finish_reason == "length" for generation in generations]),
+        "staleness_mean": _mean([version - generation.policy_version for generation in generations]),
+    }
+
+
+def _credit_metrics(turns: TurnRewards, advantages: np.ndarray) -> dict[str, float | None]:
+    counted = advantages[turns.valid]
+    is_flat: list[bool] = []
+    survivors: list[float] = []
+    order = np.argsort(turns.group, kind="stable")
+    for _, rows in groupby(order.tolist(), key=lambda row: int(turns.group[row])):
+        members = list(rows)
+        valid = turns.valid[members]
+        if not valid.any():
+            continue
+        is_flat.append(bool(np.all(advantages[members][valid] == 0)))
+        last = np.flatnonzero(valid.any(axis=0))[-1]
+        survivors.append(float(valid[:, last].mean()))
+    return {
+        "advantage_std": float(counted.std()) if counted.size else None,
+        "advantage_max": float(np.abs(counted).max()) if counted.size else None,
+        "zero_variance_group_fraction": _mean(is_flat),
+        "survivor_fraction": _mean(survivors),
+    }
+
+
+def _mean(values: Sequence[float] | np.ndarray) -> float | None:
+    """Give the mean, None over nothing."""
+    return float(np.mean(values)) if len(values) else None

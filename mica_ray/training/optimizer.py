@@ -1,0 +1,39 @@
+"""AdamW and the frozen reference as both learners lay them out: one place, so that they cannot drift apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mica_ray.training.policy_folder import load_policy
+from mica_ray.training.update import LearnerConfig
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+def adamw(parameters: Sequence[torch.nn.Parameter], config: LearnerConfig) -> torch.optim.AdamW:
+    """Lay AdamW over the parameters: matrices decay, norms and biases do not."""
+    import torch
+
+    decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
+    kept = [parameter for parameter in parameters if parameter.ndim < 2]
+    return torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}],
+        lr=config.learning_rate,
+        betas=config.adam_betas,
+        eps=config.adam_eps,
+    )
+
+
+def load_reference(policy: Path, config: LearnerConfig) -> PreTrainedModel | None:
+    """Load the frozen initial policy when the loss has a KL term, else None.
+
+    It is the policy the run began with, so a resumed run loads the same one. Every rank holds it whole.
+    """
+    if config.loss.kl_coefficient == 0:
+        return None
+    model = load_policy(policy, dtype=config.dtype, gradient_checkpointing=False)
+    return model.requires_grad_(False)

@@ -1,0 +1,310 @@
+"""The Ray Train worker group behind `Learner`: the driver owns the loop, `fit()` runs beside it in a thread, and a
+mailbox actor carries commands there and answers back. Neighbours: mailbox.py (its logic), deepspeed.py (the engine)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import ray
+import ray.train
+
+from mica_ray.rollout.weights import PublishedBucket, WeightBucket, pack_weights
+from mica_ray.training.learner import LearnerError
+from mica_ray.training.learner_group import RayLearnerConfig
+from mica_ray.training.mailbox import Answer, Command, Mailbox
+from mica_ray.training.update import LearnerConfig, run_update
+from mica_ray.types import PolicyWeights, TokenBatch, UpdateReport
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+    from ray.actor import ActorHandle
+
+_POLL_SECONDS = 30.0
+"""How long a worker's call waits in the mailbox for its next command; one idle call per worker in that time."""
+_CALL_SECONDS = 120.0
+"""Longest wait for the mailbox itself, which does nothing that takes time."""
+_INDEX_FILE = "next_command.txt"
+
+__all__ = ["RayLearner", "RayLearnerConfig"]
+
+# Ray Train's own pace: its defaults poll the group every 2 s and give up a start after 60 s, which two busy cores need.
+_TRAIN_SETTINGS = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "240"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What every worker is told."""
+
+    mailbox: ActorHandle[Mailbox]
+    policy: str
+    learner: LearnerConfig
+    group: RayLearnerConfig
+
+
+class RayLearner:
+    """`Learner` over a Ray Train group. Consumes token batches, produces weights; waits for the workers, with deadlines.
+
+    The group starts in the background as soon as this object exists; the first call that needs it waits.
+    """
+
+    def __init__(self, policy: Path, config: LearnerConfig, group: RayLearnerConfig, *, folder: Path) -> None:
+        """Start the group.
+
+        Args:
+            policy: model folder in Hugging Face form, visible on every node.
+            config: how the weights move.
+            group: how many workers and what each gets.
+            folder: for Ray Train's own checkpoints, visible on every node; those of an earlier run are removed.
+        """
+        folder = folder.absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in folder.glob("group-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        for name, setting in _TRAIN_SETTINGS.items():
+            os.environ.setdefault(name, setting)
+        self._config = group
+        self._mailbox = ray.remote(Mailbox).options(num_cpus=0, max_concurrency=1000).remote()
+        self._version: int | None = None
+        self._ended = ""
+        job = _Job(mailbox=self._mailbox, policy=str(policy.absolute()), learner=config, group=group)
+        self._thread = threading.Thread(target=self._fit, args=(job, folder), name="learner group", daemon=True)
+        self._thread.start()
+
+    def update(self, batch: TokenBatch) -> UpdateReport:
+        """Hand the batch to every worker and wait for rank 0's report.
+
+        Raises:
+            LearnerError: the group is gone for good, met an error no restart mends, or passed its deadline.
+        """
+        self._start()
+        answer = self._do(Command("update", [ray.put(batch)]), "update")
+        return UpdateReport(answer.version, {**answer.metrics, "worker_restarts": float(answer.num_starts - 1)})
+
+    def weights(self) -> PolicyWeights:
+        """Give the newest weights by reference; they never pass through the driver."""
+        version = self._start()
+        return PolicyWeights(version, PublishedBucket(self._mailbox.weights.remote()))
+
+    def save(self, directory: Path) -> None:
+        """Let the group write a checkpoint and copy it: `policy/`, `engine/`, `learner.json`."""
+        self._start()
+        answer = self._do(Command("save"), "save")
+        ray.train.Checkpoint.from_directory(answer.folder).to_directory(str(directory))
+
+    def restore(self, directory: Path) -> None:
+        """Let every worker continue from what `save` wrote.
+
+        Raises:
+            LearnerError: the folder holds another model, ZeRO stage or number of workers.
+        """
+        self._start()
+        self._do(Command("restore", str(directory.absolute())), "restore")
+
+    def close(self) -> None:
+        """End the group, its mailbox and the thread."""
+        if self._thread.is_alive() and not self._ended:
+            self._call(self._mailbox.put.remote(Command("stop")), _CALL_SECONDS, "stop")
+            self._thread.join(timeout=60.0)
+        ray.kill(self._mailbox)
+
+    def _start(self) -> int:
+        """Wait until the group runs; gives the version of its weights."""
+        if self._version is None:
+            reference = self._mailbox.wait_ready.remote()
+            self._version = self._checked(self._call(reference, self._config.start_seconds, "start")).version
+        return self._version
+
+    def _do(self, command: Command, what: str) -> Answer:
+        """Append a command and wait for its answer."""
+        index = ray.get(self._mailbox.put.remote(command), timeout=_CALL_SECONDS)
+        reference = self._mailbox.wait.remote(index)
+        answer = self._checked(self._call(reference, self._config.update_seconds, what))
+        self._version = answer.version
+        return answer
+
+    def _call(self, reference: ObjectRef, seconds: float, what: str) -> object:
+        """Wait for the mailbox, for the end of the group or for the deadline, whichever comes first."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if ray.wait([reference], timeout=0.5)[0]:
+                return ray.get(reference)
+            if not self._thread.is_alive():
+                raise LearnerError(self._ended or "the learner's worker group ended by itself; see its log")
+        raise LearnerError(f"the learner's workers did not {what} within {seconds:g} s; {self._situation()}")
+
+    def _situation(self) -> str:
+        """Say what the group asked for and what there is."""
+        group, total = self._config, ray.cluster_resources()
+        return (
+            f"they ask for {group.num_workers} x {group.cpus_per_worker:g} CPU and {group.gpus_per_worker:g} GPU, "
+            f"the cluster has {total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU"
+        )
+
+    def _checked(self, answer: object) -> Answer:
+        """Turn an error line into the error."""
+        found = cast(Answer, answer)
+        if found.error:
+            self._ended = found.error
+            raise LearnerError(found.error)
+        return found
+
+    def _fit(self, job: _Job, folder: Path) -> None:
+        """Run Ray Train until the group stops; in its own thread."""
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        group = job.group
+        trainer = TorchTrainer(
+            _work,
+            train_loop_config={"job": job},
+            torch_config=TorchConfig(backend="nccl" if group.gpus_per_worker else "gloo"),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=group.num_workers,
+                use_gpu=group.gpus_per_worker > 0,
+                resources_per_worker={"CPU": group.cpus_per_worker, "GPU": group.gpus_per_worker},
+            ),
+            run_config=ray.train.RunConfig(
+                name=f"group-{time.time_ns()}",
+                storage_path=str(folder),
+                failure_config=ray.train.FailureConfig(max_failures=group.max_failures),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            ),
+        )
+        try:
+            trainer.fit()
+        except Exception as error:
+            failures = getattr(error, "worker_failures", {}) or {0: error}
+            rank, first = next(iter(failures.items()))
+            self._ended = (
+                f"the learner's worker group ended after {group.max_failures} restarts; rank {rank}: {_first_line(first)}"
+            )
+
+
+def _work(settings: Mapping[str, _Job]) -> None:
+    """Be one worker of the group. An error that a restart cannot mend is told to the driver; any other is raised."""
+    job = settings["job"]
+    try:
+        _Worker(job).serve()
+    except (LearnerError, ValueError, TypeError, LookupError, ImportError, AssertionError, FileNotFoundError) as error:
+        rank = ray.train.get_context().get_world_rank()
+        line = str(error) if isinstance(error, LearnerError) else f"learner worker {rank}: {_first_line(error)}"
+        ray.get(job.mailbox.fail.remote(line), timeout=_CALL_SECONDS)
+
+
+class _Worker:
+    """One rank: reads commands by index, does them together with the other ranks; rank 0 answers."""
+
+    def __init__(self, job: _Job) -> None:
+        """Load the policy, shard it, and fall back to the group's checkpoint after a restart."""
+        import torch
+
+        from mica_ray.training.deepspeed import DeepSpeedStepper, TorchRanks
+
+        torch.set_num_threads(max(1, int(job.group.cpus_per_worker)))
+        context = ray.train.get_context()
+        self._job, self._mailbox = job, job.mailbox
+        self._rank, self._world_size = context.get_world_rank(), context.get_world_size()
+        self._policy = Path(job.policy)
+        self._stepper = DeepSpeedStepper(
+            self._policy, job.learner, zero_stage=job.group.zero_stage, world_size=self._world_size
+        )
+        self._ranks = TorchRanks(self._rank, self._world_size, self._stepper.device)
+        self._version, self._updates, self._index = 0, 0, 0
+        self._checkpointed_version = -1
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is not None:
+            with checkpoint.as_directory() as folder:
+                self._restore(Path(folder))
+                self._index = int((Path(folder) / _INDEX_FILE).read_text())
+            self._checkpointed_version = self._version
+
+    def serve(self) -> None:
+        """Do commands until one says stop."""
+        bucket = self._bucket()
+        if self._rank == 0:
+            self._tell(self._mailbox.ready.remote(self._version, bucket))
+        while True:
+            command = self._take()
+            if command.kind == "stop":
+                return
+            if command.kind == "update":
+                self._update(command)
+            elif command.kind == "restore":
+                self._restore(Path(cast(str, command.payload)))
+                self._answer(Answer(self._version, {}), self._bucket())
+            else:
+                # Continue at this very command: whoever restarts here has the answer still to give.
+                self._checkpoint(next_index=self._index)
+                folder = cast(ray.train.Checkpoint, ray.train.get_checkpoint()).path
+                self._answer(Answer(self._version, {}, folder=folder))
+            self._index += 1
+
+    def _update(self, command: Command) -> None:
+        """Do one update, answer first, and checkpoint afterwards where it is due: a report costs a poll of Ray Train."""
+        batch = cast(TokenBatch, ray.get(cast(list["ObjectRef"], command.payload)[0], timeout=_CALL_SECONDS))
+        outcome = run_update(
+            self._stepper, batch, config=self._job.learner, first_update=self._updates, ranks=self._ranks
+        )
+        self._updates += outcome.num_updates
+        self._version += 1
+        self._answer(Answer(self._version, outcome.metrics), self._bucket())
+        if self._version % self._job.group.checkpoint_every == 0:
+            self._checkpoint(next_index=self._index + 1)
+
+    def _checkpoint(self, *, next_index: int) -> None:
+        """Report a checkpoint to Ray Train unless this version has one. Collective."""
+        if self._checkpointed_version == self._version:
+            return
+        with tempfile.TemporaryDirectory(prefix="learner-") as name:
+            folder = Path(name)
+            self._stepper.save(folder, rank=self._rank, version=self._version, updates=self._updates)
+            if self._rank == 0:
+                (folder / _INDEX_FILE).write_text(str(next_index))
+            ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(name))
+        self._checkpointed_version = self._version
+        if self._rank == 0:
+            self._tell(self._mailbox.checkpointed.remote(next_index))
+
+    def _restore(self, folder: Path) -> None:
+        """Continue from a checkpoint. Collective."""
+        state = self._stepper.restore(folder)
+        self._version, self._updates = state.version, state.updates
+        self._checkpointed_version = -1
+
+    def _bucket(self) -> WeightBucket | None:
+        """Gather the weights; None but on rank 0. Collective."""
+        tensors = self._stepper.gather(keep=self._rank == 0)
+        return pack_weights(tensors.items()) if self._rank == 0 else None
+
+    def _take(self) -> Command:
+        """Wait for the next command, for as long as the driver needs to collect dialogues."""
+        while True:
+            reference = self._mailbox.take.remote(self._index, wait_seconds=_POLL_SECONDS)
+            command = cast(Command | None, ray.get(reference, timeout=_CALL_SECONDS))
+            if command is not None:
+                return command
+
+    def _answer(self, answer: Answer, bucket: WeightBucket | None = None) -> None:
+        """Answer the current command, as rank 0."""
+        if self._rank == 0:
+            self._tell(self._mailbox.answer.remote(self._index, answer, bucket))
+
+    def _tell(self, reference: ObjectRef) -> None:
+        """Wait until the mailbox has taken a message."""
+        ray.get(reference, timeout=_CALL_SECONDS)
+
+
+def _first_line(error: BaseException) -> str:
+    """Give an error's type and first line, looking through Ray's wrapping of a worker's own."""
+    cause = getattr(error, "cause", None) or getattr(error, "_exc", None)
+    if isinstance(cause, BaseException):
+        return _first_line(cause)
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -1,0 +1,45 @@
+"""JSON lines that grow with a run and shrink to a checkpoint: every step once in the file, whatever was killed when."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+
+class StepRecords:
+    """A file of JSON lines, each with a "step". Consumes rows, waits for the disk."""
+
+    def __init__(self, path: Path, *, first_step: int = 0) -> None:
+        """Open the file for steps from `first_step` on.
+
+        Args:
+            path: made when missing, together with its folder.
+            first_step: lines of this step and later ones are dropped, as is a line cut short: those steps come again.
+        """
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            _keep_before(path, first_step)
+
+    def append(self, step: int, rows: Iterable[Mapping[str, object]]) -> None:
+        """Write the rows of a step, "step" first, and flush them to the disk."""
+        lines = [json.dumps({"step": step, **row}, ensure_ascii=False, allow_nan=True) for row in rows]
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write("".join(line + "\n" for line in lines))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _keep_before(path: Path, first_step: int) -> None:
+    """Rewrite the file with the whole lines of earlier steps only, by a rename."""
+    kept: list[bytes] = []
+    for line in path.read_bytes().splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            break
+        if json.loads(line)["step"] < first_step:
+            kept.append(line)
+    beside = path.with_name(path.name + ".new")
+    beside.write_bytes(b"".join(kept))
+    beside.replace(path)

@@ -1,0 +1,327 @@
+"""One learner update: every optimiser step of a batch, shared by the in-process learner and the DeepSpeed workers.
+
+It knows neither Ray nor DeepSpeed: engines come in as a `Stepper`, sums over ranks as `Ranks`. Neighbours: losses, packing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from mica_ray.losses import LossConfig, LossTerms, policy_loss, token_logprobs
+from mica_ray.packing import mini_batches, plan_micro_batches
+from mica_ray.training.learner import LearnerError
+from mica_ray.training.policy_folder import Dtype
+from mica_ray.types import TokenBatch
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerConfig:
+    """How the weights move. The defaults are the released scripts' (learning rate 1e-6, cosine, warm-up 5 %, clip 1)."""
+
+    learning_rate: float = 1e-6
+    """Peak, after warm-up."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_fraction: float = 0.05
+    """Share of `total_updates` over which the rate rises linearly; its first optimiser step already moves."""
+    total_updates: int = 100
+    """Optimiser steps of the whole run: loop steps x epochs x mini_batches. The cosine reaches 0 there and stays."""
+    weight_decay: float = 0.1
+    """On matrices only: norms and biases have no scale to keep small."""
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    adam_eps: float = 1e-8
+    grad_clip: float = 1.0
+    """Largest global gradient norm."""
+    mini_batches: int = 1
+    """Optimiser steps per pass over a batch; the paper's scripts make 2."""
+    epochs: int = 1
+    """Passes over a batch."""
+    micro_batch_tokens: int = 4096
+    """Padded tokens one forward pass may hold; memory only, the numbers do not depend on it."""
+    dtype: Dtype = "float32"
+    """Type of the weights in the passes. bfloat16 keeps fp32 master weights in the optimiser."""
+    gradient_checkpointing: bool = False
+    loss: LossConfig = field(default_factory=LossConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse values no optimiser can run with."""
+        for name in ("learning_rate", "adam_eps", "grad_clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be > 0; got {getattr(self, name)}")
+        for name in ("total_updates", "mini_batches", "epochs", "micro_batch_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
+        if not 0 <= self.warmup_fraction <= 1:
+            raise ValueError(f"warmup_fraction must be in [0, 1]; got {self.warmup_fraction}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must be >= 0; got {self.weight_decay}")
+        if self.schedule not in ("cosine", "constant"):
+            raise ValueError(f'schedule must be "cosine" or "constant"; got {self.schedule!r}')
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f'dtype must be "float32" or "bfloat16"; got {self.dtype!r}')
+
+
+def learning_rate_at(config: LearnerConfig, update: int) -> float:
+    """Give the learning rate of one optimiser step, a pure function of its index so that nothing needs restoring.
+
+        lr(u) = peak * (u + 1) / W                                  u < W = ceil(warmup_fraction * total)
+        lr(u) = peak * (1 + cos(pi * (u - W) / (total - W))) / 2    cosine, afterwards
+
+    Args:
+        config: peak, schedule and lengths.
+        update: optimiser steps made before this one.
+    """
+    warmup = math.ceil(config.warmup_fraction * config.total_updates)
+    if update < warmup:
+        return config.learning_rate * (update + 1) / warmup
+    if config.schedule == "constant":
+        return config.learning_rate
+    progress = min(1.0, (update - warmup) / max(1, config.total_updates - warmup))
+    return config.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+
+
+class Stepper(Protocol):
+    """What an update needs of the engine below it. Consumes token ids, produces logits and optimiser steps."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the inputs of the passes must lie."""
+        ...
+
+    def logits(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Run the policy on right-padded rows [R, L]; give [R, L, V]."""
+        ...
+
+    def reference_logits(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Run the frozen initial policy; only asked for when the loss has a KL term."""
+        ...
+
+    def backward(self, loss: torch.Tensor, *, is_last: bool) -> None:
+        """Add this rank's gradient of `loss`. The gradient of an optimiser step is the sum over calls and ranks.
+
+        Args:
+            loss: scalar, already divided by the counts of the whole optimiser step.
+            is_last: no further call before `step`.
+        """
+        ...
+
+    def step(self, learning_rate: float) -> float:
+        """Clip, move the weights, forget the gradient. Gives the global gradient norm before clipping."""
+        ...
+
+
+class Ranks(Protocol):
+    """The processes that share one update."""
+
+    @property
+    def rank(self) -> int:
+        """This process, from 0."""
+        ...
+
+    @property
+    def world_size(self) -> int:
+        """How many there are."""
+        ...
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Add an array of float64 over the ranks; every rank gets the result."""
+        ...
+
+    def max(self, values: np.ndarray) -> np.ndarray:
+        """Take the largest over the ranks, element by element."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OneRank:
+    """`Ranks` of a single process."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Give the values back."""
+        return values
+
+    def max(self, values: np.ndarray) -> np.ndarray:
+        """Give the values back."""
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateOutcome:
+    """What one update call did, equal on every rank."""
+
+    metrics: dict[str, float]
+    num_updates: int
+    """Optimiser steps made."""
+
+
+def run_update(
+    stepper: Stepper, batch: TokenBatch, *, config: LearnerConfig, first_update: int, ranks: Ranks
+) -> UpdateOutcome:
+    """Make every optimiser step of a batch: mini-batches x epochs, each over its micro-batches and all ranks.
+
+    With more than one optimiser step the learner's log probabilities are frozen before the first (the "old" ones of
+    the clipped ratio); with a single one the ratio is 1 and the forward pass itself gives them. A mini-batch without
+    trained tokens makes no step.
+
+    Args:
+        stepper: the engine.
+        batch: the whole batch, the same on every rank; each takes its own share.
+        config: how the weights move.
+        first_update: optimiser steps made before this call, for the schedule.
+        ranks: who shares the work.
+
+    Returns:
+        The metrics of `metrics.METRICS` that a learner knows, reduced over micro-batches and ranks.
+
+    Raises:
+        LearnerError: a loss or a gradient norm is not finite; the weights must be taken from a checkpoint.
+    """
+    minis = [mini for mini in mini_batches(batch, config.mini_batches) if mini.loss_tokens > 0]
+    plans = [plan_micro_batches(mini, ranks.world_size, config.micro_batch_tokens)[ranks.rank] for mini in minis]
+    tally = _Tally()
+    old: list[list[torch.Tensor | None]] = [[None] * len(plan) for plan in plans]
+    if len(plans) * config.epochs > 1:
+        old = [[_frozen_logprobs(stepper, micro) for micro in plan] for plan in plans]
+    norms: list[float] = []
+    rate = 0.0
+    for epoch in range(config.epochs):
+        for plan, plan_old in zip(plans, old, strict=True):
+            for index, (micro, micro_old) in enumerate(zip(plan, plan_old, strict=True)):
+                is_last = index == len(plan) - 1
+                _learn(stepper, micro, micro_old, config=config, tally=tally, is_first_pass=epoch == 0, is_last=is_last)
+            rate = learning_rate_at(config, first_update + len(norms))
+            norms.append(_finite(stepper.step(rate), "gradient norm", batch.step))
+    metrics = tally.metrics(ranks, num_updates=len(norms))
+    _finite(metrics["loss"], "loss", batch.step)
+    return UpdateOutcome(
+        metrics={
+            **metrics,
+            "grad_norm": float(np.mean(norms)) if norms else 0.0,
+            "grad_norm_max": max(norms, default=0.0),
+            "learning_rate": rate,
+            "trained_tokens": float(batch.loss_tokens),
+            "trained_turns": float(batch.loss_turns),
+            "optimiser_steps": float(len(norms)),
+        },
+        num_updates=len(norms),
+    )
+
+
+_SUMS = (
+    "loss", "tokens", "clipped", "dual_clipped", "importance_capped", "ratio", "kl",
+    "first_tokens", "difference", "surprise",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Running sums of one rank, float64; reduced once at the end."""
+
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_SUMS, 0.0))
+    largest_difference: float = 0.0
+
+    def add(self, terms: LossTerms) -> None:
+        """Add the shares of one micro-batch."""
+        self.sums["loss"] += float(terms.loss.detach())
+        for name, value in terms.metrics.items():
+            if name in self.sums:
+                self.sums[name] += float(value)
+
+    def compare(self, old: torch.Tensor, behaviour: torch.Tensor, mask: torch.Tensor) -> None:
+        """Add how far the engine's log probabilities lie from the learner's, before the weights have moved."""
+        trained = old[mask].double()
+        difference = (trained - behaviour[mask].double()).abs()
+        self.sums["first_tokens"] += trained.numel()
+        self.sums["surprise"] -= float(trained.sum())
+        self.sums["difference"] += float(difference.sum())
+        if difference.numel():
+            self.largest_difference = max(self.largest_difference, float(difference.max()))
+
+    def metrics(self, ranks: Ranks, *, num_updates: int) -> dict[str, float]:
+        """Reduce over the ranks and divide by what was counted."""
+        total = dict(zip(_SUMS, ranks.sum(np.array([self.sums[name] for name in _SUMS])), strict=True))
+        tokens, first = max(total["tokens"], 1.0), max(total["first_tokens"], 1.0)
+        return {
+            "loss": float(total["loss"]) / max(num_updates, 1),
+            "clip_fraction": float(total["clipped"] / tokens),
+            "dual_clip_fraction": float(total["dual_clipped"] / tokens),
+            "importance_capped_fraction": float(total["importance_capped"] / tokens),
+            "ratio_mean": float(total["ratio"] / tokens),
+            "kl": float(total["kl"] / tokens),
+            "entropy": float(total["surprise"] / first),
+            "logprob_difference_mean": float(total["difference"] / first),
+            "logprob_difference_max": float(ranks.max(np.array([self.largest_difference]))[0]),
+        }
+
+
+def _learn(
+    stepper: Stepper,
+    micro: TokenBatch,
+    old: torch.Tensor | None,
+    *,
+    config: LearnerConfig,
+    tally: _Tally,
+    is_first_pass: bool,
+    is_last: bool,
+) -> None:
+    """Run one micro-batch forward and backward and tally what it says."""
+    import torch
+
+    tensors = {
+        name: torch.as_tensor(getattr(micro, name), device=stepper.device)
+        for name in ("token_ids", "behaviour_logprobs", "advantages", "loss_mask", "turn_ids")
+    }
+    token_ids, mask = tensors["token_ids"], tensors["loss_mask"]
+    logprobs = token_logprobs(stepper.logits(token_ids), token_ids, micro.temperature)
+    frozen = logprobs.detach() if old is None else old.to(stepper.device)
+    if is_first_pass:
+        tally.compare(frozen, tensors["behaviour_logprobs"], mask)
+    reference = None
+    if config.loss.kl_coefficient > 0:
+        with torch.no_grad():
+            reference = token_logprobs(stepper.reference_logits(token_ids), token_ids, micro.temperature)
+    terms = policy_loss(
+        logprobs,
+        frozen,
+        behaviour_logprobs=tensors["behaviour_logprobs"],
+        advantages=tensors["advantages"],
+        mask=mask,
+        turn_ids=tensors["turn_ids"],
+        config=config.loss,
+        loss_tokens=micro.loss_tokens,
+        loss_turns=micro.loss_turns,
+        reference_logprobs=reference,
+    )
+    tally.add(terms)
+    stepper.backward(terms.loss, is_last=is_last)
+
+
+def _frozen_logprobs(stepper: Stepper, micro: TokenBatch) -> torch.Tensor:
+    """Give the learner's log probabilities of a micro-batch, without a gradient, kept on the CPU."""
+    import torch
+
+    token_ids = torch.as_tensor(micro.token_ids, device=stepper.device)
+    with torch.no_grad():
+        return token_logprobs(stepper.logits(token_ids), token_ids, micro.temperature).cpu()
+
+
+def _finite(value: float, name: str, step: int) -> float:
+    """Give the value back if it is a number.
+
+    Raises:
+        LearnerError: it is not.
+    """
+    if not math.isfinite(value):
+        raise LearnerError(
+            f"the {name} of step {step} is {value}; resume from the last checkpoint with a lower learning_rate or grad_clip"
+        )
+    return value

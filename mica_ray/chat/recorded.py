@@ -1,0 +1,137 @@
+"""Record calls to a chat model, and replay them without it: for tests, and for re-runs that cost nothing.
+
+A recording is a file of JSON lines. A call is found by what was asked, not by who was asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from mica_ray.chat.model import ChatError, ChatModel, ChatReply, JsonSchema
+from mica_ray.types import Message, Sampling
+
+ErrorKind = Literal["timeout", "infrastructure", "refused", "content"]
+CallKey = tuple[str, int]
+"""Hash of what was asked, and how many equal calls came before."""
+
+
+def call_hash(messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None) -> str:
+    """Give the content hash of a call: 32 hex digits, the same for every model and on every machine."""
+    asked = json.dumps(
+        {"messages": list(messages), "sampling": asdict(sampling), "schema": schema},
+        sort_keys=True,
+        ensure_ascii=True,
+    )
+    return hashlib.blake2b(asked.encode(), digest_size=16).hexdigest()
+
+
+class RecordingChat:
+    """Asks another model and writes every call down, failures included. One writer per file at a time.
+
+    A line is written in one piece when its call is over; a line that an earlier crash left unfinished is cut
+    off. Equal calls are numbered in the order in which they were made, after those already in the file.
+
+    Args:
+        inner: who answers.
+        path: the recording; made when it does not exist, added to when it does.
+    """
+
+    def __init__(self, inner: ChatModel, path: Path) -> None:
+        self._inner = inner
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        _cut_unfinished_line(path)
+        self._made = Counter(key for (key, _), _ in _lines(path))
+
+    async def chat(
+        self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
+    ) -> ChatReply:
+        """Ask the inner model; raise what it raises.
+
+        Raises:
+            ChatError: from the inner model.
+        """
+        key = call_hash(messages, sampling, schema)
+        occurrence = self._made[key]
+        self._made[key] += 1
+        try:
+            reply = await self._inner.chat(messages, sampling, schema)
+        except ChatError as error:
+            failure = {"message": str(error), "kind": error.kind, "endpoint": error.endpoint}
+            self._write(key, occurrence, {"error": failure})
+            raise
+        self._write(key, occurrence, {"reply": asdict(reply)})
+        return reply
+
+    def _write(self, key: str, occurrence: int, outcome: Mapping[str, object]) -> None:
+        line = json.dumps({"call": key, "occurrence": occurrence, **outcome}, ensure_ascii=False) + "\n"
+        # One unbuffered write in append mode: a reader or a crash never sees half of two lines.
+        with self._path.open("ab", buffering=0) as file:
+            file.write(line.encode())
+
+
+class ReplayChat:
+    """Answers from a recording, equal calls in the order in which they were recorded.
+
+    Args:
+        path: the recording.
+
+    Raises:
+        ValueError: there is no such file, or a line of it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise ValueError(f"there is no recording {path}: make it with RecordingChat")
+        self._path = path
+        self._outcomes = dict(_lines(path))
+        self._made: Counter[str] = Counter()
+
+    async def chat(
+        self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
+    ) -> ChatReply:
+        """Give the recorded answer, or raise the recorded failure.
+
+        Raises:
+            ChatError: the call is not in the recording, or it failed when it was recorded.
+        """
+        key = call_hash(messages, sampling, schema)
+        occurrence = self._made[key]
+        self._made[key] += 1
+        outcome = self._outcomes.get((key, occurrence))
+        if outcome is None:
+            problem = (
+                f"call {key} (occurrence {occurrence}) is not in {self._path}: record it with RecordingChat"
+            )
+            raise ChatError(problem, kind="refused", endpoint=str(self._path))
+        if isinstance(outcome, ChatError):
+            raise outcome
+        return outcome
+
+
+def _lines(path: Path) -> Iterator[tuple[CallKey, ChatReply | ChatError]]:
+    """Read a recording; an unfinished last line is passed over."""
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            entry = json.loads(line)
+            outcome = _failure(**entry["error"]) if "error" in entry else ChatReply(**entry["reply"])
+            yield (entry["call"], entry["occurrence"]), outcome
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}: not a recorded call ({error!r})") from error
+
+
+def _failure(message: str, kind: ErrorKind, endpoint: str) -> ChatError:
+    return ChatError(message, kind=kind, endpoint=endpoint)
+
+
+def _cut_unfinished_line(path: Path) -> None:
+    content = path.read_bytes()
+    os.truncate(path, content.rfind(b"\n") + 1)

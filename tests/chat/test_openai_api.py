@@ -1,0 +1,217 @@
+"""An endpoint that works, fails, hangs or talks nonsense, over real HTTP on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+
+from mica_ray.chat.model import ChatError
+from mica_ray.chat.openai_api import Endpoint, OpenAIChat
+from mica_ray.types import Message, Sampling
+from tests.chat.local_endpoint import DROP, HANG, TRICKLE, Answer, LocalEndpoint, refusal
+
+MESSAGES: list[Message] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}]
+SCHEMA = {
+    "type": "object",
+    "properties": {"a": {"type": "string"}},
+    "required": ["a"],
+    "additionalProperties": False,
+}
+
+# Patient enough for a loaded machine, with pauses far below a second.
+QUICK = Endpoint(
+    model="tiny",
+    timeout_seconds=5,
+    deadline_seconds=20,
+    attempts=3,
+    first_pause_seconds=0.01,
+    longest_pause_seconds=0.05,
+)
+
+
+def endpoint(server: LocalEndpoint, **changes: object) -> Endpoint:
+    return replace(QUICK, base_url=server.url, **changes)  # type: ignore[arg-type]
+
+
+async def failure(server: LocalEndpoint, **changes: object) -> ChatError:
+    chat = OpenAIChat(endpoint(server, **changes), "key")
+    with pytest.raises(ChatError) as caught:
+        await chat.chat(MESSAGES, Sampling())
+    await chat.close()
+    return caught.value
+
+
+async def test_reply_holds_text_model_usage_and_time() -> None:
+    async with LocalEndpoint(Answer("hi")) as server:
+        reply = await OpenAIChat(endpoint(server), "secret").chat(MESSAGES, Sampling())
+    assert (reply.text, reply.model, reply.prompt_tokens, reply.completion_tokens) == (
+        "hi",
+        "tiny-served",
+        7,
+        3,
+    )
+    assert reply.attempts == 1
+    assert reply.seconds > 0
+    assert server.keys == ["Bearer secret"]
+
+
+async def test_request_carries_sampling_seed_and_schema() -> None:
+    async with LocalEndpoint(Answer("{}")) as server:
+        chat = OpenAIChat(
+            endpoint(server, extra_body={"chat_template_kwargs": {"enable_thinking": False}}), "key"
+        )
+        await chat.chat(MESSAGES, Sampling(0.5, 0.9, 17, seed=3, stop=("\n",)), SCHEMA)
+    request = server.requests[0]
+    assert request["messages"] == MESSAGES
+    assert (request["temperature"], request["top_p"], request["max_tokens"]) == (0.5, 0.9, 17)
+    assert (request["seed"], request["stop"]) == (3, ["\n"])
+    assert request["response_format"]["json_schema"]["schema"] == SCHEMA
+    assert request["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+async def test_request_without_seed_or_schema_does_not_name_them() -> None:
+    async with LocalEndpoint(Answer()) as server:
+        await OpenAIChat(endpoint(server, token_limit_name="max_completion_tokens"), "key").chat(
+            MESSAGES, Sampling()
+        )
+    assert not {"seed", "stop", "response_format", "max_tokens"} & server.requests[0].keys()
+    assert server.requests[0]["max_completion_tokens"] == 64
+
+
+@pytest.mark.parametrize(("support", "sent"), [("json_object", {"type": "json_object"}), ("none", None)])
+async def test_schema_is_sent_only_as_far_as_the_endpoint_takes_it(support: str, sent: object) -> None:
+    async with LocalEndpoint(Answer("{}")) as server:
+        await OpenAIChat(endpoint(server, structured_output=support), "key").chat(
+            MESSAGES, Sampling(), SCHEMA
+        )
+    assert server.requests[0].get("response_format") == sent
+
+
+@pytest.mark.parametrize(
+    "first", [refusal(429, "slow down"), refusal(503, "loading"), DROP], ids=["429", "503", "drop"]
+)
+async def test_passing_problem_is_retried_and_counted(first: Answer) -> None:
+    async with LocalEndpoint(first, Answer("hi")) as server:
+        reply = await OpenAIChat(endpoint(server), "key").chat(MESSAGES, Sampling())
+    assert (reply.text, reply.attempts) == ("hi", 2)
+
+
+async def test_garbage_is_retried() -> None:
+    async with LocalEndpoint(Answer(body="<html>oops"), Answer(body="[1, 2]"), Answer("hi")) as server:
+        reply = await OpenAIChat(endpoint(server), "key").chat(MESSAGES, Sampling())
+    assert (reply.text, reply.attempts) == ("hi", 3)
+
+
+@pytest.mark.parametrize(
+    "body", ["<html>oops", "[1, 2]", '{"choices": []}', '{"choices": [{"text": "x"}]}', "null", ""]
+)
+async def test_endless_garbage_is_a_content_error(body: str) -> None:
+    async with LocalEndpoint(Answer(body=body)) as server:
+        error = await failure(server)
+    assert error.kind == "content"
+    assert len(server.requests) == 3
+
+
+async def test_overload_that_lasts_is_an_infrastructure_error_after_all_attempts() -> None:
+    async with LocalEndpoint(refusal(429, "slow down")) as server:
+        error = await failure(server)
+    assert error.kind == "infrastructure"
+    assert "slow down" in str(error)
+    assert len(server.requests) == 3
+
+
+async def test_pause_that_the_endpoint_asks_for_is_kept() -> None:
+    async with LocalEndpoint(refusal(429, "slow down", **{"retry-after": "0.3"}), Answer("hi")) as server:
+        chat = OpenAIChat(endpoint(server, longest_pause_seconds=1.0), "key")
+        reply = await chat.chat(MESSAGES, Sampling())
+    assert reply.seconds >= 0.3
+
+
+async def test_pause_is_never_longer_than_the_longest() -> None:
+    async with LocalEndpoint(refusal(429, "slow down", **{"retry-after": "3600"}), Answer("hi")) as server:
+        reply = await OpenAIChat(endpoint(server), "key").chat(MESSAGES, Sampling())
+    assert reply.attempts == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+async def test_refusal_is_not_retried_and_names_endpoint_model_and_remedy(status: int) -> None:
+    async with LocalEndpoint(refusal(status, "no way")) as server:
+        error = await failure(server)
+        url = server.url
+    assert error.kind == "refused"
+    assert len(server.requests) == 1
+    assert f"tiny at {url}" in str(error)
+    assert "no way" in str(error)
+    assert "\n" not in str(error)
+
+
+async def test_account_without_credit_is_refused_at_once() -> None:
+    async with LocalEndpoint(refusal(429, "quota", code="insufficient_quota")) as server:
+        error = await failure(server)
+    assert (error.kind, len(server.requests)) == ("refused", 1)
+
+
+@pytest.mark.parametrize("silence", [HANG, TRICKLE], ids=["hang", "trickle"])
+async def test_silent_endpoint_times_out_within_its_deadline(silence: Answer) -> None:
+    started = time.monotonic()
+    async with LocalEndpoint(silence) as server:
+        error = await failure(server, timeout_seconds=0.3, deadline_seconds=0.8, attempts=100)
+    assert error.kind == "timeout"
+    # Far above 0.8 s for a loaded machine, far below the hour the server would take.
+    assert time.monotonic() - started < 10
+
+
+async def test_slow_first_answer_is_asked_again() -> None:
+    async with LocalEndpoint(HANG, Answer("hi")) as server:
+        reply = await OpenAIChat(endpoint(server, timeout_seconds=0.5), "key").chat(MESSAGES, Sampling())
+    assert (reply.text, reply.attempts) == ("hi", 2)
+
+
+async def test_no_server_is_an_infrastructure_error_with_a_remedy() -> None:
+    async with LocalEndpoint(Answer()) as server:
+        gone = server
+    error = await failure(gone)
+    assert error.kind == "infrastructure"
+    assert "check base_url and that the server runs" in str(error)
+
+
+async def test_empty_answer_at_the_token_limit_says_what_to_change() -> None:
+    async with LocalEndpoint(Answer(text=None, finish_reason="length")) as server:
+        error = await failure(server)
+    assert error.kind == "content"
+    assert "raise max_tokens" in str(error)
+
+
+async def test_never_more_calls_at_once_than_allowed() -> None:
+    async with LocalEndpoint(Answer("hi", after_seconds=0.05)) as server:
+        chat = OpenAIChat(endpoint(server, max_concurrency=2), "key")
+        replies = await asyncio.gather(*(chat.chat(MESSAGES, Sampling(seed=seed)) for seed in range(8)))
+    assert len(replies) == 8
+    assert server.most_in_flight == 2
+
+
+async def test_cancelled_call_gives_its_slot_back() -> None:
+    async with LocalEndpoint(HANG, Answer("hi")) as server:
+        chat = OpenAIChat(endpoint(server, max_concurrency=1), "key")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await chat.chat(MESSAGES, Sampling())
+        reply = await chat.chat(MESSAGES, Sampling())
+    assert reply.text == "hi"
+
+
+def test_missing_key_names_the_variable() -> None:
+    with pytest.raises(ValueError, match="set MY_KEY"):
+        OpenAIChat(Endpoint("tiny", api_key_env="MY_KEY"), "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("attempts", 0), ("max_concurrency", 0), ("timeout_seconds", 0.0), ("deadline_seconds", -1.0)],
+)
+def test_impossible_endpoint_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        replace(QUICK, **{name: value})  # type: ignore[arg-type]

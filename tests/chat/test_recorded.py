@@ -1,0 +1,120 @@
+"""What was recorded comes back, call by call, failures included; nothing else does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
+from mica_ray.chat.recorded import RecordingChat, ReplayChat, call_hash
+from mica_ray.types import Message, Sampling
+
+ONE: list[Message] = [{"role": "user", "content": "Hello?"}]
+OTHER: list[Message] = [{"role": "user", "content": "Grüße, 你好"}]
+
+
+class Counting:
+    """Answers 1, 2, 3, ...; refuses every call whose text is "no"."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def chat(
+        self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
+    ) -> ChatReply:
+        self.calls += 1
+        number = self.calls
+        # Later calls answer sooner: the order of answers is not the order of calls.
+        await asyncio.sleep(0.02 / number)
+        if messages[-1]["content"] == "no":
+            raise ChatError("it said no", kind="content", endpoint="counting")
+        return ChatReply(f"ü{number}", "counting", 5, 6, 0.25, 2)
+
+
+async def test_replay_gives_the_whole_reply_without_the_model(tmp_path: Path) -> None:
+    path = tmp_path / "calls" / "run.jsonl"
+    recorded = await RecordingChat(Counting(), path).chat(OTHER, Sampling(seed=1), {"type": "object"})
+    assert await ReplayChat(path).chat(OTHER, Sampling(seed=1), {"type": "object"}) == recorded
+
+
+async def test_equal_calls_come_back_in_the_order_in_which_they_were_made(tmp_path: Path) -> None:
+    chat = RecordingChat(Counting(), tmp_path / "run.jsonl")
+    together = await asyncio.gather(*(chat.chat(ONE, Sampling()) for _ in range(3)))
+    replay = ReplayChat(tmp_path / "run.jsonl")
+    assert [reply.text for reply in together] == ["ü1", "ü2", "ü3"]
+    assert [(await replay.chat(ONE, Sampling())).text for _ in range(3)] == ["ü1", "ü2", "ü3"]
+
+
+async def test_recorded_failure_fails_again(tmp_path: Path) -> None:
+    refused: list[Message] = [{"role": "user", "content": "no"}]
+    with pytest.raises(ChatError):
+        await RecordingChat(Counting(), tmp_path / "run.jsonl").chat(refused, Sampling())
+    with pytest.raises(ChatError, match="it said no") as caught:
+        await ReplayChat(tmp_path / "run.jsonl").chat(refused, Sampling())
+    assert (caught.value.kind, caught.value.endpoint) == ("content", "counting")
+
+
+async def test_missing_call_names_its_hash_and_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    await RecordingChat(Counting(), path).chat(ONE, Sampling())
+    replay = ReplayChat(path)
+    await replay.chat(ONE, Sampling())
+    with pytest.raises(ChatError, match=call_hash(ONE, Sampling(), None)) as caught:
+        await replay.chat(ONE, Sampling())
+    assert str(path) in str(caught.value)
+    assert "occurrence 1" in str(caught.value)
+
+
+async def test_later_recording_adds_to_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    first, second = Counting(), Counting()
+    second.calls = 10
+    await RecordingChat(first, path).chat(ONE, Sampling())
+    await RecordingChat(second, path).chat(ONE, Sampling())
+    replay = ReplayChat(path)
+    assert [(await replay.chat(ONE, Sampling())).text for _ in range(2)] == ["ü1", "ü11"]
+
+
+async def test_line_that_a_crash_left_unfinished_is_lost_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    await RecordingChat(Counting(), path).chat(ONE, Sampling())
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:25])
+    assert (await ReplayChat(path).chat(ONE, Sampling())).text == "ü1"
+    await RecordingChat(Counting(), path).chat(OTHER, Sampling())
+    assert [json.loads(line)["occurrence"] for line in path.read_text().splitlines()] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "line", ["[]", "{}", "nonsense", '{"call": "a", "occurrence": 0, "reply": {"words": 3}}']
+)
+def test_foreign_line_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_text(f"{line}\n")
+    with pytest.raises(ValueError, match="line 1"):
+        ReplayChat(path)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nowhere"):
+        ReplayChat(tmp_path / "nowhere.jsonl")
+
+
+@settings(deadline=None, max_examples=40)
+@given(text=st.text(max_size=20), seed=st.none() | st.integers(0, 9), temperature=st.floats(0, 2))
+def test_hash_depends_on_what_is_asked_and_on_nothing_else(
+    text: str, seed: int | None, temperature: float
+) -> None:
+    messages: list[Message] = [{"role": "user", "content": text}]
+    sampling = Sampling(temperature=temperature, seed=seed)
+    key = call_hash(messages, sampling, None)
+    assert key == call_hash(tuple(messages), Sampling(temperature=temperature, seed=seed), None)
+    assert key != call_hash([*messages, *messages], sampling, None)
+    assert key != call_hash(messages, sampling, {})
+    assert key != call_hash([{"role": "user", "content": f"{text}."}], sampling, None)

@@ -44,7 +44,8 @@ def test_mix_is_the_weighted_sum_of_its_parts() -> None:
 
 def test_discounted_mixed_advantage_by_hand() -> None:
     # gamma 0.5: returns [[1 + .5*2, 2], [0 + .5*0, 0]] = [[2, 2], [0, 0]] -> z = 1, 1, -1, -1.
-    # Immediate 1, 2, 0, 0: mean 3/4, mean square 5/4, std sqrt(5/4 - 9/16) = sqrt(11)/4 -> (1, 5, -3, -3)/sqrt(11).
+    # Immediate 1, 2, 0, 0: mean 3/4, mean square 5/4, std sqrt(5/4 - 9/16) = sqrt(11)/4,
+    # so z = (1, 5, -3, -3) / sqrt(11).
     advantages = Mica(alpha=0.5, gamma=0.5)(batch([[1.0, 2.0], [0.0, 0.0]]))
     expected = 0.5 * np.array([[1, 1], [-1, -1]]) + 0.5 * np.array([[1, 5], [-3, -3]]) / np.sqrt(11)
     np.testing.assert_allclose(advantages, expected, atol=1e-5)
@@ -112,7 +113,7 @@ def test_single_dialogue_group_gets_zero_turn_advantage() -> None:
 @pytest.mark.parametrize("value", [-0.1, 1.2, float("nan")])
 def test_weight_outside_the_unit_interval_is_refused(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"{field} must be in \[0, 1\]; got {value}"):
-        Mica(**{field: value})
+        Mica(**{field: value})  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("field", ["immediate_scope", "horizon", "baseline", "lone_turn"])
@@ -143,9 +144,7 @@ def test_shift_of_all_rewards_leaves_the_immediate_part(
     moved = TurnRewards(turns.rewards + shift, turns.valid, turns.group)
     # 1e-6: EPS aside, centring removes the shift up to rounding.
     np.testing.assert_allclose(Mica(alpha=0.0)(moved), Mica(alpha=0.0)(turns), atol=1e-6)
-    if (
-        len(set(map(len, rows))) == 1
-    ):  # Equal lengths: returns shift alike at each turn, so the turn part stays too.
+    if len(set(map(len, rows))) == 1:  # Equal lengths: returns shift alike at each turn.
         np.testing.assert_allclose(Mica(alpha=alpha)(moved), Mica(alpha=alpha)(turns), atol=1e-6)
 
 
@@ -160,7 +159,7 @@ def test_variance_of_the_mix_is_at_most_one(rows: list[list[float]], alpha: floa
 
 
 def expected_gradients(estimator: Mica, p: float) -> np.ndarray:
-    """Enumerate two dialogues of a process that goes on with probability p, three turns at most, reward 1 a turn.
+    """Enumerate two dialogues that go on with probability p, three turns at most, reward 1 a turn.
 
     Returns:
         [3], E[(a_t - p) A_t] for the choice at each turn t, of the first dialogue; a_t = 1 when it goes on.
@@ -176,9 +175,9 @@ def expected_gradients(estimator: Mica, p: float) -> np.ndarray:
 
 
 def test_leave_one_out_is_unbiased_where_the_mean_shrinks_the_gradient() -> None:
-    # p = 1/2, gamma 1. Going on at turn 0 adds 1 + 1/2 turns: E[(a - p) G] = p (1 - p) * 1.5 = 0.375 at turn 0.
-    # Turn 1 is reached with probability 1/2 and going on there adds one turn: 1/2 * 1/4 * 1 = 0.125; the sibling must
-    # reach it too (probability 1/2) or nobody compares: 0.0625. At turn 2 no choice changes anything: 0.
+    # p = 1/2, gamma 1. Going on at turn 0 adds 1 + 1/2 turns: E[(a - p) G] = p (1 - p) * 1.5 = 0.375.
+    # Turn 1 is reached with probability 1/2 and going on there adds one turn: 1/2 * 1/4 * 1 = 0.125; the
+    # sibling must reach it too (probability 1/2) or nobody compares: 0.0625. At turn 2 no choice matters: 0.
     unbiased = expected_gradients(Mica(alpha=1, gamma=1, baseline="leave_one_out", divide=False), 0.5)
     np.testing.assert_allclose(unbiased, [0.375, 0.0625, 0.0], atol=1e-12)
     # A mean that includes oneself shrinks each by 1 - 1/2.

@@ -1,0 +1,232 @@
+"""Packing by eye: 1x are tokens of the system and user, 2x of the policy; then every way to split a batch."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mica_ray.packing import (
+    TemplateWarning,
+    micro_batches,
+    mini_batches,
+    pack,
+    plan_micro_batches,
+    shard,
+    split_turns,
+)
+from mica_ray.types import Generation, Judgement, Scenario, Stop, TokenBatch, Trajectory, Turn
+
+
+def turn(index: int, prompt: list[int], reply: list[int]) -> Turn:
+    generation = Generation(
+        prompt_ids=tuple(prompt),
+        token_ids=tuple(reply),
+        logprobs=tuple(-token / 10 for token in reply),
+        text="",
+        finish_reason="stop",
+        policy_version=0,
+    )
+    judgement = Judgement(progress=(0, 0, 0), regress=(0, 0, 0), delta=(0.0, 0.0, 0.0))
+    return Turn(
+        index=index, user="", reply="", judgement=judgement, state_after=(0, 0, 0), generation=generation
+    )
+
+
+def dialogue(*turns: Turn, group: int = 0, scenario: str = "s1") -> Trajectory:
+    card = Scenario(
+        id=scenario,
+        domain="test",
+        category="test",
+        dominant_axis="A",
+        persona="",
+        opening="",
+        initial_state=(0.0, 0.0, 0.0),
+        stages=(),
+        split="train",
+    )
+    return Trajectory(scenario=card, group=group, sample=0, turns=turns, stop=Stop.LIMIT)
+
+
+TWO_TURNS = dialogue(turn(0, [10, 11], [20, 21]), turn(1, [10, 11, 20, 21, 12], [22]))
+REWRITTEN = dialogue(turn(0, [10, 11], [20, 21]), turn(1, [10, 11, 20, 12], [22]), scenario="s9")
+
+
+def packed(groups: list[Trajectory], advantages: list[list[float]], valid: list[list[bool]]) -> TokenBatch:
+    return pack(3, groups, np.array(advantages), np.array(valid), pad_id=99, temperature=0.7)
+
+
+def test_dialogue_becomes_one_row_with_the_user_masked_out() -> None:
+    batch = packed([TWO_TURNS], [[0.5, -1.0]], [[True, True]])
+    np.testing.assert_array_equal(batch.token_ids, [[10, 11, 20, 21, 12, 22]])
+    np.testing.assert_array_equal(batch.loss_mask, [[0, 0, 1, 1, 0, 1]])
+    np.testing.assert_array_equal(batch.turn_ids, [[-1, -1, 0, 0, -1, 1]])
+    np.testing.assert_allclose(batch.advantages, [[0, 0, 0.5, 0.5, 0, -1.0]])
+    np.testing.assert_allclose(batch.behaviour_logprobs, [[0, 0, -2.0, -2.1, 0, -2.2]], rtol=1e-6)
+    assert (batch.step, batch.loss_tokens, batch.loss_turns, batch.temperature) == (3, 3, 2, 0.7)
+    assert (batch.token_ids.dtype, batch.advantages.dtype, batch.loss_mask.dtype) == (
+        np.int64,
+        np.float32,
+        bool,
+    )
+
+
+def test_rows_are_padded_on_the_right_and_turns_numbered_through_the_batch() -> None:
+    short = dialogue(turn(0, [13], [23]), group=1)
+    batch = packed([TWO_TURNS, short], [[1, 1], [2, 0]], [[True, True], [True, False]])
+    np.testing.assert_array_equal(batch.token_ids[1], [13, 23, 99, 99, 99, 99])
+    np.testing.assert_array_equal(batch.turn_ids[1], [-1, 2, -1, -1, -1, -1])
+    np.testing.assert_array_equal(batch.lengths, [6, 2])
+    np.testing.assert_array_equal(batch.group, [0, 1])
+
+
+def test_turn_that_is_not_valid_stays_as_context() -> None:
+    batch = packed([TWO_TURNS], [[7.0, -1.0]], [[False, True]])
+    np.testing.assert_array_equal(batch.token_ids, [[10, 11, 20, 21, 12, 22]])
+    np.testing.assert_array_equal(batch.loss_mask, [[0, 0, 0, 0, 0, 1]])
+    assert not batch.advantages[0, :5].any()
+
+
+def test_what_follows_the_last_valid_turn_is_left_out() -> None:
+    batch = packed([TWO_TURNS], [[1.0, 0.0]], [[True, False]])
+    np.testing.assert_array_equal(batch.token_ids, [[10, 11, 20, 21]])
+
+
+def test_valid_turn_without_credit_is_still_trained() -> None:
+    batch = packed([TWO_TURNS], [[0.0, 0.0]], [[True, True]])
+    assert batch.loss_tokens == 3
+
+
+def test_dialogue_without_a_valid_turn_gives_no_row() -> None:
+    batch = packed([TWO_TURNS], [[1.0, 1.0]], [[False, False]])
+    assert batch.token_ids.shape == (0, 0)
+    assert (batch.loss_tokens, batch.loss_turns) == (0, 0)
+    assert mini_batches(batch, 2) == []
+    assert plan_micro_batches(batch, 2, 64) == [[], []]
+
+
+def test_template_that_rewrites_history_falls_back_to_one_row_per_turn() -> None:
+    # The second prompt dropped token 21 of the first reply.
+    with pytest.warns(TemplateWarning, match=r"1 of 2 dialogues \(first: scenario s9\)"):
+        batch = packed([TWO_TURNS, REWRITTEN], [[1, 2], [3, 4]], [[True, True], [True, True]])
+    np.testing.assert_array_equal(batch.lengths, [6, 4, 5])
+    np.testing.assert_array_equal(batch.token_ids[1:, :5], [[10, 11, 20, 21, 99], [10, 11, 20, 12, 22]])
+    np.testing.assert_array_equal(batch.loss_mask[1:, :5], [[0, 0, 1, 1, 0], [0, 0, 0, 0, 1]])
+    assert batch.advantages[2, 4] == 4
+    assert batch.loss_turns == 4
+
+
+def test_dialogue_that_needs_no_fall_back_gives_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        packed([TWO_TURNS], [[1, 2]], [[True, True]])
+        packed([REWRITTEN], [[1, 2]], [[False, True]])
+
+
+def test_turn_without_tokens_is_named() -> None:
+    text_only = dialogue(replace(turn(0, [1], [2]), generation=None), scenario="s5")
+    with pytest.raises(ValueError, match=r"scenario s5, sample 0, turn 0: .*text-only"):
+        packed([text_only], [[1.0]], [[True]])
+    with pytest.raises(ValueError, match="at least one token"):
+        packed([dialogue(turn(0, [1], []))], [[1.0]], [[True]])
+
+
+def test_shapes_that_disagree_are_refused() -> None:
+    with pytest.raises(ValueError, match="advantages and valid"):
+        packed([TWO_TURNS], [[1.0]], [[True, True]])
+
+
+def test_split_turns_gives_one_row_per_trained_turn() -> None:
+    batch = packed([TWO_TURNS], [[0.5, -1.0]], [[True, True]])
+    turns = split_turns(batch)
+    np.testing.assert_array_equal(turns.token_ids, [[10, 11, 20, 21, 0, 0], [10, 11, 20, 21, 12, 22]])
+    np.testing.assert_array_equal(turns.loss_mask, [[0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 1]])
+    np.testing.assert_array_equal(turns.lengths, [4, 6])
+    np.testing.assert_allclose(turns.advantages.sum(axis=0), batch.advantages[0])
+    assert (turns.loss_tokens, turns.loss_turns) == (3, 2)
+
+
+def rows_of(lengths: list[int], groups: list[int] | None = None) -> TokenBatch:
+    """One dialogue of one turn per length: a prompt of one token, then a reply."""
+    dialogues = [
+        dialogue(turn(0, [10], [20 + row] * (length - 1)), group=group)
+        for row, (length, group) in enumerate(zip(lengths, groups or range(len(lengths)), strict=True))
+    ]
+    return packed(dialogues, [[1.0]] * len(lengths), [[True]] * len(lengths))
+
+
+def test_mini_batches_never_split_a_group_and_count_anew() -> None:
+    batch = rows_of([2, 3, 4, 5, 6], groups=[7, 7, 3, 7, 3])
+    first, second = mini_batches(batch, 2)
+    np.testing.assert_array_equal(first.group, [7, 7, 7])
+    np.testing.assert_array_equal(second.group, [3, 3])
+    # Trained tokens are length - 1: 1 + 2 + 4 and 3 + 5.
+    assert (first.loss_tokens, first.loss_turns) == (7, 3)
+    assert (second.loss_tokens, second.loss_turns) == (8, 2)
+    assert first.token_ids.shape[1] == 5  # padding beyond the longest row is gone
+
+
+def test_more_mini_batches_than_groups_give_one_per_group() -> None:
+    assert [mini.group.tolist() for mini in mini_batches(rows_of([2, 2]), 5)] == [[0], [1]]
+
+
+def test_micro_batches_fill_the_budget_with_rows_of_like_length() -> None:
+    # Longest first, width x rows <= 12: [9], [6, 5], [2, 2] and never 9 + 6.
+    pieces = micro_batches(rows_of([2, 9, 5, 2, 6]), 12)
+    assert [piece.lengths.tolist() for piece in pieces] == [[9], [6, 5], [2, 2]]
+    assert {piece.loss_tokens for piece in pieces} == {1 + 8 + 4 + 1 + 5}
+
+
+def test_row_beyond_the_budget_is_a_piece_of_its_own() -> None:
+    pieces = micro_batches(rows_of([9, 2, 2]), 4)
+    assert [piece.lengths.tolist() for piece in pieces] == [[9], [2, 2]]
+
+
+def test_shard_balances_tokens() -> None:
+    # 9 -> rank 0; 6, 5 -> rank 1; then 2 goes to the lighter rank 0 (9 < 11), and so does the last (11 = 11).
+    batch = rows_of([2, 9, 5, 2, 6])
+    assert shard(batch, 0, 2).lengths.tolist() == [2, 9, 2]
+    assert shard(batch, 1, 2).lengths.tolist() == [5, 6]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda batch: mini_batches(batch, 0), "count must be >= 1"),
+        (lambda batch: micro_batches(batch, 0), "token_budget must be >= 1"),
+        (lambda batch: shard(batch, 2, 2), r"rank must be in \[0, 2\); got 2"),
+    ],
+    ids=["mini_batches", "micro_batches", "shard"],
+)
+def test_impossible_split_is_refused(call: object, message: str) -> None:
+    assert callable(call)
+    with pytest.raises(ValueError, match=message):
+        call(rows_of([2, 2]))
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.integers(2, 12), min_size=1, max_size=9),
+    st.integers(1, 4),
+    st.integers(1, 30),
+)
+def test_plan_covers_every_trained_token_once_and_keeps_ranks_in_step(
+    lengths: list[int], world_size: int, budget: int
+) -> None:
+    batch = rows_of(lengths)
+    plan = plan_micro_batches(batch, world_size, budget)
+    assert len(plan) == world_size
+    assert len({len(pieces) for pieces in plan}) == 1
+    pieces = [piece for rank in plan for piece in rank]
+    trained = sorted(turn for piece in pieces for turn in piece.turn_ids[piece.loss_mask].tolist())
+    assert trained == sorted(batch.turn_ids[batch.loss_mask].tolist())
+    for piece in pieces:
+        assert piece.loss_tokens == batch.loss_tokens
+        assert piece.loss_turns == batch.loss_turns
+        assert piece.token_ids.size <= budget or len(piece.lengths) == 1
+        assert piece.token_ids.shape[1] >= 2
+        assert not piece.loss_mask[:, 0].any()

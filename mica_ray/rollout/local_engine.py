@@ -1,0 +1,273 @@
+"""The policy as a transformers model in this process: the engine of `--inline` runs and of tests. No Ray, no threads.
+
+Requests that wait at the same moment share one batch. Equal requests in equal order give equal bits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mica_ray.rollout.chat_template import ChatTemplate
+from mica_ray.rollout.engine import EngineError
+from mica_ray.rollout.weights import resolve, unpack_weights
+from mica_ray.types import Generation, PolicyWeights, Sampling
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+_GATHERING_TICKS = 3
+"""Turns of the event loop to wait for more requests: enough for dialogues that continue in the same turn."""
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    """One reply in the making."""
+
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    max_tokens: int
+    reply: asyncio.Future[Generation]
+    uniforms: torch.Tensor
+    """[max_tokens] float64 in [0, 1): the request's own randomness, so that its neighbours cannot change it."""
+    token_ids: list[int] = field(default_factory=list[int])
+    logprobs: list[float] = field(default_factory=list[float])
+    text: str | None = None
+    """Set when a stop string ended the reply."""
+    finish_reason: Literal["stop", "length"] | None = None
+
+
+class LocalEngine:
+    """`PolicyEngine` over a model in this process.
+
+    Consumes prompts, produces replies with the log probability of each sampled token under the distribution it was
+    sampled from (temperature and top_p applied). Generates when the event loop has nothing else to do, and blocks it
+    meanwhile. Finished replies leave the batch.
+
+    Args:
+        model: a causal language model; the engine owns it, and `load_weights` writes into it.
+        template: gives the stop tokens and decodes the replies.
+        context_length: tokens of prompt and reply together; the model's own limit when None.
+        max_batch: replies generated together.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        template: ChatTemplate,
+        *,
+        context_length: int | None = None,
+        max_batch: int = 128,
+    ) -> None:
+        limit = int(model.config.max_position_embeddings)
+        if context_length is not None and context_length > limit:
+            raise EngineError(f"context of {context_length} tokens is longer than the model's {limit}: lower it to {limit}")
+        self._model = model.eval()
+        self._template = template
+        self._context_length = context_length or limit
+        self._max_batch = max_batch
+        self._pending: list[_Request] = []
+        self._worker: asyncio.Task[None] | None = None
+        self._version = -1  # Version 0 is loaded like any other: a resumed run may begin elsewhere.
+
+    @classmethod
+    def from_folder(
+        cls, path: str | Path, template: ChatTemplate, *, dtype: Literal["float32", "bfloat16"] = "float32",
+        context_length: int | None = None,
+    ) -> LocalEngine:
+        """Load a model folder or hub id.
+
+        Raises:
+            EngineError: no causal language model loads from there.
+        """
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        try:
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
+        except (OSError, ValueError) as error:
+            raise EngineError(f"policy {path}: no causal language model loads from there: {str(error).splitlines()[0]}") from error
+        return cls(model, template, context_length=context_length)
+
+    async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
+        """Sample one reply, together with whoever else asks now.
+
+        Raises:
+            EngineError: the prompt does not fit the context, or the model failed.
+        """
+        import torch
+
+        room = self._context_length - len(prompt_ids)
+        if not prompt_ids or room < 1:
+            raise EngineError(
+                f"prompt of {len(prompt_ids)} tokens does not fit the context of {self._context_length}; raise context_length"
+            )
+        max_tokens = min(sampling.max_tokens, room)
+        source = torch.Generator()
+        if sampling.seed is None:
+            source.seed()
+        else:
+            source.manual_seed(sampling.seed)
+        request = _Request(
+            tuple(prompt_ids), sampling, max_tokens, asyncio.get_running_loop().create_future(),
+            torch.rand(max_tokens, generator=source, dtype=torch.float64),
+        )
+        self._pending.append(request)
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.get_running_loop().create_task(self._work())
+        return await request.reply
+
+    async def load_weights(self, weights: PolicyWeights) -> None:
+        """Write new weights into the model. Loading a version twice does nothing.
+
+        Raises:
+            EngineError: the weights are another model's.
+        """
+        import torch
+
+        if weights.version == self._version:
+            return
+        parameters = dict(self._model.named_parameters())
+        received = dict(unpack_weights(resolve(weights)))
+        missing = sorted(parameters.keys() - received.keys())
+        if missing:
+            raise EngineError(f"weights version {weights.version} lack {missing[0]} and {len(missing) - 1} more: another model's")
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                if parameter.shape != received[name].shape:
+                    raise EngineError(
+                        f"weights version {weights.version}: {name} has shape {tuple(received[name].shape)}, "
+                        f"the engine's has {tuple(parameter.shape)}: another model's"
+                    )
+                parameter.copy_(received[name])
+        self._version = weights.version
+
+    async def close(self) -> None:
+        """Refuse what still waits."""
+        for request in self._pending:
+            if not request.reply.done():
+                request.reply.set_exception(EngineError("the engine was closed"))
+        self._pending.clear()
+
+    async def _work(self) -> None:
+        while self._pending:
+            for _ in range(_GATHERING_TICKS):
+                await asyncio.sleep(0)
+            waiting = [request for request in self._pending if not request.reply.done()]
+            batch, self._pending = waiting[: self._max_batch], waiting[self._max_batch :]
+            if batch:
+                self._answer(batch)
+
+    def _answer(self, batch: list[_Request]) -> None:
+        try:
+            self._decode(batch)
+        except RuntimeError as error:  # What torch raises: memory, shapes, numbers that are none.
+            for request in batch:
+                request.reply.set_exception(EngineError(f"generation failed: {str(error).splitlines()[0]}"))
+            return
+        for request in batch:
+            assert request.finish_reason is not None
+            request.reply.set_result(
+                Generation(
+                    prompt_ids=request.prompt_ids,
+                    token_ids=tuple(request.token_ids),
+                    logprobs=tuple(request.logprobs),
+                    text=self._template.text(request.token_ids) if request.text is None else request.text,
+                    finish_reason=request.finish_reason,
+                    policy_version=self._version,
+                )
+            )
+
+    def _decode(self, batch: list[_Request]) -> None:
+        """Fill the requests' tokens: one pass over the prompts, then one token of every unfinished row at a time."""
+        import torch
+        from transformers import DynamicCache
+
+        device = self._model.device
+        input_ids, attention = (part.to(device) for part in _left_padded([request.prompt_ids for request in batch]))
+        positions = (attention.cumsum(dim=1) - 1).clamp(min=0)
+        cache = DynamicCache(config=self._model.config)
+        rows = batch
+        with torch.inference_mode():
+            while True:
+                logits = self._model(
+                    input_ids=input_ids, attention_mask=attention, position_ids=positions,
+                    past_key_values=cache, use_cache=True, logits_to_keep=1,
+                ).logits[:, -1].float()
+                tokens = self._sample(rows, logits)
+                keep = [index for index, request in enumerate(rows) if request.finish_reason is None]
+                if not keep:
+                    return
+                if len(keep) < len(rows):
+                    kept = torch.tensor(keep, device=device)
+                    cache.batch_select_indices(kept)
+                    attention, positions, tokens = attention[kept], positions[kept], tokens[kept]
+                    rows = [rows[index] for index in keep]
+                input_ids = tokens.unsqueeze(1)
+                attention = torch.cat([attention, attention.new_ones(len(rows), 1)], dim=1)
+                positions = positions[:, -1:] + 1
+
+    def _sample(self, rows: list[_Request], logits: torch.Tensor) -> torch.Tensor:
+        """Draw one token per row and write it into the rows.
+
+        The draw inverts the cumulative distribution at the row's next uniform number, so a row's tokens depend on its
+        own seed and logits alone.
+        """
+        import torch
+
+        temperature = torch.tensor([row.sampling.temperature for row in rows], device=logits.device)
+        is_greedy = temperature == 0
+        scaled = logits / torch.where(is_greedy, 1.0, temperature).unsqueeze(1)
+        top_p = torch.tensor([row.sampling.top_p for row in rows], device=logits.device)
+        if bool((top_p < 1).any()):
+            scaled = _nucleus(scaled, top_p)
+        logprobs = scaled.log_softmax(dim=-1)
+        cumulative = logprobs.double().exp().cumsum(dim=-1)
+        uniforms = torch.stack([row.uniforms[len(row.token_ids)] for row in rows]).to(logits.device)
+        drawn = torch.searchsorted(cumulative, (uniforms * cumulative[:, -1]).unsqueeze(1), right=True).squeeze(1)
+        tokens = torch.where(is_greedy, scaled.argmax(dim=-1), drawn.clamp(max=logits.shape[1] - 1))
+        chosen = logprobs.gather(1, tokens.unsqueeze(1)).squeeze(1)
+        for row, token, logprob in zip(rows, tokens.tolist(), chosen.tolist(), strict=True):
+            self._append(row, token, logprob)
+        return tokens
+
+    def _append(self, row: _Request, token: int, logprob: float) -> None:
+        row.token_ids.append(token)
+        row.logprobs.append(logprob)
+        if token in self._template.stop_ids:
+            row.finish_reason = "stop"
+            return
+        if row.sampling.stop:
+            text = self._template.text(row.token_ids)
+            ends = [text.index(stop) for stop in row.sampling.stop if stop in text]
+            if ends:
+                row.text, row.finish_reason = text[: min(ends)], "stop"
+                return
+        if len(row.token_ids) == row.max_tokens:
+            row.finish_reason = "length"
+
+
+def _left_padded(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give token ids [R, L] and the attention mask [R, L], both int64, padded on the left with token 0."""
+    import torch
+
+    longest = max(len(prompt) for prompt in prompts)
+    input_ids = torch.zeros(len(prompts), longest, dtype=torch.long)
+    attention = torch.zeros(len(prompts), longest, dtype=torch.long)
+    for index, prompt in enumerate(prompts):
+        input_ids[index, longest - len(prompt) :] = torch.tensor(prompt)
+        attention[index, longest - len(prompt) :] = 1
+    return input_ids, attention
+
+
+def _nucleus(logits: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+    """Remove each row's tail: keep the smallest set of most likely tokens whose probability reaches top_p."""
+    descending, order = logits.sort(dim=-1, descending=True, stable=True)
+    before = descending.softmax(dim=-1).cumsum(dim=-1) - descending.softmax(dim=-1)
+    removed = (before >= top_p.unsqueeze(1)).scatter(1, order, before >= top_p.unsqueeze(1))
+    removed.scatter_(1, order[:, :1], False)  # The most likely token always stays.
+    return logits.masked_fill(removed, float("-inf"))

@@ -1,0 +1,68 @@
+"""A policy engine seen as a chat model: an evaluated policy, or a simulator on an engine of the same cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
+from mica_ray.rollout.chat_template import ChatTemplate
+from mica_ray.rollout.engine import EngineError, PolicyEngine
+from mica_ray.types import Generation, Message, Sampling
+
+
+@runtime_checkable
+class GuidedEngine(Protocol):
+    """An engine that can hold a reply to a JSON schema while it samples."""
+
+    async def generate_json(self, prompt_ids: Sequence[int], sampling: Sampling, schema: JsonSchema) -> Generation:
+        """Sample one reply that satisfies the schema, unless it is cut off.
+
+        Raises:
+            EngineError: as `generate` does, or the schema is not supported.
+        """
+        ...
+
+
+class PolicyChat:
+    """`ChatModel` over a `PolicyEngine`.
+
+    Consumes messages, produces text; waits for the engine. A schema is enforced by engines that can, and left to the
+    caller's validation by others.
+
+    Args:
+        engine: what samples.
+        template: of the engine's model.
+        name: reported as the model that answered.
+    """
+
+    def __init__(self, engine: PolicyEngine, template: ChatTemplate, *, name: str = "policy") -> None:
+        self._engine = engine
+        self._template = template
+        self._name = name
+
+    async def chat(
+        self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
+    ) -> ChatReply:
+        """Answer the conversation.
+
+        Raises:
+            ChatError: the engine failed, or the conversation does not fit its context.
+        """
+        begin = time.perf_counter()
+        prompt_ids = self._template.prompt(messages)
+        try:
+            if schema is not None and isinstance(self._engine, GuidedEngine):
+                generation = await self._engine.generate_json(prompt_ids, sampling, schema)
+            else:
+                generation = await self._engine.generate(prompt_ids, sampling)
+        except EngineError as error:
+            raise ChatError(str(error), kind="infrastructure", endpoint=self._name) from error
+        return ChatReply(
+            text=generation.text,
+            model=self._name,
+            prompt_tokens=len(prompt_ids),
+            completion_tokens=len(generation.token_ids),
+            seconds=time.perf_counter() - begin,
+        )

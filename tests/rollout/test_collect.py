@@ -1,0 +1,232 @@
+"""Collection: no barrier between turns, failures as data, seeds that depend on nothing but names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from mica_ray.dialogue.environment import Environment, Exchange
+from mica_ray.rollout.chat_template import ChatTemplate
+from mica_ray.rollout.collect import RolloutConfig, collect
+from mica_ray.rollout.engine import EngineError, PolicyEngine
+from mica_ray.rollout.local_engine import LocalEngine
+from mica_ray.types import Generation, Judgement, Message, PolicyWeights, Sampling, Scenario, Stop, Trajectory
+from tests.small_policy import small_model, small_tokenizer
+
+CONFIG = RolloutConfig(group_size=2, sampling=Sampling(max_tokens=8), context_length=500)
+GOOD = Judgement((1, 0, 0), (0, 0, 0), (1.0, 0.0, 0.0))
+
+
+def scenario(name: str) -> Scenario:
+    return Scenario(name, "test", "none", "C", "Someone.", f"Hello from {name}.", (-3.0, 0.0, 0.0), (), "train")
+
+
+@dataclass
+class CountingEnvironment:
+    """Lasts a fixed number of turns; waits or breaks where it is told to."""
+
+    who: Scenario
+    seed: int
+    turns: int = 3
+    breaks_at: int | None = None
+    gate: asyncio.Event | None = None
+    error: str | None = None
+    replies: list[str] = field(default_factory=list)
+
+    async def open(self) -> Message:
+        return {"role": "user", "content": self.who.opening}
+
+    async def respond(self, reply: str) -> Exchange:
+        self.replies.append(reply)
+        turn = len(self.replies)
+        if self.gate is not None:
+            await self.gate.wait()
+        if turn == self.breaks_at:
+            raise RuntimeError("the user fell silent")
+        state = (-3.0 + turn, 0.0, 0.0)
+        if turn == self.turns:
+            stop = Stop.FAILED if self.error else Stop.SUCCESS
+            return Exchange(GOOD, state, None, stop, error=self.error)
+        return Exchange(GOOD, state, {"role": "user", "content": f"Turn {turn}."}, None, guidance=f"guide {turn}")
+
+
+@dataclass
+class SpellingEngine:
+    """Replies with tokens that spell its prompt's length and the seed, and keeps both; an error where it is told to."""
+
+    delay: float = 0.0
+    fails: bool = False
+    seeds: list[int | None] = field(default_factory=list)
+    routed: list[int] = field(default_factory=list)
+
+    async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
+        self.seeds.append(sampling.seed)
+        if self.fails:
+            raise EngineError("engine 0 died")
+        await asyncio.sleep(self.delay)
+        tokens = (20 + (sampling.seed or 0) % 200, 20 + len(prompt_ids) % 200, 2)
+        return Generation(tuple(prompt_ids), tokens, (-1.0,) * 3, f"{tokens}", "stop", 4)
+
+    async def load_weights(self, weights: PolicyWeights) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def route(self, key: int) -> PolicyEngine:
+        self.routed.append(key)
+        return self
+
+
+@pytest.fixture(scope="module")
+def template() -> ChatTemplate:
+    return ChatTemplate(small_tokenizer())
+
+
+async def play(
+    template: ChatTemplate,
+    engine: PolicyEngine,
+    names: str = "ab",
+    config: RolloutConfig = CONFIG,
+    **settings: object,
+) -> list[Trajectory]:
+    def environment(who: Scenario, seed: int) -> Environment:
+        return CountingEnvironment(who, seed, **settings)
+
+    scenarios = [scenario(name) for name in names]
+    return await collect(scenarios, environment, engine, template, config, step=1, seed=7, policy_prompt="Be kind.")
+
+
+async def test_dialogues_come_by_group_and_sample(template: ChatTemplate) -> None:
+    trajectories = await play(template, SpellingEngine())
+    assert [(t.scenario.id, t.group, t.sample) for t in trajectories] == [("a", 0, 0), ("a", 0, 1), ("b", 1, 0), ("b", 1, 1)]
+    for trajectory in trajectories:
+        assert trajectory.stop is Stop.SUCCESS
+        assert [turn.index for turn in trajectory.turns] == [0, 1, 2]
+        # The Director's words belong to the user message they led to.
+        assert [turn.guidance for turn in trajectory.turns] == [None, "guide 1", "guide 2"]
+        assert [turn.user for turn in trajectory.turns] == [trajectory.scenario.opening, "Turn 1.", "Turn 2."]
+        assert trajectory.turns[-1].state_after == (0.0, 0.0, 0.0)
+
+
+async def test_every_prompt_holds_all_tokens_sampled_before(template: ChatTemplate) -> None:
+    config = RolloutConfig(group_size=1, sampling=Sampling(max_tokens=8), context_length=500)
+    engine = LocalEngine(small_model(tied=True), template)
+    (trajectory,) = await play(template, engine, "a", config, turns=10)
+    generations = [turn.generation for turn in trajectory.turns]
+    assert len(generations) == 10
+    for earlier, later in zip(generations[:-1], generations[1:], strict=True):
+        sampled = earlier.prompt_ids + earlier.token_ids
+        assert later.prompt_ids[: len(sampled)] == sampled
+
+
+async def test_slow_dialogue_does_not_hold_up_the_others(template: ChatTemplate) -> None:
+    # Dialogue "a" waits for a gate that opens only once every dialogue of "b" is over: with a barrier this never ends.
+    gate, ended = asyncio.Event(), []
+
+    def environment(who: Scenario, seed: int) -> Environment:
+        return CountingEnvironment(who, seed, gate=gate if who.id == "a" else None)
+
+    def progress(trajectory: Trajectory) -> None:
+        ended.append(trajectory.scenario.id)
+        if ended.count("b") == 2:
+            gate.set()
+
+    async with asyncio.timeout(20):
+        await collect(
+            [scenario("a"), scenario("b")], environment, SpellingEngine(), template, CONFIG,
+            step=0, seed=0, policy_prompt="", progress=progress,
+        )
+    assert ended == ["b", "b", "a", "a"]
+
+
+async def test_broken_dialogue_is_failed_and_keeps_its_turns(template: ChatTemplate) -> None:
+    def environment(who: Scenario, seed: int) -> Environment:
+        return CountingEnvironment(who, seed, breaks_at=2 if who.id == "a" else None)
+
+    broken, whole = await collect(
+        [scenario("a"), scenario("b")], environment, SpellingEngine(), template,
+        RolloutConfig(group_size=1, sampling=Sampling(max_tokens=8)), step=0, seed=0, policy_prompt="",
+    )
+    assert (broken.stop, broken.error, len(broken.turns)) == (Stop.FAILED, "RuntimeError: the user fell silent", 1)
+    assert (whole.stop, whole.error, len(whole.turns)) == (Stop.SUCCESS, None, 3)
+
+
+async def test_failure_told_by_the_environment_keeps_its_reason(template: ChatTemplate) -> None:
+    trajectories = await play(template, SpellingEngine(), error="the actor gave no answer")
+    assert {(t.stop, t.error) for t in trajectories} == {(Stop.FAILED, "the actor gave no answer")}
+
+
+async def test_dead_engine_makes_failed_dialogues(template: ChatTemplate) -> None:
+    trajectories = await play(template, SpellingEngine(fails=True))
+    assert [(t.stop, t.error) for t in trajectories] == [(Stop.FAILED, "EngineError: engine 0 died")] * 4
+
+
+async def test_seeds_depend_on_names_and_not_on_company_or_timing(template: ChatTemplate) -> None:
+    def tokens(trajectories: list[Trajectory]) -> dict[tuple[str, int], list[tuple[int, ...]]]:
+        return {
+            (t.scenario.id, t.sample): [turn.generation.token_ids for turn in t.turns if turn.generation] for t in trajectories
+        }
+
+    together = tokens(await play(template, SpellingEngine(), "abc"))
+    reversed_ = tokens(await play(template, SpellingEngine(delay=0.001), "cba"))
+    alone = tokens(await play(template, SpellingEngine(), "b"))
+    one_by_one = tokens(
+        await play(template, SpellingEngine(), "abc", RolloutConfig(2, CONFIG.sampling, 500, max_concurrent_dialogues=1))
+    )
+    assert together == reversed_ == one_by_one
+    assert all(together[key] == alone[key] for key in alone)
+    assert together["a", 0] != together["a", 1]
+
+
+async def test_each_reply_has_its_own_seed(template: ChatTemplate) -> None:
+    engine = SpellingEngine()
+    await play(template, engine)
+    assert len(set(engine.seeds)) == 2 * 2 * 3
+
+
+async def test_dialogue_is_routed_by_its_number(template: ChatTemplate) -> None:
+    engine = SpellingEngine()
+    await play(template, engine)
+    assert engine.routed == [0, 1, 2, 3]
+
+
+async def test_dialogue_that_no_longer_fits_ends_at_the_limit(template: ChatTemplate) -> None:
+    first = len(template.prompt([{"role": "system", "content": "Be kind."}, {"role": "user", "content": scenario("a").opening}]))
+    # Room for the first reply of up to 8 tokens, and not for the second one after a longer prompt.
+    config = RolloutConfig(group_size=1, sampling=Sampling(max_tokens=8), context_length=first + 8)
+    (trajectory,) = await play(template, SpellingEngine(), "a", config)
+    assert (trajectory.stop, len(trajectory.turns)) == (Stop.LIMIT, 1)
+
+
+async def test_first_prompt_that_does_not_fit_says_so(template: ChatTemplate) -> None:
+    config = RolloutConfig(group_size=1, sampling=Sampling(max_tokens=8), context_length=9)
+    (trajectory,) = await play(template, SpellingEngine(), "a", config)
+    assert trajectory.stop is Stop.FAILED
+    assert "leaves no room for a reply of 8 in a context of 9: raise context_length" in str(trajectory.error)
+
+
+async def test_late_reply_fails_its_dialogue_only(template: ChatTemplate) -> None:
+    config = RolloutConfig(1, Sampling(max_tokens=8), 500, generate_deadline_seconds=0.02)
+    (trajectory,) = await play(template, SpellingEngine(delay=5), "a", config)
+    assert (trajectory.stop, trajectory.error) == (Stop.FAILED, "EngineError: no reply of the policy within 0.02 s")
+
+
+async def test_endless_dialogue_fails_at_its_deadline(template: ChatTemplate) -> None:
+    config = RolloutConfig(1, Sampling(max_tokens=8), 500, dialogue_deadline_seconds=0.05)
+    (trajectory,) = await play(template, SpellingEngine(), "a", config, gate=asyncio.Event())
+    assert (trajectory.stop, trajectory.error) == (Stop.FAILED, "the dialogue took more than 0.05 s")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"group_size": 0}, "group_size must be >= 1; got 0"),
+        ({"dialogue_deadline_seconds": 0}, "dialogue_deadline_seconds must be > 0; got 0"),
+        ({"context_length": 64}, "context_length must be above sampling.max_tokens = 64; got 64"),
+    ],
+)
+def test_impossible_config_is_refused(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RolloutConfig(**settings)

@@ -19,6 +19,7 @@ SCENARIO = Scenario(
     domain="tiny",
     category="moving",
     dominant_axis="A",
+    topic="move",
     persona="Ada, who moved to a new town.",
     opening="The move left me lonely.",
     initial_state=(-1.0, -2.0, -2.0),

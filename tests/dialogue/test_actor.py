@@ -1,0 +1,51 @@
+"""The Actor says one clean message, or fails with a reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from mica_ray.chat.model import ChatError
+from mica_ray.dialogue.actor import Actor
+from mica_ray.dialogue.case_file import SpokenTurn
+from mica_ray.types import Sampling
+from tests.dialogue.tiny_domain import DOMAIN, SCENARIO, Forever, QueuedChat
+
+DIALOGUE: list[SpokenTurn] = [{"user": SCENARIO.opening, "reply": "I hear you."}]
+
+
+async def spoken(model: QueuedChat, deadline_seconds: float = 30.0) -> str:
+    actor = Actor(model, DOMAIN, Sampling(temperature=0.5), deadline_seconds)
+    return await actor.speak(
+        SCENARIO,
+        DIALOGUE,
+        state=SCENARIO.initial_state,
+        told=("a",),
+        guidance="softly",
+        fragment="b",
+        seed=9,
+    )
+
+
+async def test_message_is_free_text_under_the_given_seed() -> None:
+    model = QueuedChat("  Thank you.\n")
+    assert await spoken(model) == "Thank you."
+    assert model.asked[0].sampling == Sampling(temperature=0.5, seed=9)
+    assert model.asked[0].schema is None
+    assert (model.asked[0].case["guidance"], model.asked[0].case["fragment"]) == ("softly", "b")
+
+
+async def test_thoughts_before_the_message_are_not_said() -> None:
+    assert await spoken(QueuedChat("<think>She is sad.</think>\n\nThank you.")) == "Thank you."
+
+
+@pytest.mark.parametrize("silence", ["", " \n", "<think>hm</think>"])
+async def test_silence_is_a_content_error(silence: str) -> None:
+    with pytest.raises(ChatError, match="the actor of scenario tiny-1 said nothing") as caught:
+        await spoken(QueuedChat(silence))
+    assert caught.value.kind == "content"
+
+
+async def test_late_actor_is_a_timeout() -> None:
+    with pytest.raises(ChatError, match=r"within 0.1 s") as caught:
+        await spoken(QueuedChat(Forever()), deadline_seconds=0.1)
+    assert caught.value.kind == "timeout"

@@ -1,0 +1,262 @@
+"""One dialogue: the order of a turn, every ending, and what survives a failure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
+from mica_ray.dialogue.actor import Actor
+from mica_ray.dialogue.director import Director
+from mica_ray.dialogue.environment import DialogueEnvironment, DialogueRecord, converse
+from mica_ray.dialogue.judger import Judger
+from mica_ray.seeding import derive_seed
+from mica_ray.types import Message, Sampling, Status, Stop, Trajectory
+from tests.dialogue.tiny_domain import DOMAIN, SCENARIO, Forever, QueuedChat, judgement_json
+
+# P_0 = (-1, -2, -2). HELP moves every axis by +1, FULL by +3, HARM by -2.
+HELP = judgement_json((1, 1, 1))
+FULL = judgement_json((2, 2, 2))
+HARM = judgement_json(regress=(-1, -1, -1))
+STILL = judgement_json()
+DOWN = ChatError("tiny at nowhere: down", kind="infrastructure", endpoint="tiny")
+
+
+def move(name: str, guidance: str = "") -> str:
+    return json.dumps({"move": name, "guidance": guidance})
+
+
+class Roles:
+    """One queue per role, and the order in which the roles were asked."""
+
+    def __init__(self, judge: QueuedChat, actor: QueuedChat, director: QueuedChat | None = None) -> None:
+        self.queues = {"judge": judge, "actor": actor, "director": director or QueuedChat(move("continue"))}
+        self.order: list[str] = []
+
+    async def chat(
+        self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
+    ) -> ChatReply:
+        role = json.loads(messages[1]["content"])["role"]
+        self.order.append(role)
+        return await self.queues[role].chat(messages, sampling, schema)
+
+    def environment(self, seed: int = 0, *, has_director: bool = True) -> DialogueEnvironment:
+        sampling = Sampling()
+        return DialogueEnvironment(
+            SCENARIO,
+            DOMAIN,
+            actor=Actor(self, DOMAIN, sampling, 30),
+            judge=Judger(self, DOMAIN, sampling, 30),
+            director=Director(self, DOMAIN, sampling, 30) if has_director else None,
+            seed=seed,
+        )
+
+
+async def played(roles: Roles, policy: QueuedChat | None = None, seed: int | None = None) -> Trajectory:
+    return await converse(
+        roles.environment(),
+        policy or QueuedChat("I hear you."),
+        SCENARIO,
+        DOMAIN,
+        Sampling(seed=seed),
+        deadline_seconds=30,
+        group=3,
+        sample=1,
+    )
+
+
+async def test_opening_is_the_scenario_s_and_costs_nothing() -> None:
+    roles = Roles(QueuedChat(STILL), QueuedChat("Yes."))
+    assert await roles.environment().open() == {"role": "user", "content": "The move left me lonely."}
+    assert roles.order == []
+
+
+async def test_turn_runs_judge_then_director_then_actor() -> None:
+    roles = Roles(QueuedChat(HELP), QueuedChat("Yes."), QueuedChat(move("continue", "open up")))
+    environment = roles.environment()
+    await environment.open()
+    exchange = await environment.respond("I hear you.")
+    assert roles.order == ["judge", "director", "actor"]
+    # (-1, -2, -2) + (1, 1, 1)
+    assert exchange.state_after == (0.0, -1.0, -1.0)
+    assert exchange.user == {"role": "user", "content": "Yes."}
+    assert (exchange.stop, exchange.guidance, exchange.error) == (None, "open up", None)
+
+
+async def test_judge_sees_the_state_before_and_the_others_the_state_after() -> None:
+    roles = Roles(QueuedChat(HELP), QueuedChat("Yes."))
+    environment = roles.environment()
+    await environment.open()
+    await environment.respond("I hear you.")
+    seen = {role: queue.asked[0].case["state"] for role, queue in roles.queues.items()}
+    after = {"C": 0.0, "A": -1.0, "P": -1.0}
+    assert seen == {"judge": {"C": -1.0, "A": -2.0, "P": -2.0}, "director": after, "actor": after}
+    # v* = (1, 2, 2)/3; (1, 1, 1) . v* = 5/3
+    assert roles.queues["director"].asked[0].case["energy"] == pytest.approx([5 / 3])
+
+
+async def test_every_role_samples_under_the_seed_of_its_turn() -> None:
+    roles = Roles(QueuedChat(STILL), QueuedChat("Yes."))
+    environment = roles.environment(seed=11)
+    await environment.open()
+    for _ in range(2):
+        await environment.respond("I hear you.")
+    seeds = {role: [asked.sampling.seed for asked in queue.asked] for role, queue in roles.queues.items()}
+    assert seeds == {
+        "judge": [derive_seed(11, "judge", turn) for turn in (0, 1)],
+        "director": [derive_seed(11, "director", turn) for turn in (1, 2)],
+        "actor": [derive_seed(11, "actor", turn) for turn in (1, 2)],
+    }
+
+
+async def test_without_director_no_stage_is_told() -> None:
+    roles = Roles(QueuedChat(STILL), QueuedChat("Yes."))
+    environment = roles.environment(has_director=False)
+    await environment.open()
+    exchange = await environment.respond("I hear you.")
+    assert roles.order == ["judge", "actor"]
+    assert (exchange.guidance, roles.queues["actor"].asked[0].case["fragment"]) == (None, None)
+
+
+async def test_revealed_stages_move_from_untold_to_told() -> None:
+    roles = Roles(QueuedChat(STILL), QueuedChat("Yes."), QueuedChat(move("reveal_stage"), move("continue")))
+    trajectory = await played(roles)
+    assert trajectory.stop is Stop.LIMIT
+    assert [asked.case["fragment"] for asked in roles.queues["actor"].asked] == [
+        SCENARIO.stages[0],
+        None,
+        None,
+    ]
+    assert [asked.case["told"] for asked in roles.queues["actor"].asked] == [
+        [],
+        [SCENARIO.stages[0]],
+        [SCENARIO.stages[0]],
+    ]
+    assert roles.queues["director"].asked[1].case["untold"] == [SCENARIO.stages[1]]
+
+
+async def test_success_asks_neither_director_nor_actor() -> None:
+    roles = Roles(QueuedChat(HELP, FULL), QueuedChat("Yes."))
+    trajectory = await played(roles)
+    # (0, -1, -1) after turn 0 is too early to check; (3, 2, 2) after turn 1 lies across the origin.
+    assert (trajectory.stop, trajectory.is_success, len(trajectory.turns)) == (Stop.SUCCESS, True, 2)
+    assert trajectory.turns[-1].state_after == (3.0, 2.0, 2.0)
+    assert roles.order == ["judge", "director", "actor", "judge"]
+
+
+async def test_dialogue_is_cut_at_its_turn_limit() -> None:
+    trajectory = await played(Roles(QueuedChat(HARM, STILL), QueuedChat("Yes.")))
+    assert (trajectory.stop, len(trajectory.turns)) == (Stop.LIMIT, 4)
+    assert [turn.index for turn in trajectory.turns] == [0, 1, 2, 3]
+
+
+async def test_director_can_end_the_dialogue() -> None:
+    roles = Roles(QueuedChat(STILL), QueuedChat("Yes."), QueuedChat(move("end")))
+    trajectory = await played(roles)
+    assert (trajectory.stop, len(trajectory.turns), roles.order) == (Stop.ENDED, 1, ["judge", "director"])
+
+
+async def test_failed_judgement_holds_the_state_and_the_dialogue_goes_on() -> None:
+    trajectory = await played(Roles(QueuedChat(HELP, DOWN, HELP, FULL), QueuedChat("Yes.")))
+    failed, good = trajectory.turns[1], trajectory.turns[2]
+    assert (failed.judgement.status, failed.judgement.delta) == (Status.ABANDONED, None)
+    assert failed.state_after == trajectory.turns[0].state_after == (0.0, -1.0, -1.0)
+    assert good.state_after == (1.0, 0.0, 0.0)
+
+
+async def test_failing_actor_ends_the_dialogue_and_keeps_the_scored_turns() -> None:
+    trajectory = await played(Roles(QueuedChat(HELP, STILL), QueuedChat("Yes.", DOWN)))
+    assert (trajectory.stop, trajectory.error) == (Stop.FAILED, "tiny at nowhere: down")
+    assert [turn.state_after for turn in trajectory.turns] == [(0.0, -1.0, -1.0)] * 2
+
+
+async def test_failing_director_is_survived_and_told() -> None:
+    roles = Roles(QueuedChat(STILL), QueuedChat("Yes."), QueuedChat(DOWN))
+    environment = roles.environment()
+    await environment.open()
+    exchange = await environment.respond("I hear you.")
+    assert (exchange.stop, exchange.error) == (None, "tiny at nowhere: down")
+    assert exchange.user == {"role": "user", "content": "Yes."}
+
+
+async def test_failing_policy_ends_the_dialogue_and_keeps_the_turns() -> None:
+    trajectory = await played(Roles(QueuedChat(STILL), QueuedChat("Yes.")), QueuedChat("I hear you.", DOWN))
+    assert (trajectory.stop, trajectory.error, len(trajectory.turns)) == (
+        Stop.FAILED,
+        "tiny at nowhere: down",
+        1,
+    )
+
+
+async def test_silent_policy_is_given_up_at_its_deadline() -> None:
+    environment = Roles(QueuedChat(STILL), QueuedChat("Yes.")).environment()
+    trajectory = await converse(
+        environment, QueuedChat(Forever()), SCENARIO, DOMAIN, Sampling(), deadline_seconds=0.1
+    )
+    assert (trajectory.stop, trajectory.turns) == (Stop.FAILED, ())
+    assert trajectory.error == "the policy gave no reply within 0.1 s"
+
+
+async def test_environment_is_used_once() -> None:
+    environment = Roles(QueuedChat(FULL), QueuedChat("Yes.")).environment()
+    with pytest.raises(RuntimeError, match="not open"):
+        await environment.respond("too early")
+    await environment.open()
+    with pytest.raises(RuntimeError, match="opened before"):
+        await environment.open()
+    await environment.respond("one")
+    await environment.respond("two")
+    with pytest.raises(RuntimeError, match="not open"):
+        await environment.respond("after the end")
+
+
+async def test_policy_sees_its_prompt_and_the_talk_and_nothing_of_the_roles() -> None:
+    policy = QueuedChat("First reply.", "Second reply.")
+    await played(Roles(QueuedChat(HELP, FULL), QueuedChat("Yes.")), policy, seed=4)
+    assert policy.asked[1].messages == [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "The move left me lonely."},
+        {"role": "assistant", "content": "First reply."},
+        {"role": "user", "content": "Yes."},
+    ]
+    assert [asked.sampling.seed for asked in policy.asked] == [
+        derive_seed(4, "policy", turn) for turn in (0, 1)
+    ]
+
+
+async def test_guidance_is_recorded_with_the_message_it_shaped() -> None:
+    director = QueuedChat(move("continue", "be brief"), move("observe"), move("continue", "unused"))
+    trajectory = await played(Roles(QueuedChat(STILL), QueuedChat("One.", "Two.", "Three."), director))
+    assert [(turn.user, turn.guidance) for turn in trajectory.turns] == [
+        ("The move left me lonely.", None),
+        ("One.", "be brief"),
+        ("Two.", None),
+        ("Three.", "unused"),
+    ]
+    assert (trajectory.group, trajectory.sample) == (3, 1)
+
+
+async def test_equal_dialogues_give_equal_trajectories() -> None:
+    first, second = [await played(Roles(QueuedChat(HARM, HELP, STILL), QueuedChat("Yes."))) for _ in range(2)]
+    assert first == second
+
+
+async def test_record_counts_directors_that_failed() -> None:
+    environment = Roles(
+        QueuedChat(STILL), QueuedChat("Yes."), QueuedChat(DOWN, move("continue"))
+    ).environment()
+    record = DialogueRecord(SCENARIO, await environment.open(), policy_prompt="")
+    for _ in range(2):
+        record.add("I hear you.", await environment.respond("I hear you."))
+    assert record.num_director_failures == 1
+    assert record.messages[0] == {"role": "user", "content": "The move left me lonely."}
+
+
+async def test_unfinished_record_is_no_trajectory_until_it_is_ended() -> None:
+    record = DialogueRecord(SCENARIO, {"role": "user", "content": "Hello"}, policy_prompt="Be kind.")
+    with pytest.raises(RuntimeError, match="not over"):
+        record.trajectory()
+    record.end(Stop.LIMIT)
+    assert (record.trajectory().stop, record.trajectory().turns) == (Stop.LIMIT, ())

@@ -1,0 +1,160 @@
+"""When a dialogue is over, computed by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mica_ray.dialogue.progress import (
+    ProgressRules,
+    alignment,
+    energy_direction,
+    energy_increments,
+    judge_stop,
+)
+from mica_ray.types import Stop
+
+# Along one axis everything can be read off: with P_0 = (-10, 0, 0), v* = (1, 0, 0) and dE is the step on C.
+RULES = ProgressRules(max_turns=9, check_from=2, tolerance=0.1)
+
+
+def along_c(*positions: float) -> np.ndarray:
+    return np.array([[c, 0.0, 0.0] for c in (-10.0, *positions)])
+
+
+def test_direction_points_from_the_deficit_to_the_origin() -> None:
+    # ||(-3, 0, -4)|| = 5
+    np.testing.assert_allclose(energy_direction((-3.0, 0.0, -4.0)), [0.6, 0.0, 0.8])
+
+
+def test_direction_of_a_user_without_needs_is_refused() -> None:
+    with pytest.raises(ValueError, match="off the origin"):
+        energy_direction((0.0, 0.0, 0.0))
+
+
+def test_energy_is_the_part_of_each_change_along_the_direction() -> None:
+    # v* = (0.6, 0, 0.8); v = (3, 0, 4) gives 5, v = (0, 2, 0) gives 0, v = (-1, 0, 0) gives -0.6.
+    states = np.array([[-3.0, 0, -4], [0, 0, 0], [0, 2, 0], [-1, 2, 0]])
+    np.testing.assert_allclose(energy_increments(states), [5.0, 0.0, -0.6])
+    np.testing.assert_allclose(alignment(states), [1.0, 0.0, -0.6])
+
+
+def test_turn_that_moved_nothing_has_no_energy_and_no_alignment() -> None:
+    states = np.array([[-3.0, 0, -4], [-3, 0, -4]])
+    np.testing.assert_array_equal(energy_increments(states), [0.0])
+    np.testing.assert_array_equal(alignment(states), [0.0])
+
+
+paths = st.lists(st.tuples(*[st.integers(-27, 5)] * 3), min_size=2, max_size=12).filter(
+    lambda path: any(path[0])
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(path=paths)
+def test_energy_telescopes_and_alignment_is_a_cosine(path: list[tuple[int, int, int]]) -> None:
+    states = np.array(path, dtype=float)
+    total = (states[-1] - states[0]) @ energy_direction(states[0])
+    np.testing.assert_allclose(energy_increments(states).sum(), total, atol=1e-9)
+    assert (np.abs(alignment(states)) <= 1).all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(path=paths, factor=st.sampled_from([0.5, 2.0, 4.0]))
+def test_energy_grows_with_the_unit_and_alignment_does_not(
+    path: list[tuple[int, int, int]], factor: float
+) -> None:
+    states = np.array(path, dtype=float)
+    np.testing.assert_allclose(
+        energy_increments(factor * states), factor * energy_increments(states), atol=1e-9
+    )
+    np.testing.assert_allclose(alignment(factor * states), alignment(states), atol=1e-9)
+
+
+def test_success_needs_the_whole_deficit_as_energy() -> None:
+    # 0.5 short of the origin: within a ||P_0|| = 1, and E = 9.5 is less than ||P_0|| = 10.
+    assert judge_stop(along_c(-5, -0.5), RULES) is None
+    assert judge_stop(along_c(-5, 0), RULES) is Stop.SUCCESS
+
+
+def test_success_holds_far_across_the_origin() -> None:
+    # ||P|| = 8 is not near the origin, P . v* = 8 is across it.
+    assert judge_stop(along_c(-5, 8), RULES) is Stop.SUCCESS
+
+
+def test_side_steps_alone_are_no_success() -> None:
+    # Far away on A: E = 4 of 10.
+    assert judge_stop(np.array([[-10.0, 0, 0], [-8, 20, 0], [-6, 40, 0]]), RULES) is None
+
+
+def test_threshold_met_to_the_last_point_is_met_whatever_the_rounding() -> None:
+    # v* = (1, 1, 1)/sqrt(3) cannot be written exactly; the user is exactly at the origin.
+    path = np.array([[-17.0, -17, -17], [-7, -7, -7], [0, 0, 0]])
+    assert judge_stop(path, RULES) is Stop.SUCCESS
+
+
+def test_nothing_ends_before_the_first_check() -> None:
+    assert judge_stop(along_c(0), RULES) is None
+    assert judge_stop(along_c(-11, -12, -13, -14, -15), ProgressRules(max_turns=9, check_from=6)) is None
+
+
+def test_five_turns_backwards_are_a_collapse() -> None:
+    assert judge_stop(along_c(-9, -10, -11, -12, -13, -14), RULES) is Stop.COLLAPSE
+
+
+def test_one_turn_that_holds_still_prevents_the_collapse() -> None:
+    assert judge_stop(along_c(-9, -10, -11, -11, -12, -13), RULES) is None
+
+
+def test_window_longer_than_the_dialogue_is_not_looked_through() -> None:
+    assert judge_stop(along_c(-11, -12, -13, -14), RULES) is None
+
+
+def stalled(*positions: float) -> Stop | None:
+    return judge_stop(along_c(*positions), RULES)
+
+
+def test_slow_slide_that_barely_moves_is_a_stall() -> None:
+    # dE: -.5 -.5 -.5 +.1 -.1 -.1 0 -.1: 6 of 8 = 75 % negative, sum -1.7, and no five negative ones in a row.
+    # Last five ||P||: 11.4 11.5 11.6 11.6 11.7, deviation 0.10.
+    assert stalled(-10.5, -11, -11.5, -11.4, -11.5, -11.6, -11.6, -11.7) is Stop.STALL
+
+
+def test_slide_with_wide_steps_is_no_stall() -> None:
+    # The last five ||P|| run from 13 to 16: deviation 1.0. One dE = 0 keeps it from being a collapse.
+    assert stalled(-11, -12, -13, -13, -14, -15, -15, -16) is None
+
+
+def test_standing_still_is_no_stall() -> None:
+    # No dE below 0 at all: a user who does not move is not driven away.
+    assert stalled(*[-10.0] * 8) is None
+
+
+def test_small_slide_with_little_energy_is_no_stall() -> None:
+    # 6 of 8 negative and the norms are still, but the sum is -0.6.
+    assert stalled(-10.1, -10.2, -10.3, -10.3, -10.4, -10.5, -10.6, -10.6) is None
+
+
+def test_last_turn_is_the_limit_unless_it_succeeds() -> None:
+    held = [-10.0] * 8
+    assert judge_stop(along_c(*held, -9), RULES) is Stop.LIMIT
+    assert judge_stop(along_c(*held, 0), RULES) is Stop.SUCCESS
+
+
+def test_limit_holds_before_the_first_check() -> None:
+    assert judge_stop(along_c(-9, -8), ProgressRules(max_turns=2, check_from=12)) is Stop.LIMIT
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("max_turns", 0), ("check_from", 0), ("tolerance", 1.5), ("stall_deviation", -1.0)]
+)
+def test_impossible_rules_are_refused(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{field} must be"):
+        ProgressRules(**{field: value})  # type: ignore[arg-type]
+
+
+def test_states_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match="T\\+1, K"):
+        judge_stop(np.zeros(3), RULES)

@@ -128,13 +128,14 @@ async def train(run: Run) -> None:
     for step in range(run.first_step, run.loop.num_steps):
         metrics = await _train_step(run, step)
         run.tracker.log(metrics, step)
-        is_last = step == run.loop.num_steps - 1
-        if is_last or is_due(step, run.loop.checkpoint_every):
-            await _checkpoint(run, step, version=int(metrics["weight_version"]), is_last=is_last)
         if is_due(step, run.loop.evaluate_every):
             run.progress.stage("evaluate", step=step, num_steps=run.loop.num_steps)
             for evaluate in run.evaluations:
                 run.tracker.log(await evaluate(run.engine), step)
+        # Last, so that a step is either wholly in the records and behind a checkpoint, or done again.
+        is_last = step == run.loop.num_steps - 1
+        if is_last or is_due(step, run.loop.checkpoint_every):
+            await _checkpoint(run, step, version=int(metrics["weight_version"]), is_last=is_last)
 
 
 def is_due(step: int, every: int) -> bool:

@@ -17,6 +17,7 @@ import ray
 import ray.train
 
 from mica_ray.rollout.weights import PublishedBucket, WeightBucket, pack_weights
+from mica_ray.training.deepspeed import ZeroStage
 from mica_ray.training.learner import LearnerError
 from mica_ray.training.learner_group import RayLearnerConfig
 from mica_ray.training.mailbox import Answer, Command, Mailbox

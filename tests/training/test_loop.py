@@ -1,0 +1,212 @@
+"""The loop with a real learner and made-up dialogues: recorded once, resumed bit for bit, stopped by an outage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+import torch
+
+from mica_ray.credit import Mica
+from mica_ray.rewards import Rewards
+from mica_ray.rollout.engine import PolicyEngine
+from mica_ray.rollout.weights import resolve
+from mica_ray.seeding import derive_seed
+from mica_ray.training.checkpoint import Checkpoints, read_run_state
+from mica_ray.training.dialogue_log import DialogueLog
+from mica_ray.training.local_learner import LocalLearner
+from mica_ray.training.loop import LoopConfig, RolloutError, Run, is_due, train
+from mica_ray.training.metrics import METRICS
+from mica_ray.training.scenario_order import ScenarioOrder
+from mica_ray.training.tracker import JsonlTracker
+from mica_ray.training.update import LearnerConfig
+from mica_ray.types import Generation, Judgement, PolicyWeights, Sampling, Scenario, Stop, Trajectory, Turn
+from tests.tiny_policy import VOCABULARY, write_tiny_policy
+
+
+class VersionEngine:
+    """An engine that only remembers which weights it has."""
+
+    def __init__(self) -> None:
+        self.version = -1
+
+    async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
+        raise NotImplementedError
+
+    async def load_weights(self, weights: PolicyWeights) -> None:
+        self.version = weights.version
+
+    async def close(self) -> None: ...
+
+
+class StageList:
+    """`Progress` that remembers."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[int, str]] = []
+        self.num_dialogues = 0
+
+    def stage(self, name: str, *, step: int, num_steps: int) -> None:
+        self.stages.append((step, name))
+
+    def dialogue_ended(self, trajectory: Trajectory) -> None:
+        self.num_dialogues += 1
+
+
+def scenario(name: str) -> Scenario:
+    return Scenario(
+        id=name, domain="test", category="work", dominant_axis="A", persona="Somebody.", opening="Hello.",
+        initial_state=(-3.0, -6.0, -3.0), stages=(), split="train",
+    )  # fmt: skip
+
+
+def dialogue(of: Scenario, group: int, sample: int, *, step: int, version: int) -> Trajectory:
+    """Two turns of random tokens; the state moves at random; the second judgement of sample 1 fails."""
+    generator = np.random.default_rng(derive_seed("dialogue", step, of.id, sample))
+    tokens: list[int] = []
+    turns: list[Turn] = []
+    state = np.array(of.initial_state)
+    for index in range(2):
+        prompt = (*tokens, *generator.integers(0, VOCABULARY, 4).tolist())
+        reply = tuple(generator.integers(0, VOCABULARY, 5).tolist())
+        judgement = Judgement((1, 1, 1), (0, 0, 0), (float(generator.integers(-2, 3)), 1.0, 0.0))
+        if index == 1 and sample == 1:
+            judgement = Judgement.failed(status=judgement.status.TIMED_OUT, error="late")
+        state = state + np.array(judgement.delta or (0, 0, 0))
+        generation = Generation(prompt, reply, (-5.0,) * 5, "reply", "stop", version)
+        turns.append(Turn(index, "user", "reply", judgement, tuple(state.tolist()), generation))  # type: ignore[arg-type]
+        tokens = [*prompt, *reply]
+    return Trajectory(of, group, sample, tuple(turns), Stop.LIMIT)
+
+
+def new_run(policy: Path, folder: Path, num_steps: int, **loop: int) -> tuple[Run, VersionEngine]:
+    engine = VersionEngine()
+
+    async def collect(
+        step: int, scenarios: Sequence[Scenario], progress: Callable[[Trajectory], None]
+    ) -> Sequence[Trajectory]:
+        groups = [
+            dialogue(item, group, sample, step=step, version=engine.version)
+            for group, item in enumerate(scenarios)
+            for sample in range(3)
+        ]
+        for trajectory in groups:
+            progress(trajectory)
+        return groups
+
+    run = Run(
+        loop=LoopConfig(num_steps=num_steps, scenarios_per_step=2, **loop),  # type: ignore[arg-type]
+        scenarios=ScenarioOrder(tuple(scenario(str(number)) for number in range(5)), seed=0, per_step=2),
+        collect=collect,
+        rewards=Rewards(),
+        credit=Mica(),
+        engine=engine,
+        learner=LocalLearner(policy, LearnerConfig(learning_rate=1e-3, total_updates=8, mini_batches=2)),
+        tracker=JsonlTracker(folder / "metrics.jsonl"),
+        checkpoints=Checkpoints(folder / "checkpoints"),
+        dialogues=DialogueLog(folder / "dialogues.jsonl"),
+        progress=StageList(),
+    )
+    return run, engine
+
+
+def resumed(run: Run, folder: Path) -> Run:
+    state = run.checkpoints.restore(run.learner, scenario_order=run.scenarios.digest)
+    return replace(
+        run,
+        first_step=state.step,
+        tracker=JsonlTracker(folder / "metrics.jsonl", first_step=state.step),
+        dialogues=DialogueLog(folder / "dialogues.jsonl", first_step=state.step),
+    )
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return write_tiny_policy(tmp_path_factory.mktemp("policy"))
+
+
+async def test_resumed_run_ends_in_the_same_weights_and_records(policy: Path, tmp_path: Path) -> None:
+    straight, _ = new_run(policy, tmp_path / "straight", 6, checkpoint_every=2)
+    await train(straight)
+    # Stopped after step 4, while the last checkpoint continues at step 4: step 4 is done again.
+    stopped, _ = new_run(policy, tmp_path / "stopped", 5, checkpoint_every=2)
+    await train(stopped)
+    newest = stopped.checkpoints.latest()
+    assert newest is not None and read_run_state(newest).step == 5
+    newest.rename(newest.with_name("gone"))
+    before = (tmp_path / "stopped" / "dialogues.jsonl").read_text()
+    again, _ = new_run(policy, tmp_path / "other", 6, checkpoint_every=2)
+    again = resumed(replace(again, checkpoints=stopped.checkpoints), tmp_path / "stopped")
+    assert again.first_step == 4
+    await train(again)
+    np.testing.assert_array_equal(resolve(again.learner.weights()).data, resolve(straight.learner.weights()).data)
+    records = (tmp_path / "stopped" / "dialogues.jsonl").read_text()
+    assert records == (tmp_path / "straight" / "dialogues.jsonl").read_text()
+    assert records.startswith(before)
+    metrics = pandas.read_json(tmp_path / "stopped" / "metrics.jsonl", lines=True)
+    assert metrics["step"].tolist() == list(range(6))
+
+
+async def test_records_and_metrics_say_what_happened(policy: Path, tmp_path: Path) -> None:
+    run, engine = new_run(policy, tmp_path, 2)
+    await train(run)
+    assert engine.version == 2
+    frame = pandas.read_json(tmp_path / "dialogues.jsonl", lines=True)
+    assert len(frame) == 2 * 2 * 3
+    turn = frame.loc[1, "turns"][1]
+    assert (turn["status"], turn["reward"], turn["advantage"], turn["delta"]) == ("timed_out", None, None, None)
+    # Steps count from 0, and so do weight versions: on policy.
+    assert [row["turns"][0]["policy_version"] for row in frame.to_dict("records")] == [0] * 6 + [1] * 6
+    metrics = pandas.read_json(tmp_path / "metrics.jsonl", lines=True)
+    assert set(metrics.columns) - {"step"} <= set(METRICS)
+    # 2 scenarios x 3 dialogues x 2 turns, of which sample 1 loses its second: 10 turns of 5 tokens.
+    assert metrics["trained_turns"].tolist() == [10, 10]
+    assert metrics["trained_tokens"].tolist() == [50, 50]
+    assert metrics["failed_judgement_fraction"].tolist() == pytest.approx([2 / 12] * 2)
+    assert metrics["survivor_fraction"].tolist() == pytest.approx([2 / 3] * 2)
+    assert metrics["staleness_mean"].tolist() == [0, 0]
+    rewards = [turn["reward"] for row in frame["turns"][:6] for turn in row if turn["reward"] is not None]
+    assert metrics["idr_mean"][0] == pytest.approx(np.mean(rewards))
+
+
+async def test_outage_stops_the_run_with_its_first_reason(policy: Path, tmp_path: Path) -> None:
+    run, _ = new_run(policy, tmp_path, 2)
+
+    async def collect(
+        step: int, scenarios: Sequence[Scenario], progress: Callable[[Trajectory], None]
+    ) -> Sequence[Trajectory]:
+        groups = await run.collect(step, scenarios, progress)
+        return [replace(item, stop=Stop.FAILED, error="judge is down") if n < 4 else item for n, item in enumerate(groups)]
+
+    with pytest.raises(RolloutError, match="4 of 6 dialogues of step 0 failed, the first with: judge is down"):
+        await train(replace(run, collect=collect))
+    assert run.checkpoints.latest() is None
+
+
+async def test_user_sees_the_stages_and_evaluations_come_when_due(policy: Path, tmp_path: Path) -> None:
+    run, engine = new_run(policy, tmp_path, 3, evaluate_every=2)
+    versions: list[int] = []
+
+    async def evaluate(served: PolicyEngine) -> Mapping[str, float]:
+        versions.append(engine.version)
+        return {"eval_score": 1.0}
+
+    await train(replace(run, evaluations=(evaluate,)))
+    assert versions == [2]
+    progress = run.progress
+    assert isinstance(progress, StageList)
+    assert [name for step, name in progress.stages if step == 1] == [
+        "collect dialogues", "update the policy", "publish weights", "evaluate",
+    ]  # fmt: skip
+    assert progress.stages[-1] == (2, "write checkpoint")
+    assert progress.num_dialogues == 18
+
+
+def test_due_every_so_many_steps_and_never_at_zero() -> None:
+    assert [step for step in range(7) if is_due(step, 3)] == [2, 5]
+    assert not any(is_due(step, 0) for step in range(7))

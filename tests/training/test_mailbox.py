@@ -1,0 +1,79 @@
+"""The mailbox between driver and workers, without Ray: it is a plain class."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from mica_ray.rollout.weights import WeightBucket
+from mica_ray.training.mailbox import Answer, Command, Mailbox
+
+
+def bucket(value: int) -> WeightBucket:
+    return WeightBucket(names=(), shapes=(), dtypes=(), data=np.full(1, value, dtype=np.uint8))
+
+
+async def test_worker_gets_the_command_that_comes_while_it_waits() -> None:
+    mailbox = Mailbox()
+    taking = asyncio.create_task(mailbox.take(0, wait_seconds=5))
+    await asyncio.sleep(0)
+    assert await mailbox.put(Command("update", "batch")) == 0
+    assert await taking == Command("update", "batch")
+
+
+async def test_worker_is_told_when_there_is_no_command_yet() -> None:
+    assert await Mailbox().take(0, wait_seconds=0.01) is None
+
+
+async def test_second_answer_after_a_restart_changes_nothing() -> None:
+    mailbox = Mailbox()
+    for _ in range(2):
+        await mailbox.put(Command("update"))
+    await mailbox.ready(0, bucket(0))
+    await mailbox.answer(0, Answer(1, {"loss": 1.0}), bucket(1))
+    await mailbox.answer(1, Answer(2, {"loss": 2.0}), bucket(2))
+    # The group restarts at version 0 and does command 0 again.
+    await mailbox.ready(0, bucket(0))
+    await mailbox.answer(0, Answer(1, {"loss": 9.0}), bucket(9))
+    assert (await mailbox.wait(0)).metrics == {"loss": 1.0}
+    assert (await mailbox.weights()).data[0] == 2
+
+
+async def test_answers_count_the_starts_of_the_group() -> None:
+    mailbox = Mailbox()
+    await mailbox.put(Command("update"))
+    await mailbox.ready(0, bucket(0))
+    await mailbox.ready(0, bucket(0))
+    await mailbox.answer(0, Answer(1, {}), bucket(1))
+    assert (await mailbox.wait(0)).num_starts == 2
+
+
+async def test_restoring_may_take_the_weights_to_an_earlier_version() -> None:
+    mailbox = Mailbox()
+    await mailbox.put(Command("restore", "folder"))
+    await mailbox.ready(5, bucket(5))
+    await mailbox.answer(0, Answer(2, {}), bucket(2))
+    assert (await mailbox.weights()).data[0] == 2
+
+
+async def test_batches_are_kept_back_to_the_last_but_one_checkpoint() -> None:
+    mailbox = Mailbox()
+    for number in range(6):
+        await mailbox.put(Command("update", number))
+    await mailbox.checkpointed(2)
+    assert (await mailbox.take(0, wait_seconds=0)) == Command("update", 0)
+    await mailbox.checkpointed(4)
+    assert (await mailbox.take(2, wait_seconds=0)) == Command("update", 2)
+    with pytest.raises(ValueError, match="command 1 was freed"):
+        await mailbox.take(1, wait_seconds=0)
+
+
+async def test_error_of_a_worker_wakes_everyone_who_waits() -> None:
+    mailbox = Mailbox()
+    waiting = [asyncio.create_task(mailbox.wait(0)), asyncio.create_task(mailbox.wait_ready())]
+    await asyncio.sleep(0)
+    await mailbox.fail("first")
+    await mailbox.fail("second")
+    assert [answer.error for answer in await asyncio.gather(*waiting)] == ["first", "first"]

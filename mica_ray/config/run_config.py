@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    model_validator,
 )
 
 from mica_ray.chat.openai_api import Endpoint
@@ -24,9 +26,10 @@ from mica_ray.evaluation.empa import EvaluationConfig
 from mica_ray.rewards import Rewards
 from mica_ray.rollout.collect import RolloutConfig
 from mica_ray.rollout.vllm_engine import EngineConfig
+from mica_ray.training.learner_group import RayLearnerConfig
 from mica_ray.training.loop import LoopConfig
-from mica_ray.training.ray_learner import RayLearnerConfig
 from mica_ray.training.update import LearnerConfig
+from mica_ray.types import Sampling
 
 SCRIPTED = "scripted"
 """The role models of the embedded world (chat/scripted.py)."""
@@ -72,9 +75,23 @@ class RoleConfig(BaseModel):
     deadline_seconds: float = Field(default=180.0, gt=0)
     """For one answer with its retries."""
 
+    @property
+    def served_models(self) -> tuple[str, ...]:
+        """The models that vLLM shall serve for roles, each once."""
+        names = [role for role in (self.actor, self.director, self.judge) if isinstance(role, str)]
+        return tuple(dict.fromkeys(name.partition(":")[2] for name in names if name.startswith(VLLM_PREFIX)))
+
+
+def _read_roles(roles: object) -> object:
+    """Take one text for all three roles."""
+    return {"actor": roles, "director": roles, "judge": roles} if isinstance(roles, str) else roles
+
 
 class RunConfig(BaseModel):
-    """Everything a run follows from; stored with the run as JSON, from which it can be trained again."""
+    """Everything a run follows from; stored with the run as JSON, from which it can be trained again.
+
+    The defaults are the embedded run: a small policy made here, scripted roles, minutes on two CPU cores.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -90,21 +107,51 @@ class RunConfig(BaseModel):
     """JSON lines that take the place of the domain's own scenarios."""
     policy: str = EMBEDDED
     """"embedded", a hub id, or a model folder."""
-    roles: RoleConfig = RoleConfig()
+    roles: Annotated[RoleConfig, BeforeValidator(_read_roles)] = RoleConfig()
     rewards: Rewards = Rewards()
     credit: Annotated[CreditEstimator, PlainValidator(_check_credit), PlainSerializer(describe_object)] = (
         Mica()
     )
-    rollout: RolloutConfig = RolloutConfig()
+    rollout: RolloutConfig = RolloutConfig(
+        group_size=4, sampling=Sampling(max_tokens=40), context_length=1024
+    )
     engine: EngineConfig = EngineConfig()
     num_engines: int = Field(default=1, ge=1)
-    learner: LearnerConfig = LearnerConfig()
-    """The loss is `learner.loss`."""
+    learner: LearnerConfig = LearnerConfig(learning_rate=1e-3, weight_decay=0.0, micro_batch_tokens=16384)
+    """The loss is `learner.loss`; `total_updates` follows from the loop."""
     ray_learner: RayLearnerConfig = RayLearnerConfig()
-    loop: LoopConfig = LoopConfig()
+    loop: LoopConfig = LoopConfig(num_steps=30, scenarios_per_step=16, checkpoint_every=10)
     evaluation: EvaluationConfig = EvaluationConfig()
+    policy_seed: int = 0
+    """Of the embedded policy's making; apart from the run's, so that all seeds begin at one policy."""
+    inline_threads: int = Field(default=1, ge=1)
+    """torch's threads in `--inline` runs; one is the fast choice for tiny models. Results depend on it."""
+    dashboard_port: int | None = None
+    """Of the dashboard of a Ray started here; None starts none."""
     tracking_uri: str | None = None
     """MLflow store; None for a sqlite file in the run folder."""
+
+    @model_validator(mode="after")
+    def _check_total_updates(self) -> RunConfig:
+        """Refuse a schedule of another length than the run's."""
+        given, followed = self.learner.total_updates, self.whole_learner.total_updates
+        if given not in (LearnerConfig().total_updates, followed):
+            raise ValueError(
+                f"learner.total_updates={given} must be {followed}, which follows from loop.num_steps x "
+                "learner.epochs x learner.mini_batches; set those"
+            )
+        return self
+
+    @property
+    def whole_learner(self) -> LearnerConfig:
+        """The learner with its schedule stretched over this run's optimiser steps."""
+        learner = self.learner
+        return replace(learner, total_updates=self.loop.num_steps * learner.epochs * learner.mini_batches)
+
+    @property
+    def discount(self) -> float:
+        """The estimator's discount per turn, 1 where it has none."""
+        return float(getattr(self.credit, "gamma", 1.0))
 
     def write(self, path: Path) -> None:
         """Write the config as JSON."""

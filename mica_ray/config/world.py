@@ -108,9 +108,7 @@ def check_role_keys(roles: RoleConfig, environment: Mapping[str, str]) -> None:
     for name in ("actor", "director", "judge"):
         role = getattr(roles, name)
         if isinstance(role, Endpoint) and not environment.get(role.api_key_env):
-            raise ConfigError(
-                f"roles.{name}: {role.api_key_env} is not set; export the key of {role} (any text if it needs none)"
-            )
+            raise ConfigError(f"roles.{name}: {role.api_key_env} is not set; export the key of {role}")
 
 
 def _role_model(role: Role, *, environment: Mapping[str, str], served: ServedModel) -> ChatModel:

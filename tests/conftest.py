@@ -1,4 +1,4 @@
-"""What every test shares: one thread, fixed seeds, one Ray for the session, and a reason where something is missing."""
+"""What every test shares: one thread, fixed seeds, one Ray for the session, a reason for what is skipped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Before anything imports torch, Ray or vLLM: each reads its settings once. One thread is the fast choice for tiny models.
+# Before anything imports torch, Ray or vLLM: each reads its settings once. Tiny models are fastest on one thread.
 os.environ["OMP_NUM_THREADS"] = "1"
 for name, setting in {
     "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -43,7 +43,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(autouse=True)
 def fixed_seeds() -> None:
     random.seed(0)
-    np.random.seed(0)  # noqa: NPY002 -- what third parties draw from
+    np.random.seed(0)  # what third parties draw from
     # A test of the ground floor must not pay for importing torch.
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
@@ -51,7 +51,7 @@ def fixed_seeds() -> None:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """One local Ray of four logical CPUs. Starting it counts against the timeout of the first test that asks for it."""
+    """One local Ray of four logical CPUs. Its start counts against the timeout of the first test that asks."""
     import ray
 
     # "local" ignores whatever address an earlier head has left behind.

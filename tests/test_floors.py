@@ -43,7 +43,7 @@ def copied_package(tmp_path: Path) -> Path:
 
 
 def ray_parts(source: str) -> set[str]:
-    """Name the parts of Ray a module imports, like "train" for `import ray.train` or `from ray import train`."""
+    """Name the parts of Ray that are imported: "train" for `import ray.train` or `from ray import train`."""
     parts: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -57,7 +57,7 @@ def ray_parts(source: str) -> set[str]:
 
 
 def misplaced_ray_parts(package: Path) -> list[str]:
-    """List imports of Ray's libraries outside their rooms. import-linter sees only that Ray is imported, not which part."""
+    """List imports of Ray's libraries outside their rooms; import-linter cannot tell the parts of Ray apart."""
     rooms = {
         "train": ("training/", "run.py", "tuning.py", "rllib/"),
         "tune": ("run.py", "tuning.py", "rllib/"),

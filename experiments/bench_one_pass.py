@@ -1,8 +1,8 @@
 """How much faster is one pass over a whole dialogue than one row per turn, and does it teach the same?
 
 Command: cluster/with-env python experiments/bench_one_pass.py [--json FILE]
-Time: about one minute on two cores. Expected: a ratio that grows with the number of turns, and a relative difference
-of the gradients below 1e-5. A random tiny Qwen3 policy, forward and backward, fp32; medians of interleaved runs.
+Time: about one minute on two cores. Expected: a ratio that grows with the number of turns, and a relative
+difference of the gradients below 1e-5. A random tiny Qwen3 policy, fp32; medians of interleaved runs.
 """
 
 from __future__ import annotations
@@ -128,15 +128,16 @@ def measure(policy: Qwen3ForCausalLM, num_turns: int, options: argparse.Namespac
 def table_of(measurements: list[Measurement]) -> Table:
     """Lay the measurements side by side."""
     table = Table(title="One pass over a dialogue against one row per turn (forward and backward)")
-    for heading in (
+    headings = (
         "turns",
-        "tokens",
-        "tokens per turn",
-        "seconds",
-        "seconds per turn",
+        "tokens: one pass",
+        "per turn",
+        "seconds: one pass",
+        "per turn",
         "ratio",
         "gradient diff.",
-    ):
+    )
+    for heading in headings:
         table.add_column(heading, justify="right")
     for m in measurements:
         table.add_row(

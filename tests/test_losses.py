@@ -109,15 +109,15 @@ def test_token_mean_and_turn_mean_weigh_long_turns_differently() -> None:
 
 
 def test_importance_weight_is_truncated_and_has_no_gradient() -> None:
-    # Engine and learner differ: exp(old - behaviour) = 1/2 and 4; capped at 2: weights 1/2 and 2.
+    # Engine and learner differ: exp(old - behaviour) = 1/2, 1 and 4; capped at 2: weights 1/2, 1 and 2.
     terms, logprobs = loss_of(
-        [0.0, 0.0],
-        [1.0, 1.0],
+        [0.0, 0.0, 0.0],
+        [3.0, 3.0, 3.0],
         LossConfig(importance_cap=2.0),
-        behaviour=[math.log(2.0), math.log(0.25)],
+        behaviour=[math.log(2.0), 0.0, math.log(0.25)],
     )
     terms.loss.backward()
-    torch.testing.assert_close(logprobs.grad, torch.tensor([[-0.25, -1.0]]))
+    torch.testing.assert_close(logprobs.grad, torch.tensor([[-0.5, -1.0, -2.0]]))
     assert int(terms.metrics["importance_capped"]) == 1
     assert float(terms.metrics["mismatch"]) == pytest.approx(math.log(2.0) + math.log(4.0))
 

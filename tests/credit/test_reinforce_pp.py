@@ -26,11 +26,10 @@ def test_batch_idr_form_whitens_turn_rewards_over_the_batch() -> None:
 
 
 def test_baseline_form_centres_on_the_group_and_whitens_over_the_batch() -> None:
-    # R - mean_g: +1, -1 in both groups; batch mean 0, std 1.
-    z = np.array([1, -1, 1, -1])
-    np.testing.assert_allclose(
-        ReinforcePlusPlus("baseline")(TURNS), np.where(VALID, z[:, None], 0), atol=1e-5
-    )
+    # R = 2, 0, 9, 3; R - mean_g = 1, -1, 3, -3 (no division in the group); batch std sqrt(20 / 4).
+    turns = TurnRewards(np.array([[2.0], [0.0], [9.0], [3.0]]), np.ones((4, 1), bool), TURNS.group)
+    z = np.array([1, -1, 3, -3]) / np.sqrt(5)
+    np.testing.assert_allclose(ReinforcePlusPlus("baseline")(turns), z[:, None], atol=1e-5)
 
 
 def test_unknown_kind_is_refused() -> None:

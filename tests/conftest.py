@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Before anything imports torch, Ray or vLLM: each reads its settings once. Tiny models are fastest on one thread.
+# Before anything imports torch, Ray or vLLM: each reads its settings once. One thread is fastest here.
 os.environ["OMP_NUM_THREADS"] = "1"
 for name, setting in {
     "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -51,7 +51,7 @@ def fixed_seeds() -> None:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """One local Ray of four logical CPUs. Its start counts against the timeout of the first test that asks."""
+    """One local Ray of four logical CPUs. Its start counts against the timeout of the first user."""
     import ray
 
     # "local" ignores whatever address an earlier head has left behind.

@@ -57,7 +57,7 @@ def ray_parts(source: str) -> set[str]:
 
 
 def misplaced_ray_parts(package: Path) -> list[str]:
-    """List imports of Ray's libraries outside their rooms; import-linter cannot tell the parts of Ray apart."""
+    """List imports of Ray's libraries outside their rooms; import-linter sees only Ray as a whole."""
     rooms = {
         "train": ("training/", "run.py", "tuning.py", "rllib/"),
         "tune": ("run.py", "tuning.py", "rllib/"),

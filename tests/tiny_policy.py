@@ -19,9 +19,16 @@ def write_tiny_policy(folder: Path, *, seed: int = 0, layers: int = 2, is_tied: 
 
     torch.manual_seed(seed)
     config = Qwen3Config(
-        vocab_size=VOCABULARY, hidden_size=64, intermediate_size=128, num_hidden_layers=layers, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=32, max_position_embeddings=256, tie_word_embeddings=is_tied,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
+        max_position_embeddings=256,
+        tie_word_embeddings=is_tied,
+    )
     Qwen3ForCausalLM(config).save_pretrained(folder)
     (folder / "tokenizer_config.json").write_text(json.dumps({"stand": "in"}))
     return folder

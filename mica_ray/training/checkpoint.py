@@ -1,6 +1,6 @@
 """The run state on disk: written whole or not at all, found again, refused when it belongs to another run.
 
-Layout: DIRECTORY/step-000012/{run_state.json, learner/...}. A folder of that name is complete, because it got its name last.
+DIRECTORY/step-000012/{run_state.json, learner/...}; a folder of that name is complete: it got its name last.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class RandomState:
         import torch
 
         version, keys, gauss = random.getstate()
-        name, words, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
+        name, words, position, has_gauss, cached = np.random.get_state(legacy=True)
         return cls(
             python=[version, list(keys), gauss],
             numpy=[name, np.asarray(words).tolist(), int(position), int(has_gauss), float(cached)],
@@ -58,7 +58,7 @@ class RandomState:
         version, keys, gauss = self.python
         random.setstate((version, tuple(keys), gauss))  # type: ignore[arg-type]
         name, words, position, has_gauss, cached = self.numpy
-        np.random.set_state((name, np.asarray(words, dtype=np.uint32), position, has_gauss, cached))  # type: ignore[arg-type]  # noqa: NPY002
+        np.random.set_state((name, np.asarray(words, dtype=np.uint32), position, has_gauss, cached))  # type: ignore[arg-type]
         torch.set_rng_state(torch.frombuffer(bytearray.fromhex(self.torch), dtype=torch.uint8))
 
 
@@ -71,14 +71,18 @@ class RunState:
     version: int
     """Version of the weights."""
     scenario_order: str
-    """Digest of seed, scenario ids and scenarios per step: the order is a pure function of them and the step."""
+    """Digest of seed, scenario ids and scenarios per step: the order is a pure function of them and the
+    step."""
     config_digest: str
     """Digest of the resolved config, for the record; a changed config may continue a run."""
     random: RandomState
 
 
 class Checkpoints:
-    """The checkpoints of one run. Consumes a learner and a run state, produces folders; keeps the newest few."""
+    """The checkpoints of one run.
+
+    Consumes a learner and a run state, produces folders; keeps the newest few.
+    """
 
     def __init__(self, directory: Path, *, keep: int = 2) -> None:
         """Open the folder and clear away what a killed process left half-written.
@@ -143,7 +147,9 @@ class Checkpoints:
         """
         path = self.latest()
         if path is None:
-            raise CheckpointError(f"{self.directory} holds no complete checkpoint; start the run without --resume")
+            raise CheckpointError(
+                f"{self.directory} holds no complete checkpoint; start the run without --resume"
+            )
         state = read_run_state(path)
         if state.scenario_order != scenario_order:
             raise CheckpointError(
@@ -168,7 +174,9 @@ def read_run_state(checkpoint: Path) -> RunState:
         values = json.loads((checkpoint / _STATE_FILE).read_text())
         return RunState(**{**values, "random": RandomState(**values["random"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{checkpoint / _STATE_FILE} is unreadable ({error}); remove that folder and resume") from error
+        raise CheckpointError(
+            f"{checkpoint / _STATE_FILE} is unreadable ({error}); remove that folder and resume"
+        ) from error
 
 
 def _explained(error: Exception, path: Path) -> Exception:
@@ -176,11 +184,13 @@ def _explained(error: Exception, path: Path) -> Exception:
     is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if is_full or any(words in str(error) for words in _FULL_DISK_WORDS):
         return CheckpointError(
-            f"the disk is full: {path} was not written; free some space or keep fewer checkpoints, then --resume "
-            "(earlier checkpoints are untouched)"
+            f"the disk is full: {path} was not written; free some space or keep fewer checkpoints, "
+            "then --resume (earlier checkpoints are untouched)"
         )
     if isinstance(error, OSError):
-        return CheckpointError(f"{path} was not written ({error.strerror or error}); earlier checkpoints are untouched")
+        return CheckpointError(
+            f"{path} was not written ({error.strerror or error}); earlier checkpoints are untouched"
+        )
     return error
 
 

@@ -1,5 +1,7 @@
-"""The DeepSpeed engine under one update: ZeRO 0 to 3, exact sums over ranks, gathered weights. Runs in a process group
-that somebody else has opened (ray_learner.py); neighbours: update.py, local_learner.py."""
+"""The DeepSpeed engine under one update: ZeRO 0 to 3, exact sums over ranks, gathered weights.
+
+It runs in a process group that ray_learner.py has opened. Neighbours: update.py, local_learner.py.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ _TAG = "engine"
 def deepspeed_settings(config: LearnerConfig, *, zero_stage: ZeroStage, world_size: int) -> dict[str, object]:
     """Give DeepSpeed's own configuration for a learner.
 
-    Micro-batches differ in number from batch to batch, so accumulation is steered by `is_last` and not counted here.
+    Micro-batches differ in number from batch to batch, so accumulation is steered by `is_last` and not
+    counted here.
     """
     return {
         "train_batch_size": world_size,
@@ -67,9 +70,14 @@ class TorchRanks:
 
 
 class DeepSpeedStepper:
-    """`Stepper` over a DeepSpeed engine. Every rank makes the same calls in the same order: they are collective."""
+    """`Stepper` over a DeepSpeed engine.
 
-    def __init__(self, policy: Path, config: LearnerConfig, *, zero_stage: ZeroStage, world_size: int) -> None:
+    Every rank makes the same calls in the same order: they are collective.
+    """
+
+    def __init__(
+        self, policy: Path, config: LearnerConfig, *, zero_stage: ZeroStage, world_size: int
+    ) -> None:
         """Load the policy on this rank and shard it.
 
         Raises:
@@ -115,7 +123,10 @@ class DeepSpeedStepper:
         return self._reference(input_ids=token_ids, use_cache=False).logits
 
     def backward(self, loss: torch.Tensor, *, is_last: bool) -> None:
-        """Add this rank's gradient. DeepSpeed averages over the ranks, hence the factor: the update wants the sum."""
+        """Add this rank's gradient.
+
+        DeepSpeed averages over the ranks, hence the factor: the update wants the sum.
+        """
         self.engine.set_gradient_accumulation_boundary(is_last)
         self.engine.backward(loss * self._world_size)
 
@@ -126,7 +137,8 @@ class DeepSpeedStepper:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        # Only stage 0 keeps whole, already averaged gradients on the parameters; there the engine tells no norm.
+        # Only stage 0 keeps whole, already averaged gradients on the parameters; there the engine tells no
+        # norm.
         whole = torch.nn.utils.get_total_norm(gradients) if self._stage == 0 and gradients else None
         self.engine.step()
         norm = self.engine.get_global_grad_norm()
@@ -136,7 +148,10 @@ class DeepSpeedStepper:
         return float(norm)
 
     def gather(self, *, keep: bool) -> dict[str, torch.Tensor]:
-        """Give full parameters on the CPU under their checkpoint names; empty where not kept. Collective, one at a time."""
+        """Give full parameters on the CPU under their checkpoint names.
+
+        Empty where not kept. Collective, one at a time.
+        """
         tensors: dict[str, torch.Tensor] = {}
         for name, parameter in self.model.named_parameters():
             with self._whole(parameter):

@@ -1,4 +1,4 @@
-"""Every training dialogue as one JSON line, readable by `pandas.read_json(path, lines=True)`. The schema is `dialogue_row`."""
+"""Every training dialogue as one JSON line for `pandas.read_json(path, lines=True)`; schema in `dialogue_row`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,21 @@ class DialogueLog:
     """The dialogues of a run, in order of step, group and sample."""
 
     def __init__(self, path: Path, *, first_step: int = 0) -> None:
-        """Open the file; dialogues of `first_step` and later steps are dropped, because those steps come again."""
+        """Open the file.
+
+        Dialogues of `first_step` and later steps are dropped, because those steps come again.
+        """
         self._records = StepRecords(path, first_step=first_step)
         self.path = path
 
     def append(
-        self, step: int, groups: Sequence[Trajectory], *, turns: TurnRewards, returns: np.ndarray, advantages: np.ndarray
+        self,
+        step: int,
+        groups: Sequence[Trajectory],
+        *,
+        turns: TurnRewards,
+        returns: np.ndarray,
+        advantages: np.ndarray,
     ) -> None:
         """Write the dialogues of a step.
 
@@ -66,7 +75,9 @@ def dialogue_row(
     }
 
 
-def _turn_row(turn: Turn, turns: TurnRewards, returns: np.ndarray, advantages: np.ndarray, index: int) -> dict[str, object]:
+def _turn_row(
+    turn: Turn, turns: TurnRewards, returns: np.ndarray, advantages: np.ndarray, index: int
+) -> dict[str, object]:
     """Give one turn; numbers that do not exist (a failed judgement, a text-only policy) are null, never 0."""
     judgement, generation = turn.judgement, turn.generation
     is_valid = bool(turns.valid[index, turn.index])

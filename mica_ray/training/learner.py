@@ -1,4 +1,4 @@
-"""What a learner looks like; the learner that works inside this process."""
+"""What a learner looks like. There are two: local_learner.py in this process, ray_learner.py in a worker group."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ class Learner(Protocol):
     """Applies advantages to the policy's weights."""
 
     def update(self, batch: TokenBatch) -> UpdateReport:
-        """Make every optimiser step this batch asks for. Deterministic; a step already done is not done twice."""
+        """Make every optimiser step this batch asks for.
+
+        Deterministic; a step already done is not done twice.
+        """
         ...
 
     def weights(self) -> PolicyWeights:

@@ -1,4 +1,4 @@
-"""The size and patience of the Ray learner's worker group, apart from ray_learner.py so that reading it needs no Ray."""
+"""How large and how patient the Ray learner's worker group is; apart, so that a config needs no Ray."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class RayLearnerConfig:
     max_failures: int = 3
     """Restarts of the group before the run ends."""
     checkpoint_every: int = 20
-    """Updates between the group's own checkpoints, to which a restart falls back; what came after is done again."""
+    """Updates between the group's own checkpoints, to which a restart falls back; what came after is done
+    again."""
     start_seconds: float = 300.0
     """Longest wait for the group to load the policy, restarts included."""
     update_seconds: float = 3600.0

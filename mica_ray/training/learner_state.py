@@ -1,4 +1,4 @@
-"""What a learner's folder says of itself (`learner.json`), so that another model or another set-up is refused in words."""
+"""What a learner's folder says of itself in `learner.json`, so that a foreign one is refused in words."""
 
 from __future__ import annotations
 
@@ -39,9 +39,13 @@ class LearnerState:
         try:
             return cls(**json.loads((directory / _FILE).read_text()))
         except FileNotFoundError as error:
-            raise LearnerError(f"{directory} holds no learner ({_FILE} is missing); give a checkpoint of a run") from error
+            raise LearnerError(
+                f"{directory} holds no learner ({_FILE} is missing); give a checkpoint of a run"
+            ) from error
         except (ValueError, TypeError) as error:
-            raise LearnerError(f"{directory / _FILE} is unreadable ({error}); give another checkpoint") from error
+            raise LearnerError(
+                f"{directory / _FILE} is unreadable ({error}); give another checkpoint"
+            ) from error
 
     def check(self, directory: Path, *, kind: str, model: str, dtype: str) -> None:
         """Refuse to continue from something else.
@@ -51,10 +55,14 @@ class LearnerState:
         """
         if self.model != model:
             raise LearnerError(
-                f"{directory} is a checkpoint of another model (parameters {self.model}, this run's {model}); "
+                f"{directory} is a checkpoint of another model (parameters {self.model}, here {model}); "
                 "resume with the policy it was trained from"
             )
         if self.kind != kind:
-            raise LearnerError(f"{directory} was written by learner {self.kind!r}, this run has {kind!r}; resume with the same")
+            raise LearnerError(
+                f"{directory} was written by learner {self.kind!r}, this run has {kind!r}; use the same"
+            )
         if self.dtype != dtype:
-            raise LearnerError(f"{directory} was trained in {self.dtype}, this run asks for {dtype}; resume with the same")
+            raise LearnerError(
+                f"{directory} was trained in {self.dtype}, this run asks for {dtype}; resume with the same"
+            )

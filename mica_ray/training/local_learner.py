@@ -1,4 +1,4 @@
-"""The learner inside this process: plain torch AdamW. Neighbours: update.py (the step), ray_learner.py (the group)."""
+"""The learner inside this process: plain torch AdamW. Neighbours: update.py (the step), ray_learner.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class LocalStepper:
-    """A torch module under AdamW in fp32; in bf16 the optimiser holds fp32 masters and the module a rounded copy."""
+    """A torch module under AdamW in fp32.
+
+    In bf16 the optimiser holds fp32 masters and the module a rounded copy.
+    """
 
     def __init__(self, policy: Path, config: LearnerConfig) -> None:
         """Load the policy and lay out the optimiser.
@@ -48,7 +51,10 @@ class LocalStepper:
         return self._parameters[0].device
 
     def logits(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """Run the policy [R, L] -> [R, L, V]. Rows are right-padded and attention is causal, so no mask is needed."""
+        """Run the policy [R, L] -> [R, L, V].
+
+        Rows are right-padded and attention is causal, so no mask is needed.
+        """
         return self.model(input_ids=token_ids, use_cache=False).logits
 
     def reference_logits(self, token_ids: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,4 @@
-"""The loop: collect dialogues, credit their turns, update, publish; repeat. It does not know whether Ray exists.
-
-Everything it uses comes built, in a `Run`; run.py builds it. Neighbours: learner.py, checkpoint.py, metrics.py.
-"""
+"""The loop, which does not know whether Ray exists. All it uses comes built, in a `Run`; run.py builds it."""
 
 from __future__ import annotations
 
@@ -25,20 +22,27 @@ from mica_ray.training.tracker import Tracker
 from mica_ray.types import Scenario, Stop, Trajectory, TurnRewards
 
 Collect = Callable[[int, Sequence[Scenario], Callable[[Trajectory], None]], Awaitable[Sequence[Trajectory]]]
-"""(step, scenarios, progress) -> the step's trajectories, failed ones as data: `rollout.collect` with all but the step
-bound. `progress` is called with each dialogue as it ends."""
+"""(step, scenarios, progress) -> the step's trajectories, failed ones as data.
+
+`rollout.collect` with all but the step bound. `progress` is called with each dialogue as it ends."""
 
 Evaluation = Callable[[PolicyEngine], Awaitable[Mapping[str, float]]]
 """Measures the policy as the engine serves it; names start with "eval_"."""
 
 
 class RolloutError(Exception):
-    """So many dialogues of a step failed that training on the rest would mislead. The message names the first reason."""
+    """So many dialogues of a step failed that training on the rest would mislead.
+
+    The message names the first reason.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class LoopConfig:
-    """How long the loop runs and what it does how often. The defaults are the released scripts' (one epoch of 727)."""
+    """How long the loop runs and what it does how often.
+
+    The defaults are the released scripts' (one epoch of 727).
+    """
 
     num_steps: int = 45
     scenarios_per_step: int = 16
@@ -116,8 +120,8 @@ class Run:
 async def train(run: Run) -> None:
     """Improve the policy: collect dialogues, credit their turns, update, publish; repeat.
 
-    A step is recorded once its update is done and made to last by the next checkpoint; what a kill leaves behind the
-    last checkpoint is dropped from the records on resume and done again.
+    A step is recorded once its update is done and made to last by the next checkpoint; what a kill leaves
+    behind the last checkpoint is dropped from the records on resume and done again.
 
     Raises:
         RolloutError: too many dialogues of a step failed.
@@ -188,8 +192,8 @@ def _refuse_failed(groups: Sequence[Trajectory], step: int, max_failed_fraction:
     failed = [trajectory for trajectory in groups if trajectory.stop is Stop.FAILED]
     if len(failed) > max_failed_fraction * len(groups):
         raise RolloutError(
-            f"{len(failed)} of {len(groups)} dialogues of step {step} failed, the first with: {failed[0].error}; "
-            "mend that and --resume, or raise loop.max_failed_fraction"
+            f"{len(failed)} of {len(groups)} dialogues of step {step} failed, the first with: "
+            f"{failed[0].error}; mend that and --resume, or raise loop.max_failed_fraction"
         )
 
 

@@ -1,6 +1,6 @@
-"""Where the driver leaves commands and the learner's workers leave answers. A plain class; ray_learner.py makes it an actor.
+"""Where the driver leaves commands and the learner's workers leave answers; ray_learner.py makes it an actor.
 
-The commands form a log: workers read it by index, so a restarted group reads again from its checkpoint's index.
+The commands form a log read by index, so a restarted group reads again from the index of its checkpoint.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Command:
 
     kind: Literal["update", "save", "restore", "stop"]
     payload: object = None
-    """update: a one-element list with the reference of the batch; restore: the folder; else None. Freed (None) when the
-    group can no longer fall back behind this command."""
+    """update: a one-element list with the reference of the batch; restore: the folder; else None."""
     is_freed: bool = False
+    """Whether the payload is gone because the group can no longer fall back behind this command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,9 @@ class Mailbox:
         if index >= len(self._commands):
             return None
         if self._commands[index].is_freed:
-            raise ValueError(f"command {index} was freed: the workers restarted behind their last but one checkpoint")
+            raise ValueError(
+                f"command {index} was freed: the workers restarted behind their last but one checkpoint"
+            )
         return self._commands[index]
 
     async def ready(self, version: int, bucket: WeightBucket) -> None:
@@ -79,7 +81,10 @@ class Mailbox:
         self._keep(version, bucket)
 
     async def answer(self, index: int, answer: Answer, bucket: WeightBucket | None = None) -> None:
-        """Take rank 0's answer to a command. The second answer to a command, after a restart, changes nothing."""
+        """Take rank 0's answer to a command.
+
+        The second answer to a command, after a restart, changes nothing.
+        """
         if index in self._answers:
             return
         self._answers[index] = replace(answer, num_starts=self._num_starts)
@@ -95,7 +100,11 @@ class Mailbox:
     async def wait(self, index: int) -> Answer:
         """Give the answer to a command once there is one, or the error that prevents it."""
         await self._until(lambda: index in self._answers or bool(self._error))
-        return self._answers[index] if index in self._answers else Answer(version=-1, metrics={}, error=self._error)
+        return (
+            self._answers[index]
+            if index in self._answers
+            else Answer(version=-1, metrics={}, error=self._error)
+        )
 
     async def wait_ready(self) -> Answer:
         """Give the version the group started with, or the error that prevents it."""
@@ -114,10 +123,12 @@ class Mailbox:
         return self._weights[1]
 
     async def checkpointed(self, index: int) -> None:
-        """Hear that a checkpoint was reported which continues at `index`; frees what lies behind the one before it.
+        """Hear that a checkpoint was reported which continues at `index`.
 
-        One checkpoint more than needed is kept because the controller may not have registered the newest when a
-        worker dies.
+        Frees what lies behind the one before it.
+
+        One checkpoint more than needed is kept because the controller may not have registered the newest when
+        a worker dies.
         """
         for position in range(self._kept_from):
             if not self._commands[position].is_freed:
@@ -125,7 +136,10 @@ class Mailbox:
         self._kept_from = max(self._kept_from, index)
 
     def _keep(self, version: int, bucket: WeightBucket, *, is_restored: bool = False) -> None:
-        """Remember weights unless newer ones are known: a restarted group repeats versions it already published."""
+        """Remember weights unless newer ones are known.
+
+        A restarted group repeats versions it already published.
+        """
         if self._weights is None or is_restored or version > self._weights[0]:
             # The sender's copy may lie in memory that goes when the sender dies.
             self._weights = (version, replace(bucket, data=bucket.data.copy()))
@@ -138,6 +152,7 @@ class Mailbox:
 
     async def _until(self, is_met: Callable[[], bool], seconds: float | None = None) -> None:
         """Wait until a condition holds or the seconds are over."""
+
         async def met() -> None:
             while not is_met():
                 await self._changed.wait()

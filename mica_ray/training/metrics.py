@@ -1,4 +1,4 @@
-"""What a step is measured by: every metric's name, formula and unit in one table, and the function that computes them."""
+"""What a step is measured by: every metric's name, formula and unit in one table, and what computes them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ METRICS: Mapping[str, str] = {
     "truncated_reply_fraction": "replies cut at max_tokens / replies; share",
     "failed_judgement_fraction": "judgements without a score / judgements; share",
     "failed_dialogue_fraction": "dialogues lost to a simulator or engine / dialogues; share",
-    "zero_variance_group_fraction": "groups whose every advantage is 0 / groups with a turn that counts; share",
+    "zero_variance_group_fraction": "groups with advantages all 0 / groups with a turn that counts; share",
     "survivor_fraction": "dialogues that reach the last turn of their group, mean over groups; share",
     "advantage_std": "population standard deviation of the advantages of the turns that count; no unit",
     "advantage_max": "largest absolute advantage; no unit",
-    "staleness_mean": "weight versions between sampling a reply and training on it, mean over replies; versions",
+    "staleness_mean": "weight versions from sampling to training, mean over replies; versions",
     "batch_rows": "rows of the token batch; rows",
     "batch_tokens": "tokens of the batch without padding; tokens",
     "weight_version": "version after the update; count",
@@ -37,10 +37,10 @@ METRICS: Mapping[str, str] = {
     "ratio_mean": "mean of pi / pi_old over trained tokens; no unit",
     "kl": "mean estimated divergence from the reference over trained tokens, 0 without a KL term; nats",
     "entropy": "-mean log pi of the sampled tokens before the first optimiser step; nats",
-    "logprob_difference_mean": "mean |learner - engine| log probability of the trained tokens before the update; nats",
-    "logprob_difference_max": "largest |learner - engine| log probability of the trained tokens before the update; nats",
-    "grad_norm": "global gradient norm before clipping, mean over the optimiser steps; loss per parameter unit",
-    "grad_norm_max": "global gradient norm before clipping, largest of the optimiser steps; loss per parameter unit",
+    "logprob_difference_mean": "mean |learner - engine| log probability, before the update; nats",
+    "logprob_difference_max": "largest |learner - engine| log probability, before the update; nats",
+    "grad_norm": "global gradient norm before clipping, mean over optimiser steps; loss per unit",
+    "grad_norm_max": "global gradient norm before clipping, largest; loss per unit",
     "learning_rate": "learning rate of the last optimiser step; no unit",
     "trained_tokens": "tokens inside the loss mask; tokens",
     "trained_turns": "turns inside the loss mask; turns",
@@ -54,13 +54,26 @@ METRICS: Mapping[str, str] = {
 
 def metrics_table() -> str:
     """Give the table as markdown, for the description of a tracked run."""
-    return "\n".join(["| metric | formula; unit |", "|---|---|", *(f"| {name} | {text} |" for name, text in METRICS.items())])
+    return "\n".join(
+        [
+            "| metric | formula; unit |",
+            "|---|---|",
+            *(f"| {name} | {text} |" for name, text in METRICS.items()),
+        ]
+    )
 
 
 def step_metrics(
-    groups: Sequence[Trajectory], turns: TurnRewards, *, advantages: np.ndarray, batch: TokenBatch, report: UpdateReport
+    groups: Sequence[Trajectory],
+    turns: TurnRewards,
+    *,
+    advantages: np.ndarray,
+    batch: TokenBatch,
+    report: UpdateReport,
 ) -> dict[str, float]:
-    """Measure a step. Names and formulas are those of `METRICS`; a mean over nothing is left out, not reported as 0.
+    """Measure a step.
+
+    Names and formulas are those of `METRICS`; a mean over nothing is left out, not reported as 0.
 
     Args:
         groups: B trajectories.
@@ -99,10 +112,14 @@ def _dialogue_metrics(groups: Sequence[Trajectory]) -> dict[str, float | None]:
 
 def _reply_metrics(groups: Sequence[Trajectory], version: int) -> dict[str, float | None]:
     """Measure the sampled replies; `version` is that of the weights the update started from."""
-    generations = [turn.generation for trajectory in groups for turn in trajectory.turns if turn.generation is not None]
+    generations = [
+        turn.generation for trajectory in groups for turn in trajectory.turns if turn.generation is not None
+    ]
     return {
         "reply_tokens_mean": _mean([len(generation.token_ids) for generation in generations]),
-        "truncated_reply_fraction": _mean([generation.finish_reason == "length" for generation in generations]),
+        "truncated_reply_fraction": _mean(
+            [generation.finish_reason == "length" for generation in generations]
+        ),
         "staleness_mean": _mean([version - generation.policy_version for generation in generations]),
     }
 

@@ -1,4 +1,4 @@
-"""AdamW and the frozen reference as both learners lay them out: one place, so that they cannot drift apart."""
+"""AdamW and the frozen reference as both learners lay them out: one place, so they cannot drift apart."""
 
 from __future__ import annotations
 

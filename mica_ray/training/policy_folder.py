@@ -1,4 +1,4 @@
-"""The policy as a folder in Hugging Face form: load it, write it, tell one model from another. No optimiser, no Ray."""
+"""The policy as a folder in Hugging Face form: load it, write it, tell one model from another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 Dtype = Literal["float32", "bfloat16"]
 
 # Whatever belongs to the tokenizer and to generation; weights and config.json are written anew.
-_COPIED = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.jinja", "generation_config.json")
+_COPIED = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.jinja",
+    "generation_config.json",
+)
 
 
 def load_policy(folder: Path, *, dtype: Dtype, gradient_checkpointing: bool) -> PreTrainedModel:
@@ -40,7 +48,9 @@ def load_policy(folder: Path, *, dtype: Dtype, gradient_checkpointing: bool) -> 
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise LearnerError(f"policy folder {folder} does not load as a causal language model: {reason}") from error
+        raise LearnerError(
+            f"policy folder {folder} does not load as a causal language model: {reason}"
+        ) from error
     model.config.use_cache = False
     model.eval()
     if gradient_checkpointing:
@@ -78,8 +88,11 @@ def write_policy(
         for path in sorted(tokenizer_from.glob(pattern)):
             shutil.copyfile(path, folder / path.name)
     model.config.save_pretrained(folder)
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()},
-              folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
 
 
 def read_policy_tensors(folder: Path) -> dict[str, torch.Tensor]:

@@ -1,5 +1,7 @@
-"""The Ray Train worker group behind `Learner`: the driver owns the loop, `fit()` runs beside it in a thread, and a
-mailbox actor carries commands there and answers back. Neighbours: mailbox.py (its logic), deepspeed.py (the engine)."""
+"""The Ray Train worker group behind `Learner`: the driver owns the loop, `fit()` runs beside it in a thread.
+
+A mailbox actor carries commands there and answers back. Neighbours: mailbox.py, learner_worker.py (one rank).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,6 @@ import ray
 import ray.train
 
 from mica_ray.rollout.weights import PublishedBucket, WeightBucket, pack_weights
-from mica_ray.training.deepspeed import ZeroStage
 from mica_ray.training.learner import LearnerError
 from mica_ray.training.learner_group import RayLearnerConfig
 from mica_ray.training.mailbox import Answer, Command, Mailbox
@@ -29,15 +30,20 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
 _POLL_SECONDS = 30.0
-"""How long a worker's call waits in the mailbox for its next command; one idle call per worker in that time."""
+"""How long a worker's call waits in the mailbox for its next command; one idle call per worker in that
+time."""
 _CALL_SECONDS = 120.0
 """Longest wait for the mailbox itself, which does nothing that takes time."""
 _INDEX_FILE = "next_command.txt"
 
 __all__ = ["RayLearner", "RayLearnerConfig"]
 
-# Ray Train's own pace: its defaults poll the group every 2 s and give up a start after 60 s, which two busy cores need.
-_TRAIN_SETTINGS = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "240"}
+# Ray Train's own pace: its defaults poll the group every 2 s and give up a start after 60 s, which two busy
+# cores need.
+_TRAIN_SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "240",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,9 @@ class _Job:
 
 
 class RayLearner:
-    """`Learner` over a Ray Train group. Consumes token batches, produces weights; waits for the workers, with deadlines.
+    """`Learner` over a Ray Train group.
+
+    Consumes token batches, produces weights; waits for the workers, with deadlines.
 
     The group starts in the background as soon as this object exists; the first call that needs it waits.
     """
@@ -63,7 +71,8 @@ class RayLearner:
             policy: model folder in Hugging Face form, visible on every node.
             config: how the weights move.
             group: how many workers and what each gets.
-            folder: for Ray Train's own checkpoints, visible on every node; those of an earlier run are removed.
+            folder: for Ray Train's own checkpoints, visible on every node; those of an earlier run are
+                removed.
         """
         folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +85,9 @@ class RayLearner:
         self._version: int | None = None
         self._ended = ""
         job = _Job(mailbox=self._mailbox, policy=str(policy.absolute()), learner=config, group=group)
-        self._thread = threading.Thread(target=self._fit, args=(job, folder), name="learner group", daemon=True)
+        self._thread = threading.Thread(
+            target=self._fit, args=(job, folder), name="learner group", daemon=True
+        )
         self._thread.start()
 
     def update(self, batch: TokenBatch) -> UpdateReport:
@@ -87,7 +98,9 @@ class RayLearner:
         """
         self._start()
         answer = self._do(Command("update", [ray.put(batch)]), "update")
-        return UpdateReport(answer.version, {**answer.metrics, "worker_restarts": float(answer.num_starts - 1)})
+        return UpdateReport(
+            answer.version, {**answer.metrics, "worker_restarts": float(answer.num_starts - 1)}
+        )
 
     def weights(self) -> PolicyWeights:
         """Give the newest weights by reference; they never pass through the driver."""
@@ -145,8 +158,8 @@ class RayLearner:
         """Say what the group asked for and what there is."""
         group, total = self._config, ray.cluster_resources()
         return (
-            f"they ask for {group.num_workers} x {group.cpus_per_worker:g} CPU and {group.gpus_per_worker:g} GPU, "
-            f"the cluster has {total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU"
+            f"they ask for {group.num_workers} times {group.cpus_per_worker:g} CPU and {group.gpus_per_worker:g} "
+            f"GPU, the cluster has {total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU"
         )
 
     def _checked(self, answer: object) -> Answer:
@@ -183,19 +196,31 @@ class RayLearner:
         except Exception as error:
             failures = getattr(error, "worker_failures", {}) or {0: error}
             rank, first = next(iter(failures.items()))
-            self._ended = (
-                f"the learner's worker group ended after {group.max_failures} restarts; rank {rank}: {_first_line(first)}"
-            )
+            reason = f"rank {rank}: {_first_line(first)}"
+            self._ended = f"the learner's worker group ended after {group.max_failures} restarts; {reason}"
 
 
 def _work(settings: Mapping[str, _Job]) -> None:
-    """Be one worker of the group. An error that a restart cannot mend is told to the driver; any other is raised."""
+    """Be one worker of the group.
+
+    An error that a restart cannot mend is told to the driver; any other is raised.
+    """
     job = settings["job"]
     try:
         _Worker(job).serve()
-    except (LearnerError, ValueError, TypeError, LookupError, ImportError, AssertionError, FileNotFoundError) as error:
+    except (
+        LearnerError,
+        ValueError,
+        TypeError,
+        LookupError,
+        ImportError,
+        AssertionError,
+        FileNotFoundError,
+    ) as error:
         rank = ray.train.get_context().get_world_rank()
-        line = str(error) if isinstance(error, LearnerError) else f"learner worker {rank}: {_first_line(error)}"
+        line = (
+            str(error) if isinstance(error, LearnerError) else f"learner worker {rank}: {_first_line(error)}"
+        )
         ray.get(job.mailbox.fail.remote(line), timeout=_CALL_SECONDS)
 
 
@@ -248,7 +273,10 @@ class _Worker:
             self._index += 1
 
     def _update(self, command: Command) -> None:
-        """Do one update, answer first, and checkpoint afterwards where it is due: a report costs a poll of Ray Train."""
+        """Do one update, answer first, and checkpoint afterwards where it is due.
+
+        A report costs a poll of Ray Train.
+        """
         batch = cast(TokenBatch, ray.get(cast(list["ObjectRef"], command.payload)[0], timeout=_CALL_SECONDS))
         outcome = run_update(
             self._stepper, batch, config=self._job.learner, first_update=self._updates, ranks=self._ranks

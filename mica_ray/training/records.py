@@ -1,4 +1,4 @@
-"""JSON lines that grow with a run and shrink to a checkpoint: every step once in the file, whatever was killed when."""
+"""JSON lines that grow with a run and shrink to a checkpoint: every step once, whatever was killed when."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class StepRecords:
 
         Args:
             path: made when missing, together with its folder.
-            first_step: lines of this step and later ones are dropped, as is a line cut short: those steps come again.
+            first_step: lines of this step and later ones are dropped, as is a line cut short: those steps
+                come again.
         """
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,9 @@ from mica_ray.types import Scenario
 
 @dataclass(frozen=True, slots=True)
 class ScenarioOrder:
-    """Scenarios in epochs, each shuffled anew and cut into steps; what is left over at its end sits that epoch out.
+    """Scenarios in epochs, each shuffled anew and cut into steps.
+
+    What is left over at its end sits that epoch out.
 
     No step holds a scenario twice: the two would be played with equal seeds.
     """
@@ -26,14 +28,17 @@ class ScenarioOrder:
         """Refuse a step that cannot be filled."""
         if not 1 <= self.per_step <= len(self.scenarios):
             raise ValueError(
-                f"scenarios_per_step must be in 1..{len(self.scenarios)}, the number of training scenarios; got {self.per_step}"
+                f"scenarios_per_step must be in 1..{len(self.scenarios)}, the number of training scenarios; "
+                f"got {self.per_step}"
             )
 
     def __call__(self, step: int) -> tuple[Scenario, ...]:
         """Give the scenarios of a step, `per_step` of them."""
         epoch, place = divmod(step, len(self.scenarios) // self.per_step)
         generator = np.random.default_rng(derive_seed(self.seed, "scenario order", epoch))
-        order = generator.permutation(len(self.scenarios))[place * self.per_step : (place + 1) * self.per_step]
+        order = generator.permutation(len(self.scenarios))[
+            place * self.per_step : (place + 1) * self.per_step
+        ]
         return tuple(self.scenarios[index] for index in order)
 
     @property

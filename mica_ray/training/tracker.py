@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class Tracker(Protocol):
-    """Takes what a run measures. Consumes metrics by step, produces records; may wait for a disk or a server."""
+    """Takes what a run measures.
+
+    Consumes metrics by step, produces records; may wait for a disk or a server.
+    """
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Record metrics of a step. Several calls per step add up; no step's metric is recorded twice."""
@@ -77,7 +80,10 @@ class JsonlTracker:
     """Metrics as JSON lines {"step", name: value, ...}, one line per call."""
 
     def __init__(self, path: Path, *, first_step: int = 0) -> None:
-        """Open the file; lines of `first_step` and later steps are dropped, because those steps come again."""
+        """Open the file.
+
+        Lines of `first_step` and later steps are dropped, because those steps come again.
+        """
         self._records = StepRecords(path, first_step=first_step)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -92,10 +98,13 @@ class JsonlTracker:
 
 
 class MlflowTracker:
-    """An MLflow run. A resumed run goes on in the same one; a metric already there for a step is not written again.
+    """An MLflow run.
 
-    MLflow cannot forget a value, so after a kill the steps beyond the checkpoint keep the values of their first
-    execution there, while metrics.jsonl holds those of the second. They differ only where a run is not deterministic.
+    A resumed run goes on in the same one; a metric already there for a step is not written again.
+
+    MLflow cannot forget a value, so after a kill the steps beyond the checkpoint keep the values of their
+    first execution there, while metrics.jsonl holds those of the second. They differ only where a run is not
+    deterministic.
     """
 
     def __init__(
@@ -134,9 +143,13 @@ class MlflowTracker:
             try:
                 known = self._client.get_run(run_id).data.metrics
             except MlflowException as error:
-                raise ValueError(f"MLflow at {uri} has no run {run_id}; resume with the store the run began with") from error
+                raise ValueError(
+                    f"MLflow at {uri} has no run {run_id}; resume with the store the run began with"
+                ) from error
             for name in known:
-                self._last_step[name] = max(item.step for item in self._client.get_metric_history(run_id, name))
+                self._last_step[name] = max(
+                    item.step for item in self._client.get_metric_history(run_id, name)
+                )
             self._client.update_run(run_id, status="RUNNING")
             self.run_id = run_id
             return

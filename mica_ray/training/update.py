@@ -1,6 +1,6 @@
-"""One learner update: every optimiser step of a batch, shared by the in-process learner and the DeepSpeed workers.
+"""One learner update: every optimiser step of a batch, shared by the in-process learner and DeepSpeed's.
 
-It knows neither Ray nor DeepSpeed: engines come in as a `Stepper`, sums over ranks as `Ranks`. Neighbours: losses, packing.
+It knows neither: engines come in as a `Stepper`, sums over ranks as `Ranks` (stepper.py). The loss is losses.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LearnerConfig:
-    """How the weights move. The defaults are the released scripts' (learning rate 1e-6, cosine, warm-up 5 %, clip 1)."""
+    """How the weights move.
+
+    The defaults are the released scripts' (learning rate 1e-6, cosine, warm-up 5 %, clip 1).
+    """
 
     learning_rate: float = 1e-6
     """Peak, after warm-up."""
@@ -31,7 +34,8 @@ class LearnerConfig:
     warmup_fraction: float = 0.05
     """Share of `total_updates` over which the rate rises linearly; its first optimiser step already moves."""
     total_updates: int = 100
-    """Optimiser steps of the whole run: loop steps x epochs x mini_batches. The cosine reaches 0 there and stays."""
+    """Optimiser steps of the whole run: loop steps x epochs x mini_batches. The cosine reaches 0 there and
+    stays."""
     weight_decay: float = 0.1
     """On matrices only: norms and biases have no scale to keep small."""
     adam_betas: tuple[float, float] = (0.9, 0.999)
@@ -68,7 +72,7 @@ class LearnerConfig:
 
 
 def learning_rate_at(config: LearnerConfig, update: int) -> float:
-    """Give the learning rate of one optimiser step, a pure function of its index so that nothing needs restoring.
+    """Give the learning rate of one optimiser step: a function of its index, so nothing needs restoring.
 
         lr(u) = peak * (u + 1) / W                                  u < W = ceil(warmup_fraction * total)
         lr(u) = peak * (1 + cos(pi * (u - W) / (total - W))) / 2    cosine, afterwards
@@ -87,7 +91,10 @@ def learning_rate_at(config: LearnerConfig, update: int) -> float:
 
 
 class Stepper(Protocol):
-    """What an update needs of the engine below it. Consumes token ids, produces logits and optimiser steps."""
+    """What an update needs of the engine below it.
+
+    Consumes token ids, produces logits and optimiser steps.
+    """
 
     @property
     def device(self) -> torch.device:
@@ -103,7 +110,9 @@ class Stepper(Protocol):
         ...
 
     def backward(self, loss: torch.Tensor, *, is_last: bool) -> None:
-        """Add this rank's gradient of `loss`. The gradient of an optimiser step is the sum over calls and ranks.
+        """Add this rank's gradient of `loss`.
+
+        The gradient of an optimiser step is the sum over calls and ranks.
 
         Args:
             loss: scalar, already divided by the counts of the whole optimiser step.
@@ -168,9 +177,10 @@ def run_update(
 ) -> UpdateOutcome:
     """Make every optimiser step of a batch: mini-batches x epochs, each over its micro-batches and all ranks.
 
-    With more than one optimiser step the learner's log probabilities are frozen before the first (the "old" ones of
-    the clipped ratio); with a single one the ratio is 1 and the forward pass itself gives them. A mini-batch without
-    trained tokens makes no step.
+    With more than one optimiser step the learner's log probabilities are frozen before the first (the "old"
+    ones of the clipped ratio); with a single one the ratio is 1 and the forward pass itself gives them. A
+    mini-batch
+    without trained tokens makes no step.
 
     Args:
         stepper: the engine.
@@ -186,7 +196,9 @@ def run_update(
         LearnerError: a loss or a gradient norm is not finite; the weights must be taken from a checkpoint.
     """
     minis = [mini for mini in mini_batches(batch, config.mini_batches) if mini.loss_tokens > 0]
-    plans = [plan_micro_batches(mini, ranks.world_size, config.micro_batch_tokens)[ranks.rank] for mini in minis]
+    plans = [
+        plan_micro_batches(mini, ranks.world_size, config.micro_batch_tokens)[ranks.rank] for mini in minis
+    ]
     tally = _Tally()
     old: list[list[torch.Tensor | None]] = [[None] * len(plan) for plan in plans]
     if len(plans) * config.epochs > 1:
@@ -197,7 +209,15 @@ def run_update(
         for plan, plan_old in zip(plans, old, strict=True):
             for index, (micro, micro_old) in enumerate(zip(plan, plan_old, strict=True)):
                 is_last = index == len(plan) - 1
-                _learn(stepper, micro, micro_old, config=config, tally=tally, is_first_pass=epoch == 0, is_last=is_last)
+                _learn(
+                    stepper,
+                    micro,
+                    micro_old,
+                    config=config,
+                    tally=tally,
+                    is_first_pass=epoch == 0,
+                    is_last=is_last,
+                )
             rate = learning_rate_at(config, first_update + len(norms))
             norms.append(_finite(stepper.step(rate), "gradient norm", batch.step))
     metrics = tally.metrics(ranks, num_updates=len(norms))
@@ -237,7 +257,7 @@ class _Tally:
                 self.sums[name] += float(value)
 
     def compare(self, old: torch.Tensor, behaviour: torch.Tensor, mask: torch.Tensor) -> None:
-        """Add how far the engine's log probabilities lie from the learner's, before the weights have moved."""
+        """Add how far the engine's log probabilities lie from the learner's before the weights move."""
         trained = old[mask].double()
         difference = (trained - behaviour[mask].double()).abs()
         self.sums["first_tokens"] += trained.numel()
@@ -322,6 +342,7 @@ def _finite(value: float, name: str, step: int) -> float:
     """
     if not math.isfinite(value):
         raise LearnerError(
-            f"the {name} of step {step} is {value}; resume from the last checkpoint with a lower learning_rate or grad_clip"
+            f"the {name} of step {step} is {value}; resume from the last checkpoint with a lower "
+            "learning_rate or grad_clip"
         )
     return value

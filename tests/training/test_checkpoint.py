@@ -57,7 +57,9 @@ class OtherModelLearner(CountingLearner):
 
 
 def state_at(step: int) -> RunState:
-    return RunState(step=step, version=step, scenario_order="order", config_digest="config", random=RandomState.capture())
+    return RunState(
+        step=step, version=step, scenario_order="order", config_digest="config", random=RandomState.capture()
+    )
 
 
 def test_newest_checkpoint_is_the_one_that_continues(tmp_path: Path) -> None:
@@ -82,13 +84,17 @@ def test_half_written_checkpoint_is_not_seen_and_cleared_away(tmp_path: Path) ->
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device"),
-        RuntimeError("[enforce fail at inline_container.cc:858] . PytorchStreamWriter failed writing file data/3"),
+        RuntimeError(
+            "[enforce fail at inline_container.cc:858] . PytorchStreamWriter failed writing file data/3"
+        ),
     ],
 )
 def test_full_disk_is_named_and_leaves_the_earlier_checkpoint(tmp_path: Path, error: Exception) -> None:
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.save(state_at(2), CountingLearner(2))
-    with pytest.raises(CheckpointError, match=r"disk is full: .*step-000004 was not written; free some space") as caught:
+    with pytest.raises(
+        CheckpointError, match=r"disk is full: .*step-000004 was not written; free some space"
+    ) as caught:
         checkpoints.save(state_at(4), FullDiskLearner(error))
     assert "\n" not in str(caught.value)
     learner = CountingLearner()
@@ -115,6 +121,6 @@ def test_folder_without_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_random_generators_continue_where_they_were(tmp_path: Path) -> None:
     Checkpoints(tmp_path).save(state_at(1), CountingLearner())
-    drawn = (random.random(), np.random.rand(), torch.rand(1).item())  # noqa: NPY002
+    drawn = (random.random(), np.random.rand(), torch.rand(1).item())
     Checkpoints(tmp_path).restore(CountingLearner(), scenario_order="order")
-    assert (random.random(), np.random.rand(), torch.rand(1).item()) == drawn  # noqa: NPY002
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == drawn

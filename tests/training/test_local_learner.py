@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.tiny_policy import random_batch, write_tiny_policy
 
 from mica_ray.losses import LossConfig
 from mica_ray.rollout.weights import resolve
 from mica_ray.training.learner import LearnerError
 from mica_ray.training.local_learner import LocalLearner
 from mica_ray.training.update import LearnerConfig
+from tests.tiny_policy import random_batch, write_tiny_policy
 
 CONFIG = LearnerConfig(learning_rate=1e-3, total_updates=8, micro_batch_tokens=10_000)
 
@@ -89,8 +89,9 @@ def test_batch_without_trained_tokens_moves_nothing(policy: Path) -> None:
     learner = LocalLearner(policy, CONFIG)
     before = weights_of(learner)
     batch = random_batch(6)
-    empty = replace(batch, loss_mask=np.zeros_like(batch.loss_mask), turn_ids=np.full_like(batch.turn_ids, -1),
-                    loss_tokens=0, loss_turns=0)  # fmt: skip
+    nowhere = np.zeros_like(batch.loss_mask)
+    turn_ids = np.full_like(batch.turn_ids, -1)
+    empty = replace(batch, loss_mask=nowhere, turn_ids=turn_ids, loss_tokens=0, loss_turns=0)
     report = learner.update(empty)
     assert report.version == 1
     assert report.metrics["optimiser_steps"] == 0
@@ -115,7 +116,9 @@ def test_saved_learner_continues_bit_for_bit(policy: Path, tmp_path: Path, dtype
 
 def test_bfloat16_keeps_steps_too_small_for_its_own_digits(policy: Path) -> None:
     # 8 bits of mantissa cannot add 1e-5 to a weight of 0.02; the fp32 masters can, and in sum it shows.
-    learner = LocalLearner(policy, replace(CONFIG, dtype="bfloat16", learning_rate=1e-5, schedule="constant", total_updates=100))
+    learner = LocalLearner(
+        policy, replace(CONFIG, dtype="bfloat16", learning_rate=1e-5, schedule="constant", total_updates=100)
+    )
     before = weights_of(learner)
     for _ in range(30):
         learner.update(random_batch(7))
@@ -123,9 +126,14 @@ def test_bfloat16_keeps_steps_too_small_for_its_own_digits(policy: Path) -> None
 
 
 def test_gradient_checkpointing_changes_no_number(policy: Path) -> None:
-    plain, checkpointed = LocalLearner(policy, CONFIG), LocalLearner(policy, replace(CONFIG, gradient_checkpointing=True))
+    plain, checkpointed = (
+        LocalLearner(policy, CONFIG),
+        LocalLearner(policy, replace(CONFIG, gradient_checkpointing=True)),
+    )
     batch = random_batch(8)
-    assert plain.update(batch).metrics["grad_norm"] == pytest.approx(checkpointed.update(batch).metrics["grad_norm"], rel=1e-6)
+    assert plain.update(batch).metrics["grad_norm"] == pytest.approx(
+        checkpointed.update(batch).metrics["grad_norm"], rel=1e-6
+    )
 
 
 def test_saved_policy_loads_in_transformers_with_its_tokenizer_files(policy: Path, tmp_path: Path) -> None:
@@ -135,7 +143,9 @@ def test_saved_policy_loads_in_transformers_with_its_tokenizer_files(policy: Pat
     learner.update(random_batch(9))
     learner.save(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "policy")
-    assert (tmp_path / "policy" / "tokenizer_config.json").read_text() == (policy / "tokenizer_config.json").read_text()
+    assert (tmp_path / "policy" / "tokenizer_config.json").read_text() == (
+        policy / "tokenizer_config.json"
+    ).read_text()
     embedding = dict(model.named_parameters())["model.embed_tokens.weight"]
     bucket = resolve(learner.weights())
     position = bucket.names.index("model.embed_tokens.weight")

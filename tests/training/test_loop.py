@@ -1,4 +1,7 @@
-"""The loop with a real learner and made-up dialogues: recorded once, resumed bit for bit, stopped by an outage."""
+"""The loop with a real learner and made-up dialogues.
+
+Recorded once, resumed bit for bit, stopped by an outage.
+"""
 
 from __future__ import annotations
 
@@ -144,7 +147,9 @@ async def test_resumed_run_ends_in_the_same_weights_and_records(policy: Path, tm
     again = resumed(replace(again, checkpoints=stopped.checkpoints), tmp_path / "stopped")
     assert again.first_step == 4
     await train(again)
-    np.testing.assert_array_equal(resolve(again.learner.weights()).data, resolve(straight.learner.weights()).data)
+    np.testing.assert_array_equal(
+        resolve(again.learner.weights()).data, resolve(straight.learner.weights()).data
+    )
     records = (tmp_path / "stopped" / "dialogues.jsonl").read_text()
     assert records == (tmp_path / "straight" / "dialogues.jsonl").read_text()
     assert records.startswith(before)
@@ -159,7 +164,12 @@ async def test_records_and_metrics_say_what_happened(policy: Path, tmp_path: Pat
     frame = pandas.read_json(tmp_path / "dialogues.jsonl", lines=True)
     assert len(frame) == 2 * 2 * 3
     turn = frame.loc[1, "turns"][1]
-    assert (turn["status"], turn["reward"], turn["advantage"], turn["delta"]) == ("timed_out", None, None, None)
+    assert (turn["status"], turn["reward"], turn["advantage"], turn["delta"]) == (
+        "timed_out",
+        None,
+        None,
+        None,
+    )
     # Steps count from 0, and so do weight versions: on policy.
     assert [row["turns"][0]["policy_version"] for row in frame.to_dict("records")] == [0] * 6 + [1] * 6
     metrics = pandas.read_json(tmp_path / "metrics.jsonl", lines=True)
@@ -181,9 +191,14 @@ async def test_outage_stops_the_run_with_its_first_reason(policy: Path, tmp_path
         step: int, scenarios: Sequence[Scenario], progress: Callable[[Trajectory], None]
     ) -> Sequence[Trajectory]:
         groups = await run.collect(step, scenarios, progress)
-        return [replace(item, stop=Stop.FAILED, error="judge is down") if n < 4 else item for n, item in enumerate(groups)]
+        return [
+            replace(item, stop=Stop.FAILED, error="judge is down") if n < 4 else item
+            for n, item in enumerate(groups)
+        ]
 
-    with pytest.raises(RolloutError, match="4 of 6 dialogues of step 0 failed, the first with: judge is down"):
+    with pytest.raises(
+        RolloutError, match="4 of 6 dialogues of step 0 failed, the first with: judge is down"
+    ):
         await train(replace(run, collect=collect))
     assert run.checkpoints.latest() is None
 

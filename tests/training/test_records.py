@@ -44,7 +44,9 @@ def test_new_run_in_an_old_folder_starts_with_an_empty_file(tmp_path: Path) -> N
 
 def test_epoch_holds_every_scenario_once_in_an_order_of_its_own() -> None:
     order = ScenarioOrder(tuple(scenario(str(number)) for number in range(12)), seed=1, per_step=4)
-    epochs = [[item.id for step in range(3 * epoch, 3 * epoch + 3) for item in order(step)] for epoch in range(2)]
+    epochs = [
+        [item.id for step in range(3 * epoch, 3 * epoch + 3) for item in order(step)] for epoch in range(2)
+    ]
     assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(str(number) for number in range(12))
     assert epochs[0] != epochs[1]
 

@@ -29,6 +29,8 @@ def test_constant_rate_only_warms_up() -> None:
         ("warmup_fraction", 1.5, r"warmup_fraction must be in \[0, 1\]; got 1\.5"),
     ],
 )
-def test_impossible_config_is_refused_with_field_value_and_remedy(field: str, value: object, words: str) -> None:
+def test_impossible_config_is_refused_with_field_value_and_remedy(
+    field: str, value: object, words: str
+) -> None:
     with pytest.raises(ValueError, match=words):
         LearnerConfig(**{field: value})  # type: ignore[arg-type]

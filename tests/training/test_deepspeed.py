@@ -1,0 +1,84 @@
+"""The DeepSpeed engine on a single rank, without Ray: the worker loop, bf16, gradient checkpointing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+from mica_ray.rollout.weights import resolve
+from mica_ray.training.deepspeed import DeepSpeedStepper, TorchRanks, ZeroStage
+from mica_ray.training.local_learner import LocalLearner
+from mica_ray.training.update import LearnerConfig, run_update
+from tests.tiny_policy import random_batch, write_tiny_policy
+
+pytestmark = pytest.mark.slow
+
+CONFIG = LearnerConfig(learning_rate=1e-3, total_updates=8, mini_batches=2, micro_batch_tokens=48)
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    store = dist.FileStore(str(tmp_path_factory.mktemp("group") / "store"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("LOCAL_RANK", "0")  # Ray Train sets it in its workers; DeepSpeed asks for it.
+        yield
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return write_tiny_policy(tmp_path_factory.mktemp("policy"))
+
+
+def run(stepper: DeepSpeedStepper, config: LearnerConfig, seeds: range, first_update: int = 0) -> dict[str, float]:
+    ranks = TorchRanks(0, 1, torch.device("cpu"))
+    metrics: dict[str, float] = {}
+    for seed in seeds:
+        outcome = run_update(stepper, random_batch(seed), config=config, first_update=first_update, ranks=ranks)
+        first_update += outcome.num_updates
+        metrics = outcome.metrics
+    return metrics
+
+
+@pytest.mark.usefixtures("group")
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_saved_engine_continues_bit_for_bit(
+    policy: Path, tmp_path: Path, zero_stage: ZeroStage, dtype: str
+) -> None:
+    config = replace(CONFIG, dtype=dtype)
+    straight, first, second = (
+        DeepSpeedStepper(policy, config, zero_stage=zero_stage, world_size=1) for _ in range(3)
+    )
+    run(straight, config, range(4))
+    run(first, config, range(2))
+    first.save(tmp_path, rank=0, version=2, updates=4)
+    state = second.restore(tmp_path)
+    assert (state.version, state.updates) == (2, 4)
+    run(second, config, range(2, 4), first_update=4)
+    expected, found = straight.gather(keep=True), second.gather(keep=True)
+    assert list(expected) == list(found)
+    for name, tensor in expected.items():
+        assert tensor.dtype == getattr(torch, dtype)
+        assert torch.equal(tensor, found[name]), name
+
+
+@pytest.mark.usefixtures("group")
+def test_bfloat16_engine_stays_near_the_local_learner(policy: Path) -> None:
+    # Both hold fp32 masters; gradients are rounded to 8 bits in places of their own.
+    config = replace(CONFIG, dtype="bfloat16", gradient_checkpointing=True)
+    local = LocalLearner(policy, config)
+    stepper = DeepSpeedStepper(policy, config, zero_stage=1, world_size=1)
+    norm = run(stepper, config, range(1))["grad_norm"]
+    assert norm == pytest.approx(local.update(random_batch(0)).metrics["grad_norm"], rel=0.02)
+    assert resolve(local.weights()).names == tuple(stepper.gather(keep=True))
+    moved = np.concatenate([value.float().numpy().ravel() for value in stepper.gather(keep=True).values()])
+    assert np.isfinite(moved).all()

@@ -70,6 +70,8 @@ class Scenario:
     """Story fragments in the user's own voice, in the order in which the Director may reveal them."""
     split: Split
     language: str = "en"
+    topic: str = ""
+    """What the story turns on, as the user would name it ("my sister's wedding"); empty when not given."""
 
 
 class Status(StrEnum):

@@ -101,6 +101,7 @@ def _case(
         "role": role,
         "scenario": scenario.id,
         "persona": scenario.persona,
+        "topic": scenario.topic,
         "axes": {axis.key: axis.name for axis in domain.axes},
         "need_order": list(domain.need_order),
         "dominant_axis": scenario.dominant_axis,

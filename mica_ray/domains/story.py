@@ -75,6 +75,7 @@ class Story:
             initial_state=self.initial_state,
             stages=(self.feeling, self.confusion, self.barrier),
             split=self.split,
+            topic=self.topic,
         )
 
 

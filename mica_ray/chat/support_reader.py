@@ -1,0 +1,239 @@
+"""Read what kind of support a reply gives, and what it harms, from its text alone: the eyes of the embedded judge.
+
+A stand-in for a language model, not a measure of empathy: it knows some hundred turns of English phrase and nothing
+else. What needs the user has, and whether the support comes at the right time, is decided in `scripted_world.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What a reply offers."""
+
+    ACKNOWLEDGE = "acknowledge"
+    """Names or accepts the feeling (serves A)."""
+    EXPLORE = "explore"
+    """Asks an open question about what it is like or what it means (serves C)."""
+    REFRAME = "reframe"
+    """Offers another way to see it (serves C)."""
+    AFFIRM = "affirm"
+    """Names a strength or what was already done (serves P)."""
+    STEP = "step"
+    """Offers a small concrete step, as an offer (serves P)."""
+
+
+class Harm(StrEnum):
+    """What a reply does that costs the user something, whenever it comes."""
+
+    DISMISS = "dismiss"
+    PREACH = "preach"
+    HOLLOW = "hollow"
+    """Stock comfort with nothing of this person in it: performative empathy."""
+    OVERLOAD = "overload"
+    """Everything at once, or a lecture: more than two needs addressed, or too many words."""
+    REPEAT = "repeat"
+    """Nearly an earlier reply of the same dialogue."""
+    ECHO = "echo"
+    """Hands the user's own words back."""
+    IGNORE = "ignore"
+    """Offers nothing and takes up nothing the user said; too short; or not language."""
+    SLIP = "slip"
+    """Speaks as if the replier were the one who needs help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was found in one reply."""
+
+    kinds: frozenset[Kind]
+    harms: frozenset[Harm]
+    is_specific: bool
+    """Takes up a content word of what the user said."""
+    evidence: dict[str, str]
+    """Kind or harm -> the words that show it."""
+
+
+MAX_WORDS = 60
+"""A reply beyond this is a lecture; the Domain asks for one or two short sentences."""
+MIN_WORDS = 4
+REPEAT_OVERLAP = 0.6
+"""Share of a reply's word trigrams found in one earlier reply at which it counts as the same reply again."""
+ECHO_OVERLAP = 0.6
+"""Share of a reply's word trigrams found in the user's last message at which it is an echo."""
+
+_FEELING = (
+    r"(?:heavy|hard|painful|lonely|exhausting|tiring|scary|frightening|frustrating|unfair|overwhelming|upsetting|sad"
+    r"|difficult|tough|stressful|worrying|confusing|draining|hurtful|disappointing|rough|a lot)"
+)
+_STATE = (
+    r"(?:hurt|hurts|sad|tired|afraid|scared|angry|anxious|alone|lonely|lost|ashamed|worn|overwhelmed|stuck|let down|upset|worried"
+    r"|frustrated|heavy|torn|disappointed|stressed|confused|guilty|nervous)"
+)
+
+_KINDS: dict[Kind, tuple[str, ...]] = {
+    Kind.ACKNOWLEDGE: (
+        rf"\b(?:sounds|feels|must be|must feel|must have been|seems|is|has been) (?:so |very |really |truly |quite |incredibly )?{_FEELING}\b",
+        rf"\bno wonder\b[^.?!]*\b(?:you|it|that)\b",
+        r"\bmakes sense (?:that )?you\b|\bof course (?:you|it|that)\b[^.?!]*\b(?:feel|hurt|hurts|weighs|tired|afraid|sad|stings)\b",
+        r"\b(?:understandable|natural|okay|human) (?:that you|to feel|for you to feel)\b|\byour feelings? (?:is|are|makes?) (?:valid|understandable|sense)\b",
+        rf"\byou (?:feel|are feeling|must feel|must be feeling|sound|seem|are) (?:so |very |really |deeply |pretty )?{_STATE}\b",
+        rf"\bi (?:can )?(?:hear|see|sense|notice) (?:how|that|the|your)\b[^.?!]*\b(?:{_STATE[3:-1]}|{_FEELING[3:-1]}|weighs|pain|worry|hurting)\b",
+        r"\bweighs? on you\b|\bthat would hurt\b|\banyone would (?:feel|be)\b",
+    ),
+    Kind.EXPLORE: (
+        r"\b(?:what(?! if)|how(?! about)|which part|when)\b[^.?!]*\b(?:you|your|it|that|this)\b[^.?!]*\?",
+        r"\btell me more about\b|\bcan you say more about\b|\bwould you like to tell me\b",
+    ),
+    Kind.REFRAME: (
+        r"\banother way to (?:see|look at|read|understand)\b|\bone way to (?:see|look at|read)\b|\blooked at another way\b",
+        r"\b(?:may|might|could) (?:also |really |simply |rather )?(?:mean|say|show|be a sign)\b[^.?!]*\b(?:rather than|and not|more than|not that|instead of|about)\b",
+        r"\b(?:does not|doesn't|need not|doesn’t) (?:have to )?mean (?:that )?you\b",
+        r"\bperhaps (?:it|this|that|the|what|both)\b|\bmaybe (?:it|this|that|the|what|both)\b[^.?!]*\b(?:not|less|more|rather|because)\b",
+        r"\btwo (?:different )?things\b[^.?!]*\b(?:true|mixed|apart|at once)\b|\bcan both be true\b|\bwhat (?:it|this) (?:really )?shows is\b",
+    ),
+    Kind.AFFIRM: (
+        r"\byou (?:have|'ve|already|did|kept|keep|still|managed|found|showed|are)\b[^.?!]*\b(?:already|strength|strong|courage|brave|care|capable|managed|kept going|come far|held on|carried)\b",
+        r"\b(?:takes|took|shows) (?:real |so much |a lot of )?(?:courage|strength|care|patience|resilience)\b",
+        r"\bi (?:trust|believe) (?:that )?you (?:can|will|know)\b",
+    ),
+    Kind.STEP: (
+        r"\b(?:one|a) (?:very |really )?(?:small|first|tiny|gentle|little|simple|next) (?:step|thing|move|try|start)\b",
+        r"\byou (?:could|might|can) (?:also |perhaps |maybe |start|begin|try|write|ask|call|take|set|choose|tell|pick|give|talk|set aside|reach|make)\b",
+        r"\b(?:would it help|might it help|it might help|it may help|it could help|what if you|how about|consider|try to|try)\b[^.?!]*\b(?:ing|to|a|the|one|five|ten|minutes|writing|asking|calling|talking|taking|you)\b",
+    ),
+}
+
+_HARMS: dict[Harm, tuple[str, ...]] = {
+    Harm.DISMISS: (
+        r"\bothers? (?:have|has|people have) it worse\b|\bit could be worse\b|\bat least you\b",
+        r"\b(?:not|isn't|is not|hardly) (?:such |really )?a big deal\b|\bget over\b|\bcalm down\b|\bjust relax\b|\btoo sensitive\b",
+        r"\b(?:overreact|overreacting|making a fuss|being dramatic|stop complaining|forget about it|nothing to worry)\b",
+        r"\beveryone (?:has|goes through|deals with)\b[^.?!]*\b(?:problems|this|that|it)\b",
+    ),
+    Harm.PREACH: (
+        r"\byou (?:really |simply |just )?(?:should|shouldn't|must not|ought to|have to|need to|are supposed to|had better)\b",
+        r"\byou must (?!be\b|feel\b|have\b)\w+|\bit is your duty\b|\bthe right thing is\b|\byou are responsible for\b|\bit'?s important (?:to|that you)\b",
+    ),
+    Harm.HOLLOW: (
+        r"\beverything happens for a reason\b|\btime heals\b|\bstay (?:positive|strong)\b|\blook on the bright side\b|\bhang in there\b",
+        r"\b(?:things|it|everything) will (?:get better|be okay|be fine|be all right|work out)\b|\bdon't worry\b|\bdo not worry\b",
+        r"\byou are not alone\b|\byou're not alone\b|\bi(?:'m| am) (?:always )?here (?:for you|to help|to listen)\b|\bsending (?:you )?(?:love|hugs|strength)\b",
+        r"\bi(?:'m| am) (?:so |very |really )?sorry (?:to hear|you|that|for)\b|\bi (?:totally |completely |fully )?understand (?:how|what|your|exactly)\b",
+        r"\bthank you for sharing\b|\bkeep your chin up\b|\bbelieve in yourself\b|\byou(?:'ve| have)? got this\b|\byou can do (?:it|anything)\b",
+    ),
+}
+
+SERVES: dict[Kind, int] = {Kind.ACKNOWLEDGE: 1, Kind.EXPLORE: 0, Kind.REFRAME: 0, Kind.AFFIRM: 2, Kind.STEP: 2}
+"""Index of the axis (C, A, P) each kind serves."""
+
+_FUNCTION_WORDS = frozenset(
+    "a about after all also am an and any are as at be because been before being but by can could did do does doing down"
+    " each even every for from get give go had has have he her here him his how i if in into is it its just keep know let"
+    " like look make may me might more most much must my need no not now of off on one only or other our out over own part"
+    " people perhaps really right said same say see she should so some still such take tell than that the their them then"
+    " there these they thing things think this those through to too try up us very want was way we well were what when"
+    " where which while who why will with would yes you your yours myself yourself it's i'm you're that's don't can't"
+    " isn't doesn't wasn't won't i've you've".split()
+)
+_COMMON_WORDS = frozenset(
+    "feel feels feeling felt time day days today always never something anything nothing everything everyone someone lot"
+    " little bit bad good better worse hard heavy first small step start again back come comes going gone help talk turn"
+    " able away mind sense mean means happen happened year years week weeks month sorry okay sure maybe yet ever since"
+    " without around another already enough sometimes though whole long new old last next two three".split()
+)
+_WORD = re.compile(r"[a-z]+(?:['’][a-z]+)?")
+_COMPILED = {mark: tuple(re.compile(p) for p in patterns) for mark, patterns in (*_KINDS.items(), *_HARMS.items())}
+
+
+def words_of(text: str) -> list[str]:
+    """Give the lower-case words of a text, typographic apostrophes made plain."""
+    return _WORD.findall(text.lower().replace("’", "'"))
+
+
+def content_words(text: str) -> list[str]:
+    """Give the words that carry a topic, in order, crudely stemmed so that "exams" meets "exam"."""
+    return [
+        _stem(word)
+        for word in words_of(text)
+        if len(word) > 2 and word not in _FUNCTION_WORDS and word not in _COMMON_WORDS and not re.fullmatch(_STATE, word)
+    ]
+
+
+def read_reply(reply: str, *, heard: Sequence[str], earlier: Sequence[str]) -> Reading:
+    """Read one reply.
+
+    Args:
+        reply: the text to read.
+        heard: what the user said so far, oldest first.
+        earlier: the replies given before in the same dialogue.
+    """
+    text = reply.lower().replace("’", "'")
+    words = words_of(reply)
+    evidence: dict[str, str] = {}
+    for mark, patterns in _COMPILED.items():
+        found = next((match for pattern in patterns if (match := pattern.search(text))), None)
+        if found is not None:
+            evidence[str(mark)] = found.group(0)
+    kinds = {kind for kind in Kind if kind in evidence}
+    harms = {harm for harm in Harm if harm in evidence}
+    shared = set(content_words(reply)) & {word for message in heard for word in content_words(message)}
+    if Kind.STEP in kinds and Harm.PREACH in harms:
+        kinds.discard(Kind.STEP)  # An order is not an offer.
+    if Harm.HOLLOW in harms and shared and kinds:
+        harms.discard(Harm.HOLLOW)  # A stock phrase beside something that is this person's own is mere politeness.
+    harms |= _form_harms(words, kinds, shared, heard=heard, earlier=earlier)
+    kept = {key: value for key, value in evidence.items() if key in kinds or key in harms}
+    return Reading(frozenset(kinds), frozenset(harms), bool(shared), kept)
+
+
+def _form_harms(
+    words: Sequence[str], kinds: set[Kind], shared: set[str], *, heard: Sequence[str], earlier: Sequence[str]
+) -> set[Harm]:
+    """Find the harms that lie in the form of a reply and not in a phrase."""
+    harms: set[Harm] = set()
+    if len({SERVES[kind] for kind in kinds if kind is not Kind.EXPLORE}) > 2 or len(words) > MAX_WORDS:
+        harms.add(Harm.OVERLOAD)
+    if any(_overlap(words, words_of(other)) >= REPEAT_OVERLAP for other in earlier):
+        harms.add(Harm.REPEAT)
+    if heard and _overlap(words, words_of(heard[-1])) >= ECHO_OVERLAP:
+        harms.add(Harm.ECHO)
+    if len(words) < MIN_WORDS or not _is_language(words) or (not kinds and not shared):
+        harms.add(Harm.IGNORE)
+    if _is_slip(words):
+        harms.add(Harm.SLIP)
+    return harms
+
+
+def _is_language(words: Sequence[str]) -> bool:
+    """Whether the words look like running English: function words among them, and no word over and over."""
+    function_fraction = sum(word in _FUNCTION_WORDS for word in words) / max(1, len(words))
+    most_common = Counter(words).most_common(1)[0][1] if words else 0
+    return function_fraction >= 0.25 and most_common <= max(3, len(words) // 5) and len(set(words)) >= 0.5 * len(words)
+
+
+def _is_slip(words: Sequence[str]) -> bool:
+    """Whether the reply tells a story of its own instead of turning to the user."""
+    own = sum(word in {"my", "me", "myself", "i'm", "i've", "mine"} for word in words)
+    own += sum(pair in {("i", "feel"), ("i", "am"), ("i", "have"), ("i", "keep")} for pair in zip(words, words[1:], strict=False))
+    turned = sum(word in {"you", "your", "you're", "you've", "yourself", "yours"} for word in words)
+    return own >= 2 and own > turned
+
+
+def _overlap(words: Sequence[str], others: Sequence[str]) -> float:
+    """Share of the trigrams of `words` that `others` holds too; 0 for texts too short to compare."""
+    trigrams = set(zip(words, words[1:], words[2:], strict=False))
+    if len(trigrams) < 2:
+        return 0.0
+    return len(trigrams & set(zip(others, others[1:], others[2:], strict=False))) / len(trigrams)
+
+
+def _stem(word: str) -> str:
+    """Cut the plural and the possessive."""
+    word = word.removesuffix("'s")
+    return word[:-1] if word.endswith("s") and not word.endswith("ss") and len(word) > 3 else word

@@ -1,0 +1,264 @@
+"""Make the embedded policy: a small Qwen3 model with its own tokenizer, warmed up on the scenario grammar.
+
+Made in under two minutes on two cores, kept in a cache folder by a hash of everything it depends on. It starts as a
+weak supporter on purpose: it can say what helps, and does not know when (see `support_grammar.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mica_ray.chat.scripted import ScriptedRoles
+from mica_ray.dialogue.actor import Actor
+from mica_ray.dialogue.director import Director
+from mica_ray.dialogue.domain import Domain
+from mica_ray.dialogue.environment import DialogueEnvironment, converse
+from mica_ray.dialogue.judger import Judger
+from mica_ray.rollout import support_grammar
+from mica_ray.seeding import derive_seed
+from mica_ray.types import Message, Sampling, Trajectory
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+_SOURCES = (
+    ("mica_ray.chat", ("support_reader.py", "scripted_world.py", "scripted.py")),
+    ("mica_ray.rollout", ("support_grammar.py", "embedded_policy.py")),
+)
+
+Report = Callable[[str, float], None]
+"""Called with what is being made and the share done, 0..1."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedPolicyRecipe:
+    """Everything the embedded policy's weights follow from, beside the sources and the domain."""
+
+    seed: int = 0
+    num_dialogues: int = 4800
+    num_turns: int = 5
+    vocabulary_size: int = 1536
+    hidden_size: int = 128
+    num_layers: int = 3
+    num_heads: int = 4
+    """Of 32 dimensions each: the smallest head the engine's attention kernels take."""
+    context_length: int = 1024
+    epochs: int = 1
+    batch_size: int = 8
+    learning_rate: float = 3e-3
+    num_threads: int = 2
+    """Fixed, since the order of a sum follows the number of threads and the weights follow the sum."""
+
+
+def embedded_policy(
+    domain: Domain, cache: Path, *, recipe: EmbeddedPolicyRecipe | None = None, report: Report | None = None
+) -> Path:
+    """Give the folder of the warmed-up policy, making it if the cache does not hold it.
+
+    The folder is a plain Hugging Face model folder. It is written beside its place and renamed, so that an
+    interrupted making leaves nothing that looks finished.
+
+    Args:
+        domain: whose prompts and rules the warm-up dialogues follow.
+        cache: where made policies lie.
+        recipe: size, data and seed.
+        report: told of progress.
+    """
+    recipe = recipe or EmbeddedPolicyRecipe()
+    place = cache / f"embedded-policy-{content_hash(domain, recipe)}"
+    if (place / "config.json").exists():
+        return place
+    cache.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="embedded-policy-", dir=cache))
+    try:
+        _make(domain, recipe, scratch, report or (lambda stage, share: None))
+        scratch.chmod(0o755)
+        os.replace(scratch, place)
+    except OSError:
+        if not (place / "config.json").exists():  # Another process that made the same policy won the race otherwise.
+            raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return place
+
+
+def content_hash(domain: Domain, recipe: EmbeddedPolicyRecipe) -> str:
+    """Hash what the weights follow from: recipe, domain, and the sources of grammar and world."""
+    digest = hashlib.sha256(repr((sorted(asdict(recipe).items()), domain)).encode())
+    for package, files in _SOURCES:
+        for file in files:
+            digest.update(resources.files(package).joinpath(file).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def warm_up_dialogues(domain: Domain, recipe: EmbeddedPolicyRecipe) -> list[list[Message]]:
+    """Play the grammar's policy against the embedded world; a fifth of the scenarios are the domain's own.
+
+    Only training scenarios are played: the warm-up never sees a validation or a test scenario.
+    """
+    rng = random.Random(derive_seed(recipe.seed, "warm-up"))
+    roles = ScriptedRoles()
+    # Short dialogues: what there is to learn is in the first turns, and more people are met in the same time.
+    short = replace(domain, rules=replace(domain.rules, max_turns=recipe.num_turns))
+    own = domain.split("train")
+    sampling = Sampling(max_tokens=128)
+
+    async def play(number: int) -> list[Message]:
+        drawn = support_grammar.scenario(number, domain.name, rng)
+        scenario = rng.choice(own) if own and number % 5 == 0 else drawn
+        environment = DialogueEnvironment(
+            scenario,
+            short,
+            actor=Actor(roles, domain, sampling),
+            judge=Judger(roles, domain, sampling),
+            director=Director(roles, domain, sampling),
+            seed=derive_seed(recipe.seed, "warm-up", number),
+        )
+        policy = support_grammar.GrammarPolicy(scenario.topic, seed=derive_seed(recipe.seed, "grammar", number))
+        return _messages(domain, await converse(environment, policy, scenario, short, sampling))
+
+    async def play_all() -> list[list[Message]]:
+        return [await play(number) for number in range(recipe.num_dialogues)]
+
+    return asyncio.run(play_all())
+
+
+def _messages(domain: Domain, trajectory: Trajectory) -> list[Message]:
+    """Lay a dialogue out as the policy reads it."""
+    messages: list[Message] = [{"role": "system", "content": domain.policy_prompt}]
+    for turn in trajectory.turns:
+        messages += [{"role": "user", "content": turn.user}, {"role": "assistant", "content": turn.reply}]
+    return messages
+
+
+def _make(domain: Domain, recipe: EmbeddedPolicyRecipe, directory: Path, report: Report) -> None:
+    """Write tokenizer and warmed-up model into a folder."""
+    import torch
+
+    report("warm-up dialogues", 0.0)
+    dialogues = warm_up_dialogues(domain, recipe)
+    tokenizer = _train_tokenizer(dialogues, recipe)
+    rows = [
+        tokenizer.apply_chat_template(list(dialogue), tokenize=True, return_dict=False)[: recipe.context_length]
+        for dialogue in dialogues
+    ]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(recipe.num_threads)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed)
+            model = _new_model(tokenizer, recipe)
+            _train(model, rows, recipe, pad_id=tokenizer.pad_token_id, report=report)
+    finally:
+        torch.set_num_threads(threads)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+def _train_tokenizer(dialogues: Sequence[Sequence[Message]], recipe: EmbeddedPolicyRecipe) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer: every text can be written, common words are one token."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=recipe.vocabulary_size,
+        special_tokens=list(_SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((message["content"] for dialogue in dialogues for message in dialogue), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=recipe.context_length,
+    )
+
+
+def _new_model(tokenizer: PreTrainedTokenizerFast, recipe: EmbeddedPolicyRecipe) -> Qwen3ForCausalLM:
+    """Make the untrained model: Qwen3's architecture with tied embeddings."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.hidden_size,
+        intermediate_size=3 * recipe.hidden_size,
+        num_hidden_layers=recipe.num_layers,
+        num_attention_heads=recipe.num_heads,
+        num_key_value_heads=recipe.num_heads,
+        head_dim=32,
+        max_position_embeddings=recipe.context_length,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},  # For dialogues of hundreds of tokens.
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        dtype="float32",
+    )
+    return Qwen3ForCausalLM(config).to(torch.float32)
+
+
+def _train(
+    model: Qwen3ForCausalLM, rows: Sequence[Sequence[int]], recipe: EmbeddedPolicyRecipe, *, pad_id: int, report: Report
+) -> None:
+    """Train by next-token prediction over whole dialogues, rows of like length together."""
+    import torch
+
+    generator = np.random.default_rng(recipe.seed)
+    batches = _batches(rows, recipe, generator)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
+    model.train()
+    for number, batch in enumerate(batches):
+        share = number / len(batches)
+        rate = recipe.learning_rate * min(1.0, (number + 1) / 20) * 0.5 * (1 + math.cos(math.pi * share))
+        for parameters in optimizer.param_groups:
+            parameters["lr"] = rate
+        width = max(len(row) for row in batch)
+        token_ids = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in batch])
+        is_real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in batch])
+        labels = token_ids.masked_fill(is_real == 0, -100)
+        loss = model(input_ids=token_ids, attention_mask=is_real, labels=labels).loss
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if number % 10 == 0:
+            report(f"warm-up, loss {loss.item():.2f}", share)
+    model.eval()
+
+
+def _batches(
+    rows: Sequence[Sequence[int]], recipe: EmbeddedPolicyRecipe, generator: np.random.Generator
+) -> list[list[Sequence[int]]]:
+    """Deal the rows of every epoch into batches of like length, in random order."""
+    batches: list[list[Sequence[int]]] = []
+    for _ in range(recipe.epochs):
+        # A little noise on the lengths keeps batches from being the same in every epoch.
+        order = np.argsort([len(row) + generator.uniform(0, 30) for row in rows], kind="stable")
+        chunks = [order[at : at + recipe.batch_size] for at in range(0, len(order), recipe.batch_size)]
+        generator.shuffle(chunks)
+        batches += [[rows[index] for index in chunk] for chunk in chunks]
+    return batches

@@ -1,0 +1,201 @@
+"""A grammar of scenarios and replies: what the embedded policy is warmed up on.
+
+Helpful, misplaced and performative replies are mixed without regard to what the person needs, so that the warmed-up
+policy can say the right thing and has no idea when. No line of it is a model of good support.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mica_ray.chat.model import ChatReply, JsonSchema
+from mica_ray.seeding import derive_seed
+from mica_ray.types import Message, Sampling, Scenario
+
+_NOUNS = (
+    "exam thesis job boss team project deadline shift interview contract office salary promotion manager colleague meeting"
+    " report review sister brother mother father son daughter family wedding divorce partner marriage breakup letter house"
+    " flat rent loan money city friend party birthday holiday neighbour dog cat garden diagnosis surgery illness pain sleep"
+    " weight doctor hospital treatment knee heart test course class lecture grade teacher professor school essay language"
+    " degree scholarship lab presentation choir club game band violin piano car accident argument silence secret promise"
+    " message visit funeral memory anniversary dinner kitchen baby child retirement business shop restaurant farm order"
+    " account phone laptop ticket delivery invoice refund parcel booking password equation fraction chapter homework proof"
+    " novel paragraph verb graph experiment code program poem chess guitar painting race training coach voice mirror skin"
+    " tooth allergy fever injury crutch scan results move island train street church village reunion photo diary ring"
+).split()
+
+_PEOPLE = "sister brother mother father friend son daughter boss neighbour partner wife husband teacher cousin aunt uncle".split()
+_QUALITIES = (
+    "old new first last big small long late broken open empty night summer weekly second final red quiet local early wrong"
+    " missing shared daily former winter double yearly front"
+).split()
+_FEELINGS = ("sad", "tired", "afraid", "angry", "lonely", "ashamed", "worn out", "hurt", "nervous", "lost", "upset", "worried")
+
+_OPENINGS = (
+    "I feel {feeling} because of {topic}. It is all I think about.",
+    "Since {topic} started I have been {feeling} every single day.",
+    "{topic} has left me {feeling}, and nobody around me seems to notice.",
+    "It is about {topic}. I am {feeling} and I cannot hide it any more.",
+    "It is {topic} that keeps me awake. I lie there, {feeling} and quiet.",
+    "I did not think {topic} would make me so {feeling}.",
+    "Everyone talks about {topic} as if it were easy. I am just {feeling}.",
+)
+_STAGES: tuple[tuple[str, ...], ...] = (
+    (
+        "When I think of {topic} my throat gets tight and I feel {feeling}.",
+        "Last night I cried about {topic} and told nobody.",
+        "Inside I am {feeling}, and {topic} only makes it louder.",
+        "I smile in front of others, but {topic} has made me {feeling}.",
+    ),
+    (
+        "I keep thinking {topic} shows that I am not good enough.",
+        "I cannot tell whether {topic} went wrong because of me.",
+        "I do not understand why {topic} matters so much to me.",
+        "Maybe they were right about {topic}, and I see it all wrong.",
+    ),
+    (
+        "I want to change something about {topic}, but I do not know how to start.",
+        "I keep putting off {topic} because I am sure I will fail.",
+        "There is a thing I could do about {topic}, and every morning I freeze.",
+        "Part of me wants to face {topic}, and I never take the first step.",
+    ),
+)
+
+_REPLIES: dict[str, tuple[str, ...]] = {
+    "acknowledge": (
+        "That sounds really {weight}.", "{topic} sounds {weight}, and you carry it every day.",
+        "No wonder you are {feeling} when {topic} will not let go of you.", "It makes sense that you feel {feeling}.",
+        "It makes sense that you are {feeling} after all that with {topic}.",
+        "Of course it hurts when {topic} matters this much to you.", "That must be {weight} to live with.",
+        "Living with {topic} like this must be {weight}.", "You feel {feeling}, and {topic} keeps pressing on it.",
+        "I can hear how {weight} {topic} is for you.", "Anyone would feel {feeling} in your place.",
+        "It is understandable that you are so {feeling} about {topic}.",
+        "I see that {topic} weighs on you more than others notice.", "Being {feeling} for this long is {weight}.",
+    ),
+    "explore": (
+        "What part of {topic} stays with you most?", "How did it feel when {topic} came up?",
+        "What does {topic} mean to you?", "When is it worst for you?", "What goes through your mind then?",
+        "How would you describe {topic} to a friend?",
+    ),
+    "reframe": (
+        "Perhaps {topic} says more about the pressure around you than about you.",
+        "Another way to see it is that {topic} matters because you care.",
+        "{topic} going wrong does not mean you are not good enough.", "Maybe it is less about fault and more about timing.",
+        "Two things can be true here, {topic} went badly and you are not the cause.",
+        "It might mean you need rest rather than that you are weak.", "One way to look at {topic} is as a question, and not a verdict.",
+        "What this shows is how much {topic} counts for you.", "This does not have to mean you failed.",
+        "The trouble with {topic} could be a sign of change rather than of failure.",
+        "Perhaps both are mixed up, {topic} itself and what others say of it.",
+    ),
+    "affirm": (
+        "You have kept going with {topic} for a long time already.", "It takes courage to speak about {topic}.",
+        "You already showed a lot of strength.", "You managed to say it, and that takes strength.",
+        "I trust you can find your own way with {topic}.", "You still care, and you have come far.",
+    ),
+    "step": (
+        "One small step could be to write down one line about {topic}.", "You could start with five minutes for {topic} today.",
+        "Would it help to ask one person you trust about {topic}?", "You might try a short walk before anything else.",
+        "How about choosing a single thing about {topic} for this week?", "A first step might be to call someone tomorrow.",
+        "It might help to set a small date for {topic}.", "You could tell one friend what {topic} is like.",
+        "What if you begin with the easiest part of {topic}?", "You can take one gentle step and leave the rest.",
+    ),
+    "dismiss": (
+        "Others have it worse, you know.", "It is not a big deal.", "At least you still have your health.",
+        "Calm down, {topic} is nothing to worry about.", "You are making a fuss about {topic}.",
+        "Everyone has problems with {topic}.", "Just get over it.",
+    ),
+    "preach": (
+        "You should pull yourself together.", "You need to move on from {topic}.", "You have to deal with {topic} now.",
+        "You really should work harder on {topic}.", "You must face {topic} like an adult.",
+        "You ought to be grateful.", "The right thing is to forget {topic}.",
+    ),
+    "hollow": (
+        "Everything happens for a reason.", "Stay positive and hang in there.", "Things will get better.",
+        "I am sorry to hear that.", "I am here for you.", "Time heals, do not worry.", "You are not alone, stay positive.",
+        "Thank you for sharing.", "I understand how you feel.", "It will be okay, everything will work out.",
+        "Believe in yourself, you can do anything.", "Sending you love and strength.",
+    ),
+}
+
+WARM_UP_MIX: dict[str, float] = {
+    "acknowledge": 0.14, "explore": 0.08, "reframe": 0.13, "affirm": 0.08, "step": 0.17,
+    "dismiss": 0.10, "preach": 0.13, "hollow": 0.17,
+}
+"""How often each kind is said, whatever the person needs: mostly beside the point, and sometimes right by chance."""
+
+_WEIGHTS = ("heavy", "painful", "exhausting", "hard", "lonely", "frightening", "overwhelming", "draining", "unfair", "tiring")
+_SECOND_SENTENCE = 0.25
+"""Share of replies with a second sentence of another kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class GrammarPolicy:
+    """A chat model that says something from the grammar, deaf to what the person needs."""
+
+    topic: str
+    """What the user talks about, in the user's words."""
+    seed: int
+    """Replies are a pure function of the seed and the conversation."""
+
+    async def chat(
+        self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
+    ) -> ChatReply:
+        """Give one reply to the user's messages so far."""
+        heard = [message["content"] for message in messages if message["role"] == "user"]
+        rng = random.Random(derive_seed(self.seed, *heard))
+        count = 2 if rng.random() < _SECOND_SENTENCE else 1
+        chosen = dict.fromkeys(rng.choices(list(WARM_UP_MIX), list(WARM_UP_MIX.values()), k=count))
+        return ChatReply(text=" ".join(sentence(kind, self.topic, rng) for kind in chosen), model="grammar")
+
+
+def sentence(kind: str, topic: str, rng: random.Random) -> str:
+    """Give one sentence of a kind about a topic, which is named as the other side of the talk would name it."""
+    theirs = f"your {topic[3:]}" if topic.startswith("my ") else topic
+    return _filled(rng.choice(_REPLIES[kind]), theirs, rng.choice(_FEELINGS), weight=rng.choice(_WEIGHTS))
+
+
+def _filled(line: str, topic: str, feeling: str, *, weight: str = "") -> str:
+    """Fill the slots of a line and begin its sentences with capitals."""
+    text = line.format(topic=topic, feeling=feeling, weight=weight)
+    return ". ".join(part[:1].upper() + part[1:] for part in text.split(". "))
+
+
+def kinds() -> tuple[str, ...]:
+    """Name the kinds of sentence the grammar has."""
+    return tuple(_REPLIES)
+
+
+def scenario(number: int, domain: str, rng: random.Random) -> Scenario:
+    """Draw a scenario: a topic, a person who feels something about it, three stages of the story."""
+    topic, feeling = _draw_topic(rng), rng.choice(_FEELINGS)
+    dominant = rng.choice("CAP")
+    depth = {key: -float(rng.randint(6, 8) if key == dominant else rng.randint(3, 5)) for key in "CAP"}
+
+    def fill(lines: Sequence[str]) -> str:
+        return _filled(rng.choice(lines), topic, feeling)
+
+    return Scenario(
+        id=f"grammar-{number:05d}",
+        domain=domain,
+        category="grammar",
+        dominant_axis=dominant,
+        persona=f"Someone troubled by {topic}.",
+        opening=fill(_OPENINGS),
+        initial_state=(depth["C"], depth["A"], depth["P"]),
+        stages=(fill(_STAGES[0]), fill(_STAGES[1]), fill(_STAGES[2])),
+        split="train",
+        topic=topic,
+    )
+
+
+def _draw_topic(rng: random.Random) -> str:
+    """Draw what a story is about: so many combinations that copying it from the talk is the only way to name it."""
+    noun = rng.choice(_NOUNS)
+    form = rng.randrange(4)
+    if form == 0:
+        return f"my {noun}"
+    if form == 1:
+        return f"my {rng.choice(_PEOPLE)}'s {noun}"
+    return f"the {rng.choice(_QUALITIES)} {noun}" if form == 2 else f"the {noun}"

@@ -6,6 +6,8 @@ The one place that reads the environment and joins a cluster. Checks beforehand:
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable
@@ -13,10 +15,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from mica_ray.chat.model import ChatModel
-from mica_ray.config.assembly import Parts, assemble, measure
+from mica_ray.config.assembly import Parts, assemble, measure, restored_step
 from mica_ray.config.policy_source import EMBEDDED, check_context, fetch_policy, read_policy_facts
-from mica_ray.config.preflight import Plan, check_gpus, check_run
-from mica_ray.config.references import ConfigError
+from mica_ray.config.preflight import Plan, check_gpus, check_run, cpus_wanted
 from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.config.run_record import RunRecord, RunSummary
@@ -26,7 +27,7 @@ from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import PolicyEngine
 from mica_ray.rollout.policy_chat import PolicyChat
 from mica_ray.training import loop
-from mica_ray.training.checkpoint import CheckpointError, Checkpoints
+from mica_ray.training.checkpoint import Checkpoints
 from mica_ray.training.learner import Learner
 from mica_ray.training.loop import Progress, SilentProgress
 from mica_ray.training.scenario_order import ScenarioOrder
@@ -130,6 +131,7 @@ async def set_up(
         ConfigError: the policy is too short for the context, or the cluster lacks the GPUs.
         EngineError, LearnerError: a part does not start.
     """
+    _quiet_libraries()
     path = await asyncio.to_thread(policy_folder, config, progress)
     check_context(read_policy_facts(path), config.rollout.context_length, "rollout.context_length")
     progress.stage("set up: start engines and learner", step=0, num_steps=config.loop.num_steps)
@@ -175,7 +177,7 @@ class _TrainingRun:
             assert parts.learner is not None
             order = ScenarioOrder(parts.world.scenarios("train"), config.seed, config.loop.scenarios_per_step)
             checkpoints = Checkpoints(folder.checkpoints, keep=config.loop.keep_checkpoints)
-            first_step = _restored_step(checkpoints, parts.learner, order) if resumes else 0
+            first_step = restored_step(checkpoints, parts.learner, order) if resumes else 0
             tracker = record.open(first_step, self._tracker)
             stack.callback(tracker.close)
             before = folder.read_evaluation("before", seed=config.evaluation.seed)
@@ -206,16 +208,6 @@ class _TrainingRun:
         return evaluation
 
 
-def _restored_step(checkpoints: Checkpoints, learner: Learner, order: ScenarioOrder) -> int:
-    """Put the learner where the newest checkpoint stands; a run killed before its first one begins anew."""
-    if checkpoints.latest() is None:
-        return 0
-    try:
-        return checkpoints.restore(learner, scenario_order=order.digest).step
-    except CheckpointError as error:
-        raise ConfigError(str(error)) from error
-
-
 def _check_all(config: RunConfig, inline: bool) -> None:
     check_run(config, inline=inline, environment=os.environ, gpus_here=_gpus_here(), weights=True)
 
@@ -227,6 +219,15 @@ def _gpus_here() -> int | None:
     import torch
 
     return torch.cuda.device_count()
+
+
+def _quiet_libraries() -> None:
+    """Keep other packages' progress bars and notices from tearing ours apart."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _limit_threads(count: int) -> None:
@@ -255,9 +256,12 @@ async def _start_engine(
         return await asyncio.to_thread(
             LocalEngine.from_folder, path, template, dtype=config.learner.dtype, context_length=context
         )
-    from mica_ray.rollout.engine_pool import EnginePool
+    from mica_ray.rollout.engine_pool import EnginePool, PoolConfig
+    from mica_ray.rollout.vllm_engine import vllm_blueprint
 
-    return await EnginePool.start(path, config.engine, size=config.num_engines)
+    blueprint = vllm_blueprint(path, template.stop_ids, config.engine)
+    pool = PoolConfig(generate_deadline_seconds=config.rollout.generate_deadline_seconds)
+    return await EnginePool.start(blueprint, num_engines=config.num_engines, config=pool)
 
 
 async def _serve_role(config: RunConfig, model: str, inline: bool) -> tuple[ChatModel, PolicyEngine]:
@@ -276,17 +280,19 @@ def _join_ray(config: RunConfig) -> Callable[[], None]:
     """
     import ray
 
+    if ray.is_initialized():
+        return lambda: None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if not ray.is_initialized():
-        port = config.dashboard_port
-        # "local" ignores whatever address an earlier head has left behind.
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False)
+    else:
+        # "local" ignores whatever address an earlier head has left behind. Ray only counts CPUs: fewer
+        # cores than processes make a run slow, not impossible.
         ray.init(
-            address=os.environ.get("RAY_ADDRESS") or "local",
-            **(
-                {}
-                if os.environ.get("RAY_ADDRESS")
-                else {"include_dashboard": port is not None, "dashboard_port": port}
-            ),
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, math.ceil(cpus_wanted(config))),
+            include_dashboard=config.dashboard_port is not None,
+            dashboard_port=config.dashboard_port,
             log_to_driver=False,
         )
     check_gpus(config, ray.cluster_resources().get("GPU", 0))

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.config.world import World
@@ -13,7 +14,7 @@ from mica_ray.evaluation.empa import Evaluation, evaluate, evaluation_metrics
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.collect import collect
 from mica_ray.rollout.engine import PolicyEngine
-from mica_ray.training.checkpoint import Checkpoints
+from mica_ray.training.checkpoint import CheckpointError, Checkpoints
 from mica_ray.training.dialogue_log import DialogueLog
 from mica_ray.training.learner import Learner
 from mica_ray.training.loop import Progress, Run
@@ -113,3 +114,17 @@ async def measure(
         policy_prompt=parts.world.domain.policy_prompt,
         progress=progress.dialogue_ended,
     )
+
+
+def restored_step(checkpoints: Checkpoints, learner: Learner, order: ScenarioOrder) -> int:
+    """Put the learner where the newest checkpoint stands; a run killed before its first one begins anew.
+
+    Raises:
+        ConfigError: the checkpoint is of another model or of other scenarios.
+    """
+    if checkpoints.latest() is None:
+        return 0
+    try:
+        return checkpoints.restore(learner, scenario_order=order.digest).step
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from error

@@ -70,10 +70,10 @@ def check_run(
     facts = _policy_facts(config, weights=weights)
     if facts is not None:
         check_context(facts, config.rollout.context_length, "rollout.context_length")
-    if gpus_here is not None and not inline:
-        check_gpus(config, gpus_here)
-    if config.dashboard_port is not None and not inline:
-        check_port(config.dashboard_port, "dashboard_port")
+    if not inline:
+        _check_processes(config, gpus_here)
+        if facts is not None:
+            check_context(facts, config.engine.max_model_len, "engine.max_model_len")
     parameters = _num_parameters(facts)
     _check_disk(config, parameters)
     scenarios = ", ".join(f"{count} {split}" for split, count in counts.items())
@@ -87,10 +87,35 @@ def check_run(
     )
 
 
+def _check_processes(config: RunConfig, gpus_here: int | None) -> None:
+    """Check what only a run with engines and workers of its own needs."""
+    if config.rollout.context_length > config.engine.max_model_len:
+        raise ConfigError(
+            f"rollout.context_length: {config.rollout.context_length} tokens exceed "
+            f"{config.engine.max_model_len}, the engines' length; set engine.max_model_len as well"
+        )
+    if gpus_here is not None:
+        check_gpus(config, gpus_here)
+    if config.dashboard_port is not None:
+        check_port(config.dashboard_port, "dashboard_port")
+
+
 def gpus_wanted(config: RunConfig) -> float:
     """Give the GPUs that engines and learner ask for together."""
-    engines = config.num_engines * config.engine.gpus_per_engine
-    return engines + config.ray_learner.num_workers * config.ray_learner.gpus_per_worker
+    num_engines = config.num_engines * (1 + len(config.roles.served_models))
+    return (
+        num_engines * config.engine.gpus_per_engine
+        + config.ray_learner.num_workers * config.ray_learner.gpus_per_worker
+    )
+
+
+def cpus_wanted(config: RunConfig) -> float:
+    """Give the CPUs that engines and learner reserve together."""
+    num_engines = config.num_engines * (1 + len(config.roles.served_models))
+    return (
+        num_engines * config.engine.cpus_per_engine
+        + config.ray_learner.num_workers * config.ray_learner.cpus_per_worker
+    )
 
 
 def check_gpus(config: RunConfig, available: float) -> None:
@@ -164,9 +189,9 @@ def _describe_policy(facts: PolicyFacts | None, parameters: int | None) -> str:
 
 
 def _describe_work(config: RunConfig) -> str:
-    loop, learner = config.loop, config.learner
+    loop, learner, group_size = config.loop, config.learner, config.rollout.group_size
     return (
-        f"{loop.num_steps} steps of {loop.scenarios_per_step} scenarios x {config.rollout.group_size} dialogues "
+        f"{loop.num_steps} steps of {loop.scenarios_per_step} scenarios x {group_size} dialogues "
         f"and {learner.epochs * learner.mini_batches} optimiser steps; evaluated before and after"
     )
 

@@ -20,7 +20,7 @@ class ConfigError(ValueError):
 def nearest(name: str, valid: Sequence[str]) -> str:
     """Give the valid name most like a mistyped one, or all when none is like it, for an error message."""
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
-    return f"did you mean {close[0]}?" if close else f"valid are {', '.join(sorted(valid))}"
+    return f"did you mean {close[0]}" if close else f"valid are {', '.join(sorted(valid))}"
 
 
 def load_module_file(path: Path) -> ModuleType:

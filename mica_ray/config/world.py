@@ -68,6 +68,12 @@ def read_domain(config: RunConfig) -> Domain:
         raise ConfigError(str(error)) from error
 
 
+def num_evaluated(config: RunConfig) -> int:
+    """Give the number of dialogues of one evaluation."""
+    scenarios = read_domain(config).split(config.evaluation.split)[: config.evaluation.max_scenarios]
+    return len(scenarios) * config.evaluation.samples
+
+
 def build_world(config: RunConfig, *, environment: Mapping[str, str], served: ServedModel) -> World:
     """Make the domain and its three roles.
 

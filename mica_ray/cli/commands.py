@@ -1,0 +1,114 @@
+"""The commands and their options; an error the user can mend is one line on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(
+    name="mica",
+    help="Train language models over whole conversations with MICA, on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Recipe = Annotated[
+    Optional[str],  # noqa: UP045 -- typer reads the annotation
+    typer.Argument(help="A Python file that defines CONFIG, or FILE.py:NAME. Default: the embedded run."),
+]
+Sets = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one key of the config; repeatable."),
+]
+Inline = Annotated[bool, typer.Option("--inline", help="All in this process: no Ray, no vLLM, no DeepSpeed.")]
+JsonFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--json", metavar="FILE", help="Write the table as JSON too."),
+]
+
+
+@app.command()
+def train(
+    recipe: Recipe = None,
+    sets: Sets = None,
+    resume: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--resume", metavar="DIR", help="Go on with the run of this folder."),
+    ] = None,
+    inline: Inline = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved config and the plan; check; start nothing.")
+    ] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Train a policy, and evaluate it before and after."""
+    from mica_ray.cli.training import run_training
+
+    run_training(
+        recipe, assignments=sets or (), resume=resume, inline=inline, dry_run=dry_run, json_file=json_file
+    )
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A run folder, a model folder, a hub id, or `embedded`.")],
+    sets: Sets = None,
+    inline: Inline = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Evaluate a policy on the test scenarios."""
+    from mica_ray.cli.evaluation import run_evaluation
+
+    run_evaluation(model, assignments=sets or (), inline=inline, json_file=json_file)
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(help="A run folder, a model folder, a hub id, or `embedded`.")],
+    sets: Sets = None,
+) -> None:
+    """Talk to a policy; after each reply the judge's estimate of your state is shown."""
+    from mica_ray.cli.conversation import run_conversation
+
+    run_conversation(model, assignments=sets or ())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Args:
+        arguments: after the program's name; those of the process when None.
+    """
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        print(f"mica: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(code)
+
+
+def exit_code(error: Exception) -> int | None:
+    """Give the exit code of an error that speaks for itself in one line; None asks for the traceback.
+
+    2: the user asked for what cannot be done. 1: the run met something it cannot go on with.
+    """
+    from mica_ray.chat.model import ChatError
+    from mica_ray.config.references import ConfigError
+
+    if isinstance(error, ConfigError):
+        return 2
+    if isinstance(error, ChatError):
+        return 2 if error.kind == "refused" else 1
+    from mica_ray.rollout.engine import EngineError
+    from mica_ray.training.checkpoint import CheckpointError
+    from mica_ray.training.learner import LearnerError
+    from mica_ray.training.loop import RolloutError
+
+    return 1 if isinstance(error, EngineError | LearnerError | CheckpointError | RolloutError) else None

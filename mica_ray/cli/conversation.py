@@ -1,0 +1,117 @@
+"""`mica chat`: talk to a policy at the terminal, and see the judge's estimate of your state."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from rich.console import Console
+
+from mica_ray import run
+from mica_ray.chat.model import ChatModel
+from mica_ray.cli.recipes import read_model
+from mica_ray.config import RunConfig
+from mica_ray.config.assembly import Parts
+from mica_ray.dialogue.case_file import SpokenTurn
+from mica_ray.dialogue.domain import Domain
+from mica_ray.rewards import zone_distance
+from mica_ray.rollout.policy_chat import PolicyChat
+from mica_ray.seeding import derive_seed
+from mica_ray.training.loop import SilentProgress
+from mica_ray.types import Judgement, Message, Scenario, State
+
+_PROMPT = "you: "
+
+
+def run_conversation(model: str, *, assignments: Sequence[str]) -> None:
+    """Talk until the input ends.
+
+    Raises:
+        ConfigError: one line for what cannot be done.
+        ChatError: the policy cannot answer.
+    """
+    config = read_model(model, assignments)
+    run.plan(config, inline=True)
+    asyncio.run(_converse(config))
+
+
+async def _converse(config: RunConfig) -> None:
+    console = Console()
+    async with run.set_up(config, inline=True, progress=SilentProgress()) as parts:
+        console.print("Say what weighs on you; an empty line or Ctrl-D ends the talk.", style="dim")
+        talk = _Talk(config, parts, PolicyChat(parts.engine, parts.template))
+        while line := (await asyncio.to_thread(_read_line)).strip():
+            reply, judgement = await talk.answer(line)
+            console.print(f"policy: {reply}", markup=False, highlight=False, soft_wrap=True)
+            console.print(_describe(parts.world.domain, talk.state, judgement), style="dim", highlight=False)
+
+
+class _Talk:
+    """One conversation. Consumes what the user says, produces replies and the judged state."""
+
+    def __init__(self, config: RunConfig, parts: Parts, policy: ChatModel) -> None:
+        self._config, self._parts, self._policy = config, parts, policy
+        domain = parts.world.domain
+        self._messages: list[Message] = (
+            [{"role": "system", "content": domain.policy_prompt}] if domain.policy_prompt else []
+        )
+        self._dialogue: list[SpokenTurn] = []
+        self._scenario: Scenario | None = None
+        self.state: State = _typical_state(domain)
+
+    async def answer(self, said: str) -> tuple[str, Judgement]:
+        """Take the user's message; give the policy's reply and how the judge takes it."""
+        seed = derive_seed(self._config.seed, "chat", len(self._dialogue))
+        self._messages.append({"role": "user", "content": said})
+        sampling = replace(self._config.rollout.sampling, seed=seed)
+        reply = (await self._policy.chat(self._messages, sampling)).text
+        self._messages.append({"role": "assistant", "content": reply})
+        self._dialogue.append({"user": said, "reply": reply})
+        scenario = self._scenario = self._scenario or self._person(said)
+        judgement = await self._parts.world.judge.score(
+            scenario, tuple(self._dialogue), state=self.state, seed=seed
+        )
+        if judgement.delta is not None:
+            c, a, p = (before + change for before, change in zip(self.state, judgement.delta, strict=True))
+            self.state = (c, a, p)
+        return reply, judgement
+
+    def _person(self, opening: str) -> Scenario:
+        """Make the scenario of someone of whom nothing is known but the first message."""
+        domain = self._parts.world.domain
+        return Scenario(
+            id="terminal",
+            domain=domain.name,
+            category="unknown",
+            dominant_axis=domain.need_order[0],
+            persona="Someone who writes at a terminal.",
+            opening=opening,
+            initial_state=self.state,
+            stages=(),
+            split="test",
+        )
+
+
+def _typical_state(domain: Domain) -> State:
+    """Give the mean initial state of the domain's scenarios, in whole points."""
+    c, a, p = np.round(np.mean([scenario.initial_state for scenario in domain.scenarios], axis=0)).tolist()
+    return c, a, p
+
+
+def _describe(domain: Domain, state: State, judgement: Judgement) -> str:
+    if judgement.delta is None:
+        return f"        the judge gave no score: {judgement.error}"
+    parts = [
+        f"{axis.name} {value:+.0f} ({change:+.0f})"
+        for axis, value, change in zip(domain.axes, state, judgement.delta, strict=True)
+    ]
+    return f"        {', '.join(parts)}; distance left {float(zone_distance(np.asarray(state))):.1f}"
+
+
+def _read_line() -> str:
+    if sys.stdin.isatty():
+        print(_PROMPT, end="", flush=True)
+    return sys.stdin.readline()

@@ -1,0 +1,31 @@
+"""`mica evaluate`: one policy on the test scenarios."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from mica_ray import run
+from mica_ray.cli.recipes import read_model
+from mica_ray.cli.stages import StageBars
+from mica_ray.config.world import num_evaluated
+from mica_ray.evaluation.report import evaluation_record, evaluations_table, write_json
+
+
+def run_evaluation(model: str, *, assignments: Sequence[str], inline: bool, json_file: Path | None) -> None:
+    """Evaluate and print the table.
+
+    Raises:
+        ConfigError: one line for what cannot be done.
+    """
+    console = Console()
+    config = read_model(model, assignments)
+    with StageBars(config, console, num_evaluated=num_evaluated(config)) as bars:
+        evaluation = run.evaluate_policy(config, inline=inline, progress=bars)
+    console.print(
+        evaluations_table(f"{config.evaluation.split} scenarios of {config.domain}", {model: evaluation})
+    )
+    if json_file is not None:
+        write_json(json_file, {"model": model, **evaluation_record(evaluation)})

@@ -1,0 +1,71 @@
+"""From what stands on the command line to a config: recipes, run folders, overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from mica_ray.config import ConfigError, RunConfig
+from mica_ray.config.overrides import explain, override
+from mica_ray.config.policy_source import EMBEDDED
+from mica_ray.config.references import resolve
+from mica_ray.config.run_folder import RunFolder
+
+CONFIG_NAME = "CONFIG"
+
+
+def read_recipe(recipe: str | None) -> RunConfig:
+    """Give the config of a recipe: FILE.py, FILE.py:NAME, a stored config.json, or none for the embedded run.
+
+    NAME is a RunConfig or a function without arguments that gives one.
+
+    Raises:
+        ConfigError: no such file or name, or it holds something else.
+    """
+    if recipe is None:
+        return RunConfig()
+    if recipe.endswith(".json"):
+        return RunConfig.read(Path(recipe))
+    if not recipe.rpartition(":")[0].endswith(".py") and not recipe.endswith(".py"):
+        raise ConfigError(f"{recipe}: a recipe is a .py file, FILE.py:NAME or a config.json")
+    try:
+        found = resolve(recipe if ".py:" in recipe else f"{recipe}:{CONFIG_NAME}")
+        config = found() if callable(found) and not isinstance(found, RunConfig) else found
+    except ValidationError as error:
+        raise ConfigError(f"{recipe}: {explain(error, RunConfig)}") from error
+    if not isinstance(config, RunConfig):
+        raise ConfigError(f"{recipe}: must give a RunConfig; got a {type(config).__name__}")
+    return config
+
+
+def read_config(recipe: str | None, assignments: Sequence[str], resume: Path | None) -> RunConfig:
+    """Give the config of a training run.
+
+    Raises:
+        ConfigError: a recipe beside --resume, or an assignment that does not fit.
+    """
+    if resume is None:
+        return override(read_recipe(recipe), assignments)
+    if recipe is not None:
+        raise ConfigError("--resume takes the config from the run folder; leave the recipe out and use --set")
+    return override(RunConfig.read(RunFolder.open(resume).config_file), assignments)
+
+
+def read_model(model: str, assignments: Sequence[str]) -> RunConfig:
+    """Give the config under which a model is evaluated or talked to: a run folder brings its own.
+
+    Raises:
+        ConfigError: a run without a checkpoint, or an assignment that does not fit.
+    """
+    path = Path(model).expanduser()
+    if model == EMBEDDED or not RunFolder.holds_run(path):
+        return override(RunConfig(policy=model), assignments)
+    policies = sorted((path / "checkpoints").glob("step-*/learner/policy"))
+    if not policies:
+        raise ConfigError(
+            f"{model}: the run has no checkpoint yet; train on with `mica train --resume {model}`"
+        )
+    config = RunConfig.read(RunFolder.open(path).config_file)
+    return override(config.model_copy(update={"policy": str(policies[-1])}), assignments)

@@ -1,0 +1,78 @@
+"""`mica train`: the dry run's plan, the run with its progress, the closing table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mica_ray import run
+from mica_ray.cli.recipes import read_config
+from mica_ray.cli.stages import StageBars
+from mica_ray.config import RunConfig
+from mica_ray.config.preflight import Plan
+from mica_ray.config.run_record import RunSummary
+from mica_ray.config.world import num_evaluated
+from mica_ray.evaluation.report import comparison_table, write_json
+from mica_ray.training.tracker import ConsoleTracker
+
+
+def run_training(
+    recipe: str | None,
+    *,
+    assignments: Sequence[str],
+    resume: Path | None,
+    inline: bool,
+    dry_run: bool,
+    json_file: Path | None,
+) -> None:
+    """Train, or print what would be done.
+
+    Raises:
+        ConfigError: one line for what cannot be done.
+    """
+    console = Console()
+    config = read_config(recipe, assignments, resume)
+    plan = run.plan(config, inline=inline)
+    if dry_run:
+        console.print_json(config.model_dump_json())
+        console.print(_plan_table(plan))
+        if json_file is not None:
+            write_json(json_file, {"config": config.model_dump(mode="json"), "plan": dict(plan.lines)})
+        return
+    with StageBars(config, console, num_evaluated=num_evaluated(config)) as bars:
+        summary = run.train(
+            config, inline=inline, resume=resume, progress=bars, tracker=ConsoleTracker(console)
+        )
+    _show_summary(console, config, summary)
+    if json_file is not None:
+        write_json(json_file, summary.record())
+
+
+def _plan_table(plan: Plan) -> Table:
+    table = Table(
+        title="plan; everything that can be checked without starting is in order", show_header=False
+    )
+    for subject, statement in plan.lines:
+        table.add_row(subject, statement)
+    return table
+
+
+def _show_summary(console: Console, config: RunConfig, summary: RunSummary) -> None:
+    title = f"{config.name}, seed {config.seed}: before and after training"
+    console.print(comparison_table(title, summary.before, summary.after, summary.comparison))
+    seconds = ", ".join(f"{name} {value:.0f} s" for name, value in summary.seconds.items())
+    folder = summary.folder
+    for subject, place in (
+        ("run folder", folder.path),
+        ("trained policy", summary.policy),
+        ("dialogues", folder.dialogues),
+        ("metrics", folder.metrics),
+        ("MLflow", summary.tracking_uri),
+        ("time", seconds),
+        ("talk to it", f"mica chat {folder.path}"),
+    ):
+        # Paths must stay whole, so that they can be copied.
+        console.print(f"{subject:>15}  {place}", highlight=False, soft_wrap=True)

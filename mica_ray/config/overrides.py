@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
 
@@ -137,6 +138,8 @@ def _assign(tree: dict[str, object], path: str, value: object) -> None:
     current = node[last]
     if isinstance(current, dict) and OBJECT_KEY in current and isinstance(value, str):
         value = describe_object(build_object(value))
+    elif isinstance(current, int) and isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value):
+        value = int(value)  # A choice among numbers, such as a ZeRO stage, takes no text.
     node[last] = value
 
 

@@ -5,10 +5,12 @@ It runs in a process group that ray_learner.py has opened. Neighbours: update.py
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
@@ -83,35 +85,43 @@ class DeepSpeedStepper:
         Raises:
             LearnerError: the folder holds no causal language model.
         """
-        import deepspeed
         import torch
 
+        # DeepSpeed's autotuner imports MLflow where it finds it: seconds per worker that nobody asks for.
+        is_hidden = sys.modules.setdefault("mlflow", cast(ModuleType, None)) is None
+        import deepspeed
+
+        if is_hidden:
+            del sys.modules["mlflow"]
         if not torch.cuda.is_available():
             # Its first use would compile C++ for most of a minute; gloo alone reduces as well.
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self._policy, self._config = policy, config
         self._stage, self._world_size = zero_stage, world_size
         model = load_policy(policy, dtype=config.dtype, gradient_checkpointing=config.gradient_checkpointing)
-        self.engine, self._optimizer, _, _ = deepspeed.initialize(
+        self.engine, optimizer, _, _ = deepspeed.initialize(
             model=model,
             optimizer=adamw(list(model.parameters()), config),
             config=deepspeed_settings(config, zero_stage=zero_stage, world_size=world_size),
             dist_init_required=False,
         )
+        # Only the groups' rates are set through it; DeepSpeed wraps it in classes of no common type.
+        self._optimizer = cast("torch.optim.Optimizer", optimizer)
+        self._device = torch.device(cast(str, self.engine.device))
         reference = load_reference(policy, config)
-        self._reference = None if reference is None else reference.to(self.engine.device)
+        self._reference = reference
+        if reference is not None:
+            torch.nn.Module.to(reference, self._device)
 
     @property
     def device(self) -> torch.device:
         """The engine's device."""
-        import torch
-
-        return torch.device(self.engine.device)
+        return self._device
 
     @property
     def model(self) -> PreTrainedModel:
         """The module; its parameters are shards at stage 3."""
-        return self.engine.module
+        return cast("PreTrainedModel", self.engine.module)
 
     def logits(self, token_ids: torch.Tensor) -> torch.Tensor:
         """Run the policy [R, L] -> [R, L, V]."""

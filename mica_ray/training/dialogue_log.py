@@ -1,4 +1,4 @@
-"""Every training dialogue as one JSON line for `pandas.read_json(path, lines=True)`; schema in `dialogue_row`."""
+"""Every training dialogue as one JSON line, for `pandas.read_json(path, lines=True)`; see `dialogue_row`."""
 
 from __future__ import annotations
 

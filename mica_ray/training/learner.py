@@ -1,4 +1,4 @@
-"""What a learner looks like. There are two: local_learner.py in this process, ray_learner.py in a worker group."""
+"""What a learner looks like: local_learner.py is one in this process, ray_learner.py one in a group."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from mica_ray.rollout.weights import pack_weights, publish
 from mica_ray.training.learner_state import LearnerState
 from mica_ray.training.optimizer import adamw, load_reference
 from mica_ray.training.policy_folder import fingerprint, load_policy, read_policy_tensors, write_policy
-from mica_ray.training.update import LearnerConfig, OneRank, run_update
+from mica_ray.training.stepper import OneRank
+from mica_ray.training.update import LearnerConfig, run_update
 from mica_ray.types import PolicyWeights, TokenBatch, UpdateReport
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -18,23 +17,33 @@ from typing import TYPE_CHECKING, cast
 import ray
 import ray.train
 
-from mica_ray.rollout.weights import PublishedBucket, WeightBucket, pack_weights
+from mica_ray.rollout.weights import PublishedBucket, WeightBucket
 from mica_ray.training.learner import LearnerError
 from mica_ray.training.learner_group import RayLearnerConfig
 from mica_ray.training.mailbox import Answer, Command, Mailbox
-from mica_ray.training.update import LearnerConfig, run_update
+from mica_ray.training.update import LearnerConfig
 from mica_ray.types import PolicyWeights, TokenBatch, UpdateReport
 
 if TYPE_CHECKING:
     from ray import ObjectRef
-    from ray.actor import ActorHandle
+    from ray.actor import ActorHandle, ActorProxy
 
 _POLL_SECONDS = 30.0
 """How long a worker's call waits in the mailbox for its next command; one idle call per worker in that
 time."""
 _CALL_SECONDS = 120.0
 """Longest wait for the mailbox itself, which does nothing that takes time."""
-_INDEX_FILE = "next_command.txt"
+
+_FINAL_ERRORS = (
+    LearnerError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ImportError,
+    AssertionError,
+    FileNotFoundError,
+)
+"""What a restart cannot mend. A dead peer shows as RuntimeError."""
 
 __all__ = ["RayLearner", "RayLearnerConfig"]
 
@@ -50,7 +59,7 @@ _TRAIN_SETTINGS = {
 class _Job:
     """What every worker is told."""
 
-    mailbox: ActorHandle[Mailbox]
+    mailbox: ActorProxy[Mailbox]
     policy: str
     learner: LearnerConfig
     group: RayLearnerConfig
@@ -127,7 +136,7 @@ class RayLearner:
         if self._thread.is_alive() and not self._ended:
             self._call(self._mailbox.put.remote(Command("stop")), _CALL_SECONDS, "stop")
             self._thread.join(timeout=60.0)
-        ray.kill(self._mailbox)
+        ray.kill(cast("ActorHandle[Mailbox]", self._mailbox))
 
     def _start(self) -> int:
         """Wait until the group runs; gives the version of its weights."""
@@ -158,8 +167,9 @@ class RayLearner:
         """Say what the group asked for and what there is."""
         group, total = self._config, ray.cluster_resources()
         return (
-            f"they ask for {group.num_workers} times {group.cpus_per_worker:g} CPU and {group.gpus_per_worker:g} "
-            f"GPU, the cluster has {total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU"
+            f"they ask for {group.num_workers} times {group.cpus_per_worker:g} CPU and "
+            f"{group.gpus_per_worker:g} GPU, the cluster has {total.get('CPU', 0):g} CPU and "
+            f"{total.get('GPU', 0):g} GPU"
         )
 
     def _checked(self, answer: object) -> Answer:
@@ -203,131 +213,70 @@ class RayLearner:
 def _work(settings: Mapping[str, _Job]) -> None:
     """Be one worker of the group.
 
-    An error that a restart cannot mend is told to the driver; any other is raised.
+    An error that no restart mends is told to the driver; any other is raised, so that the group restarts.
     """
-    job = settings["job"]
+    import torch
+
+    from mica_ray.training.learner_worker import LearnerWorker
+
+    job, context = settings["job"], ray.train.get_context()
+    rank = context.get_world_rank()
+    torch.set_num_threads(max(1, int(job.group.cpus_per_worker)))
     try:
-        _Worker(job).serve()
-    except (
-        LearnerError,
-        ValueError,
-        TypeError,
-        LookupError,
-        ImportError,
-        AssertionError,
-        FileNotFoundError,
-    ) as error:
-        rank = ray.train.get_context().get_world_rank()
+        LearnerWorker(
+            _RayPost(job.mailbox),
+            Path(job.policy),
+            job.learner,
+            job.group,
+            rank=rank,
+            world_size=context.get_world_size(),
+        ).serve()
+    except _FINAL_ERRORS as error:
         line = (
             str(error) if isinstance(error, LearnerError) else f"learner worker {rank}: {_first_line(error)}"
         )
         ray.get(job.mailbox.fail.remote(line), timeout=_CALL_SECONDS)
 
 
-class _Worker:
-    """One rank: reads commands by index, does them together with the other ranks; rank 0 answers."""
+@dataclass(frozen=True, slots=True)
+class _RayPost:
+    """`Post` over the mailbox and Ray Train."""
 
-    def __init__(self, job: _Job) -> None:
-        """Load the policy, shard it, and fall back to the group's checkpoint after a restart."""
-        import torch
+    mailbox: ActorProxy[Mailbox]
 
-        from mica_ray.training.deepspeed import DeepSpeedStepper, TorchRanks
-
-        torch.set_num_threads(max(1, int(job.group.cpus_per_worker)))
-        context = ray.train.get_context()
-        self._job, self._mailbox = job, job.mailbox
-        self._rank, self._world_size = context.get_world_rank(), context.get_world_size()
-        self._policy = Path(job.policy)
-        self._stepper = DeepSpeedStepper(
-            self._policy, job.learner, zero_stage=job.group.zero_stage, world_size=self._world_size
-        )
-        self._ranks = TorchRanks(self._rank, self._world_size, self._stepper.device)
-        self._version, self._updates, self._index = 0, 0, 0
-        self._checkpointed_version = -1
-        checkpoint = ray.train.get_checkpoint()
-        if checkpoint is not None:
-            with checkpoint.as_directory() as folder:
-                self._restore(Path(folder))
-                self._index = int((Path(folder) / _INDEX_FILE).read_text())
-            self._checkpointed_version = self._version
-
-    def serve(self) -> None:
-        """Do commands until one says stop."""
-        bucket = self._bucket()
-        if self._rank == 0:
-            self._tell(self._mailbox.ready.remote(self._version, bucket))
+    def take(self, index: int) -> Command:
+        """Wait for a command by calls of half a minute."""
         while True:
-            command = self._take()
-            if command.kind == "stop":
-                return
-            if command.kind == "update":
-                self._update(command)
-            elif command.kind == "restore":
-                self._restore(Path(cast(str, command.payload)))
-                self._answer(Answer(self._version, {}), self._bucket())
-            else:
-                # Continue at this very command: whoever restarts here has the answer still to give.
-                self._checkpoint(next_index=self._index)
-                folder = cast(ray.train.Checkpoint, ray.train.get_checkpoint()).path
-                self._answer(Answer(self._version, {}, folder=folder))
-            self._index += 1
-
-    def _update(self, command: Command) -> None:
-        """Do one update, answer first, and checkpoint afterwards where it is due.
-
-        A report costs a poll of Ray Train.
-        """
-        batch = cast(TokenBatch, ray.get(cast(list["ObjectRef"], command.payload)[0], timeout=_CALL_SECONDS))
-        outcome = run_update(
-            self._stepper, batch, config=self._job.learner, first_update=self._updates, ranks=self._ranks
-        )
-        self._updates += outcome.num_updates
-        self._version += 1
-        self._answer(Answer(self._version, outcome.metrics), self._bucket())
-        if self._version % self._job.group.checkpoint_every == 0:
-            self._checkpoint(next_index=self._index + 1)
-
-    def _checkpoint(self, *, next_index: int) -> None:
-        """Report a checkpoint to Ray Train unless this version has one. Collective."""
-        if self._checkpointed_version == self._version:
-            return
-        with tempfile.TemporaryDirectory(prefix="learner-") as name:
-            folder = Path(name)
-            self._stepper.save(folder, rank=self._rank, version=self._version, updates=self._updates)
-            if self._rank == 0:
-                (folder / _INDEX_FILE).write_text(str(next_index))
-            ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(name))
-        self._checkpointed_version = self._version
-        if self._rank == 0:
-            self._tell(self._mailbox.checkpointed.remote(next_index))
-
-    def _restore(self, folder: Path) -> None:
-        """Continue from a checkpoint. Collective."""
-        state = self._stepper.restore(folder)
-        self._version, self._updates = state.version, state.updates
-        self._checkpointed_version = -1
-
-    def _bucket(self) -> WeightBucket | None:
-        """Gather the weights; None but on rank 0. Collective."""
-        tensors = self._stepper.gather(keep=self._rank == 0)
-        return pack_weights(tensors.items()) if self._rank == 0 else None
-
-    def _take(self) -> Command:
-        """Wait for the next command, for as long as the driver needs to collect dialogues."""
-        while True:
-            reference = self._mailbox.take.remote(self._index, wait_seconds=_POLL_SECONDS)
+            reference = self.mailbox.take.remote(index, wait_seconds=_POLL_SECONDS)
             command = cast(Command | None, ray.get(reference, timeout=_CALL_SECONDS))
             if command is not None:
                 return command
 
-    def _answer(self, answer: Answer, bucket: WeightBucket | None = None) -> None:
-        """Answer the current command, as rank 0."""
-        if self._rank == 0:
-            self._tell(self._mailbox.answer.remote(self._index, answer, bucket))
+    def batch(self, command: Command) -> TokenBatch:
+        """Fetch the batch from the object store."""
+        references = cast(list["ObjectRef"], command.payload)
+        return cast(TokenBatch, ray.get(references[0], timeout=_CALL_SECONDS))
 
-    def _tell(self, reference: ObjectRef) -> None:
-        """Wait until the mailbox has taken a message."""
-        ray.get(reference, timeout=_CALL_SECONDS)
+    def ready(self, version: int, bucket: WeightBucket) -> None:
+        """Tell the mailbox."""
+        ray.get(self.mailbox.ready.remote(version, bucket), timeout=_CALL_SECONDS)
+
+    def answer(self, index: int, answer: Answer, bucket: WeightBucket | None) -> None:
+        """Tell the mailbox."""
+        ray.get(self.mailbox.answer.remote(index, answer, bucket), timeout=_CALL_SECONDS)
+
+    def report(self, folder: Path) -> None:
+        """Report to Ray Train, which merges the parts of all ranks."""
+        ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(str(folder)))
+
+    def checkpointed(self, next_index: int) -> None:
+        """Tell the mailbox."""
+        ray.get(self.mailbox.checkpointed.remote(next_index), timeout=_CALL_SECONDS)
+
+    def checkpoint_folder(self) -> str:
+        """Give the folder of Ray Train's newest checkpoint."""
+        checkpoint = ray.train.get_checkpoint()
+        return "" if checkpoint is None else checkpoint.path
 
 
 def _first_line(error: BaseException) -> str:

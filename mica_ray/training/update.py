@@ -1,13 +1,13 @@
-"""One learner update: every optimiser step of a batch, shared by the in-process learner and DeepSpeed's.
+"""One learner update: every optimiser step of a batch, shared by both learners.
 
-It knows neither: engines come in as a `Stepper`, sums over ranks as `Ranks` (stepper.py). The loss is losses.py.
+It knows neither: engines come in as a `Stepper`, sums over ranks as `Ranks`. The loss is losses.py.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from mica_ray.losses import LossConfig, LossTerms, policy_loss, token_logprobs
 from mica_ray.packing import mini_batches, plan_micro_batches
 from mica_ray.training.learner import LearnerError
 from mica_ray.training.policy_folder import Dtype
+from mica_ray.training.stepper import Ranks, Stepper
 from mica_ray.types import TokenBatch
 
 if TYPE_CHECKING:
@@ -88,79 +89,6 @@ def learning_rate_at(config: LearnerConfig, update: int) -> float:
         return config.learning_rate
     progress = min(1.0, (update - warmup) / max(1, config.total_updates - warmup))
     return config.learning_rate * (1 + math.cos(math.pi * progress)) / 2
-
-
-class Stepper(Protocol):
-    """What an update needs of the engine below it.
-
-    Consumes token ids, produces logits and optimiser steps.
-    """
-
-    @property
-    def device(self) -> torch.device:
-        """Where the inputs of the passes must lie."""
-        ...
-
-    def logits(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """Run the policy on right-padded rows [R, L]; give [R, L, V]."""
-        ...
-
-    def reference_logits(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """Run the frozen initial policy; only asked for when the loss has a KL term."""
-        ...
-
-    def backward(self, loss: torch.Tensor, *, is_last: bool) -> None:
-        """Add this rank's gradient of `loss`.
-
-        The gradient of an optimiser step is the sum over calls and ranks.
-
-        Args:
-            loss: scalar, already divided by the counts of the whole optimiser step.
-            is_last: no further call before `step`.
-        """
-        ...
-
-    def step(self, learning_rate: float) -> float:
-        """Clip, move the weights, forget the gradient. Gives the global gradient norm before clipping."""
-        ...
-
-
-class Ranks(Protocol):
-    """The processes that share one update."""
-
-    @property
-    def rank(self) -> int:
-        """This process, from 0."""
-        ...
-
-    @property
-    def world_size(self) -> int:
-        """How many there are."""
-        ...
-
-    def sum(self, values: np.ndarray) -> np.ndarray:
-        """Add an array of float64 over the ranks; every rank gets the result."""
-        ...
-
-    def max(self, values: np.ndarray) -> np.ndarray:
-        """Take the largest over the ranks, element by element."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class OneRank:
-    """`Ranks` of a single process."""
-
-    rank: int = 0
-    world_size: int = 1
-
-    def sum(self, values: np.ndarray) -> np.ndarray:
-        """Give the values back."""
-        return values
-
-    def max(self, values: np.ndarray) -> np.ndarray:
-        """Give the values back."""
-        return values
 
 
 @dataclass(frozen=True, slots=True)

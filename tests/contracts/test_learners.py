@@ -1,4 +1,7 @@
-"""Both learners do the same: same batches, same weights. The worker groups run one after the other on one Ray."""
+"""Both learners do the same.
+
+Same batches, same weights. The worker groups run one after the other on one Ray.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ from tests.tiny_policy import random_batch, write_tiny_policy
 
 # Two rows a micro-batch: with two ranks some run an empty one to keep in step.
 CONFIG = LearnerConfig(learning_rate=1e-4, total_updates=8, mini_batches=2, micro_batch_tokens=48)
-GROUP = RayLearnerConfig(num_workers=2, cpus_per_worker=1, start_seconds=200, update_seconds=200, checkpoint_every=2)
+GROUP = RayLearnerConfig(
+    num_workers=2, cpus_per_worker=1, start_seconds=200, update_seconds=200, checkpoint_every=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +37,9 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def ray_learner(policy: Path, config: LearnerConfig, group: RayLearnerConfig, folder: Path) -> Iterator[Learner]:
+def ray_learner(
+    policy: Path, config: LearnerConfig, group: RayLearnerConfig, folder: Path
+) -> Iterator[Learner]:
     from mica_ray.training.ray_learner import RayLearner
 
     learner = RayLearner(policy, config, group, folder=folder)
@@ -43,7 +50,9 @@ def ray_learner(policy: Path, config: LearnerConfig, group: RayLearnerConfig, fo
 
 
 def weights_of(learner: Learner) -> dict[str, np.ndarray]:
-    return {name: tensor.float().numpy().copy() for name, tensor in unpack_weights(resolve(learner.weights()))}
+    return {
+        name: tensor.float().numpy().copy() for name, tensor in unpack_weights(resolve(learner.weights()))
+    }
 
 
 def largest_difference(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
@@ -69,7 +78,7 @@ def test_versions_count_the_updates_of_the_local_learner(policy: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("zero_stage", [1, 2, 3])
 def test_worker_group_agrees_with_the_local_learner(policy: Path, tmp_path: Path, zero_stage: int) -> None:
     local = LocalLearner(policy, CONFIG)
     with ray_learner(policy, CONFIG, replace(GROUP, zero_stage=zero_stage), tmp_path / "group") as learner:
@@ -90,7 +99,7 @@ def test_worker_group_agrees_with_the_local_learner(policy: Path, tmp_path: Path
 @pytest.mark.usefixtures("ray_cluster")
 def test_killed_worker_loses_no_update(policy: Path, tmp_path: Path) -> None:
     # checkpoint_every=2: after update 3 the group falls back to version 2 and gets batch 2 again.
-    group = replace(GROUP, zero_stage=1)
+    group = replace(GROUP, zero_stage=0)
     with ray_learner(policy, CONFIG, group, tmp_path / "group") as learner:
         for seed in range(3):
             learner.update(random_batch(seed, rows=7, step=seed))
@@ -105,27 +114,29 @@ def test_killed_worker_loses_no_update(policy: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("ray_cluster")
-def test_worker_group_continues_from_what_it_saved_and_its_policy_is_a_model_folder(policy: Path, tmp_path: Path) -> None:
+def test_worker_group_continues_from_what_it_saved_and_its_policy_is_a_model_folder(
+    policy: Path, tmp_path: Path
+) -> None:
     from transformers import AutoModelForCausalLM
 
-    group = replace(GROUP, zero_stage=3)
     saved = tmp_path / "saved"
     saved.mkdir()
-    with ray_learner(policy, CONFIG, group, tmp_path / "first") as learner:
+    with ray_learner(policy, CONFIG, replace(GROUP, zero_stage=3), tmp_path / "group") as learner:
         for seed in range(2):
             learner.update(random_batch(seed, rows=7, step=seed))
         learner.save(saved)
         named = weights_of(learner)
-    model = AutoModelForCausalLM.from_pretrained(saved / "policy", dtype=torch.float32)
-    for name, parameter in model.named_parameters():
-        np.testing.assert_array_equal(parameter.detach().numpy(), named[name])
-    with ray_learner(policy, CONFIG, group, tmp_path / "second") as learner:
+        learner.update(random_batch(9, rows=7, step=2))  # forgotten by the restore
         learner.restore(saved)
         assert learner.weights().version == 2
+        assert largest_difference(weights_of(learner), named) == 0
         for seed in range(2, 4):
             report = learner.update(random_batch(seed, rows=7, step=seed))
         assert report.version == 4
         assert largest_difference(weights_of(learner), after_updates(policy, CONFIG)) < 1e-5
+    model = AutoModelForCausalLM.from_pretrained(saved / "policy", dtype=torch.float32)
+    for name, parameter in model.named_parameters():
+        np.testing.assert_array_equal(parameter.detach().numpy(), named[name])
 
 
 @pytest.mark.ray

@@ -38,11 +38,15 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_policy(tmp_path_factory.mktemp("policy"))
 
 
-def run(stepper: DeepSpeedStepper, config: LearnerConfig, seeds: range, first_update: int = 0) -> dict[str, float]:
+def run(
+    stepper: DeepSpeedStepper, config: LearnerConfig, seeds: range, first_update: int = 0
+) -> dict[str, float]:
     ranks = TorchRanks(0, 1, torch.device("cpu"))
     metrics: dict[str, float] = {}
     for seed in seeds:
-        outcome = run_update(stepper, random_batch(seed), config=config, first_update=first_update, ranks=ranks)
+        outcome = run_update(
+            stepper, random_batch(seed), config=config, first_update=first_update, ranks=ranks
+        )
         first_update += outcome.num_updates
         metrics = outcome.metrics
     return metrics

@@ -51,7 +51,7 @@ def fetch_policy(policy: str, *, weights: bool = True) -> Path:
     except Exception as error:  # The hub client raises its own, httpx's and the operating system's errors.
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ConfigError(
-            f"policy {policy}: the hub gives no such model ({reason}); give a folder by --set policy=PATH"
+            f"policy {policy}: not fetched from the hub ({reason}); give a folder by --set policy=PATH"
         ) from error
 
 

@@ -132,10 +132,10 @@ class RayLearner:
         self._do(Command("restore", str(directory.absolute())), "restore")
 
     def close(self) -> None:
-        """End the group, its mailbox and the thread."""
-        if self._thread.is_alive() and not self._ended:
-            self._call(self._mailbox.put.remote(Command("stop")), _CALL_SECONDS, "stop")
-            self._thread.join(timeout=60.0)
+        """End the group, its mailbox and the thread; after an error with less patience: a rank may hang."""
+        if self._thread.is_alive():
+            ray.get(self._mailbox.put.remote(Command("stop")), timeout=_CALL_SECONDS)
+            self._thread.join(timeout=15.0 if self._ended else 60.0)
         ray.kill(cast("ActorHandle[Mailbox]", self._mailbox))
 
     def _start(self) -> int:

@@ -1,4 +1,4 @@
-"""Models and tokenizers small enough to make inside a test: five families of chat templates, a Qwen3 of 0.1 M weights."""
+"""Models and tokenizers small enough to make inside a test, and the families of chat templates."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 # Injects a system prompt of its own where none is given, as several instruct models do.
 CHATML_DEFAULT_SYSTEM = (
-    "{% if messages[0].role != 'system' %}<|im_start|>system\nYou are helpful.<|im_end|>\n{% endif %}" + CHATML
+    "{% if messages[0].role != 'system' %}<|im_start|>system\nYou are helpful.<|im_end|>\n{% endif %}"
+    + CHATML
 )
 LLAMA3 = (
     "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message.role }}<|end_header_id|>\n\n"
@@ -24,10 +26,12 @@ LLAMA3 = (
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
 GEMMA = (
-    "{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{{ bos_token }}{% if messages[0].role == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
     "{% for message in messages %}{% if (message.role == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('Roles must alternate') }}{% endif %}"
-    "<start_of_turn>{{ 'model' if message.role == 'assistant' else message.role }}\n{{ message.content | trim }}"
+    "<start_of_turn>{{ 'model' if message.role == 'assistant' else message.role }}\n"
+    "{{ message.content | trim }}"
     "<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 MISTRAL = (
@@ -40,7 +44,8 @@ MISTRAL = (
 MISTRAL_FIRST = MISTRAL.replace("(ns.system if loop.last else '')", "(ns.system if loop.index0 < 2 else '')")
 THINKING = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
-    "{{ message.content.split('</think>')[-1].lstrip('\n') if message.role == 'assistant' else message.content }}"
+    "{{ message.content.split('</think>')[-1].lstrip('\n') "
+    "if message.role == 'assistant' else message.content }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 PLAIN_TEXT = (
@@ -49,8 +54,17 @@ PLAIN_TEXT = (
 )
 
 SPECIAL = (
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
-    "<|eot_id|>", "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]",
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|begin_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "[INST]",
+    "[/INST]",
 )
 _TEXT = (
     "I lost my job and I do not know how to tell my family. That sounds heavy; you must be exhausted. "
@@ -66,7 +80,10 @@ def _trained_vocabulary() -> str:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=384, special_tokens=list(SPECIAL), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=384,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator([_TEXT], trainer)
     return tokenizer.to_str()
@@ -81,11 +98,19 @@ def small_tokenizer(
 
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(_trained_vocabulary()),
-        eos_token=eos, bos_token=bos, pad_token="<|endoftext|>", additional_special_tokens=list(SPECIAL),
+        eos_token=eos,
+        bos_token=bos,
+        pad_token="<|endoftext|>",
+        additional_special_tokens=list(SPECIAL),
         clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = template
     return tokenizer
+
+
+def token_id(token: str) -> int:
+    """The id of one special token."""
+    return SPECIAL.index(token)
 
 
 def small_model(*, tied: bool, seed: int = 0) -> Qwen3ForCausalLM:
@@ -96,9 +121,19 @@ def small_model(*, tied: bool, seed: int = 0) -> Qwen3ForCausalLM:
     torch.manual_seed(seed)
     model = Qwen3ForCausalLM(
         Qwen3Config(
-            vocab_size=384, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
-            num_key_value_heads=1, head_dim=32, max_position_embeddings=512, tie_word_embeddings=tied,
-            initializer_range=0.15, bos_token_id=3, eos_token_id=2, pad_token_id=0,
+            vocab_size=384,
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=32,
+            max_position_embeddings=512,
+            tie_word_embeddings=tied,
+            initializer_range=0.15,
+            bos_token_id=3,
+            eos_token_id=2,
+            pad_token_id=0,
         )
     )
     return model.float().eval()

@@ -1,6 +1,7 @@
 """Messages to token ids, turn by turn: what the policy sampled is kept as tokens and never tokenised again.
 
-Works with any Hugging Face chat template by rendering it; what a template does is found by asking it, not by its name.
+Works with any Hugging Face chat template by rendering it; what a template does is found by asking it, not by
+its name.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from mica_ray.types import Generation, Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Words no dialogue contains; without white space, so that a template that trims its contents leaves them whole.
+# Words no dialogue contains; without white space, so that a template that trims its contents leaves them
+# whole.
 _REPLY = "Reply7Q0placeholder"
 _SYSTEM = "System7Q0probe"
 _PLAIN = ("Yes7Q0.", "No7Q0.")
@@ -25,15 +27,16 @@ _THINKING = ("<think>\nfirst7Q0\n</think>\n\nYes7Q0.", "<think>\nsecond7Q0\n</th
 class ChatTemplate:
     """A tokenizer's chat template, read incrementally.
 
-    Consumes messages and sampled tokens, produces prompts. A template is monotone when rendering a longer history
-    begins with the rendering of the shorter one and its reply; some are not (those that strip earlier thinking). Then
-    every prompt is a fresh rendering of the whole history, and a dialogue cannot be trained as one sequence.
+    Consumes messages and sampled tokens, produces prompts. A template is monotone when rendering a longer
+    history begins with the rendering of the shorter one and its reply; some are not (those that strip earlier
+    thinking). Then every prompt is a fresh rendering of the whole history, and a dialogue cannot be trained
+    as one sequence.
 
     Attributes:
         is_monotone: whether each prompt extends the one before and the reply to it.
         stop_ids: tokens that end a reply: end of sequence, and the template's own end of turn.
-        takes_system: whether the template has a system role. Without one, the system message opens the first user
-            message.
+        takes_system: whether the template has a system role. Without one, the system message opens the first
+            user message.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, path: str | Path = "") -> None:
@@ -44,7 +47,8 @@ class ChatTemplate:
             path: where it came from, for messages; the tokenizer's own name when empty.
 
         Raises:
-            EngineError: no chat template, no end-of-sequence token, or a template that cannot render a dialogue.
+            EngineError: no chat template, no end-of-sequence token, or a template that cannot render a
+                dialogue.
         """
         self._tokenizer = tokenizer
         self._path = str(path) or str(tokenizer.name_or_path)
@@ -55,12 +59,13 @@ class ChatTemplate:
             )
         if tokenizer.eos_token_id is None:
             raise EngineError(
-                f"policy {self._path}: its tokenizer has no end-of-sequence token; set eos_token in tokenizer_config.json"
+                f"policy {self._path}: its tokenizer has no end-of-sequence token; "
+                "set eos_token in tokenizer_config.json"
             )
         self.takes_system = self._takes_system()
         self._end_of_turn = self._find_end_of_turn()
         ends = (tokenizer.eos_token_id, self._end_of_turn)
-        self.stop_ids: tuple[int, ...] = tuple(sorted({token for token in ends if token is not None}))
+        self.stop_ids: tuple[int, ...] = tuple(sorted({token for token in ends if isinstance(token, int)}))
         self.is_monotone = self._extends(_PLAIN) and self._extends(_THINKING)
 
     @classmethod
@@ -76,7 +81,8 @@ class ChatTemplate:
             tokenizer = AutoTokenizer.from_pretrained(path)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise EngineError(
-                f"policy {path}: no tokenizer loads from there; put tokenizer.json and tokenizer_config.json beside the weights"
+                f"policy {path}: no tokenizer loads from there; "
+                "put tokenizer.json and tokenizer_config.json beside the weights"
             ) from error
         return cls(tokenizer, path=path)
 
@@ -87,9 +93,9 @@ class ChatTemplate:
     def next_prompt(self, messages: Sequence[Message], last: Generation) -> tuple[int, ...]:
         """Give the prompt after a sampled reply and the user's answer to it.
 
-        A monotone template gives last.prompt_ids + last.token_ids + suffix, where the suffix closes the assistant's turn
-        unless the policy did, and holds the new user message and the opening of the next reply. Others give
-        `prompt(messages)`.
+        A monotone template gives last.prompt_ids + last.token_ids + suffix, where the suffix closes the
+        assistant's turn unless the policy did, and holds the new user message and the opening of the next
+        reply. Others give `prompt(messages)`.
 
         Args:
             messages: the whole history; the last two are the sampled reply and the new user message.
@@ -98,7 +104,9 @@ class ChatTemplate:
         if not self.is_monotone:
             return self.prompt(messages)
         suffix = self._tokens(self._tail(messages))
-        is_closed = bool(suffix) and bool(last.token_ids) and last.token_ids[-1] == suffix[0] == self._end_of_turn
+        is_closed = (
+            bool(suffix) and bool(last.token_ids) and last.token_ids[-1] == suffix[0] == self._end_of_turn
+        )
         return (*last.prompt_ids, *last.token_ids, *(suffix[1:] if is_closed else suffix))
 
     def text(self, token_ids: Sequence[int]) -> str:
@@ -120,10 +128,14 @@ class ChatTemplate:
 
         try:
             rendered = self._tokenizer.apply_chat_template(
-                [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
+                [{"role": message["role"], "content": message["content"]} for message in messages],
+                tokenize=False,
+                add_generation_prompt=True,
             )
         except TemplateError as error:
-            raise EngineError(f"policy {self._path}: its chat template refuses a dialogue: {error}") from error
+            raise EngineError(
+                f"policy {self._path}: its chat template refuses a dialogue: {error}"
+            ) from error
         return str(rendered)
 
     def _tail(self, messages: Sequence[Message]) -> str:
@@ -131,12 +143,16 @@ class ChatTemplate:
         marked: list[Message] = [*messages[:-2], {"role": "assistant", "content": _REPLY}, messages[-1]]
         _, found, tail = self._render(marked).partition(_REPLY)
         if not found:
-            raise EngineError(f"policy {self._path}: its chat template drops the assistant's replies; it cannot hold a dialogue")
+            raise EngineError(
+                f"policy {self._path}: its chat template drops the assistant's replies; use another"
+            )
         return tail
 
     def _takes_system(self) -> bool:
         try:
-            text = self._render_plain([{"role": "system", "content": _SYSTEM}, {"role": "user", "content": "Hi"}])
+            text = self._render_plain(
+                [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": "Hi"}]
+            )
         except EngineError:
             return False
         return _SYSTEM in text
@@ -164,5 +180,6 @@ def _history(replies: Sequence[str]) -> list[Message]:
     """A dialogue with these replies that waits for one more."""
     messages: list[Message] = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": "Hi7Q0"}]
     for reply in replies:
-        messages += [{"role": "assistant", "content": reply}, {"role": "user", "content": "And7Q0?"}]
+        messages.append({"role": "assistant", "content": reply})
+        messages.append({"role": "user", "content": "And7Q0?"})
     return messages

@@ -1,6 +1,7 @@
-"""Collect dialogues of the policy: one task per dialogue, no barrier between turns, failures turned into data.
+"""Collect dialogues of the policy: a task for each, no barrier between turns, failures turned into data.
 
-The only place where the failure of a dialogue is caught. What a dialogue consists of is `dialogue/environment.py`.
+The only place where the failure of a dialogue is caught. What a dialogue consists of is
+`dialogue/environment.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ NewEnvironment = Callable[[Scenario, int], Environment]
 
 @dataclass(frozen=True, slots=True)
 class RolloutConfig:
-    """How many dialogues are played and how the policy samples. When a dialogue is over is the domain's business."""
+    """How many dialogues are played and how the policy samples. When one is over is the domain's business."""
 
     group_size: int = 4
     """N, dialogues per scenario."""
@@ -46,7 +47,8 @@ class RolloutConfig:
                 raise ValueError(f"{name} must be > 0; got {getattr(self, name)}")
         if self.context_length <= self.sampling.max_tokens:
             raise ValueError(
-                f"context_length must be above sampling.max_tokens = {self.sampling.max_tokens}; got {self.context_length}"
+                f"context_length must be above sampling.max_tokens = {self.sampling.max_tokens}; "
+                f"got {self.context_length}"
             )
 
 
@@ -73,8 +75,8 @@ async def collect(
 ) -> list[Trajectory]:
     """Play `group_size` dialogues of every scenario at once.
 
-    Every random choice is seeded by (seed, step, scenario id, sample, turn): the order in which tasks happen to run,
-    the number of engines and the other scenarios of the batch change nothing.
+    Every random choice is seeded by (seed, step, scenario id, sample, turn): the order in which tasks happen
+    to run, the number of engines and the other scenarios of the batch change nothing.
 
     Args:
         scenarios: of this step; the position of a scenario is its group.
@@ -88,17 +90,22 @@ async def collect(
         progress: called with each dialogue as it ends.
 
     Returns:
-        Dialogues by group, then by sample. A dialogue that failed is FAILED, says why and keeps its finished turns.
+        Dialogues by group, then by sample. A dialogue that failed is FAILED, says why and keeps its finished
+        turns.
     """
     permits = asyncio.Semaphore(config.max_concurrent_dialogues)
 
     async def play(number: int, scenario: Scenario) -> Trajectory:
         group, sample = divmod(number, config.group_size)
         dialogue = _Dialogue(
-            scenario, group, sample,
+            scenario,
+            group,
+            sample,
             seed=derive_seed(seed, "dialogue", step, scenario.id, sample),
             engine=engine.route(number) if isinstance(engine, RoutingEngine) else engine,
-            template=template, config=config, policy_prompt=policy_prompt,
+            template=template,
+            config=config,
+            policy_prompt=policy_prompt,
         )
         async with permits:
             trajectory = await dialogue.play(new_environment)
@@ -116,7 +123,7 @@ async def collect(
 
 
 class _Dialogue:
-    """One dialogue being played. Consumes an environment, produces a trajectory; waits for the engine and the roles."""
+    """One dialogue being played. Consumes an environment, produces a trajectory; waits for both."""
 
     def __init__(
         self,
@@ -137,7 +144,9 @@ class _Dialogue:
         self._engine = engine
         self._template = template
         self._config = config
-        self._messages: list[Message] = [{"role": "system", "content": policy_prompt}] if policy_prompt else []
+        self._messages: list[Message] = (
+            [{"role": "system", "content": policy_prompt}] if policy_prompt else []
+        )
         self._turns: list[Turn] = []
 
     async def play(self, new_environment: NewEnvironment) -> Trajectory:
@@ -162,9 +171,13 @@ class _Dialogue:
             exchange = await environment.respond(generation.text)
             self._turns.append(
                 Turn(
-                    index=len(self._turns), user=user["content"], reply=generation.text,
-                    judgement=exchange.judgement, state_after=exchange.state_after,
-                    generation=generation, guidance=guidance,
+                    index=len(self._turns),
+                    user=user["content"],
+                    reply=generation.text,
+                    judgement=exchange.judgement,
+                    state_after=exchange.state_after,
+                    generation=generation,
+                    guidance=guidance,
                 )
             )
             if exchange.user is None:
@@ -175,7 +188,8 @@ class _Dialogue:
         if not self._turns:
             raise EngineError(
                 f"the first prompt has {len(prompt_ids)} tokens and leaves no room for a reply of "
-                f"{self._config.sampling.max_tokens} in a context of {self._config.context_length}: raise context_length"
+                f"{self._config.sampling.max_tokens} in a context of {self._config.context_length}: "
+                "raise context_length"
             )
         return Stop.LIMIT, None
 

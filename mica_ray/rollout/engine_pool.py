@@ -8,47 +8,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from mica_ray.chat.model import JsonSchema
 from mica_ray.rollout.engine import EngineError, PolicyEngine
-from mica_ray.rollout.engine_blueprint import EngineBlueprint
+from mica_ray.rollout.engine_blueprint import MAX_CONCURRENCY, EngineBlueprint, PoolConfig
 from mica_ray.rollout.weights import WeightBucket, publish
 from mica_ray.types import Generation, PolicyWeights, Sampling
 
 if TYPE_CHECKING:
-    from ray.actor import ActorHandle
+    from ray.actor import ActorClass, ActorHandle
 
 _Answer = TypeVar("_Answer")
-_MAX_CONCURRENCY = 1024
-"""Calls one engine actor takes at once; the pool's own bound lies below it."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolConfig:
-    """Bounds of a pool. Every wait for an engine has one of these deadlines."""
-
-    max_inflight: int = 256
-    """Replies asked for at once, over all engines; more wait here."""
-    start_deadline_seconds: float = 600.0
-    generate_deadline_seconds: float = 300.0
-    load_deadline_seconds: float = 300.0
-    """Includes the end of the replies in the making."""
-    max_replacements: int = 3
-    """Engines made anew over the life of the pool."""
-
-    def __post_init__(self) -> None:
-        """Refuse bounds under which nothing could be done."""
-        if not 1 <= self.max_inflight <= _MAX_CONCURRENCY:
-            raise ValueError(f"max_inflight must be in [1, {_MAX_CONCURRENCY}]; got {self.max_inflight}")
-        if self.max_replacements < 0:
-            raise ValueError(f"max_replacements must be >= 0; got {self.max_replacements}")
-        for name in ("start_deadline_seconds", "generate_deadline_seconds", "load_deadline_seconds"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be > 0; got {getattr(self, name)}")
 
 
 @dataclass(slots=True, eq=False)
@@ -67,9 +41,9 @@ class _Seat:
 class EnginePool:
     """`PolicyEngine` over actors, a `GuidedEngine` where they are, and a `RoutingEngine`.
 
-    Consumes prompts, produces replies; waits for actors, never longer than its deadlines. A dead engine is made anew
-    with the current weights, and each reply that it owed is asked for once more: the seed is in the request, so the
-    second asking samples the same reply.
+    Consumes prompts, produces replies; waits for actors, never longer than its deadlines. A dead engine is
+    made anew with the current weights, and each reply that it owed is asked for once more: the seed is in the
+    request, so the second asking samples the same reply.
     """
 
     def __init__(self, blueprint: EngineBlueprint, config: PoolConfig) -> None:
@@ -95,7 +69,7 @@ class EnginePool:
         _check_resources(blueprint, num_engines)
         pool._seats = [_Seat(index, pool._make(), asyncio.Lock()) for index in range(num_engines)]
         try:
-            await asyncio.gather(*(pool._ready(seat) for seat in pool._seats))
+            await asyncio.gather(*(pool._ready(seat.index, seat.actor) for seat in pool._seats))
         except BaseException:
             await pool.close()
             raise
@@ -112,7 +86,7 @@ class EnginePool:
         return self._replacements
 
     def route(self, key: int) -> PolicyEngine:
-        """Give the engine that serves this dialogue, where its earlier turns are cached. Equal keys, equal engines."""
+        """Give the engine that keeps this dialogue's earlier turns cached. Equal keys, equal engines."""
         return _Route(self, self._seats[key % len(self._seats)])
 
     async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
@@ -123,13 +97,17 @@ class EnginePool:
         """
         return await self._generate(min(self._seats, key=lambda seat: seat.load), prompt_ids, sampling)
 
-    async def generate_json(self, prompt_ids: Sequence[int], sampling: Sampling, schema: JsonSchema) -> Generation:
+    async def generate_json(
+        self, prompt_ids: Sequence[int], sampling: Sampling, schema: JsonSchema
+    ) -> Generation:
         """Sample one reply that satisfies a JSON schema, on the engine with the least to do.
 
         Raises:
             EngineError: as `generate` does, or the engines cannot follow a schema.
         """
-        return await self._generate(min(self._seats, key=lambda seat: seat.load), prompt_ids, sampling, schema)
+        return await self._generate(
+            min(self._seats, key=lambda seat: seat.load), prompt_ids, sampling, schema
+        )
 
     async def load_weights(self, weights: PolicyWeights) -> None:
         """Send new weights to every engine, at once and by reference. Loading a version twice does nothing.
@@ -142,7 +120,9 @@ class EnginePool:
                 weights = publish(weights.source, weights.version)
             # Before anyone loads: an engine replaced from now on begins with these.
             self._weights = weights
-            await asyncio.gather(*(self._on(seat, lambda actor: self._load(actor, weights)) for seat in self._seats))
+            await asyncio.gather(
+                *(self._on(seat, lambda actor: self._load(actor, weights)) for seat in self._seats)
+            )
 
     async def close(self) -> None:
         """Let every engine end itself, then end its actor."""
@@ -163,7 +143,9 @@ class EnginePool:
                 if schema is None
                 else actor.generate_json.remote(prompt, sampling, dict(schema))
             )
-            return await _within(reference, self._config.generate_deadline_seconds, f"a reply of engine {seat.index}")
+            return await _within(
+                reference, self._config.generate_deadline_seconds, f"a reply of engine {seat.index}"
+            )
 
         async with self._permits:
             seat.load += 1
@@ -173,11 +155,16 @@ class EnginePool:
                 seat.load -= 1
 
     async def _load(self, actor: ActorHandle, weights: PolicyWeights) -> None:
-        # The reference lies inside a dataclass, so Ray hands it over unresolved and each engine fetches for itself.
+        # The reference lies inside a dataclass, so Ray hands it over unresolved and each engine fetches for
+        # itself.
         reference = actor.load_weights.remote(weights)
-        version: int = await _within(reference, self._config.load_deadline_seconds, f"loading version {weights.version}")
+        version: int = await _within(
+            reference, self._config.load_deadline_seconds, f"loading version {weights.version}"
+        )
         if version != weights.version:
-            raise EngineError(f"an engine holds version {version} after loading {weights.version}: restart the run")
+            raise EngineError(
+                f"an engine holds version {version} after loading {weights.version}: restart the run"
+            )
 
     async def _on(self, seat: _Seat, ask: Callable[[ActorHandle], Awaitable[_Answer]]) -> _Answer:
         """Ask the engine of a seat; when it is dead, replace it and ask the new one, once."""
@@ -189,7 +176,9 @@ class EnginePool:
         try:
             return await ask(seat.actor)
         except RayActorError as death:
-            raise EngineError(f"engine {seat.index} died again on the same call: {_first_line(death)}") from death
+            raise EngineError(
+                f"engine {seat.index} died again on the same call: {_first_line(death)}"
+            ) from death
 
     async def _replace(self, seat: _Seat, seen: int, death: RayActorError) -> None:
         async with seat.repair:
@@ -197,36 +186,48 @@ class EnginePool:
                 return
             if self._replacements >= self._config.max_replacements:
                 raise EngineError(
-                    f"engine {seat.index} died and {self._replacements} engines were already replaced; look into its log, "
-                    f"give it more memory, or raise max_replacements: {_first_line(death)}"
+                    f"engine {seat.index} died and {self._replacements} engines were already replaced; "
+                    f"look into its log, or raise max_replacements: {_first_line(death)}"
                 ) from death
             self._replacements += 1
             ray.kill(seat.actor)
-            seat.actor = self._make()
-            await self._ready(seat)
-            if self._weights is not None:
-                try:
-                    await self._load(seat.actor, self._weights)
-                except RayActorError as again:
-                    raise EngineError(f"engine {seat.index} died while taking weights: {_first_line(again)}") from again
+            # It takes the seat only with its weights: until then everyone meets the dead one and waits here.
+            actor = self._make()
+            try:
+                await self._ready(seat.index, actor)
+                if self._weights is not None:
+                    await self._load(actor, self._weights)
+            except RayActorError as again:
+                raise EngineError(
+                    f"engine {seat.index} died while taking weights: {_first_line(again)}"
+                ) from again
+            except EngineError:
+                ray.kill(actor)
+                raise
+            seat.actor = actor
             seat.generation += 1
 
     def _make(self) -> ActorHandle:
         blueprint = self._blueprint
-        options = ray.remote(blueprint.engine).options(  # pyright: ignore[reportAttributeAccessIssue]
+        actor_class: ActorClass = ray.remote(blueprint.engine)  # pyright: ignore[reportAssignmentType]
+        options = actor_class.options(
             num_cpus=blueprint.num_cpus,
             num_gpus=blueprint.num_gpus,
-            max_concurrency=_MAX_CONCURRENCY,
+            max_concurrency=MAX_CONCURRENCY,
             max_restarts=0,  # Ray would restart it without weights; the pool knows which it needs.
             runtime_env={"env_vars": dict(blueprint.environment)},
         )
-        return options.remote(*blueprint.arguments)
+        return cast("ActorHandle", options.remote(*blueprint.arguments))
 
-    async def _ready(self, seat: _Seat) -> None:
+    async def _ready(self, index: int, actor: ActorHandle) -> None:
         try:
-            await _within(seat.actor.version.remote(), self._config.start_deadline_seconds, f"the start of engine {seat.index}")
+            await _within(
+                actor.version.remote(),
+                self._config.start_deadline_seconds,
+                f"the start of engine {index}",
+            )
         except RayActorError as death:
-            raise EngineError(f"engine {seat.index} does not start: {_last_line(death)}") from death
+            raise EngineError(f"engine {index} does not start: {_last_line(death)}") from death
 
 
 class _Route:
@@ -246,7 +247,7 @@ class _Route:
         """Do nothing: the pool outlives the dialogue."""
 
 
-async def _within(reference: ray.ObjectRef, seconds: float, what: str) -> _Answer:  # pyright: ignore[reportInvalidTypeVarUse]
+async def _within(reference: ray.ObjectRef[_Answer], seconds: float, what: str) -> _Answer:
     """Wait for an actor's answer.
 
     Raises:
@@ -266,7 +267,9 @@ async def _within(reference: ray.ObjectRef, seconds: float, what: str) -> _Answe
         raise
     except RayTaskError as error:
         cause = error.cause
-        raise EngineError(str(cause) if isinstance(cause, EngineError) else f"{what} failed: {_last_line(error)}") from error
+        raise EngineError(
+            str(cause) if isinstance(cause, EngineError) else f"{what} failed: {_last_line(error)}"
+        ) from error
     except RayError as error:
         raise EngineError(f"{what} failed: {_first_line(error)}") from error
 

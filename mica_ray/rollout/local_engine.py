@@ -1,4 +1,4 @@
-"""The policy as a transformers model in this process: the engine of `--inline` runs and of tests. No Ray, no threads.
+"""The policy as a transformers model in this process: the engine of `--inline` runs and tests. No Ray.
 
 Requests that wait at the same moment share one batch. Equal requests in equal order give equal bits.
 """
@@ -33,7 +33,7 @@ class _Request:
     max_tokens: int
     reply: asyncio.Future[Generation]
     uniforms: torch.Tensor
-    """[max_tokens] float64 in [0, 1): the request's own randomness, so that its neighbours cannot change it."""
+    """[max_tokens] float64 in [0, 1): its own randomness, so that its neighbours cannot change it."""
     token_ids: list[int] = field(default_factory=list[int])
     logprobs: list[float] = field(default_factory=list[float])
     text: str | None = None
@@ -44,9 +44,9 @@ class _Request:
 class LocalEngine:
     """`PolicyEngine` over a model in this process.
 
-    Consumes prompts, produces replies with the log probability of each sampled token under the distribution it was
-    sampled from (temperature and top_p applied). Generates when the event loop has nothing else to do, and blocks it
-    meanwhile. Finished replies leave the batch.
+    Consumes prompts, produces replies with the log probability of each sampled token under the distribution
+    it was sampled from (temperature and top_p applied). Generates when the event loop has nothing else to do,
+    and blocks it meanwhile. Finished replies leave the batch.
 
     Args:
         model: a causal language model; the engine owns it, and `load_weights` writes into it.
@@ -65,7 +65,9 @@ class LocalEngine:
     ) -> None:
         limit = int(model.config.max_position_embeddings)
         if context_length is not None and context_length > limit:
-            raise EngineError(f"context of {context_length} tokens is longer than the model's {limit}: lower it to {limit}")
+            raise EngineError(
+                f"context of {context_length} tokens is longer than the model's {limit}: lower it to {limit}"
+            )
         self._model = model.eval()
         self._template = template
         self._context_length = context_length or limit
@@ -76,7 +78,11 @@ class LocalEngine:
 
     @classmethod
     def from_folder(
-        cls, path: str | Path, template: ChatTemplate, *, dtype: Literal["float32", "bfloat16"] = "float32",
+        cls,
+        path: str | Path,
+        template: ChatTemplate,
+        *,
+        dtype: Literal["float32", "bfloat16"] = "float32",
         context_length: int | None = None,
     ) -> LocalEngine:
         """Load a model folder or hub id.
@@ -90,7 +96,9 @@ class LocalEngine:
         try:
             model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
         except (OSError, ValueError) as error:
-            raise EngineError(f"policy {path}: no causal language model loads from there: {str(error).splitlines()[0]}") from error
+            raise EngineError(
+                f"policy {path}: no causal language model loads from there: {str(error).splitlines()[0]}"
+            ) from error
         return cls(model, template, context_length=context_length)
 
     async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
@@ -104,7 +112,8 @@ class LocalEngine:
         room = self._context_length - len(prompt_ids)
         if not prompt_ids or room < 1:
             raise EngineError(
-                f"prompt of {len(prompt_ids)} tokens does not fit the context of {self._context_length}; raise context_length"
+                f"prompt of {len(prompt_ids)} tokens does not fit the context of {self._context_length}; "
+                "raise context_length"
             )
         max_tokens = min(sampling.max_tokens, room)
         source = torch.Generator()
@@ -113,7 +122,10 @@ class LocalEngine:
         else:
             source.manual_seed(sampling.seed)
         request = _Request(
-            tuple(prompt_ids), sampling, max_tokens, asyncio.get_running_loop().create_future(),
+            tuple(prompt_ids),
+            sampling,
+            max_tokens,
+            asyncio.get_running_loop().create_future(),
             torch.rand(max_tokens, generator=source, dtype=torch.float64),
         )
         self._pending.append(request)
@@ -135,7 +147,10 @@ class LocalEngine:
         received = dict(unpack_weights(resolve(weights)))
         missing = sorted(parameters.keys() - received.keys())
         if missing:
-            raise EngineError(f"weights version {weights.version} lack {missing[0]} and {len(missing) - 1} more: another model's")
+            raise EngineError(
+                f"weights version {weights.version} lack {missing[0]} and {len(missing) - 1} more: "
+                "another model's"
+            )
         with torch.no_grad():
             for name, parameter in parameters.items():
                 if parameter.shape != received[name].shape:
@@ -183,21 +198,31 @@ class LocalEngine:
             )
 
     def _decode(self, batch: list[_Request]) -> None:
-        """Fill the requests' tokens: one pass over the prompts, then one token of every unfinished row at a time."""
+        """Fill the requests' tokens: one pass over the prompts, then token by token for unfinished rows."""
         import torch
         from transformers import DynamicCache
 
         device = self._model.device
-        input_ids, attention = (part.to(device) for part in _left_padded([request.prompt_ids for request in batch]))
+        input_ids, attention = (
+            part.to(device) for part in _left_padded([request.prompt_ids for request in batch])
+        )
         positions = (attention.cumsum(dim=1) - 1).clamp(min=0)
         cache = DynamicCache(config=self._model.config)
         rows = batch
         with torch.inference_mode():
             while True:
-                logits = self._model(
-                    input_ids=input_ids, attention_mask=attention, position_ids=positions,
-                    past_key_values=cache, use_cache=True, logits_to_keep=1,
-                ).logits[:, -1].float()
+                logits = (
+                    self._model(
+                        input_ids=input_ids,
+                        attention_mask=attention,
+                        position_ids=positions,
+                        past_key_values=cache,
+                        use_cache=True,
+                        logits_to_keep=1,
+                    )
+                    .logits[:, -1]
+                    .float()
+                )
                 tokens = self._sample(rows, logits)
                 keep = [index for index, request in enumerate(rows) if request.finish_reason is None]
                 if not keep:
@@ -214,8 +239,8 @@ class LocalEngine:
     def _sample(self, rows: list[_Request], logits: torch.Tensor) -> torch.Tensor:
         """Draw one token per row and write it into the rows.
 
-        The draw inverts the cumulative distribution at the row's next uniform number, so a row's tokens depend on its
-        own seed and logits alone.
+        The draw inverts the cumulative distribution at the row's next uniform number, so a row's tokens
+        depend on its own seed and logits alone.
         """
         import torch
 
@@ -228,7 +253,9 @@ class LocalEngine:
         logprobs = scaled.log_softmax(dim=-1)
         cumulative = logprobs.double().exp().cumsum(dim=-1)
         uniforms = torch.stack([row.uniforms[len(row.token_ids)] for row in rows]).to(logits.device)
-        drawn = torch.searchsorted(cumulative, (uniforms * cumulative[:, -1]).unsqueeze(1), right=True).squeeze(1)
+        drawn = torch.searchsorted(
+            cumulative, (uniforms * cumulative[:, -1]).unsqueeze(1), right=True
+        ).squeeze(1)
         tokens = torch.where(is_greedy, scaled.argmax(dim=-1), drawn.clamp(max=logits.shape[1] - 1))
         chosen = logprobs.gather(1, tokens.unsqueeze(1)).squeeze(1)
         for row, token, logprob in zip(rows, tokens.tolist(), chosen.tolist(), strict=True):

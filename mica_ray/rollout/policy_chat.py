@@ -1,4 +1,4 @@
-"""A policy engine seen as a chat model: an evaluated policy, or a simulator on an engine of the same cluster."""
+"""A policy engine seen as a chat model: an evaluated policy, or a simulator on an engine of the cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from mica_ray.types import Generation, Message, Sampling
 class GuidedEngine(Protocol):
     """An engine that can hold a reply to a JSON schema while it samples."""
 
-    async def generate_json(self, prompt_ids: Sequence[int], sampling: Sampling, schema: JsonSchema) -> Generation:
+    async def generate_json(
+        self, prompt_ids: Sequence[int], sampling: Sampling, schema: JsonSchema
+    ) -> Generation:
         """Sample one reply that satisfies the schema, unless it is cut off.
 
         Raises:
@@ -28,8 +30,8 @@ class GuidedEngine(Protocol):
 class PolicyChat:
     """`ChatModel` over a `PolicyEngine`.
 
-    Consumes messages, produces text; waits for the engine. A schema is enforced by engines that can, and left to the
-    caller's validation by others.
+    Consumes messages, produces text; waits for the engine. A schema is enforced by engines that can, and left
+    to the caller's validation by others.
 
     Args:
         engine: what samples.

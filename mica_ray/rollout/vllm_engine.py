@@ -1,4 +1,4 @@
-"""vLLM as a policy engine, for life inside one Ray actor. A plain class; who starts it where is `engine_pool.py`.
+"""vLLM as a policy engine, for life inside one Ray actor. A plain class; `engine_pool.py` starts it.
 
 On CPUs the engine steps in a thread of the actor; on GPUs it is vLLM's AsyncLLM with processes of its own.
 """
@@ -6,31 +6,24 @@ On CPUs the engine steps in a thread of the actor; on GPUs it is vLLM's AsyncLLM
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 from mica_ray.chat.model import JsonSchema
 from mica_ray.rollout.engine import EngineError
 from mica_ray.rollout.engine_blueprint import EngineBlueprint
-from mica_ray.rollout.vllm_stepping import SteppingThread
-from mica_ray.rollout.vllm_weights import write_bucket
-from mica_ray.rollout.weights import WeightBucket, resolve
+from mica_ray.rollout.vllm_backends import AsyncBackend, Backend, InProcessBackend
+from mica_ray.rollout.weights import resolve
 from mica_ray.types import Generation, PolicyWeights, Sampling
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from vllm.engine.arg_utils import EngineArgs
     from vllm.outputs import RequestOutput
     from vllm.sampling_params import SamplingParams
-
-_Arguments = TypeVar("_Arguments", bound="EngineArgs")
-_RECEIVER = "mica_ray.rollout.vllm_weights.WeightReceiver"
-_GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +65,8 @@ class EngineConfig:
             raise ValueError(f"gpus_per_engine must be >= 0; got {self.gpus_per_engine}")
         if self.tensor_parallel > 1 and self.gpus_per_engine != self.tensor_parallel:
             raise ValueError(
-                f"gpus_per_engine must equal tensor_parallel = {self.tensor_parallel}; got {self.gpus_per_engine}"
+                f"gpus_per_engine must equal tensor_parallel = {self.tensor_parallel}; "
+                f"got {self.gpus_per_engine}"
             )
 
     @property
@@ -103,24 +97,12 @@ def vllm_blueprint(policy: str | Path, stop_ids: Sequence[int], config: EngineCo
     )
 
 
-class _Backend(Protocol):
-    """The two ways in which vLLM runs."""
-
-    async def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput: ...
-
-    async def load(self, bucket: WeightBucket) -> None:
-        """Only called while nothing is being generated."""
-        ...
-
-    async def close(self) -> None: ...
-
-
 class VllmEngine:
     """`PolicyEngine` over vLLM, and a `GuidedEngine`.
 
-    Consumes prompts, produces replies with the log probability of each sampled token under the distribution it was
-    sampled from. New weights wait until the replies in the making are finished, and new replies wait for the weights:
-    every reply is made by one version.
+    Consumes prompts, produces replies with the log probability of each sampled token under the distribution
+    it was sampled from. New weights wait until the replies in the making are finished, and new replies wait
+    for the weights: every reply is made by one version.
 
     Args:
         policy: model folder or hub id.
@@ -131,7 +113,7 @@ class VllmEngine:
     def __init__(self, policy: str, stop_ids: tuple[int, ...], config: EngineConfig) -> None:
         self._config = config
         self._stop_ids = list(stop_ids)
-        self._backend: _Backend = (_InProcess if config.is_in_process else _Async)(policy, config)
+        self._backend: Backend = (InProcessBackend if config.is_in_process else AsyncBackend)(policy, config)
         self._version = -1  # Version 0 is loaded like any other: a resumed run may begin elsewhere.
         self._generating = 0
         self._loading = asyncio.Lock()
@@ -139,7 +121,7 @@ class VllmEngine:
         self._idle.set()
 
     async def version(self) -> int:
-        """Give the version of the weights, -1 before the first were loaded. Answers once the engine is ready."""
+        """Give the version of the weights, -1 before the first. Answers once the engine is ready."""
         return self._version
 
     async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
@@ -150,8 +132,12 @@ class VllmEngine:
         """
         return await self._generate(prompt_ids, sampling, None)
 
-    async def generate_json(self, prompt_ids: Sequence[int], sampling: Sampling, schema: JsonSchema) -> Generation:
-        """Sample one reply that satisfies a JSON schema, unless it is cut off. Log probabilities are the guided ones.
+    async def generate_json(
+        self, prompt_ids: Sequence[int], sampling: Sampling, schema: JsonSchema
+    ) -> Generation:
+        """Sample one reply that satisfies a JSON schema, unless it is cut off.
+
+        Log probabilities are those of the guided distribution.
 
         Raises:
             EngineError: the prompt does not fit, or the engine was made without guidance.
@@ -182,12 +168,14 @@ class VllmEngine:
         """Stop vLLM."""
         await self._backend.close()
 
-    async def _generate(self, prompt_ids: Sequence[int], sampling: Sampling, schema: JsonSchema | None) -> Generation:
+    async def _generate(
+        self, prompt_ids: Sequence[int], sampling: Sampling, schema: JsonSchema | None
+    ) -> Generation:
         room = self._config.max_model_len - len(prompt_ids)
         if not prompt_ids or room < 1:
             raise EngineError(
-                f"prompt of {len(prompt_ids)} tokens does not fit the context of {self._config.max_model_len}; "
-                "raise engine.max_model_len"
+                f"prompt of {len(prompt_ids)} tokens does not fit the context of "
+                f"{self._config.max_model_len}; raise engine.max_model_len"
             )
         params = _sampling_params(sampling, self._stop_ids, min(sampling.max_tokens, room), schema)
         async with self._turn():
@@ -214,65 +202,6 @@ async def _nothing() -> AsyncIterator[None]:
     yield
 
 
-class _InProcess:
-    """vLLM's synchronous engine, stepped by one thread of this process."""
-
-    def __init__(self, policy: str, config: EngineConfig) -> None:
-        from vllm.engine.arg_utils import EngineArgs
-        from vllm.v1.engine.llm_engine import LLMEngine
-
-        self._engine = LLMEngine.from_engine_args(_arguments(EngineArgs, policy, config))
-        self._thread = SteppingThread(self._engine)
-
-    async def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
-        return await self._thread.generate(prompt_ids, params)
-
-    async def load(self, bucket: WeightBucket) -> None:
-        def load() -> None:
-            self._engine.collective_rpc("receive_bucket", args=(bucket,))
-            self._engine.reset_prefix_cache()
-
-        await self._thread.call(load)
-
-    async def close(self) -> None:
-        await asyncio.to_thread(self._thread.close)
-
-
-class _Async:
-    """vLLM's asynchronous engine, with processes of its own: the way for GPUs."""
-
-    def __init__(self, policy: str, config: EngineConfig) -> None:
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
-
-        self._engine = AsyncLLM.from_engine_args(_arguments(AsyncEngineArgs, policy, config))
-        self._number = 0
-
-    async def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
-        self._number += 1
-        last = None
-        async for output in self._engine.generate({"prompt_token_ids": list(prompt_ids)}, params, str(self._number)):
-            last = output
-        if last is None:
-            raise EngineError("vLLM ended a reply without output; look into the engine's log")
-        return last
-
-    async def load(self, bucket: WeightBucket) -> None:
-        # /dev/shm is memory: the workers map it, and no disk is written.
-        with tempfile.TemporaryDirectory(dir=_shared_memory()) as folder:
-            path = Path(folder) / "weights.npz"
-            await asyncio.to_thread(write_bucket, bucket, path)
-            await self._engine.collective_rpc("receive_file", args=(str(path),))
-        await self._engine.reset_prefix_cache()
-
-    async def close(self) -> None:
-        self._engine.shutdown()
-
-
-def _shared_memory() -> str | None:
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None
-
-
 def _environment(policy: str | Path, config: EngineConfig) -> Mapping[str, str]:
     """Settings that vLLM reads from the environment of its process, once, on import."""
     environment = {
@@ -288,24 +217,6 @@ def _environment(policy: str | Path, config: EngineConfig) -> Mapping[str, str]:
         # vLLM would bind its threads to the first CPUs it sees, and so would its neighbours.
         environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     return environment
-
-
-def _arguments(kind: type[_Arguments], policy: str, config: EngineConfig) -> _Arguments:
-    return kind(
-        model=policy,
-        dtype=config.dtype,
-        max_model_len=config.max_model_len,
-        tensor_parallel_size=config.tensor_parallel,
-        kv_cache_memory_bytes=int(config.kv_cache_gib * _GIB),
-        max_num_seqs=config.max_num_seqs,
-        enforce_eager=config.is_eager,
-        enable_prefix_caching=True,
-        logprobs_mode="processed_logprobs",  # Under temperature and top_p, as the tokens are sampled.
-        worker_extension_cls=_RECEIVER,
-        generation_config="vllm",  # Sampling follows our arguments alone, not a file in the model folder.
-        disable_log_stats=True,
-        seed=0,
-    )
 
 
 def _sampling_params(
@@ -334,7 +245,9 @@ def _generation(output: RequestOutput, prompt_ids: tuple[int, ...], version: int
     return Generation(
         prompt_ids=prompt_ids,
         token_ids=token_ids,
-        logprobs=tuple(step[token].logprob for step, token in zip(reply.logprobs, token_ids, strict=True)),
+        logprobs=tuple(
+            (step or {})[token].logprob for step, token in zip(reply.logprobs, token_ids, strict=True)
+        ),
         text=reply.text,
         finish_reason="stop" if reply.finish_reason == "stop" else "length",
         policy_version=version,

@@ -1,4 +1,4 @@
-"""One thread that steps a synchronous vLLM engine, behind futures. Requests and calls reach it between two steps."""
+"""One thread that steps a synchronous vLLM engine, behind futures. Requests reach it between two steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mica_ray.rollout.engine import EngineError
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class SteppingThread:
     """Drives the engine while there is something to generate, and sleeps otherwise.
 
-    The engine is touched by this thread alone. Consumes prompts from any event loop, produces finished outputs.
+    The engine is touched by this thread alone. Consumes prompts from any event loop, produces finished
+    outputs.
 
     Args:
         engine: vLLM's synchronous engine.
@@ -91,7 +92,7 @@ class SteppingThread:
                 for output in self._engine.step() if self._replies else ():
                     reply = self._replies.pop(output.request_id, None) if output.finished else None
                     if reply is not None:
-                        reply.set_result(output)
+                        reply.set_result(cast("RequestOutput", output))  # Only generation is asked of it.
             self._fail(EngineError("the engine was closed"))
         except Exception as error:  # vLLM is in an unknown state: everyone must hear of it.
             self._fail(EngineError(f"vLLM failed: {type(error).__name__}: {error}"))

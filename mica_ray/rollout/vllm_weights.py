@@ -1,10 +1,12 @@
-"""New weights for a running vLLM: what its worker process does. Loaded by vLLM itself, as its worker extension.
+"""New weights for a running vLLM: what its worker does. Loaded by vLLM itself, as its worker extension.
 
-The neighbours are `weights.py`, which packs the bucket, and `vllm_engine.py`, which pauses generation around it.
+The neighbours are `weights.py`, which packs the bucket, and `vllm_engine.py`, which pauses generation around
+it.
 """
 
 from __future__ import annotations
 
+from ast import literal_eval
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +19,9 @@ if TYPE_CHECKING:
     import torch
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
-_BUCKET_FIELDS = ("names", "shapes", "dtypes")
-
 
 class WeightReceiver:
-    """Mixed into vLLM's worker, where `model_runner` is its own. Every method runs between two generation steps."""
+    """Mixed into vLLM's worker, where `model_runner` is its own. Every method runs between two steps."""
 
     model_runner: GPUModelRunner
 
@@ -43,15 +43,14 @@ class WeightReceiver:
 
 def write_bucket(bucket: WeightBucket, path: Path) -> None:
     """Write a bucket for another process of this node: vLLM's calls between processes carry no arrays."""
-    np.savez(path, data=bucket.data, **{field: np.array(repr(getattr(bucket, field))) for field in _BUCKET_FIELDS})
+    layout = repr((bucket.names, bucket.shapes, bucket.dtypes))
+    np.savez(path, data=bucket.data, layout=np.array(layout))
 
 
 def read_bucket(path: Path) -> WeightBucket:
     """Read what `write_bucket` wrote."""
-    from ast import literal_eval
-
     with np.load(path, allow_pickle=False) as parts:
-        names, shapes, dtypes = (literal_eval(str(parts[field])) for field in _BUCKET_FIELDS)
+        names, shapes, dtypes = literal_eval(str(parts["layout"]))
         return WeightBucket(names, shapes, dtypes, parts["data"])
 
 
@@ -66,16 +65,21 @@ def _check_same_model(model: torch.nn.Module, bucket: WeightBucket) -> None:
     embedding = shapes.get("model.embed_tokens.weight")
     expected = (int(getattr(config, "vocab_size", 0)), int(getattr(config, "hidden_size", 0)))
     if embedding is not None and embedding != expected:
-        raise EngineError(f"embedding of shape {embedding}, the engine's model has {expected}: another model's")
+        raise EngineError(
+            f"embedding of shape {embedding}, the engine's model has {expected}: another model's"
+        )
     if not getattr(config, "tie_word_embeddings", False) and "lm_head.weight" not in shapes:
-        raise EngineError("weights lack lm_head.weight, and the engine's model does not tie its embeddings: another model's")
+        raise EngineError(
+            "weights lack lm_head.weight, and the engine's model does not tie its embeddings: another model's"
+        )
 
 
 def _repack_tied_head(model: torch.nn.Module) -> None:
     """Make the output head of a tied model follow its embedding.
 
-    On CPUs vLLM keeps a packed copy of the head. A reload replaces the embedding and, since no tensor of the head's own
-    arrives, leaves that copy at the old weights: log probabilities off by whole nats, and no error.
+    On CPUs vLLM keeps a packed copy of the head. A reload replaces the embedding and, since no tensor of the
+    head's own arrives, leaves that copy at the old weights: log probabilities off by whole nats, and no
+    error.
     """
     from vllm.platforms import current_platform
 
@@ -83,4 +87,4 @@ def _repack_tied_head(model: torch.nn.Module) -> None:
         return
     from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 
-    dispatch_cpu_unquantized_gemm(model.lm_head, remove_weight=False)
+    dispatch_cpu_unquantized_gemm(model.get_submodule("lm_head"), remove_weight=False)

@@ -1,6 +1,7 @@
 """Policy weights on their way to the engines: one contiguous bucket, published once, idempotent by version.
 
-The bucket travels through Ray's object store when Ray runs and as itself otherwise; `vllm_weights.py` puts it into vLLM.
+The bucket travels through Ray's object store when Ray runs and as itself otherwise; `vllm_weights.py` puts it
+into vLLM.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class WeightBucket:
 
 @dataclass(frozen=True, slots=True)
 class PublishedBucket:
-    """A bucket in Ray's object store. Inside a dataclass Ray does not fetch it at submission, but where it is needed."""
+    """A bucket in Ray's object store. Inside a dataclass Ray sends it on without fetching it."""
 
     reference: ObjectRef
 
@@ -63,8 +64,8 @@ class PublishedBucket:
 def pack_weights(named: Iterable[tuple[str, torch.Tensor]]) -> WeightBucket:
     """Copy parameters into one bucket, on the CPU and in their own types.
 
-    Tensors that are the same memory (tied embeddings) go in once; `lm_head.weight` is the name that gives way, since
-    that is what Hugging Face checkpoints leave out.
+    Tensors that are the same memory (tied embeddings) go in once; `lm_head.weight` is the name that gives
+    way, since that is what Hugging Face checkpoints leave out.
 
     Args:
         named: names in Hugging Face form and whole tensors (gathered, where they are sharded).
@@ -98,12 +99,16 @@ def unpack_weights(bucket: WeightBucket) -> Iterator[tuple[str, torch.Tensor]]:
     sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in zip(bucket.shapes, types, strict=True)]
     offsets, total = _offsets(sizes)
     if total != bucket.data.nbytes:
-        raise EngineError(f"weight bucket holds {bucket.data.nbytes} bytes where its shapes need {total}: send it again")
+        raise EngineError(
+            f"weight bucket holds {bucket.data.nbytes} bytes where its shapes need {total}: send it again"
+        )
     with warnings.catch_warnings():
         # The object store hands out read-only memory; torch warns, and nobody here writes.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         whole = torch.from_numpy(bucket.data)
-    for name, shape, dtype, offset, size in zip(bucket.names, bucket.shapes, types, offsets, sizes, strict=True):
+    for name, shape, dtype, offset, size in zip(
+        bucket.names, bucket.shapes, types, offsets, sizes, strict=True
+    ):
         yield name, whole[offset : offset + size].view(dtype).view(shape)
 
 
@@ -127,22 +132,31 @@ def resolve(weights: PolicyWeights) -> WeightBucket:
         return source
     if not isinstance(source, PublishedBucket):
         raise EngineError(
-            f"weights version {weights.version} come as {type(source).__name__}; make them with rollout.weights.publish"
+            f"weights version {weights.version} come as {type(source).__name__}; "
+            "make them with rollout.weights.publish"
         )
     import ray
+    from ray.exceptions import RayError
 
     try:
         return ray.get(source.reference, timeout=_FETCH_SECONDS)
-    except ray.exceptions.RayError as error:  # Lost, late, or their maker died.
+    except RayError as error:  # Lost, late, or their maker died.
         raise EngineError(
-            f"weights version {weights.version} do not come out of the object store ({type(error).__name__}): publish them again"
+            f"weights version {weights.version} do not come out of the object store "
+            f"({type(error).__name__}): publish them again"
         ) from error
 
 
 def _without_ties(named: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     kept: dict[tuple[object, ...], tuple[str, torch.Tensor]] = {}
     for name, tensor in named:
-        key: tuple[object, ...] = (tensor.device, tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        key: tuple[object, ...] = (
+            tensor.device,
+            tensor.data_ptr(),
+            tuple(tensor.shape),
+            tensor.stride(),
+            tensor.dtype,
+        )
         if tensor.numel() == 0:
             key = (name,)  # Empty tensors share the address 0 without being one.
         if key not in kept or kept[key][0].endswith("lm_head.weight"):
@@ -155,5 +169,7 @@ def _offsets(sizes: list[int]) -> tuple[list[int], int]:
     end = 0
     for size in sizes:
         offsets.append(end)
-        end += -(-max(size, 1) // _ALIGNMENT) * _ALIGNMENT  # torch cannot view an empty array as another type.
+        end += (
+            -(-max(size, 1) // _ALIGNMENT) * _ALIGNMENT
+        )  # torch cannot view an empty array as another type.
     return offsets, end

@@ -1,4 +1,4 @@
-"""What every policy engine promises: exact log probabilities, seeds, versions. LocalEngine here, vLLM where marked."""
+"""What every policy engine promises: exact log probabilities, seeds, versions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mica_ray.rollout.engine import EngineError, PolicyEngine
 from mica_ray.rollout.local_engine import LocalEngine
 from mica_ray.rollout.weights import pack_weights, publish
 from mica_ray.types import Sampling
-from tests.small_policy import reference_logprobs, small_folder, small_model, small_tokenizer
+from tests.small_policy import reference_logprobs, small_folder, small_model, small_tokenizer, token_id
 
 if TYPE_CHECKING:
     from transformers import Qwen3ForCausalLM
@@ -33,10 +33,14 @@ class Subject:
 
 
 def local(tied: bool) -> Subject:
-    return Subject(LocalEngine(small_model(tied=tied), ChatTemplate(small_tokenizer())), small_model(tied=tied))
+    return Subject(
+        LocalEngine(small_model(tied=tied), ChatTemplate(small_tokenizer())), small_model(tied=tied)
+    )
 
 
-@pytest.fixture(scope="module", params=["local", pytest.param("vllm", marks=[pytest.mark.ray, pytest.mark.slow])])
+@pytest.fixture(
+    scope="module", params=["local", pytest.param("vllm", marks=[pytest.mark.ray, pytest.mark.slow])]
+)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -89,7 +93,9 @@ async def test_logprobs_are_the_models_after_loading_and_after_two_pushes(subjec
         await subject.engine.load_weights(publish(pack_weights(other.named_parameters()), version))
         subject.model.load_state_dict(other.state_dict())
         assert await largest_difference(subject) < 1e-4
-        assert (await subject.engine.generate(PROMPTS[0], Sampling(seed=0, max_tokens=2))).policy_version == version
+        assert (
+            await subject.engine.generate(PROMPTS[0], Sampling(seed=0, max_tokens=2))
+        ).policy_version == version
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -107,7 +113,10 @@ async def test_nucleus_of_the_likeliest_token_is_certain(subject: Subject) -> No
 async def test_equal_seeds_give_equal_replies_in_any_company(subject: Subject) -> None:
     alone = await subject.engine.generate(PROMPTS[0], Sampling(max_tokens=12, seed=5))
     crowd = await asyncio.gather(
-        *(subject.engine.generate(prompt, Sampling(max_tokens=12, seed=seed)) for seed, prompt in ((5, PROMPTS[0]), (6, PROMPTS[0]), (7, PROMPTS[2])))
+        *(
+            subject.engine.generate(prompt, Sampling(max_tokens=12, seed=seed))
+            for seed, prompt in ((5, PROMPTS[0]), (6, PROMPTS[0]), (7, PROMPTS[2]))
+        )
     )
     assert crowd[0].token_ids == alone.token_ids
     assert crowd[1].token_ids != alone.token_ids
@@ -116,12 +125,15 @@ async def test_equal_seeds_give_equal_replies_in_any_company(subject: Subject) -
 @pytest.mark.asyncio(loop_scope="module")
 async def test_reply_ends_at_the_end_of_turn_or_at_the_limit(subject: Subject) -> None:
     replies = await asyncio.gather(
-        *(subject.engine.generate(PROMPTS[1], Sampling(max_tokens=40, seed=seed, temperature=1.5)) for seed in range(40))
+        *(
+            subject.engine.generate(PROMPTS[1], Sampling(max_tokens=40, seed=seed, temperature=1.5))
+            for seed in range(40)
+        )
     )
-    ends = small_tokenizer().convert_tokens_to_ids(["<|im_end|>"])
+    end = token_id("<|im_end|>")
     for reply in replies:
-        assert (reply.token_ids[-1] in ends) == (reply.finish_reason == "stop")
-        assert not set(reply.token_ids[:-1]) & set(ends)
+        assert (reply.token_ids[-1] == end) == (reply.finish_reason == "stop")
+        assert end not in reply.token_ids[:-1]
         assert len(reply.token_ids) == 40 or reply.finish_reason == "stop"
         assert "<|im_end|>" not in reply.text
     assert {reply.finish_reason for reply in replies} == {"stop", "length"}
@@ -149,7 +161,10 @@ async def test_each_reply_is_made_by_one_version(subject: Subject) -> None:
     tied = subject.model.config.tie_word_embeddings
     models = {20: small_model(tied=tied, seed=5), 21: small_model(tied=tied, seed=6)}
     await subject.engine.load_weights(publish(pack_weights(models[20].named_parameters()), 20))
-    waiting = [asyncio.create_task(subject.engine.generate(PROMPTS[0], Sampling(max_tokens=40, seed=s))) for s in range(8)]
+    waiting = [
+        asyncio.create_task(subject.engine.generate(PROMPTS[0], Sampling(max_tokens=40, seed=s)))
+        for s in range(8)
+    ]
     await asyncio.sleep(0.01)
     await subject.engine.load_weights(publish(pack_weights(models[21].named_parameters()), 21))
     later = await subject.engine.generate(PROMPTS[0], Sampling(max_tokens=40, seed=0))
@@ -171,7 +186,9 @@ async def test_seeded_batches_repeat_to_the_bit() -> None:
     def replies() -> Callable[[], list[tuple[float, ...]]]:
         async def run() -> list[tuple[float, ...]]:
             engine = local(True).engine
-            made = await asyncio.gather(*(engine.generate(p, Sampling(max_tokens=20, seed=s)) for s, p in enumerate(PROMPTS * 4)))
+            made = await asyncio.gather(
+                *(engine.generate(p, Sampling(max_tokens=20, seed=s)) for s, p in enumerate(PROMPTS * 4))
+            )
             return [reply.logprobs for reply in made]
 
         return lambda: asyncio.run(run())
@@ -190,7 +207,9 @@ async def test_stop_string_ends_the_reply_and_is_not_part_of_it() -> None:
 
 
 async def test_context_longer_than_the_models_is_refused() -> None:
-    with pytest.raises(EngineError, match="context of 4096 tokens is longer than the model's 512: lower it to 512"):
+    with pytest.raises(
+        EngineError, match="context of 4096 tokens is longer than the model's 512: lower it to 512"
+    ):
         LocalEngine(small_model(tied=True), ChatTemplate(small_tokenizer()), context_length=4096)
 
 

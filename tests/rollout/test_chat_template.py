@@ -19,6 +19,7 @@ from tests.small_policy import (
     PLAIN_TEXT,
     THINKING,
     small_tokenizer,
+    token_id,
 )
 
 # Template, end-of-sequence token, the token that ends a reply.
@@ -50,7 +51,10 @@ def test_continued_prompt_equals_fresh_rendering_when_reply_closed_itself(name: 
     messages, prompt = opening(), family(name).prompt(opening())
     for reply, user in (("That is heavy.", "Yes."), ("Tell me more.", "I did.")):
         content = f" {reply}" if name == "mistral" else reply  # Its template puts a space before a reply.
-        tokens = (*tokenizer.encode(content, add_special_tokens=False), tokenizer.convert_tokens_to_ids(FAMILIES[name][2]))
+        tokens = (
+            *tokenizer.encode(content, add_special_tokens=False),
+            token_id(FAMILIES[name][2]),
+        )
         messages = [*messages, {"role": "assistant", "content": reply}, {"role": "user", "content": user}]
         prompt = template.next_prompt(messages, sampled(prompt, tokens, reply))
         assert prompt == template.prompt(messages)
@@ -58,14 +62,16 @@ def test_continued_prompt_equals_fresh_rendering_when_reply_closed_itself(name: 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_ten_turns_keep_every_sampled_token_in_place(name: str) -> None:
-    # The sampled tokens are such as no tokenizer would produce for their text: single bytes, some of them no text at all.
+    # The sampled tokens are such as no tokenizer would produce for their text: single bytes, some of them no
+    # text at all.
     template = family(name)
     assert template.is_monotone
     messages, prompt, spans = opening(), template.prompt(opening()), []
     for turn in range(10):
         tokens = tuple(range(20 + turn, 40 + turn, 3))
         spans.append((len(prompt), tokens))
-        messages += [{"role": "assistant", "content": template.text(tokens)}, {"role": "user", "content": f"Turn {turn}."}]
+        messages.append({"role": "assistant", "content": template.text(tokens)})
+        messages.append({"role": "user", "content": f"Turn {turn}."})
         longer = template.next_prompt(messages, sampled(prompt, tokens, template.text(tokens)))
         assert longer[: len(prompt) + len(tokens)] == prompt + tokens
         prompt = longer
@@ -75,9 +81,13 @@ def test_ten_turns_keep_every_sampled_token_in_place(name: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_cut_off_reply_is_closed_by_the_prompt(name: str) -> None:
     template = family(name)
-    end = small_tokenizer().convert_tokens_to_ids(FAMILIES[name][2])
+    end = token_id(FAMILIES[name][2])
     prompt = template.prompt(opening())
-    messages: list[Message] = [*opening(), {"role": "assistant", "content": "abc"}, {"role": "user", "content": "And?"}]
+    messages: list[Message] = [
+        *opening(),
+        {"role": "assistant", "content": "abc"},
+        {"role": "user", "content": "And?"},
+    ]
     cut = template.next_prompt(messages, sampled(prompt, (70, 71), "abc"))
     closed = template.next_prompt(messages, sampled(prompt, (70, 71, end), "abc"))
     assert cut == closed
@@ -86,15 +96,14 @@ def test_cut_off_reply_is_closed_by_the_prompt(name: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_end_of_turn_stops_a_reply(name: str) -> None:
     _, eos, end = FAMILIES[name]
-    ids = small_tokenizer().convert_tokens_to_ids([eos, end])
-    assert set(family(name).stop_ids) == set(ids)
+    assert set(family(name).stop_ids) == {token_id(eos), token_id(end)}
 
 
 def test_template_without_system_role_keeps_the_system_prompt() -> None:
     template = family("gemma")
     assert not template.takes_system
     tokenizer = small_tokenizer()
-    assert "user\nBe kind.\n\nI lost my job." in tokenizer.decode(template.prompt(opening()))
+    assert "user\nBe kind.\n\nI lost my job." in tokenizer.decode(list(template.prompt(opening())))
 
 
 @pytest.mark.parametrize("source", [THINKING, MISTRAL], ids=["strips thinking", "moves the system prompt"])
@@ -113,7 +122,7 @@ def test_template_that_rewrites_history_is_rendered_afresh(source: str) -> None:
 def test_template_of_plain_text_has_only_the_end_of_sequence_to_stop_at() -> None:
     template = ChatTemplate(small_tokenizer(PLAIN_TEXT, eos="<|endoftext|>"))
     assert template.is_monotone
-    assert template.stop_ids == (small_tokenizer().convert_tokens_to_ids("<|endoftext|>"),)
+    assert template.stop_ids == (token_id("<|endoftext|>"),)
 
 
 @given(reply=st.text(max_size=20), user=st.text(max_size=20), name=st.sampled_from(sorted(FAMILIES)))
@@ -121,17 +130,27 @@ def test_template_of_plain_text_has_only_the_end_of_sequence_to_stop_at() -> Non
 def test_next_prompt_begins_with_prompt_and_reply_whatever_was_said(reply: str, user: str, name: str) -> None:
     template = family(name)
     prompt, tokens = template.prompt(opening()), (90, 45, 33)
-    messages: list[Message] = [*opening(), {"role": "assistant", "content": reply}, {"role": "user", "content": user}]
-    assert template.next_prompt(messages, sampled(prompt, tokens, reply))[: len(prompt) + 3] == prompt + tokens
+    messages: list[Message] = [
+        *opening(),
+        {"role": "assistant", "content": reply},
+        {"role": "user", "content": user},
+    ]
+    assert (
+        template.next_prompt(messages, sampled(prompt, tokens, reply))[: len(prompt) + 3] == prompt + tokens
+    )
 
 
 def test_tokenizer_without_template_is_refused_by_its_path() -> None:
-    with pytest.raises(EngineError, match=r"policy /somewhere: its tokenizer has no chat template; use an instruct model"):
+    with pytest.raises(
+        EngineError, match=r"policy /somewhere: its tokenizer has no chat template; use an instruct model"
+    ):
         ChatTemplate(small_tokenizer(None), path="/somewhere")
 
 
 def test_tokenizer_without_end_is_refused_by_its_path() -> None:
-    with pytest.raises(EngineError, match=r"policy /somewhere: its tokenizer has no end-of-sequence token; set eos_token"):
+    with pytest.raises(
+        EngineError, match=r"policy /somewhere: its tokenizer has no end-of-sequence token; set eos_token"
+    ):
         ChatTemplate(small_tokenizer(eos=None), path="/somewhere")
 
 
@@ -141,6 +160,9 @@ def test_folder_without_tokenizer_is_refused_by_its_path(tmp_path) -> None:
 
 
 def test_template_that_drops_replies_is_refused() -> None:
-    source = "{% for message in messages %}{% if message.role == 'user' %}[INST]{{ message.content }}{% endif %}{% endfor %}"
+    source = (
+        "{% for message in messages %}{% if message.role == 'user' %}"
+        "[INST]{{ message.content }}{% endif %}{% endfor %}"
+    )
     with pytest.raises(EngineError, match="drops the assistant's replies"):
         ChatTemplate(small_tokenizer(source))

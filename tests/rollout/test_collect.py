@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 
@@ -21,7 +22,9 @@ GOOD = Judgement((1, 0, 0), (0, 0, 0), (1.0, 0.0, 0.0))
 
 
 def scenario(name: str) -> Scenario:
-    return Scenario(name, "test", "none", "C", "Someone.", f"Hello from {name}.", (-3.0, 0.0, 0.0), (), "train")
+    return Scenario(
+        name, "test", "none", "C", "Someone.", f"Hello from {name}.", (-3.0, 0.0, 0.0), (), "train"
+    )
 
 
 @dataclass
@@ -50,12 +53,14 @@ class CountingEnvironment:
         if turn == self.turns:
             stop = Stop.FAILED if self.error else Stop.SUCCESS
             return Exchange(GOOD, state, None, stop, error=self.error)
-        return Exchange(GOOD, state, {"role": "user", "content": f"Turn {turn}."}, None, guidance=f"guide {turn}")
+        return Exchange(
+            GOOD, state, {"role": "user", "content": f"Turn {turn}."}, None, guidance=f"guide {turn}"
+        )
 
 
 @dataclass
 class SpellingEngine:
-    """Replies with tokens that spell its prompt's length and the seed, and keeps both; an error where it is told to."""
+    """Replies with tokens that spell the seed and its prompt's length; fails where it is told to."""
 
     delay: float = 0.0
     fails: bool = False
@@ -89,18 +94,28 @@ async def play(
     engine: PolicyEngine,
     names: str = "ab",
     config: RolloutConfig = CONFIG,
-    **settings: object,
+    *,
+    turns: int = 3,
+    gate: asyncio.Event | None = None,
+    error: str | None = None,
 ) -> list[Trajectory]:
     def environment(who: Scenario, seed: int) -> Environment:
-        return CountingEnvironment(who, seed, **settings)
+        return CountingEnvironment(who, seed, turns, gate=gate, error=error)
 
     scenarios = [scenario(name) for name in names]
-    return await collect(scenarios, environment, engine, template, config, step=1, seed=7, policy_prompt="Be kind.")
+    return await collect(
+        scenarios, environment, engine, template, config, step=1, seed=7, policy_prompt="Be kind."
+    )
 
 
 async def test_dialogues_come_by_group_and_sample(template: ChatTemplate) -> None:
     trajectories = await play(template, SpellingEngine())
-    assert [(t.scenario.id, t.group, t.sample) for t in trajectories] == [("a", 0, 0), ("a", 0, 1), ("b", 1, 0), ("b", 1, 1)]
+    assert [(t.scenario.id, t.group, t.sample) for t in trajectories] == [
+        ("a", 0, 0),
+        ("a", 0, 1),
+        ("b", 1, 0),
+        ("b", 1, 1),
+    ]
     for trajectory in trajectories:
         assert trajectory.stop is Stop.SUCCESS
         assert [turn.index for turn in trajectory.turns] == [0, 1, 2]
@@ -114,15 +129,16 @@ async def test_every_prompt_holds_all_tokens_sampled_before(template: ChatTempla
     config = RolloutConfig(group_size=1, sampling=Sampling(max_tokens=8), context_length=500)
     engine = LocalEngine(small_model(tied=True), template)
     (trajectory,) = await play(template, engine, "a", config, turns=10)
-    generations = [turn.generation for turn in trajectory.turns]
+    generations = [turn.generation for turn in trajectory.turns if turn.generation is not None]
     assert len(generations) == 10
-    for earlier, later in zip(generations[:-1], generations[1:], strict=True):
+    for earlier, later in pairwise(generations):
         sampled = earlier.prompt_ids + earlier.token_ids
         assert later.prompt_ids[: len(sampled)] == sampled
 
 
 async def test_slow_dialogue_does_not_hold_up_the_others(template: ChatTemplate) -> None:
-    # Dialogue "a" waits for a gate that opens only once every dialogue of "b" is over: with a barrier this never ends.
+    # Dialogue "a" waits for a gate that opens only once every dialogue of "b" is over: with a barrier this
+    # never ends.
     gate, ended = asyncio.Event(), []
 
     def environment(who: Scenario, seed: int) -> Environment:
@@ -135,8 +151,15 @@ async def test_slow_dialogue_does_not_hold_up_the_others(template: ChatTemplate)
 
     async with asyncio.timeout(20):
         await collect(
-            [scenario("a"), scenario("b")], environment, SpellingEngine(), template, CONFIG,
-            step=0, seed=0, policy_prompt="", progress=progress,
+            [scenario("a"), scenario("b")],
+            environment,
+            SpellingEngine(),
+            template,
+            CONFIG,
+            step=0,
+            seed=0,
+            policy_prompt="",
+            progress=progress,
         )
     assert ended == ["b", "b", "a", "a"]
 
@@ -146,10 +169,20 @@ async def test_broken_dialogue_is_failed_and_keeps_its_turns(template: ChatTempl
         return CountingEnvironment(who, seed, breaks_at=2 if who.id == "a" else None)
 
     broken, whole = await collect(
-        [scenario("a"), scenario("b")], environment, SpellingEngine(), template,
-        RolloutConfig(group_size=1, sampling=Sampling(max_tokens=8)), step=0, seed=0, policy_prompt="",
+        [scenario("a"), scenario("b")],
+        environment,
+        SpellingEngine(),
+        template,
+        RolloutConfig(group_size=1, sampling=Sampling(max_tokens=8)),
+        step=0,
+        seed=0,
+        policy_prompt="",
     )
-    assert (broken.stop, broken.error, len(broken.turns)) == (Stop.FAILED, "RuntimeError: the user fell silent", 1)
+    assert (broken.stop, broken.error, len(broken.turns)) == (
+        Stop.FAILED,
+        "RuntimeError: the user fell silent",
+        1,
+    )
     assert (whole.stop, whole.error, len(whole.turns)) == (Stop.SUCCESS, None, 3)
 
 
@@ -166,14 +199,20 @@ async def test_dead_engine_makes_failed_dialogues(template: ChatTemplate) -> Non
 async def test_seeds_depend_on_names_and_not_on_company_or_timing(template: ChatTemplate) -> None:
     def tokens(trajectories: list[Trajectory]) -> dict[tuple[str, int], list[tuple[int, ...]]]:
         return {
-            (t.scenario.id, t.sample): [turn.generation.token_ids for turn in t.turns if turn.generation] for t in trajectories
+            (t.scenario.id, t.sample): [turn.generation.token_ids for turn in t.turns if turn.generation]
+            for t in trajectories
         }
 
     together = tokens(await play(template, SpellingEngine(), "abc"))
     reversed_ = tokens(await play(template, SpellingEngine(delay=0.001), "cba"))
     alone = tokens(await play(template, SpellingEngine(), "b"))
     one_by_one = tokens(
-        await play(template, SpellingEngine(), "abc", RolloutConfig(2, CONFIG.sampling, 500, max_concurrent_dialogues=1))
+        await play(
+            template,
+            SpellingEngine(),
+            "abc",
+            RolloutConfig(2, CONFIG.sampling, 500, max_concurrent_dialogues=1),
+        )
     )
     assert together == reversed_ == one_by_one
     assert all(together[key] == alone[key] for key in alone)
@@ -193,7 +232,11 @@ async def test_dialogue_is_routed_by_its_number(template: ChatTemplate) -> None:
 
 
 async def test_dialogue_that_no_longer_fits_ends_at_the_limit(template: ChatTemplate) -> None:
-    first = len(template.prompt([{"role": "system", "content": "Be kind."}, {"role": "user", "content": scenario("a").opening}]))
+    first = len(
+        template.prompt(
+            [{"role": "system", "content": "Be kind."}, {"role": "user", "content": scenario("a").opening}]
+        )
+    )
     # Room for the first reply of up to 8 tokens, and not for the second one after a longer prompt.
     config = RolloutConfig(group_size=1, sampling=Sampling(max_tokens=8), context_length=first + 8)
     (trajectory,) = await play(template, SpellingEngine(), "a", config)
@@ -210,7 +253,10 @@ async def test_first_prompt_that_does_not_fit_says_so(template: ChatTemplate) ->
 async def test_late_reply_fails_its_dialogue_only(template: ChatTemplate) -> None:
     config = RolloutConfig(1, Sampling(max_tokens=8), 500, generate_deadline_seconds=0.02)
     (trajectory,) = await play(template, SpellingEngine(delay=5), "a", config)
-    assert (trajectory.stop, trajectory.error) == (Stop.FAILED, "EngineError: no reply of the policy within 0.02 s")
+    assert (trajectory.stop, trajectory.error) == (
+        Stop.FAILED,
+        "EngineError: no reply of the policy within 0.02 s",
+    )
 
 
 async def test_endless_dialogue_fails_at_its_deadline(template: ChatTemplate) -> None:
@@ -227,6 +273,6 @@ async def test_endless_dialogue_fails_at_its_deadline(template: ChatTemplate) ->
         ({"context_length": 64}, "context_length must be above sampling.max_tokens = 64; got 64"),
     ],
 )
-def test_impossible_config_is_refused(settings: dict[str, int], message: str) -> None:
+def test_impossible_config_is_refused(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RolloutConfig(**settings)

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.ray]
 
 
 class TellingEngine:
-    """Replies with its process id and the one weight it holds; waits, raises and dies where the prompt says so."""
+    """Replies with its process id and its one weight; waits, raises and dies where the prompt says so."""
 
     def __init__(self, fails_to_start: bool = False) -> None:
         if fails_to_start:
@@ -70,7 +70,9 @@ async def process_of(engine: EnginePool, key: int) -> str:
 
 @pytest.fixture
 async def pool(ray_cluster: None):
-    pool = await EnginePool.start(BLUEPRINT, num_engines=2, config=PoolConfig(max_replacements=2, generate_deadline_seconds=20))
+    pool = await EnginePool.start(
+        BLUEPRINT, num_engines=2, config=PoolConfig(max_replacements=2, generate_deadline_seconds=20)
+    )
     yield pool
     await pool.close()
 
@@ -138,7 +140,9 @@ async def test_call_that_kills_every_engine_ends_in_an_error(pool: EnginePool) -
     ("prompt", "message"),
     [([13], "^prompt of 13 is unlucky$"), ([14], "a reply of engine 0 failed: KeyError: 'fourteen'")],
 )
-async def test_engine_errors_come_through_in_one_line(pool: EnginePool, prompt: list[int], message: str) -> None:
+async def test_engine_errors_come_through_in_one_line(
+    pool: EnginePool, prompt: list[int], message: str
+) -> None:
     with pytest.raises(EngineError, match=message) as caught:
         await pool.route(0).generate(prompt, Sampling())
     assert "\n" not in str(caught.value)
@@ -155,12 +159,14 @@ async def test_late_reply_is_an_error_and_the_engine_lives(ray_cluster: None) ->
 
 
 async def test_engine_that_cannot_start_says_why(ray_cluster: None) -> None:
-    with pytest.raises(EngineError, match="engine 0 does not start: .*no such model$"):
+    with pytest.raises(EngineError, match=r"engine 0 does not start: .*no such model$"):
         await EnginePool.start(EngineBlueprint(TellingEngine, (True,), num_cpus=0.5))
 
 
 async def test_more_than_the_cluster_has_is_refused_at_once(ray_cluster: None) -> None:
-    with pytest.raises(EngineError, match="2 engines of 1 GPU need 2, the cluster has 0: ask for fewer engines"):
+    with pytest.raises(
+        EngineError, match="2 engines of 1 GPU need 2, the cluster has 0: ask for fewer engines"
+    ):
         await EnginePool.start(EngineBlueprint(TellingEngine, num_gpus=1), num_engines=2)
 
 
@@ -179,6 +185,6 @@ async def test_bucket_is_read_from_the_object_store_without_a_copy(ray_cluster: 
         ({"load_deadline_seconds": 0}, "load_deadline_seconds must be > 0; got 0"),
     ],
 )
-def test_impossible_bounds_are_refused(settings: dict[str, int], message: str) -> None:
+def test_impossible_bounds_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PoolConfig(**settings)

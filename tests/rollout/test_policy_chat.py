@@ -27,7 +27,9 @@ class GuidedEcho:
     async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
         return Generation(tuple(prompt_ids), (20,), (0.0,), "free", "stop", 0)
 
-    async def generate_json(self, prompt_ids: Sequence[int], sampling: Sampling, schema: Mapping[str, object]) -> Generation:
+    async def generate_json(
+        self, prompt_ids: Sequence[int], sampling: Sampling, schema: Mapping[str, object]
+    ) -> Generation:
         self.schemas.append(schema)
         return Generation(tuple(prompt_ids), (20,), (0.0,), "{}", "stop", 0)
 
@@ -63,5 +65,7 @@ async def test_schema_reaches_an_engine_that_can_follow_it() -> None:
 
 async def test_engine_failure_is_a_chat_failure() -> None:
     with pytest.raises(ChatError, match="engine 0 died") as caught:
-        await PolicyChat(DeadEngine(), ChatTemplate(small_tokenizer()), name="tiny").chat(MESSAGES, Sampling())
+        await PolicyChat(DeadEngine(), ChatTemplate(small_tokenizer()), name="tiny").chat(
+            MESSAGES, Sampling()
+        )
     assert (caught.value.kind, caught.value.endpoint) == ("infrastructure", "tiny")

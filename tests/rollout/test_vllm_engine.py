@@ -32,7 +32,10 @@ async def push(pool: EnginePool, version: int, seed: int, *, tied: bool = True) 
     model = small_model(tied=tied, seed=seed)
     await pool.load_weights(publish(pack_weights(model.named_parameters()), version))
     replies = await asyncio.gather(
-        *(pool.route(key).generate(prompt, Sampling(max_tokens=12, seed=key)) for key, prompt in enumerate(PROMPTS * 2))
+        *(
+            pool.route(key).generate(prompt, Sampling(max_tokens=12, seed=key))
+            for key, prompt in enumerate(PROMPTS * 2)
+        )
     )
     assert {reply.policy_version for reply in replies} == {version}
     return max(
@@ -60,7 +63,12 @@ async def test_killed_vllm_comes_back_with_the_current_weights(ray_cluster: None
         true = reference_logprobs(model, after.prompt_ids, after.token_ids)
         assert after.logprobs == pytest.approx(true, abs=1e-4)
 
-        schema = {"type": "object", "properties": {"level": {"enum": [0, 1, 2]}}, "required": ["level"], "additionalProperties": False}
+        schema = {
+            "type": "object",
+            "properties": {"level": {"enum": [0, 1, 2]}},
+            "required": ["level"],
+            "additionalProperties": False,
+        }
         guided = await pool.generate_json(PROMPTS[0], Sampling(max_tokens=200, seed=0), schema)
         assert json.loads(guided.text)["level"] in (0, 1, 2)
     finally:
@@ -85,7 +93,8 @@ async def test_vllm_with_processes_of_its_own_takes_weights(ray_cluster: None, t
 @pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False])
 async def test_vllm_on_a_gpu_takes_weights(ray_cluster: None, tmp_path: Path, tied: bool) -> None:
-    # GPU kernels sum in other orders, and fp32 matrix products may use TF32: 1e-2 nats still tells stale weights apart.
+    # GPU kernels sum in other orders, and fp32 matrix products may use TF32: 1e-2 nats still tells stale
+    # weights apart.
     config = replace(CONFIG, gpus_per_engine=1.0, enforce_eager=True)
     pool = await start(small_folder(tmp_path, tied=tied), config)
     try:
@@ -118,9 +127,12 @@ def test_backend_follows_the_device() -> None:
         ({"backend": "ray"}, 'backend must be "auto", "in_process" or "async"; got \'ray\''),
         ({"max_model_len": 0}, "max_model_len must be >= 1; got 0"),
         ({"kv_cache_gib": 0}, "kv_cache_gib must be > 0; got 0"),
-        ({"tensor_parallel": 2, "gpus_per_engine": 1.0}, "gpus_per_engine must equal tensor_parallel = 2; got 1.0"),
+        (
+            {"tensor_parallel": 2, "gpus_per_engine": 1.0},
+            "gpus_per_engine must equal tensor_parallel = 2; got 1.0",
+        ),
     ],
 )
-def test_impossible_engine_is_refused(settings: dict[str, object], message: str) -> None:
+def test_impossible_engine_is_refused(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         EngineConfig(**settings)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,21 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mica_ray.rollout.engine import EngineError
-from mica_ray.rollout.weights import WeightBucket, pack_weights, publish, resolve, unpack_weights
+from mica_ray.rollout.weights import WeightBucket, pack_weights, resolve, unpack_weights
 from mica_ray.types import PolicyWeights
 from tests.small_policy import small_model
 
 
 @given(
     shapes=st.lists(st.lists(st.integers(0, 5), max_size=3).map(tuple), max_size=6),
-    kinds=st.lists(st.sampled_from(["float32", "bfloat16", "float16", "int64", "bool"]), min_size=6, max_size=6),
+    kinds=st.lists(
+        st.sampled_from(["float32", "bfloat16", "float16", "int64", "bool"]), min_size=6, max_size=6
+    ),
 )
 @settings(deadline=None, max_examples=60)
 def test_unpacking_gives_back_what_was_packed(shapes: list[tuple[int, ...]], kinds: list[str]) -> None:
     import torch
 
     tensors = {
-        f"weight{index}": (torch.randn(shape) * 10).to(getattr(torch, kinds[index])) for index, shape in enumerate(shapes)
+        f"weight{index}": (torch.randn(shape) * 10).to(getattr(torch, kinds[index]))
+        for index, shape in enumerate(shapes)
     }
     bucket = pickle.loads(pickle.dumps(pack_weights(tensors.items())))
     received = dict(unpack_weights(bucket))
@@ -48,7 +54,7 @@ def test_views_need_no_copy_and_read_only_memory_will_do() -> None:
 
     bucket = pack_weights([("a", torch.arange(4.0))])
     bucket.data.flags.writeable = False
-    (_, view), = unpack_weights(bucket)
+    ((_, view),) = unpack_weights(bucket)
     assert view.data_ptr() == bucket.data.ctypes.data
 
 
@@ -80,11 +86,14 @@ def test_short_bucket_is_refused() -> None:
         list(unpack_weights(bucket))
 
 
-def test_without_ray_the_bucket_itself_is_published() -> None:
-    bucket = WeightBucket((), (), (), np.zeros(0, np.uint8))
-    weights = publish(bucket, 3)
-    assert weights.version == 3
-    assert resolve(weights) is bucket
+def test_without_ray_the_bucket_itself_is_published_and_ray_stays_unimported() -> None:
+    # In a process of its own: other tests of this one may have started Ray.
+    program = (
+        "import sys, numpy as np; from mica_ray.rollout.weights import *;"
+        "bucket = WeightBucket((), (), (), np.zeros(0, np.uint8)); weights = publish(bucket, 3);"
+        "assert weights.version == 3 and resolve(weights) is bucket and 'ray' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=Path(__file__).parents[2])
 
 
 def test_foreign_source_is_refused() -> None:

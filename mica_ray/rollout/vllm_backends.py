@@ -1,0 +1,131 @@
+"""The two ways in which vLLM runs inside an actor: stepped by a thread of it, or with processes of its own.
+
+Both generate from token ids and take a bucket of weights between replies; `vllm_engine.py` sees to the
+"between".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from mica_ray.rollout.engine import EngineError
+from mica_ray.rollout.vllm_stepping import SteppingThread
+from mica_ray.rollout.vllm_weights import write_bucket
+from mica_ray.rollout.weights import WeightBucket
+
+if TYPE_CHECKING:
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.outputs import RequestOutput
+    from vllm.sampling_params import SamplingParams
+
+    from mica_ray.rollout.vllm_engine import EngineConfig
+
+_Arguments = TypeVar("_Arguments", bound="EngineArgs")
+_RECEIVER = "mica_ray.rollout.vllm_weights.WeightReceiver"
+_GIB = 2**30
+
+
+class Backend(Protocol):
+    """vLLM as `VllmEngine` needs it."""
+
+    async def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
+        """Generate one reply."""
+        ...
+
+    async def load(self, bucket: WeightBucket) -> None:
+        """Take new weights and forget cached prefixes. Only called while nothing is being generated."""
+        ...
+
+    async def close(self) -> None:
+        """Stop vLLM."""
+        ...
+
+
+class InProcessBackend:
+    """vLLM's synchronous engine, stepped by one thread of this process."""
+
+    def __init__(self, policy: str, config: EngineConfig) -> None:
+        from vllm.engine.arg_utils import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        self._engine = LLMEngine.from_engine_args(_arguments(EngineArgs, policy, config))
+        self._thread = SteppingThread(self._engine)
+
+    async def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
+        """Generate one reply."""
+        return await self._thread.generate(prompt_ids, params)
+
+    async def load(self, bucket: WeightBucket) -> None:
+        """Put the bucket into the model of every worker."""
+
+        def load() -> None:
+            self._engine.collective_rpc("receive_bucket", args=(bucket,))
+            self._engine.reset_prefix_cache()
+
+        await self._thread.call(load)
+
+    async def close(self) -> None:
+        """Stop vLLM."""
+        await asyncio.to_thread(self._thread.close)
+
+
+class AsyncBackend:
+    """vLLM's asynchronous engine, with processes of its own: the way for GPUs."""
+
+    def __init__(self, policy: str, config: EngineConfig) -> None:
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        self._engine = AsyncLLM.from_engine_args(_arguments(AsyncEngineArgs, policy, config))
+        self._number = 0
+
+    async def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
+        """Generate one reply."""
+        self._number += 1
+        last = None
+        async for output in self._engine.generate(
+            {"prompt_token_ids": list(prompt_ids)}, params, str(self._number)
+        ):
+            last = output
+        if last is None:
+            raise EngineError("vLLM ended a reply without output; look into the engine's log")
+        return last
+
+    async def load(self, bucket: WeightBucket) -> None:
+        """Put the bucket into the model of every worker."""
+        # /dev/shm is memory: the workers map it, and no disk is written.
+        with tempfile.TemporaryDirectory(dir=_shared_memory()) as folder:
+            path = Path(folder) / "weights.npz"
+            await asyncio.to_thread(write_bucket, bucket, path)
+            await self._engine.collective_rpc("receive_file", args=(str(path),))
+        await self._engine.reset_prefix_cache()
+
+    async def close(self) -> None:
+        """Stop vLLM."""
+        self._engine.shutdown()
+
+
+def _shared_memory() -> str | None:
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+def _arguments(kind: type[_Arguments], policy: str, config: EngineConfig) -> _Arguments:
+    return kind(
+        model=policy,
+        dtype=config.dtype,
+        max_model_len=config.max_model_len,
+        tensor_parallel_size=config.tensor_parallel,
+        kv_cache_memory_bytes=int(config.kv_cache_gib * _GIB),
+        max_num_seqs=config.max_num_seqs,
+        enforce_eager=config.is_eager,
+        enable_prefix_caching=True,
+        logprobs_mode="processed_logprobs",  # Under temperature and top_p, as the tokens are sampled.
+        worker_extension_cls=_RECEIVER,
+        generation_config="vllm",  # Sampling follows our arguments alone, not a file in the model folder.
+        disable_log_stats=True,
+        seed=0,
+    )

@@ -4,10 +4,10 @@ Command:   python experiments/baselines.py --out runs/baselines            (all 
            python experiments/baselines.py --arms mica grpo --seeds 0 --set loop.num_steps=10
 Time:      arms x seeds x the training time of the embedded run
 Expected:  the measured table is in README.md
-Paper:     Qwen3-8B, EMPA score: MICA 41.5, group-only 38.5, turn-only 36.1, GRPO 33.0 (2603.06194 v2)
+Paper:     Qwen3-8B, EMPA score: MICA 41.5, group-only 38.5, turn-only 36.1, GRPO 33.0 (2603.06194)
 
-All arms share policy, scenarios, seeds and budget; only the estimator differs. An arm whose summary.json lies in
-its folder is read and not run again; one that was killed is continued.
+All arms share policy, scenarios, seeds and budget; only the estimator differs. An arm that has its
+summary.json is read and not run again; one that was killed is continued.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _run_arm(arm: str, seed: int, options: argparse.Namespace, console: Console)
 def _table(records: Mapping[str, Mapping[str, object]]) -> Table:
     table = Table(title="credit estimators under one budget, 95 % intervals over scenarios")
     for column in ("arm", "when", *MEASURES.values()):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for name, record in records.items():
         for when in ("before", "after", "difference"):
             found = record[when]

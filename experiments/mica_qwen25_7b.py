@@ -7,8 +7,9 @@ Needs:     8 GPUs of 80 GB, and a judge behind an OpenAI-compatible endpoint (th
 Time:      not measured here
 Paper:     EMPA 0 passes / 15.7 before, GRPO 1 / 28.0, MICA 9.0 / 58.9 (arXiv 2603.06194 v2)
 
-16 scenarios x 4 dialogues a step, two optimiser steps of 8 scenarios each, 727 scenarios in 2 epochs. A dialogue
-is at most 25 000 tokens and 15 turns; the turn limit is the domain's, so name a domain whose rules say 15.
+16 scenarios x 4 dialogues a step, two optimiser steps of 8 scenarios each, 727 scenarios in 2 epochs.
+A dialogue is at most 25 000 tokens and 15 turns; the turn limit is the domain's:
+name a domain whose rules say 15.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ Time:      not measured here
 Paper:     EMPA passes / score before, GRPO, MICA (arXiv 2603.06194 v2): 8B 0 / 13.3, 5 / 33.0, 8.3 / 41.5;
            14B 12 / 53.5, 12 / 55.4, 20.0 / 68.4; 32B 19 / 68.9, 22 / 73.9, 26.3 / 84.2
 
-One epoch of 727 scenarios: 45 steps. Turn limits are the domain's: 15 for 8B, 30 for 14B and 32B. Thinking is off:
-the engine must be given a chat template without it.
+One epoch of 727 scenarios: 45 steps. Turn limits are the domain's: 15 for 8B, 30 for 14B and 32B. Thinking is
+off: the engine must be given a chat template without it.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def _record(summary: RunSummary, replies: list[dict[str, str]], peak_gib: float)
 
 
 class PeakMemory:
-    """Samples the memory of this process and all it started, shared pages counted once, while the context lasts.
+    """Samples the memory of this process and all it started while the context lasts; shared pages count once.
 
     Attributes:
         peak_gib: the largest sum seen, GiB.

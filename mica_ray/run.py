@@ -226,8 +226,8 @@ def _quiet_libraries() -> None:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
 def _limit_threads(count: int) -> None:
@@ -282,7 +282,6 @@ def _join_ray(config: RunConfig) -> Callable[[], None]:
 
     if ray.is_initialized():
         return lambda: None
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False)
     else:
@@ -294,6 +293,7 @@ def _join_ray(config: RunConfig) -> Callable[[], None]:
             include_dashboard=config.dashboard_port is not None,
             dashboard_port=config.dashboard_port,
             log_to_driver=False,
+            logging_level=logging.ERROR,
         )
     check_gpus(config, ray.cluster_resources().get("GPU", 0))
     return ray.shutdown

@@ -45,7 +45,7 @@ def fetch_policy(policy: str, *, weights: bool = True) -> Path:
         raise ConfigError(f"policy {policy}: no such folder; give a model folder, a hub id or {EMBEDDED!r}")
     from huggingface_hub import snapshot_download
 
-    patterns = None if weights else list(_SMALL_FILES)
+    patterns: list[str] | None = None if weights else list(_SMALL_FILES)
     try:
         return Path(snapshot_download(policy, allow_patterns=patterns))
     except Exception as error:  # The hub client raises its own, httpx's and the operating system's errors.

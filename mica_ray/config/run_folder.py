@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
@@ -115,12 +117,8 @@ class RunFolder:
         if not path.is_file():
             return None
         record = json.loads(path.read_text())
-        rows = [
-            {key: float("nan") if value is None else value for key, value in row.items()}
-            for row in record["scenarios"]
-        ]
         return summary_of_rows(
-            tuple(ScenarioRow(**row) for row in rows),
+            tuple(_read_row(row) for row in record["scenarios"]),
             num_failed_dialogues=record["num_failed_dialogues"],
             num_failed_judgements=record["num_failed_judgements"],
             seed=seed,
@@ -136,3 +134,9 @@ class RunFolder:
         scratch = self.path / ".mlflow_run.part"
         scratch.write_text(run_id + "\n")
         os.replace(scratch, self.path / "mlflow_run.txt")
+
+
+def _read_row(row: dict[str, Any]) -> ScenarioRow:
+    """Undo what JSON made of NaN."""
+    values: dict[str, Any] = {key: math.nan if value is None else value for key, value in row.items()}
+    return ScenarioRow(**values)

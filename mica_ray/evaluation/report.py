@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MEASURES: Mapping[str, str] = {
     "epm_q": "EPM-Q (score)",
     "pass_fraction": "passed (share)",
-    "idr": "mean IDR (points per turn)",
+    "idr": "mean IDR (points)",
 }
 """Fields that Evaluation and Comparison share, with their titles and units."""
 
@@ -30,7 +30,7 @@ def comparison_table(title: str, before: Evaluation, after: Evaluation, comparis
 
     table = Table(title=title, caption=_caption(after))
     for column in ("", "before", "after", "difference"):
-        table.add_column(column, justify="left" if not column else "right")
+        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
     for field, label in MEASURES.items():
         table.add_row(label, *(show_interval(getattr(item, field)) for item in (before, after, comparison)))
     return table
@@ -42,7 +42,7 @@ def evaluations_table(title: str, evaluations: Mapping[str, Evaluation]) -> Tabl
 
     table = Table(title=title, caption=_caption(*evaluations.values()))
     for column in ("", *MEASURES.values()):
-        table.add_column(column, justify="left" if not column else "right")
+        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
     for name, evaluation in evaluations.items():
         table.add_row(name, *(show_interval(getattr(evaluation, field)) for field in MEASURES))
     return table

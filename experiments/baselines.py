@@ -18,6 +18,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -28,7 +29,7 @@ from mica_ray.config.overrides import override
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.config.world import num_evaluated
 from mica_ray.credit import CreditEstimator, Grpo, Mica, ReinforcePlusPlus
-from mica_ray.evaluation.report import MEASURES, show_interval, write_json
+from mica_ray.evaluation.report import MEASURES, UNITS, show_interval, write_json
 from mica_ray.evaluation.statistics import Interval
 
 ARMS: Mapping[str, CreditEstimator] = {
@@ -69,7 +70,11 @@ def _run_arm(arm: str, seed: int, options: argparse.Namespace, console: Console)
 
 
 def _table(records: Mapping[str, Mapping[str, object]]) -> Table:
-    table = Table(title="credit estimators under one budget, 95 % intervals over scenarios")
+    table = Table(
+        title="credit estimators under one budget, 95 % intervals over scenarios",
+        caption=UNITS,
+        box=SIMPLE_HEAD,
+    )
     for column in ("arm", "when", *MEASURES.values()):
         table.add_column(column, no_wrap=True)
     for name, record in records.items():

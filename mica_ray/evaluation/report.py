@@ -17,18 +17,22 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MEASURES: Mapping[str, str] = {
-    "epm_q": "EPM-Q (score)",
-    "pass_fraction": "passed (share)",
-    "idr": "mean IDR (points)",
+    "epm_q": "EPM-Q",
+    "pass_fraction": "passed",
+    "idr": "mean IDR",
 }
-"""Fields that Evaluation and Comparison share, with their titles and units."""
+"""Fields that Evaluation and Comparison share, with their titles; 80 columns hold no longer ones."""
+
+
+UNITS = "EPM-Q: score; passed: share of dialogues; mean IDR: points per turn"
 
 
 def comparison_table(title: str, before: Evaluation, after: Evaluation, comparison: Comparison) -> Table:
     """Lay out before, after and difference, each with its 95 % interval."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=title, caption=_caption(after))
+    table = Table(title=title, caption=_caption(after), box=SIMPLE_HEAD)
     for column in ("", "before", "after", "difference"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
     for field, label in MEASURES.items():
@@ -38,9 +42,10 @@ def comparison_table(title: str, before: Evaluation, after: Evaluation, comparis
 
 def evaluations_table(title: str, evaluations: Mapping[str, Evaluation]) -> Table:
     """Lay out one row per evaluated policy."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=title, caption=_caption(*evaluations.values()))
+    table = Table(title=title, caption=_caption(*evaluations.values()), box=SIMPLE_HEAD)
     for column in ("", *MEASURES.values()):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
     for name, evaluation in evaluations.items():
@@ -102,4 +107,4 @@ def _caption(*evaluations: Evaluation) -> str:
         if failed or judgements
         else ""
     )
-    return f"{scenarios} scenarios, {dialogues} dialogues, 95 % intervals over scenarios{lost}"
+    return f"{scenarios} scenarios, {dialogues} dialogues, 95 % intervals over scenarios{lost}\n{UNITS}"

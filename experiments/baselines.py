@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +52,8 @@ def main() -> None:
         for arm in options.arms:
             name = f"{arm}-seed{seed}"
             records[name] = _run_arm(arm, seed, options, console)
-    console.print(_table(records))
+    for field in MEASURES:
+        console.print(_table(records, field))
     write_json(options.out / "baselines.json", records)
     console.print(f"written to {options.out / 'baselines.json'}", highlight=False, soft_wrap=True)
 
@@ -69,28 +71,22 @@ def _run_arm(arm: str, seed: int, options: argparse.Namespace, console: Console)
         return run.train(config, inline=options.inline, resume=resume, progress=bars).record()
 
 
-def _table(records: Mapping[str, Mapping[str, object]]) -> Table:
-    table = Table(
-        title="credit estimators under one budget, 95 % intervals over scenarios",
-        caption=UNITS,
-        box=SIMPLE_HEAD,
-    )
-    for column in ("arm", "when", *MEASURES.values()):
-        table.add_column(column, no_wrap=True)
+def _table(records: Mapping[str, Mapping[str, object]], field: str) -> Table:
+    table = Table(title=f"{MEASURES[field]}, 95 % intervals over scenarios", caption=UNITS, box=SIMPLE_HEAD)
+    table.add_column("arm", overflow="fold")
+    for when in ("before", "after", "difference"):
+        table.add_column(when, justify="right", no_wrap=True)
     for name, record in records.items():
-        for when in ("before", "after", "difference"):
-            found = record[when]
-            assert isinstance(found, Mapping)
-            table.add_row(
-                name if when == "before" else "", when, *(_show(found[field]) for field in MEASURES)
-            )
+        table.add_row(name, *(_show(record[when], field) for when in ("before", "after", "difference")))
     return table
 
 
-def _show(interval: object) -> str:
-    assert isinstance(interval, Mapping)
-    values = {key: float("nan") if value is None else float(value) for key, value in interval.items()}
-    return show_interval(Interval(**values))
+def _show(evaluation: object, field: str) -> str:
+    assert isinstance(evaluation, Mapping)
+    interval = evaluation[field]
+    return show_interval(
+        Interval(*(math.nan if value is None else float(value) for value in interval.values()))
+    )
 
 
 def _options() -> argparse.Namespace:

@@ -171,7 +171,7 @@ def test_checkpoint_of_another_model_is_refused(
 ) -> None:
     other = small_folder(tmp_path / "other", tied=False)
     message = refuse(capsys, "train", "--inline", "--resume", str(finished_run), "--set", f"policy={other}")
-    assert "model" in message
+    assert "another model" in message
 
 
 @pytest.mark.slow

@@ -33,6 +33,10 @@ SOFTENING = 1
 _STRONG = frozenset({Kind.ACKNOWLEDGE, Kind.REFRAME, Kind.STEP})
 """Kinds that reach level 2 when they take up what this person said."""
 
+_VOID = frozenset({Harm.REPEAT, Harm.ECHO, Harm.OVERLOAD, Harm.BROKEN, Harm.SLIP, Harm.IGNORE})
+"""Harms by which nothing of the reply lands: said before, said by the person, said with everything else, not said
+to the end, not said to the person."""
+
 _PATIENT = frozenset({Kind.EXPLORE, Kind.AFFIRM})
 """Kinds that are merely idle when they come too early; explaining and advising too early hurt."""
 
@@ -90,9 +94,7 @@ def take(inner: Inner, reading: Reading) -> Felt:
     is_stale = not any(progress) and not misplaced and bool(reading.kinds)
     stale = inner.stale + 1 if is_stale else 0
     regress = _regress(inner, reading, misplaced, stale)
-    if Harm.REPEAT in reading.harms or Harm.ECHO in reading.harms or Harm.OVERLOAD in reading.harms:
-        progress = (0, 0, 0)  # Said before, said by the person, or said with everything else: it lands nowhere.
-    if Harm.SLIP in reading.harms or Harm.IGNORE in reading.harms:
+    if reading.harms & _VOID:
         progress = (0, 0, 0)
     guard = inner.guard
     if misplaced or Harm.DISMISS in reading.harms or Harm.PREACH in reading.harms:
@@ -157,6 +159,7 @@ def _regress(inner: Inner, reading: Reading, misplaced: set[int], stale: int) ->
         Harm.PREACH: (0, -1, -1),
         Harm.HOLLOW: (-1, -1, -1),
         Harm.OVERLOAD: (-1, -1, 0),
+        Harm.BROKEN: (-1, 0, 0),
         Harm.REPEAT: (0, -2, 0),
         Harm.ECHO: (0, -1, 0),
         Harm.IGNORE: (-1, -1, 0),

@@ -36,7 +36,9 @@ class Harm(StrEnum):
     HOLLOW = "hollow"
     """Stock comfort with nothing of this person in it: performative empathy."""
     OVERLOAD = "overload"
-    """Everything at once, or a lecture: more than two needs addressed, or too many words."""
+    """Everything at once, or a lecture: more than two needs addressed, too many sentences or words."""
+    BROKEN = "broken"
+    """Breaks off before its last sentence ends."""
     REPEAT = "repeat"
     """Nearly an earlier reply of the same dialogue."""
     ECHO = "echo"
@@ -61,6 +63,7 @@ class Reading:
 
 MAX_WORDS = 60
 """A reply beyond this is a lecture; the Domain asks for one or two short sentences."""
+MAX_SENTENCES = 3
 MIN_WORDS = 4
 REPEAT_OVERLAP = 0.6
 """Share of a reply's word trigrams found in one earlier reply at which it counts as the same reply again."""
@@ -147,6 +150,7 @@ _COMMON_WORDS = frozenset(
     " able away mind sense mean means happen happened year years week weeks month sorry okay sure maybe yet ever since"
     " without around another already enough sometimes though whole long new old last next two three".split()
 )
+_SENTENCE = re.compile(r"[a-z][^.?!]*")
 _WORD = re.compile(r"[a-z]+(?:['’][a-z]+)?")
 _COMPILED = {mark: tuple(re.compile(p) for p in patterns) for mark, patterns in (*_KINDS.items(), *_HARMS.items())}
 
@@ -188,6 +192,10 @@ def read_reply(reply: str, *, heard: Sequence[str], earlier: Sequence[str]) -> R
     if Harm.HOLLOW in harms and shared and kinds:
         harms.discard(Harm.HOLLOW)  # A stock phrase beside something that is this person's own is mere politeness.
     harms |= _form_harms(words, kinds, shared, heard=heard, earlier=earlier)
+    if len(_SENTENCE.findall(text)) > MAX_SENTENCES:
+        harms.add(Harm.OVERLOAD)
+    if not text.rstrip(" \n\"')").endswith((".", "?", "!", "…")):
+        harms.add(Harm.BROKEN)
     kept = {key: value for key, value in evidence.items() if key in kinds or key in harms}
     return Reading(frozenset(kinds), frozenset(harms), bool(shared), kept)
 

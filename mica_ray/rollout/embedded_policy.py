@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
 import os
 import random
 import shutil
@@ -53,16 +52,19 @@ class EmbeddedPolicyRecipe:
     """Everything the embedded policy's weights follow from, beside the sources and the domain."""
 
     seed: int = 0
-    num_dialogues: int = 4800
-    num_turns: int = 5
+    num_dialogues: int = 6000
+    num_turns: tuple[int, ...] = (2, 3, 4, 8)
+    """Turns of the warm-up dialogues, in rotation: mostly short ones, where more people are met in the same time."""
+    num_tokenized: int = 2000
+    """Dialogues that the tokenizer is trained on."""
     vocabulary_size: int = 1536
     hidden_size: int = 128
     num_layers: int = 3
     num_heads: int = 4
     """Of 32 dimensions each: the smallest head the engine's attention kernels take."""
     context_length: int = 1024
-    epochs: int = 1
-    batch_size: int = 8
+    batch_size: int = 4
+    """Small: naming the topic is learned late, and by the number of steps."""
     learning_rate: float = 3e-3
     num_threads: int = 2
     """Fixed, since the order of a sum follows the number of threads and the weights follow the sum."""
@@ -93,7 +95,9 @@ def embedded_policy(
         scratch.chmod(0o755)
         os.replace(scratch, place)
     except OSError:
-        if not (place / "config.json").exists():  # Another process that made the same policy won the race otherwise.
+        if not (
+            place / "config.json"
+        ).exists():  # Another process that made the same policy won the race otherwise.
             raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -110,20 +114,22 @@ def content_hash(domain: Domain, recipe: EmbeddedPolicyRecipe) -> str:
 
 
 def warm_up_dialogues(domain: Domain, recipe: EmbeddedPolicyRecipe) -> list[list[Message]]:
-    """Play the grammar's policy against the embedded world; a fifth of the scenarios are the domain's own.
+    """Play the grammar's policy against the embedded world; half of the scenarios are the domain's own, retold.
 
-    Only training scenarios are played: the warm-up never sees a validation or a test scenario.
+    Only training scenarios are retold: the warm-up never sees a validation or a test scenario.
     """
     rng = random.Random(derive_seed(recipe.seed, "warm-up"))
     roles = ScriptedRoles()
-    # Short dialogues: what there is to learn is in the first turns, and more people are met in the same time.
-    short = replace(domain, rules=replace(domain.rules, max_turns=recipe.num_turns))
     own = domain.split("train")
     sampling = Sampling(max_tokens=128)
 
     async def play(number: int) -> list[Message]:
-        drawn = support_grammar.scenario(number, domain.name, rng)
-        scenario = rng.choice(own) if own and number % 5 == 0 else drawn
+        if own and number % 2 == 0:
+            scenario = support_grammar.retold(rng.choice(own), number, rng)
+        else:
+            scenario = support_grammar.scenario(number, domain.name, rng)
+        num_turns = recipe.num_turns[number % len(recipe.num_turns)]
+        short = replace(domain, rules=replace(domain.rules, max_turns=num_turns))
         environment = DialogueEnvironment(
             scenario,
             short,
@@ -132,7 +138,9 @@ def warm_up_dialogues(domain: Domain, recipe: EmbeddedPolicyRecipe) -> list[list
             director=Director(roles, domain, sampling),
             seed=derive_seed(recipe.seed, "warm-up", number),
         )
-        policy = support_grammar.GrammarPolicy(scenario.topic, seed=derive_seed(recipe.seed, "grammar", number))
+        policy = support_grammar.GrammarPolicy(
+            scenario.topic, seed=derive_seed(recipe.seed, "grammar", number)
+        )
         return _messages(domain, await converse(environment, policy, scenario, short, sampling))
 
     async def play_all() -> list[list[Message]]:
@@ -155,9 +163,11 @@ def _make(domain: Domain, recipe: EmbeddedPolicyRecipe, directory: Path, report:
 
     report("warm-up dialogues", 0.0)
     dialogues = warm_up_dialogues(domain, recipe)
-    tokenizer = _train_tokenizer(dialogues, recipe)
+    tokenizer = _train_tokenizer(dialogues[: recipe.num_tokenized], recipe)
     rows = [
-        tokenizer.apply_chat_template(list(dialogue), tokenize=True, return_dict=False)[: recipe.context_length]
+        tokenizer.apply_chat_template(list(dialogue), tokenize=True, return_dict=False)[
+            : recipe.context_length
+        ]
         for dialogue in dialogues
     ]
     threads = torch.get_num_threads()
@@ -173,7 +183,9 @@ def _make(domain: Domain, recipe: EmbeddedPolicyRecipe, directory: Path, report:
     tokenizer.save_pretrained(directory)
 
 
-def _train_tokenizer(dialogues: Sequence[Sequence[Message]], recipe: EmbeddedPolicyRecipe) -> PreTrainedTokenizerFast:
+def _train_tokenizer(
+    dialogues: Sequence[Sequence[Message]], recipe: EmbeddedPolicyRecipe
+) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer: every text can be written, common words are one token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -187,7 +199,9 @@ def _train_tokenizer(dialogues: Sequence[Sequence[Message]], recipe: EmbeddedPol
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator((message["content"] for dialogue in dialogues for message in dialogue), trainer)
+    tokenizer.train_from_iterator(
+        (message["content"] for dialogue in dialogues for message in dialogue), trainer
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
@@ -211,7 +225,10 @@ def _new_model(tokenizer: PreTrainedTokenizerFast, recipe: EmbeddedPolicyRecipe)
         num_key_value_heads=recipe.num_heads,
         head_dim=32,
         max_position_embeddings=recipe.context_length,
-        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},  # For dialogues of hundreds of tokens.
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 10_000.0,
+        },  # For dialogues of hundreds of tokens.
         tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -222,20 +239,26 @@ def _new_model(tokenizer: PreTrainedTokenizerFast, recipe: EmbeddedPolicyRecipe)
 
 
 def _train(
-    model: Qwen3ForCausalLM, rows: Sequence[Sequence[int]], recipe: EmbeddedPolicyRecipe, *, pad_id: int, report: Report
+    model: Qwen3ForCausalLM,
+    rows: Sequence[Sequence[int]],
+    recipe: EmbeddedPolicyRecipe,
+    *,
+    pad_id: int,
+    report: Report,
 ) -> None:
     """Train by next-token prediction over whole dialogues, rows of like length together."""
     import torch
 
     generator = np.random.default_rng(recipe.seed)
     batches = _batches(rows, recipe, generator)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.learning_rate, weight_decay=0.0, betas=(0.9, 0.98)
+    )
     model.train()
     for number, batch in enumerate(batches):
         share = number / len(batches)
-        rate = recipe.learning_rate * min(1.0, (number + 1) / 20) * 0.5 * (1 + math.cos(math.pi * share))
         for parameters in optimizer.param_groups:
-            parameters["lr"] = rate
+            parameters["lr"] = recipe.learning_rate * _rate(number, share)
         width = max(len(row) for row in batch)
         token_ids = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in batch])
         is_real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in batch])
@@ -250,15 +273,16 @@ def _train(
     model.eval()
 
 
+def _rate(number: int, share: float) -> float:
+    """Warm up over 30 steps, hold, and fall to a twentieth over the last 40 % of the way."""
+    return min(1.0, (number + 1) / 30) * min(1.0, max(0.05, (1 - share) / 0.4))
+
+
 def _batches(
     rows: Sequence[Sequence[int]], recipe: EmbeddedPolicyRecipe, generator: np.random.Generator
 ) -> list[list[Sequence[int]]]:
-    """Deal the rows of every epoch into batches of like length, in random order."""
-    batches: list[list[Sequence[int]]] = []
-    for _ in range(recipe.epochs):
-        # A little noise on the lengths keeps batches from being the same in every epoch.
-        order = np.argsort([len(row) + generator.uniform(0, 30) for row in rows], kind="stable")
-        chunks = [order[at : at + recipe.batch_size] for at in range(0, len(order), recipe.batch_size)]
-        generator.shuffle(chunks)
-        batches += [[rows[index] for index in chunk] for chunk in chunks]
-    return batches
+    """Deal the rows into batches of like length, in random order; every row is seen once."""
+    order = np.argsort([len(row) for row in rows], kind="stable")
+    chunks = [order[at : at + recipe.batch_size] for at in range(0, len(order), recipe.batch_size)]
+    generator.shuffle(chunks)
+    return [[rows[index] for index in chunk] for chunk in chunks]

@@ -7,31 +7,65 @@ policy can say the right thing and has no idea when. No line of it is a model of
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mica_ray.chat.model import ChatReply, JsonSchema
 from mica_ray.seeding import derive_seed
 from mica_ray.types import Message, Sampling, Scenario
 
 _NOUNS = (
-    "exam thesis job boss team project deadline shift interview contract office salary promotion manager colleague meeting"
-    " report review sister brother mother father son daughter family wedding divorce partner marriage breakup letter house"
-    " flat rent loan money city friend party birthday holiday neighbour dog cat garden diagnosis surgery illness pain sleep"
-    " weight doctor hospital treatment knee heart test course class lecture grade teacher professor school essay language"
-    " degree scholarship lab presentation choir club game band violin piano car accident argument silence secret promise"
-    " message visit funeral memory anniversary dinner kitchen baby child retirement business shop restaurant farm order"
-    " account phone laptop ticket delivery invoice refund parcel booking password equation fraction chapter homework proof"
-    " novel paragraph verb graph experiment code program poem chess guitar painting race training coach voice mirror skin"
-    " tooth allergy fever injury crutch scan results move island train street church village reunion photo diary ring"
+    "exam thesis job boss team project deadline shift interview contract office salary promotion manager "
+    "colleague meeting report review sister brother mother father son daughter family wedding divorce partner "
+    "marriage breakup letter house flat rent loan money city friend party birthday holiday neighbour dog cat "
+    "garden diagnosis surgery illness pain sleep weight doctor hospital treatment knee heart test course "
+    "class lecture grade teacher professor school essay language degree scholarship lab presentation choir "
+    "club game band violin piano car accident argument silence secret promise message visit funeral memory "
+    "anniversary dinner kitchen baby child retirement business shop restaurant farm order account phone "
+    "laptop ticket delivery invoice refund parcel booking password equation fraction chapter homework proof "
+    "novel paragraph verb graph experiment code program poem chess guitar painting race training coach voice "
+    "mirror skin tooth allergy fever injury scan move train street church village reunion photo diary ring "
+    "apology app bed boyfriend girlfriend break care chat choice cradle crush customer date dentist desk "
+    "distance door draft evening fair fee friendship gain gap group headache hearing home joke loss lunch "
+    "major night note panic paper pay place raise resignation room safety science search season stick "
+    "suitcase therapy trip wine work weekend cousin aunt uncle grandmother stepson husband wife morning "
+    "summer winter garage bus tent camera music song dance theatre film book library page picture story word "
+    "question answer plan list task budget tax bill bank lawyer court judge police army uniform border visa "
+    "passport flight airport hotel beach lake river forest mountain bridge tower roof window wall floor "
+    "stairs bathroom mess noise smell coffee bread meal diet gym swimming running football match goal medal "
+    "prize award contest vote speech debate news website video email call signal battery screen repair tool "
+    "engine wheel bike helmet road map crowd line queue seat table chair lamp clock watch coat shoe dress "
+    "shirt glove bag box key lock gate fence tree flower plant bird horse field harvest storm rain snow"
+).split()
+"""Everyday words, those of our own scenarios among them: a policy can name only what its vocabulary holds."""
+_QUALITIES = (
+    "old new first last big small long late broken open empty night summer weekly second final red quiet "
+    "local early wrong missing shared daily former winter double yearly front angry bad best blood cancelled "
+    "chronic constant crowded dating divided driving evening free jealous lost low missed online safety short "
+    "silent single sleepless sudden unpaid walking loud dark cold hot heavy light strange young poor rich "
+    "tall narrow public private foreign official sick tired closed hidden real false blue green white black "
+    "grey"
+).split()
+_PEOPLE = (
+    "sister brother mother father friend son daughter boss neighbour partner wife husband teacher cousin aunt uncle"
+    " grandmother stepson boyfriend girlfriend"
 ).split()
 
-_PEOPLE = "sister brother mother father friend son daughter boss neighbour partner wife husband teacher cousin aunt uncle".split()
-_QUALITIES = (
-    "old new first last big small long late broken open empty night summer weekly second final red quiet local early wrong"
-    " missing shared daily former winter double yearly front"
-).split()
-_FEELINGS = ("sad", "tired", "afraid", "angry", "lonely", "ashamed", "worn out", "hurt", "nervous", "lost", "upset", "worried")
+_FEELINGS = (
+    "sad",
+    "tired",
+    "afraid",
+    "angry",
+    "lonely",
+    "ashamed",
+    "worn out",
+    "hurt",
+    "nervous",
+    "lost",
+    "upset",
+    "worried",
+)
 
 _OPENINGS = (
     "I feel {feeling} because of {topic}. It is all I think about.",
@@ -65,67 +99,122 @@ _STAGES: tuple[tuple[str, ...], ...] = (
 
 _REPLIES: dict[str, tuple[str, ...]] = {
     "acknowledge": (
-        "That sounds really {weight}.", "{topic} sounds {weight}, and you carry it every day.",
-        "No wonder you are {feeling} when {topic} will not let go of you.", "It makes sense that you feel {feeling}.",
+        "That sounds really {weight}.",
+        "{topic} sounds {weight}, and you carry it every day.",
+        "No wonder you are {feeling} when {topic} will not let go of you.",
+        "It makes sense that you feel {feeling}.",
         "It makes sense that you are {feeling} after all that with {topic}.",
-        "Of course it hurts when {topic} matters this much to you.", "That must be {weight} to live with.",
-        "Living with {topic} like this must be {weight}.", "You feel {feeling}, and {topic} keeps pressing on it.",
-        "I can hear how {weight} {topic} is for you.", "Anyone would feel {feeling} in your place.",
+        "Of course it hurts when {topic} matters this much to you.",
+        "That must be {weight} to live with.",
+        "Living with {topic} like this must be {weight}.",
+        "You feel {feeling}, and {topic} keeps pressing on it.",
+        "I can hear how {weight} {topic} is for you.",
+        "Anyone would feel {feeling} in your place.",
         "It is understandable that you are so {feeling} about {topic}.",
-        "I see that {topic} weighs on you more than others notice.", "Being {feeling} for this long is {weight}.",
+        "I see that {topic} weighs on you more than others notice.",
+        "Being {feeling} for this long is {weight}.",
     ),
     "explore": (
-        "What part of {topic} stays with you most?", "How did it feel when {topic} came up?",
-        "What does {topic} mean to you?", "When is it worst for you?", "What goes through your mind then?",
+        "What part of {topic} stays with you most?",
+        "How did it feel when {topic} came up?",
+        "What does {topic} mean to you?",
+        "When is it worst for you?",
+        "What goes through your mind then?",
         "How would you describe {topic} to a friend?",
     ),
     "reframe": (
         "Perhaps {topic} says more about the pressure around you than about you.",
         "Another way to see it is that {topic} matters because you care.",
-        "{topic} going wrong does not mean you are not good enough.", "Maybe it is less about fault and more about timing.",
+        "{topic} going wrong does not mean you are not good enough.",
+        "Maybe it is less about fault and more about timing.",
         "Two things can be true here, {topic} went badly and you are not the cause.",
-        "It might mean you need rest rather than that you are weak.", "One way to look at {topic} is as a question, and not a verdict.",
-        "What this shows is how much {topic} counts for you.", "This does not have to mean you failed.",
+        "It might mean you need rest rather than that you are weak.",
+        "One way to look at {topic} is as a question, and not a verdict.",
+        "What this shows is how much {topic} counts for you.",
+        "This does not have to mean you failed.",
         "The trouble with {topic} could be a sign of change rather than of failure.",
         "Perhaps both are mixed up, {topic} itself and what others say of it.",
     ),
     "affirm": (
-        "You have kept going with {topic} for a long time already.", "It takes courage to speak about {topic}.",
-        "You already showed a lot of strength.", "You managed to say it, and that takes strength.",
-        "I trust you can find your own way with {topic}.", "You still care, and you have come far.",
+        "You have kept going with {topic} for a long time already.",
+        "It takes courage to speak about {topic}.",
+        "You already showed a lot of strength.",
+        "You managed to say it, and that takes strength.",
+        "I trust you can find your own way with {topic}.",
+        "You still care, and you have come far.",
     ),
     "step": (
-        "One small step could be to write down one line about {topic}.", "You could start with five minutes for {topic} today.",
-        "Would it help to ask one person you trust about {topic}?", "You might try a short walk before anything else.",
-        "How about choosing a single thing about {topic} for this week?", "A first step might be to call someone tomorrow.",
-        "It might help to set a small date for {topic}.", "You could tell one friend what {topic} is like.",
-        "What if you begin with the easiest part of {topic}?", "You can take one gentle step and leave the rest.",
+        "One small step could be to write down one line about {topic}.",
+        "You could start with five minutes for {topic} today.",
+        "Would it help to ask one person you trust about {topic}?",
+        "You might try a short walk before anything else.",
+        "How about choosing a single thing about {topic} for this week?",
+        "A first step might be to call someone tomorrow.",
+        "It might help to set a small date for {topic}.",
+        "You could tell one friend what {topic} is like.",
+        "What if you begin with the easiest part of {topic}?",
+        "You can take one gentle step and leave the rest.",
     ),
     "dismiss": (
-        "Others have it worse, you know.", "It is not a big deal.", "At least you still have your health.",
-        "Calm down, {topic} is nothing to worry about.", "You are making a fuss about {topic}.",
-        "Everyone has problems with {topic}.", "Just get over it.",
+        "Others have it worse, you know.",
+        "It is not a big deal.",
+        "At least you still have your health.",
+        "Calm down, {topic} is nothing to worry about.",
+        "You are making a fuss about {topic}.",
+        "Everyone has problems with {topic}.",
+        "Just get over it.",
     ),
     "preach": (
-        "You should pull yourself together.", "You need to move on from {topic}.", "You have to deal with {topic} now.",
-        "You really should work harder on {topic}.", "You must face {topic} like an adult.",
-        "You ought to be grateful.", "The right thing is to forget {topic}.",
+        "You should pull yourself together.",
+        "You need to move on from {topic}.",
+        "You have to deal with {topic} now.",
+        "You really should work harder on {topic}.",
+        "You must face {topic} like an adult.",
+        "You ought to be grateful.",
+        "The right thing is to forget {topic}.",
     ),
     "hollow": (
-        "Everything happens for a reason.", "Stay positive and hang in there.", "Things will get better.",
-        "I am sorry to hear that.", "I am here for you.", "Time heals, do not worry.", "You are not alone, stay positive.",
-        "Thank you for sharing.", "I understand how you feel.", "It will be okay, everything will work out.",
-        "Believe in yourself, you can do anything.", "Sending you love and strength.",
+        "Everything happens for a reason.",
+        "Stay positive and hang in there.",
+        "Things will get better.",
+        "I am sorry to hear that.",
+        "I am here for you.",
+        "Time heals, do not worry.",
+        "You are not alone, stay positive.",
+        "Thank you for sharing.",
+        "I understand how you feel.",
+        "It will be okay, everything will work out.",
+        "Believe in yourself, you can do anything.",
+        "Sending you love and strength.",
     ),
 }
 
 WARM_UP_MIX: dict[str, float] = {
-    "acknowledge": 0.14, "explore": 0.08, "reframe": 0.13, "affirm": 0.08, "step": 0.17,
-    "dismiss": 0.10, "preach": 0.13, "hollow": 0.17,
+    "acknowledge": 0.14,
+    "explore": 0.08,
+    "reframe": 0.13,
+    "affirm": 0.08,
+    "step": 0.17,
+    "dismiss": 0.10,
+    "preach": 0.13,
+    "hollow": 0.17,
 }
 """How often each kind is said, whatever the person needs: mostly beside the point, and sometimes right by chance."""
 
-_WEIGHTS = ("heavy", "painful", "exhausting", "hard", "lonely", "frightening", "overwhelming", "draining", "unfair", "tiring")
+_WEIGHTS = (
+    "heavy",
+    "painful",
+    "exhausting",
+    "hard",
+    "lonely",
+    "frightening",
+    "overwhelming",
+    "draining",
+    "unfair",
+    "tiring",
+)
+_NAMES_TOPIC = 0.8
+"""Share of sentences that name the topic, of the kinds that can: naming it is what the warm-up teaches slowest."""
 _SECOND_SENTENCE = 0.25
 """Share of replies with a second sentence of another kind."""
 
@@ -153,7 +242,11 @@ class GrammarPolicy:
 def sentence(kind: str, topic: str, rng: random.Random) -> str:
     """Give one sentence of a kind about a topic, which is named as the other side of the talk would name it."""
     theirs = f"your {topic[3:]}" if topic.startswith("my ") else topic
-    return _filled(rng.choice(_REPLIES[kind]), theirs, rng.choice(_FEELINGS), weight=rng.choice(_WEIGHTS))
+    lines = _REPLIES[kind]
+    naming = [line for line in lines if "{topic}" in line]
+    if naming and rng.random() < _NAMES_TOPIC:
+        lines = tuple(naming)
+    return _filled(rng.choice(lines), theirs, rng.choice(_FEELINGS), weight=rng.choice(_WEIGHTS))
 
 
 def _filled(line: str, topic: str, feeling: str, *, weight: str = "") -> str:
@@ -169,7 +262,7 @@ def kinds() -> tuple[str, ...]:
 
 def scenario(number: int, domain: str, rng: random.Random) -> Scenario:
     """Draw a scenario: a topic, a person who feels something about it, three stages of the story."""
-    topic, feeling = _draw_topic(rng), rng.choice(_FEELINGS)
+    topic, feeling = draw_topic(rng), rng.choice(_FEELINGS)
     dominant = rng.choice("CAP")
     depth = {key: -float(rng.randint(6, 8) if key == dominant else rng.randint(3, 5)) for key in "CAP"}
 
@@ -190,12 +283,31 @@ def scenario(number: int, domain: str, rng: random.Random) -> Scenario:
     )
 
 
-def _draw_topic(rng: random.Random) -> str:
+def retold(story: Scenario, number: int, rng: random.Random) -> Scenario:
+    """Tell a scenario about another topic, so that its sentences do not give the topic away."""
+    topic = draw_topic(rng)
+
+    def tell(text: str) -> str:
+        told = re.sub(re.escape(story.topic), topic, text, flags=re.IGNORECASE)
+        return told[:1].upper() + told[1:]
+
+    return replace(
+        story,
+        id=f"retold-{number:05d}",
+        opening=tell(story.opening),
+        stages=tuple(tell(stage) for stage in story.stages),
+        topic=topic,
+    )
+
+
+def draw_topic(rng: random.Random) -> str:
     """Draw what a story is about: so many combinations that copying it from the talk is the only way to name it."""
     noun = rng.choice(_NOUNS)
-    form = rng.randrange(4)
+    form = rng.randrange(5)
     if form == 0:
         return f"my {noun}"
     if form == 1:
         return f"my {rng.choice(_PEOPLE)}'s {noun}"
-    return f"the {rng.choice(_QUALITIES)} {noun}" if form == 2 else f"the {noun}"
+    if form == 2:
+        return f"the {noun}"
+    return f"the {rng.choice(_QUALITIES if form == 3 else _NOUNS)} {noun}"

@@ -96,7 +96,7 @@ class RunRecord:
         path = folder.evaluation_dialogues(when)
         path.unlink(missing_ok=True)
         turns = self._config.rewards(evaluation.dialogues)
-        # No credit is given in an evaluation.
+        # No credit is given in an evaluation; the records write NaN as null.
         nothing = np.full(turns.rewards.shape, np.nan)
         DialogueLog(path).append(step, evaluation.dialogues, turns=turns, returns=nothing, advantages=nothing)
         folder.write_evaluation(when, evaluation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,12 +26,30 @@ class StepRecords:
             _keep_before(path, first_step)
 
     def append(self, step: int, rows: Iterable[Mapping[str, object]]) -> None:
-        """Write the rows of a step, "step" first, and flush them to the disk."""
-        lines = [json.dumps({"step": step, **row}, ensure_ascii=False, allow_nan=True) for row in rows]
+        """Write the rows of a step, "step" first, and flush them to the disk.
+
+        What is no finite number becomes null: JSON knows neither NaN nor infinity.
+        """
+        lines = [
+            json.dumps({"step": step, **_finite(row)}, ensure_ascii=False, allow_nan=False) for row in rows
+        ]
         with self.path.open("a", encoding="utf-8") as file:
             file.write("".join(line + "\n" for line in lines))
             file.flush()
             os.fsync(file.fileno())
+
+
+def _finite(row: Mapping[str, object]) -> dict[str, object]:
+    """Put null for every float of a row that JSON cannot write, at any depth."""
+    return {key: _finite_value(value) for key, value in row.items()}
+
+
+def _finite_value(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite_value(item) for key, item in value.items()}
+    return [_finite_value(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _keep_before(path: Path, first_step: int) -> None:

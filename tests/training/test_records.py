@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 import pandas
@@ -40,6 +42,18 @@ def test_new_run_in_an_old_folder_starts_with_an_empty_file(tmp_path: Path) -> N
     StepRecords(tmp_path / "a").append(0, [{}])
     StepRecords(tmp_path / "a")
     assert (tmp_path / "a").read_text() == ""
+
+
+def test_number_that_json_has_not_is_null_at_any_depth(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    StepRecords(path).append(0, [{"loss": math.nan, "turns": [{"return": math.inf, "reward": 0.5}]}])
+
+    def refuse(constant: str) -> float:
+        raise ValueError(f"{constant} is no JSON")
+
+    assert json.loads(path.read_text(), parse_constant=refuse) == {
+        "step": 0, "loss": None, "turns": [{"return": None, "reward": 0.5}],
+    }  # fmt: skip
 
 
 def test_epoch_holds_every_scenario_once_in_an_order_of_its_own() -> None:

@@ -143,6 +143,14 @@ def test_recipe_may_be_a_named_function(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "plan.json").read_text())["config"]["name"] == "small"
 
 
+def test_stored_config_trains_again_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    stored = tmp_path / "config.json"
+    stored.write_text('{"seed": 9, "out": "runs/the-first"}')
+    run("train", str(stored), "--dry-run", "--json", str(tmp_path / "plan.json"))
+    config = json.loads((tmp_path / "plan.json").read_text())["config"]
+    assert (config["seed"], config["out"]) == (9, None)
+
+
 @pytest.mark.slow
 def test_inline_run_leaves_everything_it_names(finished_run: Path) -> None:
     names = {path.name for path in finished_run.iterdir()}

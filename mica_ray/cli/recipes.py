@@ -19,7 +19,8 @@ CONFIG_NAME = "CONFIG"
 def read_recipe(recipe: str | None) -> RunConfig:
     """Give the config of a recipe: FILE.py, FILE.py:NAME, a stored config.json, or none for the embedded run.
 
-    NAME is a RunConfig or a function without arguments that gives one.
+    NAME is a RunConfig or a function without arguments that gives one. A stored config brings no run folder:
+    the one it names holds the run it was stored with.
 
     Raises:
         ConfigError: no such file or name, or it holds something else.
@@ -27,7 +28,7 @@ def read_recipe(recipe: str | None) -> RunConfig:
     if recipe is None:
         return RunConfig()
     if recipe.endswith(".json"):
-        return RunConfig.read(Path(recipe))
+        return RunConfig.read(Path(recipe)).model_copy(update={"out": None})
     if not recipe.rpartition(":")[0].endswith(".py") and not recipe.endswith(".py"):
         raise ConfigError(f"{recipe}: a recipe is a .py file, FILE.py:NAME or a config.json")
     try:

@@ -170,6 +170,8 @@ class Trajectory:
     stop: Stop
     error: str | None = None
     """The reason when `stop` is FAILED."""
+    director_failures: int = 0
+    """Decisions that the Director failed to give; the dialogue went on without them."""
 
     @property
     def states(self) -> np.ndarray:
@@ -199,7 +201,8 @@ class TurnRewards:
 
     def __post_init__(self) -> None:
         """Refuse shapes that disagree."""
-        if self.rewards.ndim != 2 or self.valid.shape != self.rewards.shape or self.group.shape != self.rewards.shape[:1]:
+        shape = self.rewards.shape
+        if len(shape) != 2 or self.valid.shape != shape or self.group.shape != shape[:1]:
             raise ValueError(
                 "rewards and valid must be [B, T] and group [B]; "
                 f"got {self.rewards.shape}, {self.valid.shape}, {self.group.shape}"
@@ -239,11 +242,12 @@ class TokenBatch:
 
 @dataclass(frozen=True, slots=True)
 class PolicyWeights:
-    """A version of the policy on its way to the engines. `source` is opaque to the loop (rollout/weights.py)."""
+    """A version of the policy on its way to the engines; the loop does not look into `source`."""
 
     version: int
     """0 for the initial weights, then one more after every update call."""
     source: object
+    """What rollout/weights.py resolves: a bucket, or a reference to one."""
 
 
 @dataclass(frozen=True, slots=True)

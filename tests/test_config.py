@@ -17,11 +17,13 @@ from mica_ray.config.policy_source import check_context, fetch_policy, read_poli
 from mica_ray.config.preflight import check_port, check_run
 from mica_ray.config.references import load_module_file, resolve
 from mica_ray.config.run_folder import RunFolder
+from mica_ray.config.run_record import RunRecord
 from mica_ray.config.world import build_world, read_domain
 from mica_ray.credit import Grpo, Mica, ReinforcePlusPlus
 from mica_ray.domains.tutoring import TUTORING
 from mica_ray.evaluation.empa import summarize
-from mica_ray.types import TurnRewards
+from mica_ray.training.tracker import JsonlTracker
+from mica_ray.types import Judgement, Stop, Trajectory, Turn, TurnRewards
 
 ENDPOINT = Endpoint(model="judge-1", base_url="http://127.0.0.1:1/v1", api_key_env="JUDGE_KEY")
 
@@ -246,6 +248,25 @@ def test_run_folder_is_never_shared_by_two_runs(tmp_path: Path) -> None:
     RunFolder.create(RunConfig(), tmp_path / "run")
     with pytest.raises(ConfigError, match="not empty"):
         RunFolder.create(RunConfig(), tmp_path / "run")
+
+
+def test_evaluation_dialogues_are_strict_json_without_credit(tmp_path: Path) -> None:
+    folder = RunFolder.create(RunConfig(), tmp_path / "run")
+    scenario = read_domain(RunConfig()).split("test")[0]
+    judgement = Judgement((1, 0, 0), (0, 0, 0), (1.0, 0.0, 0.0))
+    c, a, p = scenario.initial_state
+    turn = Turn(0, scenario.opening, "I hear you.", judgement, (c + 1.0, a, p))
+    evaluation = summarize([Trajectory(scenario, 0, 0, (turn,), Stop.LIMIT)], seed=0)
+    tracker = JsonlTracker(folder.metrics)
+    RunRecord(RunConfig(), folder).keep_evaluation("before", evaluation, tracker, step=0)
+
+    def refuse(constant: str) -> float:
+        raise ValueError(f"{constant} is no JSON")
+
+    text = folder.evaluation_dialogues("before").read_text()
+    (written,) = json.loads(text, parse_constant=refuse)["turns"]
+    assert (written["return"], written["advantage"]) == (None, None)
+    assert written["reward"] > 0
 
 
 def test_kept_evaluation_is_read_back(tmp_path: Path) -> None:

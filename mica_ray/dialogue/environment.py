@@ -180,32 +180,39 @@ def _moved(state: State, judgement: Judgement) -> State:
 class DialogueRecord:
     """Writes down one dialogue while it is played: what the policy sees, and the trajectory it becomes.
 
-    Whoever drives an environment calls `add` after each exchange; `stop` is set when the dialogue is over.
+    Whoever drives an environment calls `open` with the user's first message and `add` after each exchange;
+    `stop` is set when the dialogue is over.
 
     Args:
         scenario: whose dialogue.
-        opening: the user's first message, as `Environment.open` gave it.
         policy_prompt: the policy's system prompt; empty for none.
         group: equal for the dialogues of one scenario in one step.
         sample: 0..N-1 within the group.
     """
 
-    def __init__(
-        self, scenario: Scenario, opening: Message, *, policy_prompt: str, group: int = 0, sample: int = 0
-    ) -> None:
-        self.messages: list[Message] = [opening]
+    def __init__(self, scenario: Scenario, *, policy_prompt: str, group: int = 0, sample: int = 0) -> None:
+        self.messages: list[Message] = []
         """What the policy answers next; ends with the user's message while the dialogue goes on."""
         if policy_prompt:
-            self.messages.insert(0, {"role": "system", "content": policy_prompt})
+            self.messages.append({"role": "system", "content": policy_prompt})
         self.stop: Stop | None = None
         """None while the dialogue goes on."""
-        self.num_director_failures = 0
+        self._director_failures = 0
         self._error: str | None = None
         self._guidance: str | None = None
         self._turns: list[Turn] = []
         self._scenario = scenario
         self._group = group
         self._sample = sample
+
+    @property
+    def num_turns(self) -> int:
+        """Turns written down so far."""
+        return len(self._turns)
+
+    def open(self, opening: Message) -> None:
+        """Write down the user's first message, as `Environment.open` gave it."""
+        self.messages.append(opening)
 
     def add(self, reply: str, exchange: Exchange, *, generation: Generation | None = None) -> None:
         """Write down one played turn.
@@ -230,7 +237,7 @@ class DialogueRecord:
             self.messages.append(exchange.user)
         self.stop, self._guidance = exchange.stop, exchange.guidance
         self._error = exchange.error if exchange.stop is Stop.FAILED else None
-        self.num_director_failures += exchange.error is not None and exchange.stop is not Stop.FAILED
+        self._director_failures += exchange.error is not None and exchange.stop is not Stop.FAILED
 
     def end(self, stop: Stop, error: str | None = None) -> None:
         """End the dialogue from outside: FAILED with its reason, or LIMIT where the context is full."""
@@ -245,7 +252,13 @@ class DialogueRecord:
         if self.stop is None:
             raise RuntimeError(f"the dialogue of scenario {self._scenario.id} is not over: end it first")
         return Trajectory(
-            self._scenario, self._group, self._sample, tuple(self._turns), self.stop, error=self._error
+            scenario=self._scenario,
+            group=self._group,
+            sample=self._sample,
+            turns=tuple(self._turns),
+            stop=self.stop,
+            error=self._error,
+            director_failures=self._director_failures,
         )
 
 
@@ -274,20 +287,18 @@ async def converse(
         group: equal for the dialogues of one scenario.
         sample: 0..N-1 within the group.
     """
-    opening = await environment.open()
-    record = DialogueRecord(scenario, opening, policy_prompt=domain.policy_prompt, group=group, sample=sample)
-    turn = 0
+    record = DialogueRecord(scenario, policy_prompt=domain.policy_prompt, group=group, sample=sample)
+    record.open(await environment.open())
     while record.stop is None:
         try:
             async with asyncio.timeout(deadline_seconds):
-                answer = await policy.chat(tuple(record.messages), _of_turn(sampling, turn))
+                answer = await policy.chat(tuple(record.messages), _of_turn(sampling, record.num_turns))
         except TimeoutError:
             record.end(Stop.FAILED, f"the policy gave no reply within {deadline_seconds:g} s")
         except ChatError as error:
             record.end(Stop.FAILED, str(error))
         else:
             record.add(answer.text, await environment.respond(answer.text))
-            turn += 1
     return record.trajectory()
 
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
-from mica_ray.dialogue.environment import Environment
+from mica_ray.dialogue.environment import DialogueRecord, Environment
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError, PolicyEngine
 from mica_ray.seeding import derive_seed
-from mica_ray.types import Generation, Message, Sampling, Scenario, Stop, Trajectory, Turn
+from mica_ray.types import Generation, Sampling, Scenario, Stop, Trajectory
 
 NewEnvironment = Callable[[Scenario, int], Environment]
 """Makes the environment of one dialogue from its scenario and seed."""
@@ -138,66 +138,51 @@ class _Dialogue:
         policy_prompt: str,
     ) -> None:
         self._scenario = scenario
-        self._group = group
-        self._sample = sample
         self._seed = seed
         self._engine = engine
         self._template = template
         self._config = config
-        self._messages: list[Message] = (
-            [{"role": "system", "content": policy_prompt}] if policy_prompt else []
-        )
-        self._turns: list[Turn] = []
+        self._record = DialogueRecord(scenario, policy_prompt=policy_prompt, group=group, sample=sample)
 
     async def play(self, new_environment: NewEnvironment) -> Trajectory:
         """Play until someone ends it or something fails; never raises but for cancellation."""
         deadline = self._config.dialogue_deadline_seconds
         try:
             async with asyncio.timeout(deadline) as timer:
-                stop, error = await self._converse(new_environment(self._scenario, self._seed))
+                await self._converse(new_environment(self._scenario, self._seed))
         except Exception as failure:
-            stop, error = Stop.FAILED, f"{type(failure).__name__}: {failure}"
+            error = f"{type(failure).__name__}: {failure}"
             if isinstance(failure, TimeoutError) and timer.expired():
                 error = f"the dialogue took more than {deadline:g} s"
-        return Trajectory(self._scenario, self._group, self._sample, tuple(self._turns), stop, error)
+            self._record.end(Stop.FAILED, error)
+        return self._record.trajectory()
 
-    async def _converse(self, environment: Environment) -> tuple[Stop, str | None]:
-        user = await environment.open()
-        self._messages.append(user)
-        prompt_ids = self._template.prompt(self._messages)
-        guidance: str | None = None
+    async def _converse(self, environment: Environment) -> None:
+        record = self._record
+        record.open(await environment.open())
+        prompt_ids = self._template.prompt(record.messages)
         while self._fits(prompt_ids):
             generation = await self._generate(prompt_ids)
             exchange = await environment.respond(generation.text)
-            self._turns.append(
-                Turn(
-                    index=len(self._turns),
-                    user=user["content"],
-                    reply=generation.text,
-                    judgement=exchange.judgement,
-                    state_after=exchange.state_after,
-                    generation=generation,
-                    guidance=guidance,
-                )
-            )
-            if exchange.user is None:
-                return exchange.stop or Stop.ENDED, exchange.error if exchange.stop is Stop.FAILED else None
-            user, guidance = exchange.user, exchange.guidance
-            self._messages += [{"role": "assistant", "content": generation.text}, user]
-            prompt_ids = self._template.next_prompt(self._messages, generation)
-        if not self._turns:
+            record.add(generation.text, exchange, generation=generation)
+            if record.stop is not None:
+                return
+            prompt_ids = self._template.next_prompt(record.messages, generation)
+        if not record.num_turns:
             raise EngineError(
                 f"the first prompt has {len(prompt_ids)} tokens and leaves no room for a reply of "
                 f"{self._config.sampling.max_tokens} in a context of {self._config.context_length}: "
                 "raise context_length"
             )
-        return Stop.LIMIT, None
+        record.end(Stop.LIMIT)
 
     def _fits(self, prompt_ids: Sequence[int]) -> bool:
         return len(prompt_ids) + self._config.sampling.max_tokens <= self._config.context_length
 
     async def _generate(self, prompt_ids: Sequence[int]) -> Generation:
-        sampling = replace(self._config.sampling, seed=derive_seed(self._seed, "policy", len(self._turns)))
+        sampling = replace(
+            self._config.sampling, seed=derive_seed(self._seed, "policy", self._record.num_turns)
+        )
         deadline = self._config.generate_deadline_seconds
         try:
             async with asyncio.timeout(deadline) as timer:

@@ -54,7 +54,8 @@ def dialogue_row(
 ) -> dict[str, object]:
     """Give the JSON form of one dialogue.
 
-    Top level: scenario, category, group, sample, stop, error, initial_state, turns (a list, see `_turn_row`).
+    Top level: scenario, category, group, sample, stop, error, director_failures, initial_state, turns (a
+    list, see `_turn_row`).
 
     Args:
         trajectory: the dialogue.
@@ -70,6 +71,7 @@ def dialogue_row(
         "sample": int(trajectory.sample),
         "stop": str(trajectory.stop),
         "error": trajectory.error,
+        "director_failures": trajectory.director_failures,
         "initial_state": list(trajectory.scenario.initial_state),
         "turns": [_turn_row(turn, turns, returns, advantages, index) for turn in trajectory.turns],
     }

@@ -22,6 +22,7 @@ METRICS: Mapping[str, str] = {
     "truncated_reply_fraction": "replies cut at max_tokens / replies; share",
     "failed_judgement_fraction": "judgements without a score / judgements; share",
     "failed_dialogue_fraction": "dialogues lost to a simulator or engine / dialogues; share",
+    "director_failures": "decisions that the director failed to give, over all dialogues; count",
     "zero_variance_group_fraction": "groups with advantages all 0 / groups with a turn that counts; share",
     "survivor_fraction": "dialogues that reach the last turn of their group, mean over groups; share",
     "advantage_std": "population standard deviation of the advantages of the turns that count; no unit",
@@ -49,6 +50,11 @@ METRICS: Mapping[str, str] = {
     "rollout_seconds": "time to collect the step's dialogues; seconds",
     "update_seconds": "time of the learner's update; seconds",
     "weights_seconds": "time to bring the new weights to every engine; seconds",
+    "eval_epm_q": "EPM-Q of an evaluation, mean over scenarios (evaluation/empa_score.py); score",
+    "eval_pass_fraction": "evaluation dialogues that ended in success / those scored; share",
+    "eval_idr_mean": "mean over scenarios of the mean IDR of their judged turns; points per turn",
+    "eval_failed_dialogues": "evaluation dialogues that failed or had no judged turn; count",
+    "eval_failed_judgements": "judgements of an evaluation without a score; count",
 }
 
 
@@ -107,6 +113,7 @@ def _dialogue_metrics(groups: Sequence[Trajectory]) -> dict[str, float | None]:
         "turns_mean": _mean([len(trajectory.turns) for trajectory in alive]),
         "failed_judgement_fraction": _mean([not judgement.is_valid for judgement in judgements]),
         "failed_dialogue_fraction": _mean([trajectory.stop is Stop.FAILED for trajectory in groups]),
+        "director_failures": float(sum(trajectory.director_failures for trajectory in groups)),
     }
 
 

@@ -247,15 +247,17 @@ async def test_record_counts_directors_that_failed() -> None:
     environment = Roles(
         QueuedChat(STILL), QueuedChat("Yes."), QueuedChat(DOWN, move("continue"))
     ).environment()
-    record = DialogueRecord(SCENARIO, await environment.open(), policy_prompt="")
+    record = DialogueRecord(SCENARIO, policy_prompt="")
+    record.open(await environment.open())
     for _ in range(2):
         record.add("I hear you.", await environment.respond("I hear you."))
-    assert record.num_director_failures == 1
+    record.end(Stop.LIMIT)
+    assert (record.num_turns, record.trajectory().director_failures) == (2, 1)
     assert record.messages[0] == {"role": "user", "content": "The move left me lonely."}
 
 
 async def test_unfinished_record_is_no_trajectory_until_it_is_ended() -> None:
-    record = DialogueRecord(SCENARIO, {"role": "user", "content": "Hello"}, policy_prompt="Be kind.")
+    record = DialogueRecord(SCENARIO, policy_prompt="Be kind.")
     with pytest.raises(RuntimeError, match="not over"):
         record.trajectory()
     record.end(Stop.LIMIT)

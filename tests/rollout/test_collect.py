@@ -37,6 +37,8 @@ class CountingEnvironment:
     breaks_at: int | None = None
     gate: asyncio.Event | None = None
     error: str | None = None
+    undirected: tuple[int, ...] = ()
+    """Turns after which the Director fails."""
     replies: list[str] = field(default_factory=list)
 
     async def open(self) -> Message:
@@ -53,9 +55,9 @@ class CountingEnvironment:
         if turn == self.turns:
             stop = Stop.FAILED if self.error else Stop.SUCCESS
             return Exchange(GOOD, state, None, stop, error=self.error)
-        return Exchange(
-            GOOD, state, {"role": "user", "content": f"Turn {turn}."}, None, guidance=f"guide {turn}"
-        )
+        user: Message = {"role": "user", "content": f"Turn {turn}."}
+        error = "no direction" if turn in self.undirected else None
+        return Exchange(GOOD, state, user, None, guidance=f"guide {turn}", error=error)
 
 
 @dataclass
@@ -189,6 +191,21 @@ async def test_broken_dialogue_is_failed_and_keeps_its_turns(template: ChatTempl
 async def test_failure_told_by_the_environment_keeps_its_reason(template: ChatTemplate) -> None:
     trajectories = await play(template, SpellingEngine(), error="the actor gave no answer")
     assert {(t.stop, t.error) for t in trajectories} == {(Stop.FAILED, "the actor gave no answer")}
+
+
+async def test_failures_of_the_director_are_counted_and_survived(template: ChatTemplate) -> None:
+    def environment(who: Scenario, seed: int) -> Environment:
+        return CountingEnvironment(who, seed, turns=4, undirected=(1, 3) if who.id == "a" else ())
+
+    config = RolloutConfig(group_size=1, sampling=Sampling(max_tokens=8))
+    trajectories = await collect(
+        [scenario("a"), scenario("b")], environment, SpellingEngine(), template, config,
+        step=0, seed=0, policy_prompt="",
+    )  # fmt: skip
+    assert [(t.stop, t.error, t.director_failures) for t in trajectories] == [
+        (Stop.SUCCESS, None, 2),
+        (Stop.SUCCESS, None, 0),
+    ]
 
 
 async def test_dead_engine_makes_failed_dialogues(template: ChatTemplate) -> None:

@@ -1,0 +1,45 @@
+"""What a step is measured by: every name has a formula and a unit, and counts are counts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mica_ray.evaluation.empa import evaluation_metrics, summarize
+from mica_ray.training.metrics import METRICS, step_metrics
+from mica_ray.types import Scenario, Stop, TokenBatch, Trajectory, TurnRewards, UpdateReport
+
+
+def dialogue(group: int, director_failures: int) -> Trajectory:
+    scenario = Scenario(
+        id=str(group), domain="test", category="work", dominant_axis="A", persona="Somebody.",
+        opening="Hello.", initial_state=(-3.0, -6.0, -3.0), stages=(), split="train",
+    )  # fmt: skip
+    return Trajectory(scenario, group, 0, (), Stop.LIMIT, director_failures=director_failures)
+
+
+def empty_batch() -> TokenBatch:
+    nothing, mask = np.zeros((0, 0)), np.zeros((0, 0), dtype=bool)
+    ids, rows = np.zeros((0, 0), dtype=np.int64), np.zeros(0, dtype=np.int64)
+    return TokenBatch(0, ids, rows, mask, nothing, nothing, ids, rows, loss_tokens=0, loss_turns=0)
+
+
+def test_failures_of_the_director_are_summed_over_the_dialogues() -> None:
+    turns = TurnRewards(np.zeros((2, 1)), np.zeros((2, 1), dtype=bool), np.arange(2))
+    metrics = step_metrics(
+        [dialogue(0, 2), dialogue(1, 1)],
+        turns,
+        advantages=np.zeros((2, 1)),
+        batch=empty_batch(),
+        report=UpdateReport(version=1, metrics={}),
+    )
+    assert metrics["director_failures"] == 3.0
+    assert set(metrics) <= set(METRICS)
+
+
+def test_numbers_of_an_evaluation_are_in_the_table() -> None:
+    assert set(evaluation_metrics(summarize([], seed=0))) <= set(METRICS)
+
+
+def test_every_metric_has_a_formula_and_a_unit() -> None:
+    assert [name for name, text in METRICS.items() if not all(part.strip() for part in text.split(";"))] == []
+    assert [name for name, text in METRICS.items() if text.count(";") != 1] == []

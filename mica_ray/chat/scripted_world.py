@@ -1,12 +1,12 @@
 """The embedded world: how a scripted person takes a reply. Pure functions of what was said, nothing hidden.
 
-What this stand-in is not: a person, a therapist's judgement, or evidence that a policy comforts anyone. It is a small
-dialogue process with delayed effects that reads real text, so that the whole training path can be run and measured
-without a language-model judge. Gains here say that the training works, not that the policy is kind.
+What this stand-in is not: a person, a therapist's judgement, or evidence that a policy comforts anyone. It is
+a small process with delayed effects that reads real text, so that the whole training path can be run and
+measured without a language-model judge. Gains here say that the training works, not that the policy is kind.
 
-Needs open in `need_order` (felt, then understood, then able). A need opens when every need before it is at least
-half met; help for a need that is not open yet does harm and leaves the person guarded, and a guarded person opens
-later. So an early turn decides what later turns can earn, and credit has to cross turns to be right.
+Needs open in `need_order` (felt, then understood, then able). A need opens when every need before it is at
+least half met; help for a need that is not open yet does harm and leaves the person guarded, and a guarded
+person opens later. So an early turn decides what later turns can earn, and credit has to cross turns.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _STRONG = frozenset({Kind.ACKNOWLEDGE, Kind.REFRAME, Kind.STEP})
 """Kinds that reach level 2 when they take up what this person said."""
 
 _VOID = frozenset({Harm.REPEAT, Harm.ECHO, Harm.OVERLOAD, Harm.BROKEN, Harm.SLIP, Harm.IGNORE})
-"""Harms by which nothing of the reply lands: said before, said by the person, said with everything else, not said
-to the end, not said to the person."""
+"""Harms by which nothing of the reply lands: said before, said by the person, said with everything else, not
+said to the end, not said to the person."""
 
 _PATIENT = frozenset({Kind.EXPLORE, Kind.AFFIRM})
 """Kinds that are merely idle when they come too early; explaining and advising too early hurt."""
@@ -67,7 +67,9 @@ class Inner:
     @property
     def focus(self) -> int:
         """The axis the person is taken up with: the first open need that is not met, else the last one."""
-        return next((axis for axis in self.order if not self.is_met(axis) and self.is_open(axis)), self.order[-1])
+        return next(
+            (axis for axis in self.order if not self.is_met(axis) and self.is_open(axis)), self.order[-1]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ def _regress(inner: Inner, reading: Reading, misplaced: set[int], stale: int) ->
         Harm.HOLLOW: (-1, -1, -1),
         Harm.OVERLOAD: (-1, -1, 0),
         Harm.BROKEN: (-1, 0, 0),
-        Harm.REPEAT: (0, -2, 0),
+        Harm.REPEAT: (0, -1, 0),
         Harm.ECHO: (0, -1, 0),
         Harm.IGNORE: (-1, -1, 0),
         Harm.SLIP: (-2, -1, 0),

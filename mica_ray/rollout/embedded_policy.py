@@ -1,7 +1,7 @@
 """Make the embedded policy: a small Qwen3 model with its own tokenizer, warmed up on the scenario grammar.
 
-Made in under two minutes on two cores, kept in a cache folder by a hash of everything it depends on. It starts as a
-weak supporter on purpose: it can say what helps, and does not know when (see `support_grammar.py`).
+Made in under two minutes on two cores, kept in a cache folder by a hash of everything it depends on. It starts
+as a weak supporter on purpose: it can say what helps, and does not know when (see `support_grammar.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mica_ray.chat.scripted import ScriptedRoles
+from mica_ray.chat.scripted import AXES, ScriptedRoles
+from mica_ray.chat.scripted_world import start
 from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.domain import Domain
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}"
+    "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -52,14 +55,14 @@ class EmbeddedPolicyRecipe:
     """Everything the embedded policy's weights follow from, beside the sources and the domain."""
 
     seed: int = 0
-    num_dialogues: int = 6000
+    num_dialogues: int = 9000
     num_turns: tuple[int, ...] = (2, 3, 4, 8)
-    """Turns of the warm-up dialogues, in rotation: mostly short ones, where more people are met in the same time."""
+    """Turns of the warm-up dialogues, in rotation: short ones meet more people in the same time."""
     num_tokenized: int = 2000
     """Dialogues that the tokenizer is trained on."""
     vocabulary_size: int = 1536
     hidden_size: int = 128
-    num_layers: int = 3
+    num_layers: int = 2
     num_heads: int = 4
     """Of 32 dimensions each: the smallest head the engine's attention kernels take."""
     context_length: int = 1024
@@ -114,7 +117,7 @@ def content_hash(domain: Domain, recipe: EmbeddedPolicyRecipe) -> str:
 
 
 def warm_up_dialogues(domain: Domain, recipe: EmbeddedPolicyRecipe) -> list[list[Message]]:
-    """Play the grammar's policy against the embedded world; half of the scenarios are the domain's own, retold.
+    """Play the grammar's policy in the embedded world; half of the scenarios are the domain's own, retold.
 
     Only training scenarios are retold: the warm-up never sees a validation or a test scenario.
     """
@@ -139,7 +142,9 @@ def warm_up_dialogues(domain: Domain, recipe: EmbeddedPolicyRecipe) -> list[list
             seed=derive_seed(recipe.seed, "warm-up", number),
         )
         policy = support_grammar.GrammarPolicy(
-            scenario.topic, seed=derive_seed(recipe.seed, "grammar", number)
+            scenario.topic,
+            start(scenario.initial_state, [AXES.index(key) for key in domain.need_order]),
+            seed=derive_seed(recipe.seed, "grammar", number),
         )
         return _messages(domain, await converse(environment, policy, scenario, short, sampling))
 

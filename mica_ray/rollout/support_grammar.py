@@ -1,7 +1,7 @@
 """A grammar of scenarios and replies: what the embedded policy is warmed up on.
 
-Helpful, misplaced and performative replies are mixed without regard to what the person needs, so that the warmed-up
-policy can say the right thing and has no idea when. No line of it is a model of good support.
+Helpful, misplaced and performative replies are mixed, mostly without regard to what the person needs, so that the
+warmed-up policy can say the right thing and hardly knows when. No line of it is a model of good support.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mica_ray.chat.model import ChatReply, JsonSchema
+from mica_ray.chat.scripted_world import Inner, replay
 from mica_ray.seeding import derive_seed
 from mica_ray.types import Message, Sampling, Scenario
 
@@ -213,6 +214,10 @@ _WEIGHTS = (
     "unfair",
     "tiring",
 )
+FITTING = 0.25
+"""Share of replies that are what the person needs now: a policy that never heard a fitting reply cannot tell one."""
+_FITS = ("reframe", "acknowledge", "step")
+"""The kind that fits, by the axis (C, A, P) in focus."""
 _NAMES_TOPIC = 0.8
 """Share of sentences that name the topic, of the kinds that can: naming it is what the warm-up teaches slowest."""
 _SECOND_SENTENCE = 0.25
@@ -221,10 +226,12 @@ _SECOND_SENTENCE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class GrammarPolicy:
-    """A chat model that says something from the grammar, deaf to what the person needs."""
+    """A chat model that says something from the grammar, mostly deaf to what the person needs."""
 
     topic: str
     """What the user talks about, in the user's words."""
+    person: Inner
+    """The person as the dialogue begins."""
     seed: int
     """Replies are a pure function of the seed and the conversation."""
 
@@ -235,8 +242,13 @@ class GrammarPolicy:
         heard = [message["content"] for message in messages if message["role"] == "user"]
         rng = random.Random(derive_seed(self.seed, *heard))
         count = 2 if rng.random() < _SECOND_SENTENCE else 1
-        chosen = dict.fromkeys(rng.choices(list(WARM_UP_MIX), list(WARM_UP_MIX.values()), k=count))
-        return ChatReply(text=" ".join(sentence(kind, self.topic, rng) for kind in chosen), model="grammar")
+        chosen = rng.choices(list(WARM_UP_MIX), list(WARM_UP_MIX.values()), k=count)
+        if rng.random() < FITTING:
+            said = [message["content"] for message in messages if message["role"] == "assistant"]
+            felt = replay(self.person, list(zip(heard, said, strict=False)))
+            now = felt[-1].after if felt else self.person
+            chosen = [_FITS[now.focus]]
+        return ChatReply(text=" ".join(sentence(kind, self.topic, rng) for kind in dict.fromkeys(chosen)), model="grammar")
 
 
 def sentence(kind: str, topic: str, rng: random.Random) -> str:

@@ -1,7 +1,7 @@
 """Simulated user, director and judge of the embedded world behind the ChatModel protocol.
 
-They read the very case file a language model would get (dialogue/case_file.py), and answer in the same forms, as pure
-functions of it and the seed. How the person takes a reply is decided in `scripted_world.py`.
+They read the very case file a language model would get (dialogue/case_file.py), and answer in the same forms,
+as pure functions of it and the seed. How the person takes a reply is decided in `scripted_world.py`.
 """
 
 from __future__ import annotations
@@ -21,39 +21,69 @@ AXES = ("C", "A", "P")
 
 _REACTIONS: dict[str, tuple[str, ...]] = {
     "moved": (
-        "Yes, that is it.", "That is exactly how it is.", "Hearing that helps.", "You put it better than I could.",
-        "Yes, you see it.", "That lands.",
+        "Yes, that is it.",
+        "That is exactly how it is.",
+        "Hearing that helps.",
+        "You put it better than I could.",
+        "Yes, you see it.",
+        "That lands.",
     ),
-    "eased": ("Maybe so.", "That helps a little.", "I guess that is true.", "Yes, in a way.", "A little, yes."),
+    "eased": (
+        "Maybe so.",
+        "That helps a little.",
+        "I guess that is true.",
+        "Yes, in a way.",
+        "A little, yes.",
+    ),
     "hurt": (
-        "Please do not wave it away.", "Now I wish I had not said it.", "That stings.", "So it does not count for you.",
+        "Please do not wave it away.",
+        "Now I wish I had not said it.",
+        "That stings.",
+        "So it does not count for you.",
     ),
     "pushed": (
-        "That is too fast for me.", "I did not ask for that yet.", "You are ahead of me.", "I am not there yet.",
+        "That is too fast for me.",
+        "I did not ask for that yet.",
+        "You are ahead of me.",
+        "I am not there yet.",
     ),
-    "unheard": ("I am not sure you heard me.", "That could be said to anyone.", "Hm, that is not it.", "That feels empty."),
+    "unheard": (
+        "I am not sure you heard me.",
+        "That could be said to anyone.",
+        "Hm, that is not it.",
+        "That feels empty.",
+    ),
     "stale": ("You said that much already.", "Yes, we have been there.", "Okay.", "I know that by now."),
 }
 
 _FOCUS: dict[str, tuple[str, ...]] = {
     "A": (
-        "{topic} still hurts.", "It all sits on my chest, {topic} most of all.", "I feel so alone with {topic}.",
-        "I could cry about {topic}.", "{topic} makes me feel small.",
+        "{topic} still hurts.",
+        "It all sits on my chest, {topic} most of all.",
+        "I feel so alone with {topic}.",
+        "I could cry about {topic}.",
+        "{topic} makes me feel small.",
     ),
     "C": (
-        "I keep asking myself what {topic} means.", "I do not understand why {topic} turned out like this.",
-        "I cannot tell what is true about {topic}.", "{topic} makes no sense to me.",
+        "I keep asking myself what {topic} means.",
+        "I do not understand why {topic} turned out like this.",
+        "I cannot tell what is true about {topic}.",
+        "{topic} makes no sense to me.",
         "I keep going round in circles over {topic}.",
     ),
     "P": (
-        "I do not know where to start with {topic}.", "I keep putting {topic} off.",
-        "I want to do something about {topic} and I freeze.", "How would I even begin with {topic}.",
+        "I do not know where to start with {topic}.",
+        "I keep putting {topic} off.",
+        "I want to do something about {topic} and I freeze.",
+        "How would I even begin with {topic}.",
         "I do not trust myself with {topic}.",
     ),
 }
 
 _CLOSING: tuple[str, ...] = (
-    "I think I can go on from here with {topic}.", "{topic} feels lighter now.", "I can face {topic} now.",
+    "I think I can go on from here with {topic}.",
+    "{topic} feels lighter now.",
+    "I can face {topic} now.",
 )
 
 
@@ -90,7 +120,9 @@ def _read_case(messages: Sequence[Message]) -> Mapping[str, object]:
         case = json.loads(messages[-1]["content"])
     except (IndexError, json.JSONDecodeError) as error:
         raise ChatError(
-            f"the scripted roles read case files, not free text: {error}", kind="refused", endpoint=ScriptedRoles.name
+            f"the scripted roles read case files, not free text: {error}",
+            kind="refused",
+            endpoint=ScriptedRoles.name,
         ) from error
     if not isinstance(case, dict):
         raise ChatError("the case file is not a JSON object", kind="refused", endpoint=ScriptedRoles.name)
@@ -118,7 +150,9 @@ def _judge(case: Mapping[str, object]) -> dict[str, object]:
         for side, level in (("progress", last.progress[axis]), ("regress", last.regress[axis])):
             answer[f"{key}_{side}_level"] = level
             answer[f"{key}_{side}_evidence"] = quotes if level else ""
-            answer[f"{key}_{side}_reasoning"] = f"offers {marks}; the person is {last.mood}" if level else "no sign of it"
+            answer[f"{key}_{side}_reasoning"] = (
+                f"offers {marks}; the person is {last.mood}" if level else "no sign of it"
+            )
     return answer
 
 
@@ -148,9 +182,10 @@ def _speak(case: Mapping[str, object], rng: random.Random) -> str:
     lines = _CLOSING if all(now.is_met(axis) for axis in range(3)) else _FOCUS[AXES[now.focus]]
     said = [entry["user"] for entry in cast(Sequence[Mapping[str, str]], case["dialogue"])]
     topic = cast(str, case.get("topic")) or topic_of([said[0], *cast(Sequence[str], case.get("told", ()))])
-    fresh = [line for line in lines if not any(line.format(topic=topic) in message for message in said)]
-    line = rng.choice(fresh or list(lines)).format(topic=topic)
-    return f"{reaction} {line[0].upper()}{line[1:]}"
+    sentences = [line.format(topic=topic) for line in lines]
+    sentences = [sentence[:1].upper() + sentence[1:] for sentence in sentences]
+    fresh = [sentence for sentence in sentences if not any(sentence in message for message in said)]
+    return f"{reaction} {rng.choice(fresh or sentences)}"
 
 
 def topic_of(texts: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 
 class Kind(StrEnum):
@@ -42,11 +43,11 @@ class Harm(StrEnum):
     REPEAT = "repeat"
     """Nearly an earlier reply of the same dialogue."""
     ECHO = "echo"
-    """Hands the user's own words back."""
+    """Hands the user's own words back, "my" turned to "your" or not."""
     IGNORE = "ignore"
     """Offers nothing and takes up nothing the user said; too short; or not language."""
     SLIP = "slip"
-    """Speaks as if the replier were the one who needs help."""
+    """Speaks as if the replier were the one who needs help, or for both sides, or about the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ MIN_WORDS = 4
 REPEAT_OVERLAP = 0.6
 """Share of a reply's word trigrams found in one earlier reply at which it counts as the same reply again."""
 ECHO_OVERLAP = 0.6
-"""Share of a reply's word trigrams found in the user's last message at which it is an echo."""
+"""Share of a sentence's word trigrams found in the user's last message at which it is an echo."""
 
 _FEELING = (
     r"(?:heavy|hard|painful|lonely|exhausting|tiring|scary|frightening|frustrating|unfair|overwhelming|upsetting|sad"
@@ -81,8 +82,8 @@ _STATE = (
 
 _KINDS: dict[Kind, tuple[str, ...]] = {
     Kind.ACKNOWLEDGE: (
-        rf"\b(?:sounds|feels|must be|must feel|must have been|seems|is|has been) (?:so |very |really |truly |quite |incredibly )?{_FEELING}\b",
-        rf"\bno wonder\b[^.?!]*\b(?:you|it|that)\b",
+        rf"(?<!\bhe )(?<!\bshe )(?<!\bthey )(?<!\bwe )\b(?:sounds|feels|must be|must feel|must have been|seems|is|has been) (?:so |very |really |truly |quite |incredibly )?{_FEELING}\b",
+        r"\bno wonder\b[^.?!]*\b(?:you|it|that)\b",
         r"\bmakes sense (?:that )?you\b|\bof course (?:you|it|that)\b[^.?!]*\b(?:feel|hurt|hurts|weighs|tired|afraid|sad|stings)\b",
         r"\b(?:understandable|natural|okay|human) (?:that you|to feel|for you to feel)\b|\byour feelings? (?:is|are|makes?) (?:valid|understandable|sense)\b",
         rf"\byou (?:feel|are feeling|must feel|must be feeling|sound|seem|are) (?:so |very |really |deeply |pretty )?{_STATE}\b",
@@ -96,12 +97,13 @@ _KINDS: dict[Kind, tuple[str, ...]] = {
     Kind.REFRAME: (
         r"\banother way to (?:see|look at|read|understand)\b|\bone way to (?:see|look at|read)\b|\blooked at another way\b",
         r"\b(?:may|might|could) (?:also |really |simply |rather )?(?:mean|say|show|be a sign)\b[^.?!]*\b(?:rather than|and not|more than|not that|instead of|about)\b",
-        r"\b(?:does not|doesn't|need not|doesn’t) (?:have to )?mean (?:that )?you\b",
-        r"\bperhaps (?:it|this|that|the|what|both)\b|\bmaybe (?:it|this|that|the|what|both)\b[^.?!]*\b(?:not|less|more|rather|because)\b",
+        r"\b(?:does not|doesn't|need not) (?:have to )?mean (?:that )?you\b",
+        r"\b(?:perhaps|maybe) (?:it|this|that|the|your|his|her|their|what|both)\b[^.?!]*\b(?:not|less|more|rather|because|mixed up)\b",
         r"\btwo (?:different )?things\b[^.?!]*\b(?:true|mixed|apart|at once)\b|\bcan both be true\b|\bwhat (?:it|this) (?:really )?shows is\b",
     ),
     Kind.AFFIRM: (
-        r"\byou (?:have|'ve|already|did|kept|keep|still|managed|found|showed|are)\b[^.?!]*\b(?:already|strength|strong|courage|brave|care|capable|managed|kept going|come far|held on|carried)\b",
+        r"\byou (?:have|'ve|already|did|kept|keep|still|managed|found|showed|are)\b[^.?!]*\b(?:already|strength|strong|courage|brave|capable|managed|kept going|come far|held on|carried)\b",
+        r"\byou (?:still|really|clearly|always) care\b",
         r"\b(?:takes|took|shows) (?:real |so much |a lot of )?(?:courage|strength|care|patience|resilience)\b",
         r"\bi (?:trust|believe) (?:that )?you (?:can|will|know)\b",
     ),
@@ -130,9 +132,19 @@ _HARMS: dict[Harm, tuple[str, ...]] = {
         r"\bi(?:'m| am) (?:so |very |really )?sorry (?:to hear|you|that|for)\b|\bi (?:totally |completely |fully )?understand (?:how|what|your|exactly)\b",
         r"\bthank you for sharing\b|\bkeep your chin up\b|\bbelieve in yourself\b|\byou(?:'ve| have)? got this\b|\byou can do (?:it|anything)\b",
     ),
+    Harm.SLIP: (
+        r"<\||\b(?:user|assistant|system|human)\s*:",
+        r"\bthe user (?:is|feels|says|wants|needs|seems)\b|\b(?:comfort|help|answer) the user\b",
+    ),
 }
 
-SERVES: dict[Kind, int] = {Kind.ACKNOWLEDGE: 1, Kind.EXPLORE: 0, Kind.REFRAME: 0, Kind.AFFIRM: 2, Kind.STEP: 2}
+SERVES: dict[Kind, int] = {
+    Kind.ACKNOWLEDGE: 1,
+    Kind.EXPLORE: 0,
+    Kind.REFRAME: 0,
+    Kind.AFFIRM: 2,
+    Kind.STEP: 2,
+}
 """Index of the axis (C, A, P) each kind serves."""
 
 _FUNCTION_WORDS = frozenset(
@@ -150,14 +162,30 @@ _COMMON_WORDS = frozenset(
     " able away mind sense mean means happen happened year years week weeks month sorry okay sure maybe yet ever since"
     " without around another already enough sometimes though whole long new old last next two three".split()
 )
+_TOPICLESS = _FUNCTION_WORDS | _COMMON_WORDS
 _SENTENCE = re.compile(r"[a-z][^.?!]*")
-_WORD = re.compile(r"[a-z]+(?:['’][a-z]+)?")
-_COMPILED = {mark: tuple(re.compile(p) for p in patterns) for mark, patterns in (*_KINDS.items(), *_HARMS.items())}
+_CLAUSE_END = re.compile(r"[,;:.?!]|\bbut\b")
+_DENIAL = re.compile(r"\b(?:not|never|nobody|nothing|hardly|no one|\w+n't)\b")
+_DENIABLE = frozenset({Kind.ACKNOWLEDGE, Kind.AFFIRM})
+"""Kinds that a "not" before them turns into the opposite; the others often begin with one."""
+_MIRRORED = {"i": "you", "me": "you", "my": "your", "mine": "yours", "myself": "yourself", "am": "are"}
+_MISPLACED_ARTICLE = re.compile(
+    r"\b(?:the|a|an|your|my) (?:the|a|an|your|my|of|and|or|is|are|was|be|to(?!-)|you|i|he|she|they|we)\b"
+)
+"""An article or possessive that stands before no name of anything: words in no order."""
+_WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
+_COMPILED = {
+    mark: tuple(re.compile(p) for p in patterns) for mark, patterns in (*_KINDS.items(), *_HARMS.items())
+}
+
+
+def _plain(text: str) -> str:
+    return text.lower().replace("\u2019", "'")  # Typographic apostrophes made plain.
 
 
 def words_of(text: str) -> list[str]:
-    """Give the lower-case words of a text, typographic apostrophes made plain."""
-    return _WORD.findall(text.lower().replace("’", "'"))
+    """Give the lower-case words of a text."""
+    return _WORD.findall(_plain(text))
 
 
 def content_words(text: str) -> list[str]:
@@ -165,7 +193,7 @@ def content_words(text: str) -> list[str]:
     return [
         _stem(word)
         for word in words_of(text)
-        if len(word) > 2 and word not in _FUNCTION_WORDS and word not in _COMMON_WORDS and not re.fullmatch(_STATE, word)
+        if len(word) > 2 and word not in _TOPICLESS and not re.fullmatch(_STATE, word)
     ]
 
 
@@ -177,11 +205,11 @@ def read_reply(reply: str, *, heard: Sequence[str], earlier: Sequence[str]) -> R
         heard: what the user said so far, oldest first.
         earlier: the replies given before in the same dialogue.
     """
-    text = reply.lower().replace("’", "'")
-    words = words_of(reply)
+    text = _plain(reply)
     evidence: dict[str, str] = {}
     for mark, patterns in _COMPILED.items():
-        found = next((match for pattern in patterns if (match := pattern.search(text))), None)
+        matches = (match for pattern in patterns for match in pattern.finditer(text))
+        found = next((match for match in matches if mark not in _DENIABLE or not _is_denied(match)), None)
         if found is not None:
             evidence[str(mark)] = found.group(0)
     kinds = {kind for kind in Kind if kind in evidence}
@@ -190,45 +218,56 @@ def read_reply(reply: str, *, heard: Sequence[str], earlier: Sequence[str]) -> R
     if Kind.STEP in kinds and Harm.PREACH in harms:
         kinds.discard(Kind.STEP)  # An order is not an offer.
     if Harm.HOLLOW in harms and shared and kinds:
-        harms.discard(Harm.HOLLOW)  # A stock phrase beside something that is this person's own is mere politeness.
-    harms |= _form_harms(words, kinds, shared, heard=heard, earlier=earlier)
-    if len(_SENTENCE.findall(text)) > MAX_SENTENCES:
-        harms.add(Harm.OVERLOAD)
-    if not text.rstrip(" \n\"')").endswith((".", "?", "!", "…")):
-        harms.add(Harm.BROKEN)
+        # A stock phrase beside something that is this person's own is mere politeness.
+        harms.discard(Harm.HOLLOW)
+    harms |= _form_harms(text, kinds, shared, heard=heard, earlier=earlier)
     kept = {key: value for key, value in evidence.items() if key in kinds or key in harms}
     return Reading(frozenset(kinds), frozenset(harms), bool(shared), kept)
 
 
 def _form_harms(
-    words: Sequence[str], kinds: set[Kind], shared: set[str], *, heard: Sequence[str], earlier: Sequence[str]
+    text: str, kinds: set[Kind], shared: set[str], *, heard: Sequence[str], earlier: Sequence[str]
 ) -> set[Harm]:
     """Find the harms that lie in the form of a reply and not in a phrase."""
-    harms: set[Harm] = set()
-    if len({SERVES[kind] for kind in kinds if kind is not Kind.EXPLORE}) > 2 or len(words) > MAX_WORDS:
-        harms.add(Harm.OVERLOAD)
-    if any(_overlap(words, words_of(other)) >= REPEAT_OVERLAP for other in earlier):
-        harms.add(Harm.REPEAT)
-    if heard and _overlap(words, words_of(heard[-1])) >= ECHO_OVERLAP:
-        harms.add(Harm.ECHO)
-    if len(words) < MIN_WORDS or not _is_language(words) or (not kinds and not shared):
-        harms.add(Harm.IGNORE)
-    if _is_slip(words):
-        harms.add(Harm.SLIP)
-    return harms
+    words, sentences = words_of(text), _SENTENCE.findall(text)
+    needs = {SERVES[kind] for kind in kinds if kind is not Kind.EXPLORE}
+    found = {
+        Harm.OVERLOAD: len(needs) > 2 or len(words) > MAX_WORDS or len(sentences) > MAX_SENTENCES,
+        Harm.BROKEN: not text.rstrip(" \n\"')").endswith((".", "?", "!", "…")),
+        Harm.REPEAT: any(_overlap(words, words_of(other)) >= REPEAT_OVERLAP for other in earlier),
+        Harm.ECHO: any(_is_echo(part, message) for part in (text, *sentences) for message in heard[-1:]),
+        Harm.IGNORE: len(words) < MIN_WORDS or not _is_language(text, words) or not (kinds or shared),
+        Harm.SLIP: _is_slip(words),
+    }
+    return {harm for harm, is_found in found.items() if is_found}
 
 
-def _is_language(words: Sequence[str]) -> bool:
+def _is_language(text: str, words: Sequence[str]) -> bool:
     """Whether the words look like running English: function words among them, and no word over and over."""
     function_fraction = sum(word in _FUNCTION_WORDS for word in words) / max(1, len(words))
     most_common = Counter(words).most_common(1)[0][1] if words else 0
-    return function_fraction >= 0.25 and most_common <= max(3, len(words) // 5) and len(set(words)) >= 0.5 * len(words)
+    is_varied = most_common <= max(3, len(words) // 5) and len(set(words)) >= 0.5 * len(words)
+    return is_varied and function_fraction >= 0.25 and not _MISPLACED_ARTICLE.search(text)
+
+
+def _is_denied(match: re.Match[str]) -> bool:
+    """Whether the clause says "not" before the words found: "I do not think it sounds hard"."""
+    clause = _CLAUSE_END.split(match.string[: match.start()])[-1]
+    return _DENIAL.search(clause) is not None
+
+
+def _is_echo(sentence: str, message: str) -> bool:
+    """Whether a sentence hands a message back, seen from either side of the talk."""
+    mirrored, others = (
+        [_MIRRORED.get(word, word) for word in words_of(side)] for side in (sentence, message)
+    )
+    return _overlap(mirrored, others) >= ECHO_OVERLAP
 
 
 def _is_slip(words: Sequence[str]) -> bool:
     """Whether the reply tells a story of its own instead of turning to the user."""
     own = sum(word in {"my", "me", "myself", "i'm", "i've", "mine"} for word in words)
-    own += sum(pair in {("i", "feel"), ("i", "am"), ("i", "have"), ("i", "keep")} for pair in zip(words, words[1:], strict=False))
+    own += sum(pair in {("i", "feel"), ("i", "am"), ("i", "have"), ("i", "keep")} for pair in pairwise(words))
     turned = sum(word in {"you", "your", "you're", "you've", "yourself", "yours"} for word in words)
     return own >= 2 and own > turned
 

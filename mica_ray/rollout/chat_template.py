@@ -6,7 +6,7 @@ its name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,18 +39,26 @@ class ChatTemplate:
             user message.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, path: str | Path = "") -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        path: str | Path = "",
+        arguments: Mapping[str, bool | int | str] | None = None,
+    ) -> None:
         """Probe the template.
 
         Args:
             tokenizer: with a chat template and an end-of-sequence token.
             path: where it came from, for messages; the tokenizer's own name when empty.
+            arguments: variables that the template reads beside the messages, such as enable_thinking.
 
         Raises:
             EngineError: no chat template, no end-of-sequence token, or a template that cannot render a
                 dialogue.
         """
         self._tokenizer = tokenizer
+        self._arguments = dict(arguments or {})
         self._path = str(path) or str(tokenizer.name_or_path)
         if not tokenizer.chat_template:
             raise EngineError(
@@ -69,8 +77,14 @@ class ChatTemplate:
         self.is_monotone = self._extends(_PLAIN) and self._extends(_THINKING)
 
     @classmethod
-    def from_folder(cls, path: str | Path) -> ChatTemplate:
+    def from_folder(
+        cls, path: str | Path, arguments: Mapping[str, bool | int | str] | None = None
+    ) -> ChatTemplate:
         """Load the tokenizer of a folder or hub id.
+
+        Args:
+            path: of the model.
+            arguments: variables that the template reads beside the messages.
 
         Raises:
             EngineError: there is no tokenizer, or it cannot serve a dialogue.
@@ -84,7 +98,7 @@ class ChatTemplate:
                 f"policy {path}: no tokenizer loads from there; "
                 "put tokenizer.json and tokenizer_config.json beside the weights"
             ) from error
-        return cls(tokenizer, path=path)
+        return cls(tokenizer, path=path, arguments=arguments)
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Render a history that ends with a user message into the prompt of the next reply."""
@@ -131,6 +145,7 @@ class ChatTemplate:
                 [{"role": message["role"], "content": message["content"]} for message in messages],
                 tokenize=False,
                 add_generation_prompt=True,
+                **self._arguments,
             )
         except TemplateError as error:
             raise EngineError(

@@ -119,6 +119,21 @@ def test_template_that_rewrites_history_is_rendered_afresh(source: str) -> None:
     assert template.next_prompt(messages, last) == template.prompt(messages)
 
 
+@pytest.mark.parametrize("thinks", [True, False])
+def test_template_reads_the_variables_it_is_given(thinks: bool) -> None:
+    # The way of Qwen3: without thinking, the prompt opens the reply with an empty thought.
+    source = CHATML.replace(
+        "<|im_start|>assistant\n",
+        "<|im_start|>assistant\n{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}",
+    )
+    tokenizer = small_tokenizer(source)
+    template = ChatTemplate(tokenizer, arguments={} if thinks else {"enable_thinking": False})
+    prompt = str(tokenizer.decode(list(template.prompt(opening()))))
+    assert prompt.endswith("assistant\n" if thinks else "</think>\n\n")
+    # A later rendering of the same history has no empty thought: such prompts do not continue each other.
+    assert template.is_monotone is thinks
+
+
 def test_template_of_plain_text_has_only_the_end_of_sequence_to_stop_at() -> None:
     template = ChatTemplate(small_tokenizer(PLAIN_TEXT, eos="<|endoftext|>"))
     assert template.is_monotone

@@ -8,8 +8,7 @@ Time:      not measured here
 Paper:     EMPA 0 passes / 15.7 before, GRPO 1 / 28.0, MICA 9.0 / 58.9 (arXiv 2603.06194 v2)
 
 16 scenarios x 4 dialogues a step, two optimiser steps of 8 scenarios each, 727 scenarios in 2 epochs.
-A dialogue is at most 25 000 tokens and 15 turns; the turn limit is the domain's:
-name a domain whose rules say 15.
+A dialogue is at most 25 000 tokens and 15 turns; its end is looked for from turn 12 on.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from __future__ import annotations
 from mica_ray.chat.openai_api import Endpoint
 from mica_ray.config import RoleConfig, RunConfig
 from mica_ray.credit import Mica
+from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.losses import LossConfig
 from mica_ray.rollout.collect import RolloutConfig
 from mica_ray.rollout.vllm_engine import EngineConfig
@@ -35,6 +35,7 @@ CONFIG = RunConfig(
     name="mica-qwen25-7b",
     policy="Qwen/Qwen2.5-7B-Instruct",
     roles=RoleConfig(actor=JUDGE, director=JUDGE, judge=JUDGE),
+    rules=ProgressRules(max_turns=15, check_from=12),
     credit=Mica(alpha=0.5, gamma=0.85),
     rollout=RolloutConfig(group_size=4, sampling=Sampling(max_tokens=1024), context_length=25_000),
     engine=EngineConfig(dtype="bfloat16", max_model_len=25_000, gpus_per_engine=1.0, kv_cache_gib=40.0),

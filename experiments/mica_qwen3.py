@@ -7,8 +7,8 @@ Time:      not measured here
 Paper:     EMPA passes / score before, GRPO, MICA (arXiv 2603.06194 v2): 8B 0 / 13.3, 5 / 33.0, 8.3 / 41.5;
            14B 12 / 53.5, 12 / 55.4, 20.0 / 68.4; 32B 19 / 68.9, 22 / 73.9, 26.3 / 84.2
 
-One epoch of 727 scenarios: 45 steps. Turn limits are the domain's: 15 for 8B, 30 for 14B and 32B. Thinking is
-off: the engine must be given a chat template without it.
+One epoch of 727 scenarios: 45 steps. A dialogue is at most 15 turns for 8B, 30 for 14B and 32B; its end is
+looked for from turn 12 on. Thinking is off.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 from mica_ray.chat.openai_api import Endpoint
 from mica_ray.config import RoleConfig, RunConfig
 from mica_ray.credit import Mica
+from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.losses import LossConfig
 from mica_ray.rollout.collect import RolloutConfig
 from mica_ray.rollout.vllm_engine import EngineConfig
@@ -33,24 +34,26 @@ JUDGE = Endpoint(
 
 def qwen3_8b() -> RunConfig:
     """Give the run of the 8B model on one node."""
-    return _run("8B", num_engines=4, tensor_parallel=1, num_workers=4)
+    return _run("8B", max_turns=15, num_engines=4, tensor_parallel=1, num_workers=4)
 
 
 def qwen3_14b() -> RunConfig:
     """Give the run of the 14B model on one node."""
-    return _run("14B", num_engines=2, tensor_parallel=2, num_workers=4)
+    return _run("14B", max_turns=30, num_engines=2, tensor_parallel=2, num_workers=4)
 
 
 def qwen3_32b() -> RunConfig:
     """Give the run of the 32B model on four nodes."""
-    return _run("32B", num_engines=4, tensor_parallel=4, num_workers=16)
+    return _run("32B", max_turns=30, num_engines=4, tensor_parallel=4, num_workers=16)
 
 
-def _run(size: str, *, num_engines: int, tensor_parallel: int, num_workers: int) -> RunConfig:
+def _run(size: str, *, max_turns: int, num_engines: int, tensor_parallel: int, num_workers: int) -> RunConfig:
     return RunConfig(
         name=f"mica-qwen3-{size.lower()}",
         policy=f"Qwen/Qwen3-{size}",
         roles=RoleConfig(actor=JUDGE, director=JUDGE, judge=JUDGE),
+        chat_template_arguments={"enable_thinking": False},
+        rules=ProgressRules(max_turns=max_turns, check_from=12),
         credit=Mica(alpha=0.5, gamma=0.85),
         rollout=RolloutConfig(group_size=4, sampling=Sampling(max_tokens=1024), context_length=25_000),
         engine=EngineConfig(

@@ -13,11 +13,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 from mica_ray.chat.model import ChatModel
 from mica_ray.config.assembly import Parts, assemble, measure, restored_step
+from mica_ray.config.plan import Plan, cpus_wanted
 from mica_ray.config.policy_source import EMBEDDED, check_context, fetch_policy, read_policy_facts
-from mica_ray.config.preflight import Plan, check_gpus, check_run, cpus_wanted
+from mica_ray.config.preflight import check_gpus, check_run
 from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.config.run_record import RunRecord, RunSummary
@@ -26,6 +28,7 @@ from mica_ray.evaluation.empa import Evaluation
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import PolicyEngine
 from mica_ray.rollout.policy_chat import PolicyChat
+from mica_ray.rollout.vllm_engine import EngineConfig, vllm_blueprint
 from mica_ray.training import loop
 from mica_ray.training.checkpoint import Checkpoints
 from mica_ray.training.learner import Learner
@@ -109,8 +112,8 @@ def policy_folder(config: RunConfig, progress: Progress | None = None) -> Path:
         name = f"set up: make the policy, {stage}, {share:.0%}"
         told.stage(name, step=0, num_steps=config.loop.num_steps)
 
-    # Of the domain's own scenarios, whatever file the run trains on: one policy for all of them.
-    domain = read_domain(config.model_copy(update={"scenarios_file": None}))
+    # Of the domain's own scenarios and rules, whatever the run trains on: one policy for all of them.
+    domain = read_domain(config.model_copy(update={"scenarios_file": None, "rules": None}))
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mica_ray"
     return embedded_policy(domain, cache, recipe=EmbeddedPolicyRecipe(seed=config.policy_seed), report=report)
 
@@ -135,7 +138,7 @@ async def set_up(
     path = await asyncio.to_thread(policy_folder, config, progress)
     check_context(read_policy_facts(path), config.rollout.context_length, "rollout.context_length")
     progress.stage("set up: start engines and learner", step=0, num_steps=config.loop.num_steps)
-    template = await asyncio.to_thread(ChatTemplate.from_folder, path)
+    template = await asyncio.to_thread(ChatTemplate.from_folder, path, config.chat_template_arguments)
     async with AsyncExitStack() as stack:
         if inline:
             _limit_threads(config.inline_threads)
@@ -147,7 +150,7 @@ async def set_up(
         )
         if learner is not None:
             stack.callback(learner.close)
-        engine = await _start_engine(config, path, template, inline=inline)
+        engine = await _start_policy(config, path, template, inline)
         stack.push_async_callback(engine.close)
         served: dict[str, ChatModel] = {}
         for model in config.roles.served_models:
@@ -246,30 +249,55 @@ def _start_learner(config: RunConfig, path: Path, folder: RunFolder, inline: boo
     return RayLearner(path, config.whole_learner, config.ray_learner, folder=folder.group_checkpoints)
 
 
-async def _start_engine(
-    config: RunConfig, path: Path, template: ChatTemplate, *, inline: bool
-) -> PolicyEngine:
+async def _start_policy(config: RunConfig, path: Path, template: ChatTemplate, inline: bool) -> PolicyEngine:
+    rollout = config.rollout
     if inline:
-        from mica_ray.rollout.local_engine import LocalEngine
-
-        context = config.rollout.context_length
-        return await asyncio.to_thread(
-            LocalEngine.from_folder, path, template, dtype=config.learner.dtype, context_length=context
-        )
-    from mica_ray.rollout.engine_pool import EnginePool, PoolConfig
-    from mica_ray.rollout.vllm_engine import vllm_blueprint
-
-    blueprint = vllm_blueprint(path, template.stop_ids, config.engine)
-    pool = PoolConfig(generate_deadline_seconds=config.rollout.generate_deadline_seconds)
-    return await EnginePool.start(blueprint, num_engines=config.num_engines, config=pool)
+        return await _start_local(path, template, config.learner.dtype, rollout.context_length)
+    return await _start_pool(
+        path,
+        template,
+        config.engine,
+        num_engines=config.num_engines,
+        deadline_seconds=rollout.generate_deadline_seconds,
+    )
 
 
 async def _serve_role(config: RunConfig, model: str, inline: bool) -> tuple[ChatModel, PolicyEngine]:
-    """Start an engine for a simulator or judge beside the policy's."""
+    """Start engines of their own for a simulator or judge beside the policy's."""
+    roles = config.roles
     path = await asyncio.to_thread(fetch_policy, model)
-    template = await asyncio.to_thread(ChatTemplate.from_folder, path)
-    engine = await _start_engine(config, path, template, inline=inline)
+    template = await asyncio.to_thread(ChatTemplate.from_folder, path, roles.chat_template_arguments)
+    if inline:
+        engine = await _start_local(path, template, roles.engine.dtype, roles.engine.max_model_len)
+    else:
+        engine = await _start_pool(
+            path,
+            template,
+            roles.engine,
+            num_engines=roles.num_engines,
+            deadline_seconds=roles.deadline_seconds,
+        )
     return PolicyChat(engine, template, name=model), engine
+
+
+async def _start_local(
+    path: Path, template: ChatTemplate, dtype: Literal["float32", "bfloat16"], context_length: int
+) -> PolicyEngine:
+    from mica_ray.rollout.local_engine import LocalEngine
+
+    return await asyncio.to_thread(
+        LocalEngine.from_folder, path, template, dtype=dtype, context_length=context_length
+    )
+
+
+async def _start_pool(
+    path: Path, template: ChatTemplate, engine: EngineConfig, *, num_engines: int, deadline_seconds: float
+) -> PolicyEngine:
+    from mica_ray.rollout.engine_pool import EnginePool, PoolConfig
+
+    blueprint = vllm_blueprint(path, template.stop_ids, engine)
+    pool = PoolConfig(generate_deadline_seconds=deadline_seconds)
+    return await EnginePool.start(blueprint, num_engines=num_engines, config=pool)
 
 
 def _join_ray(config: RunConfig) -> Callable[[], None]:

@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mica_ray.chat.model import ChatReply, JsonSchema
 from mica_ray.chat.openai_api import Endpoint
-from mica_ray.config import ConfigError, RoleConfig, RunConfig
+from mica_ray.config import ConfigError, Recording, RoleConfig, RunConfig
 from mica_ray.config.overrides import override
-from mica_ray.config.policy_source import check_context, fetch_policy, read_policy_facts
+from mica_ray.config.plan import gpus_wanted
+from mica_ray.config.policy_source import check_context, embedded_facts, fetch_policy, read_policy_facts
 from mica_ray.config.preflight import check_port, check_run
 from mica_ray.config.references import load_module_file, resolve
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.config.run_record import RunRecord
 from mica_ray.config.world import build_world, read_domain
 from mica_ray.credit import Grpo, Mica, ReinforcePlusPlus
+from mica_ray.dialogue.case_file import SpokenTurn
+from mica_ray.dialogue.judger import Judger
+from mica_ray.dialogue.progress import ProgressRules
+from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.domains.tutoring import TUTORING
 from mica_ray.evaluation.empa import summarize
+from mica_ray.rollout.embedded_policy import EmbeddedPolicyRecipe
 from mica_ray.training.tracker import JsonlTracker
-from mica_ray.types import Judgement, Stop, Trajectory, Turn, TurnRewards
+from mica_ray.types import (
+    Judgement,
+    Message,
+    Sampling,
+    Scenario,
+    State,
+    Stop,
+    Trajectory,
+    Turn,
+    TurnRewards,
+)
 
 ENDPOINT = Endpoint(model="judge-1", base_url="http://127.0.0.1:1/v1", api_key_env="JUDGE_KEY")
 
@@ -36,6 +55,33 @@ class EveryTurnOne:
 
     def __call__(self, turns: TurnRewards) -> np.ndarray:
         return np.where(turns.valid, self.scale, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionJudge:
+    """A judge of the user's own that is no language model."""
+
+    level: int = 1
+
+    async def score(
+        self, scenario: Scenario, dialogue: Sequence[SpokenTurn], *, state: State, seed: int
+    ) -> Judgement:
+        return Judgement((self.level, 0, 0), (0, 0, 0), (float(self.level), 0.0, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class YesChat:
+    """A role model of the user's own."""
+
+    answer: str = "Yes."
+
+    async def chat(
+        self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
+    ) -> ChatReply:
+        return ChatReply(self.answer, "yes")
+
+
+OWN_JUDGE, OWN_CHAT = f"{__name__}:QuestionJudge", f"{__name__}:YesChat"
 
 
 def complain(*assignments: str) -> str:
@@ -101,6 +147,19 @@ def test_fields_bound_to_each_other_move_together() -> None:
         ("credit=Grpo", ["module:NAME"]),
         ("credit=mica_ray.types:Status", ["must be a dataclass"]),
         ("roles.judge=gpt", ["roles.judge", "scripted", "vllm:MODEL", "'gpt'"]),
+        ('roles.judge={"modl": "m"}', ["roles.judge", "unknown key modl of Endpoint", "did you mean model"]),
+        ('roles.judge={"model": "m", "attempts": 0}', ["roles.judge", "attempts must be >= 1; got 0"]),
+        (f"roles.actor={OWN_JUDGE}", ["actor", "QuestionJudge has no chat()"]),
+        ("roles.judge=mica_ray.credit:Mica", ["roles.judge", "chat() or score()"]),
+        (f'roles.judge={{"object": "{OWN_JUDGE}", "levle": 2}}', ["unknown key levle", "did you mean level"]),
+        ('roles.judge={"recording": "a", "mode": "record"}', ["roles.judge", "needs an inner role"]),
+        ('roles.judge={"recording": "a", "mode": "tape"}', ["roles.judge"]),
+        (
+            'roles={"judge": {"recording": "a"}, "actor": {"recording": "a", "mode": "record", "inner": '
+            '"scripted"}}',
+            ["a is another role's too"],
+        ),
+        ('roles={"judge": "vllm:m", "max_tokens": 4096}', ["engine.max_model_len must be above", "4096"]),
         ("learner.adam_betas=[1,", ["not JSON"]),
         ("num_engines=0", ["num_engines", "greater than or equal to 1", "got 0"]),
         ("learner.total_updates=7", ["learner.total_updates=7 must be 30", "loop.num_steps"]),
@@ -165,6 +224,89 @@ def test_one_text_names_all_three_roles() -> None:
     assert {roles.actor, roles.director, roles.judge} == {"vllm:some/model"}
 
 
+@pytest.mark.parametrize(
+    ("assignment", "judge"),
+    [
+        (f"roles.judge={OWN_JUDGE}", QuestionJudge()),
+        (f'roles.judge={{"object": "{OWN_JUDGE}", "level": 2}}', QuestionJudge(level=2)),
+        (f"roles={OWN_CHAT}", YesChat()),
+        ('roles.judge={"recording": "a/b.jsonl"}', Recording(Path("a/b.jsonl"))),
+        (
+            'roles.judge={"recording": "a", "mode": "record", "inner": {"model": "judge-1", '
+            '"base_url": "http://127.0.0.1:1/v1", "api_key_env": "JUDGE_KEY"}}',
+            Recording(Path("a"), "record", ENDPOINT),
+        ),
+    ],
+)
+def test_role_of_any_kind_is_read_and_survives_json(assignment: str, judge: object) -> None:
+    config = override(RunConfig(), [assignment])
+    assert config.roles.judge == judge
+    assert RunConfig.model_validate_json(config.model_dump_json()) == config
+    assert override(config, ["roles.judge=scripted"]).roles.judge == "scripted"
+
+
+def test_field_of_an_own_role_is_a_key() -> None:
+    config = override(RunConfig(), [f'roles.judge={{"object": "{OWN_JUDGE}"}}', "roles.judge.level=2"])
+    assert config.roles.judge == QuestionJudge(level=2)
+
+
+async def test_own_judge_and_own_role_models_play_the_dialogue() -> None:
+    roles = RoleConfig(actor=YesChat("Go on."), judge=QuestionJudge(level=2))
+    world = build_world(RunConfig(roles=roles), environment={}, served={}.__getitem__)
+    scenario = world.scenarios("test")[0]
+    dialogue = world.environment(scenario, 0)
+    await dialogue.open()
+    exchange = await dialogue.respond("What hurts most?")
+    assert exchange.judgement.delta == (2.0, 0.0, 0.0)
+    assert exchange.user == {"role": "user", "content": "Go on."}
+
+
+async def test_recorded_role_is_replayed_without_being_asked(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    exchanges = []
+    for role in (Recording(path, "record", inner="scripted"), Recording(path)):
+        config = RunConfig(roles=RoleConfig(actor=role, director=role, judge=role))
+        check_run(config, inline=True, environment={}, gpus_here=0)
+        world = build_world(config, environment={}, served={}.__getitem__)
+        dialogue = world.environment(world.scenarios("test")[0], 0)
+        await dialogue.open()
+        exchanges.append(await dialogue.respond("That sounds hard. What hurts most?"))
+    assert exchanges[0] == exchanges[1]
+    assert exchanges[1].judgement.is_valid
+    # Judge, director and actor, each once; the replay added none.
+    assert len(path.read_text().splitlines()) == 3
+
+
+def test_rules_of_a_run_take_the_place_of_the_domain_s() -> None:
+    config = override(RunConfig(), ['rules={"max_turns": 15, "check_from": 12}'])
+    assert config.rules == ProgressRules(max_turns=15, check_from=12)
+    assert RunConfig.model_validate_json(config.model_dump_json()) == config
+    assert build_world(config, environment={}, served={}.__getitem__).domain.rules == config.rules
+    assert read_domain(RunConfig()).rules == EMOTIONAL_SUPPORT.rules
+    assert override(config, ["rules=null"]).rules is None
+
+
+def test_chat_template_arguments_keep_their_types_in_json() -> None:
+    config = override(RunConfig(), ['chat_template_arguments={"enable_thinking": false, "depth": 2}'])
+    again = RunConfig.model_validate_json(config.model_dump_json())
+    assert again.chat_template_arguments == {"enable_thinking": False, "depth": 2}
+    assert again.chat_template_arguments["enable_thinking"] is False
+
+
+@pytest.mark.parametrize(
+    ("recipe", "max_turns"),
+    [("mica_qwen25_7b.py:CONFIG", 15), ("mica_qwen3.py:qwen3_8b", 15), ("mica_qwen3.py:qwen3_14b", 30),
+     ("mica_qwen3.py:qwen3_32b", 30)],
+)  # fmt: skip
+def test_recipe_of_the_paper_says_when_a_dialogue_ends(recipe: str, max_turns: int) -> None:
+    found = resolve(f"{Path(__file__).parents[1]}/experiments/{recipe}")
+    config = found() if callable(found) else found
+    assert isinstance(config, RunConfig)
+    assert config.rules == ProgressRules(max_turns=max_turns, check_from=12)
+    thinking = {"enable_thinking": False} if "Qwen3" in config.policy else {}
+    assert config.chat_template_arguments == thinking
+
+
 def make_policy(folder: Path, *, template: bool = True, tokenizer: bool = True, context: int = 512) -> Path:
     folder.mkdir()
     config = {"architectures": ["Qwen3ForCausalLM"], "max_position_embeddings": context, "dtype": "float32"}
@@ -207,6 +349,9 @@ def test_port_in_use_is_refused() -> None:
         (["engine.gpus_per_engine=1", "num_engines=2"], "2 GPUs asked for, 1 there"),
         (["rollout.context_length=4096"], "4096 tokens exceed 1024"),
         (["engine.max_model_len=512"], "set engine.max_model_len as well"),
+        (["engine.max_model_len=2048"], "engine.max_model_len: 2048 tokens exceed 1024, .*embedded"),
+        (["roles.judge=vllm:/no/such/model"], "roles.judge /no/such/model: no such folder"),
+        (['roles.judge={"recording": "/no/such/calls"}'], "roles.judge: no recording /no/such/calls"),
         (["learner.mini_batches=17"], "17 mini-batches cannot be made of 16 scenarios"),
         (["domain=mica_ray.domains.tutoring:LEARNERS"], "not a Domain"),
         (["out=/proc/nothing"], "GiB free"),
@@ -215,6 +360,42 @@ def test_port_in_use_is_refused() -> None:
 def test_run_that_cannot_work_is_refused_before_it_starts(assignments: list[str], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         check_run(override(RunConfig(), assignments), inline=False, environment={}, gpus_here=1)
+
+
+def test_role_model_too_short_for_its_engine_is_refused(tmp_path: Path) -> None:
+    model = make_policy(tmp_path / "judge", context=2048)
+    roles = [f"roles.judge=vllm:{model}"]
+    with pytest.raises(ConfigError, match=r"roles.engine.max_model_len: 4096 tokens exceed 2048.*judge"):
+        check_run(override(RunConfig(), roles), inline=False, environment={}, gpus_here=0)
+    config = override(RunConfig(), [*roles, "roles.engine.max_model_len=2048"])
+    plan = dict(check_run(config, inline=False, environment={}, gpus_here=0).lines)
+    assert plan["engines"] == f"1 vLLM actor, 0 GPUs each; 1 vLLM actor, 0 GPUs each of {model} for roles"
+    assert f"{model}: 4 GiB KV cache" in plan["engine memory"]
+
+
+def test_engines_of_roles_are_counted_with_their_own_config(tmp_path: Path) -> None:
+    model = make_policy(tmp_path / "judge", context=8192)
+    config = override(
+        RunConfig(),
+        [f"roles.judge=vllm:{model}", "roles.num_engines=2", "roles.engine.gpus_per_engine=0.5",
+         "engine.gpus_per_engine=1", "ray_learner.gpus_per_worker=1"],
+    )  # fmt: skip
+    # One engine and one learner worker of one GPU each, two role engines of half a GPU.
+    assert gpus_wanted(config) == 3.0
+
+
+def test_size_of_the_embedded_policy_follows_from_its_recipe() -> None:
+    recipe = EmbeddedPolicyRecipe(vocabulary_size=100, hidden_size=64, num_layers=1, num_heads=2)
+    # Embedding 100 x 64; attention 4 x 64 x 64, MLP 3 x 64 x 192, norms 2 x 64 + 2 x 32; last norm 64.
+    assert embedded_facts(recipe).parameters == 6400 + 16384 + 36864 + 192 + 64
+
+
+def test_plan_of_the_embedded_run_knows_its_memory() -> None:
+    plan = dict(check_run(RunConfig(), inline=False, environment={}, gpus_here=0).lines)
+    assert re.match(r"\d+ MiB over up to 1 shard, and activations", plan["learner memory"])
+    assert re.fullmatch(r"1 GiB KV cache and \d MiB of weights each", plan["engine memory"])
+    assert plan["engines"] == "1 vLLM actor, 0 GPUs each"
+    assert plan["learner"].startswith("1 Ray Train worker,")
 
 
 def test_plan_counts_what_will_be_started() -> None:
@@ -229,6 +410,7 @@ def test_endpoint_without_its_key_is_refused() -> None:
     with pytest.raises(ConfigError, match="JUDGE_KEY is not set"):
         check_run(config, inline=True, environment={}, gpus_here=0)
     world = build_world(config, environment={"JUDGE_KEY": "k"}, served={}.__getitem__)
+    assert isinstance(world.judge, Judger)
     assert world.actor.model is world.director.model is not world.judge.model
 
 

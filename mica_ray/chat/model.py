@@ -1,10 +1,10 @@
-"""Messages in, message out: what every simulator, director, judge and text policy looks like. No tokens, no Ray."""
+"""Messages in, message out: what every simulator, director, judge and text policy looks like."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from mica_ray.types import Message, Sampling
 
@@ -29,8 +29,8 @@ class ChatError(Exception):
     """A chat model gave no usable answer.
 
     Attributes:
-        kind: "timeout", "infrastructure" (endpoint down, overloaded), "refused" (key, model name, request shape: a retry
-            cannot help) or "content" (an answer came, and it is unusable).
+        kind: "timeout", "infrastructure" (endpoint down, overloaded), "refused" (key, model name, request
+            shape: a retry cannot help) or "content" (an answer came, and it is unusable).
         endpoint: what was asked, for the message to the user.
     """
 
@@ -43,6 +43,7 @@ class ChatError(Exception):
         self.endpoint = endpoint
 
 
+@runtime_checkable
 class ChatModel(Protocol):
     """Anything that answers a conversation with one message."""
 

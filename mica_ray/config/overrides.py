@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -53,11 +54,21 @@ def build_object(description: object) -> object:
         return found
     if not dataclasses.is_dataclass(found):
         raise ConfigError(f"{description[OBJECT_KEY]} must be a dataclass to stand in a config")
-    valid = [item.name for item in dataclasses.fields(found) if item.init]
-    for key in rest:
+    return build_dataclass(found, rest)
+
+
+def build_dataclass(kind: type[object], fields: Mapping[str, object]) -> object:
+    """Make a dataclass of its fields' plain values.
+
+    Raises:
+        ConfigError: an unknown field.
+        ValueError: an invalid one.
+    """
+    valid = [item.name for item in dataclasses.fields(cast(Any, kind)) if item.init]
+    for key in fields:
         if key not in valid:
-            raise ConfigError(f"unknown key {key} of {found.__name__}; {nearest(key, valid)}")
-    return TypeAdapter(found).validate_python(rest)
+            raise ConfigError(f"unknown key {key} of {kind.__name__}; {nearest(key, valid)}")
+    return TypeAdapter(kind).validate_python(dict(fields))
 
 
 def describe_named(value: object) -> str:
@@ -136,8 +147,11 @@ def _assign(tree: dict[str, object], path: str, value: object) -> None:
             )
         node = cast(dict[str, object], child)
     current = node[last]
-    if isinstance(current, dict) and OBJECT_KEY in current and isinstance(value, str):
-        value = describe_object(build_object(value))
+    is_reference = isinstance(current, dict) and OBJECT_KEY in current and isinstance(value, str)
+    if is_reference or (isinstance(value, dict) and OBJECT_KEY in value):
+        # So that its fields are keys. What cannot be built, such as "scripted", is for its key to read.
+        with suppress(ValueError):
+            value = describe_object(build_object(value))
     elif isinstance(current, int) and isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value):
         value = int(value)  # A choice among numbers, such as a ZeRO stage, takes no text.
     node[last] = value

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mica_ray.config.references import ConfigError
+from mica_ray.rollout.embedded_policy import EmbeddedPolicyRecipe
 
 EMBEDDED = "embedded"
 """The policy the project makes itself (rollout/embedded_policy.py)."""
+
+_EMBEDDED_HEAD_SIZE = 32
+"""Dimensions of an attention head of the embedded policy."""
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
@@ -24,16 +28,17 @@ class PolicyFacts:
     architecture: str
     context_length: int | None
     """Tokens the model was made for; None when its config does not say."""
-    weight_bytes: int
-    """Size of the weight files here; 0 when only the small files were fetched."""
+    parameters: int | None
+    """Estimated from the size of the weight files; None when only the small files are here."""
 
 
-def fetch_policy(policy: str, *, weights: bool = True) -> Path:
+def fetch_policy(policy: str, *, weights: bool = True, key: str = "policy") -> Path:
     """Give the local folder of a model folder or hub id, fetching the latter.
 
     Args:
         policy: a path, or a hub id such as `Qwen/Qwen3-8B`. Not "embedded".
         weights: whether the weights are needed; without them only configuration and tokenizer are fetched.
+        key: the config key that asked for it, for messages.
 
     Raises:
         ConfigError: there is no such folder, or the hub gives no such model.
@@ -42,7 +47,8 @@ def fetch_policy(policy: str, *, weights: bool = True) -> Path:
     if folder.is_dir():
         return folder.resolve()
     if folder.is_absolute() or policy.startswith((".", "~")) or policy.count("/") != 1:
-        raise ConfigError(f"policy {policy}: no such folder; give a model folder, a hub id or {EMBEDDED!r}")
+        other = f", a hub id or {EMBEDDED!r}" if key == "policy" else " or a hub id"
+        raise ConfigError(f"{key} {policy}: no such folder; give a model folder{other}")
     from huggingface_hub import snapshot_download
 
     patterns: list[str] | None = None if weights else list(_SMALL_FILES)
@@ -51,11 +57,11 @@ def fetch_policy(policy: str, *, weights: bool = True) -> Path:
     except Exception as error:  # The hub client raises its own, httpx's and the operating system's errors.
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ConfigError(
-            f"policy {policy}: not fetched from the hub ({reason}); give a folder by --set policy=PATH"
+            f"{key} {policy}: not fetched from the hub ({reason}); give a folder by --set {key}=PATH"
         ) from error
 
 
-def read_policy_facts(folder: Path) -> PolicyFacts:
+def read_policy_facts(folder: Path, key: str = "policy") -> PolicyFacts:
     """Check that a folder holds a chat model that can be trained, and say what it is.
 
     Raises:
@@ -63,14 +69,14 @@ def read_policy_facts(folder: Path) -> PolicyFacts:
     """
     config_file = folder / "config.json"
     if not config_file.is_file():
-        raise ConfigError(f"policy {folder}: no config.json; give a Hugging Face model folder")
+        raise ConfigError(f"{key} {folder}: no config.json; give a Hugging Face model folder")
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise ConfigError(
-            f"policy {folder}: no tokenizer (tokenizer.json); save the model's tokenizer beside its weights"
+            f"{key} {folder}: no tokenizer (tokenizer.json); save the model's tokenizer beside its weights"
         )
     if not _has_chat_template(folder):
         raise ConfigError(
-            f"policy {folder}: no chat template (chat_template.jinja); take the model's instruct version"
+            f"{key} {folder}: no chat template (chat_template.jinja); take the model's instruct version"
         )
     config = _read_json(config_file)
     text_config = config.get("text_config")
@@ -82,9 +88,20 @@ def read_policy_facts(folder: Path) -> PolicyFacts:
         if isinstance(architectures, list) and architectures
         else "unknown",
         context_length=context if isinstance(context, int) else None,
-        weight_bytes=sum(
-            path.stat().st_size for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern)
-        ),
+        parameters=_num_parameters(folder, str(config.get("dtype", config.get("torch_dtype", "bfloat16")))),
+    )
+
+
+def embedded_facts(recipe: EmbeddedPolicyRecipe) -> PolicyFacts:
+    """Say what the embedded policy will be, without making it."""
+    width, inner = recipe.hidden_size, recipe.num_heads * _EMBEDDED_HEAD_SIZE
+    # Queries, keys, values and output; three matrices of the MLP, thrice as wide; four norms.
+    layer = 4 * width * inner + 9 * width**2 + 2 * width + 2 * _EMBEDDED_HEAD_SIZE
+    return PolicyFacts(
+        folder=Path(EMBEDDED),
+        architecture="Qwen3ForCausalLM",
+        context_length=recipe.context_length,
+        parameters=recipe.vocabulary_size * width + recipe.num_layers * layer + width,
     )
 
 
@@ -104,6 +121,12 @@ def check_context(facts: PolicyFacts, wanted: int, key: str) -> None:
             f"{key}: {wanted} tokens exceed {facts.context_length}, the context of {facts.folder.name}; "
             f"use --set {key}={facts.context_length} or less"
         )
+
+
+def _num_parameters(folder: Path, dtype: str) -> int | None:
+    """Estimate the parameters from the weight files' size; None where they are not here."""
+    files = [path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern)]
+    return sum(path.stat().st_size for path in files) // (4 if dtype == "float32" else 2) or None
 
 
 def _has_chat_template(folder: Path) -> bool:

@@ -1,39 +1,29 @@
-"""What can be checked before anything starts, and the plan of a run. Starts and writes nothing."""
+"""What can be checked before anything starts. Starts and writes nothing."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from mica_ray.config.plan import Plan, describe_policy, describe_processes, describe_work, gpus_wanted
 from mica_ray.config.policy_source import (
     EMBEDDED,
-    PolicyFacts,
     check_context,
+    embedded_facts,
     fetch_policy,
     read_policy_facts,
 )
 from mica_ray.config.references import ConfigError
+from mica_ray.config.role_config import VLLM_PREFIX
 from mica_ray.config.run_config import RunConfig
-from mica_ray.config.world import check_role_keys, read_domain
+from mica_ray.config.world import check_roles, read_domain
 from mica_ray.rollout.embedded_policy import EmbeddedPolicyRecipe
 
 _GIB = 2**30
 _SPARE_DISK = 2 * _GIB
 """Bytes kept free beside the checkpoints: records, MLflow, Ray's own files."""
-_BYTES_PER_WEIGHT = {"float32": 16, "bfloat16": 16}
-"""Learner memory per parameter: weight, gradient, two moments in fp32; or 2 + 2, fp32 master and moments."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run will start and need, in the order in which it is shown."""
-
-    lines: tuple[tuple[str, str], ...]
-    """Subject and statement."""
 
 
 def check_run(
@@ -61,28 +51,30 @@ def check_run(
     for split in ("train", config.evaluation.split):
         if not counts[split]:
             raise ConfigError(f"domain {domain.name}: no scenario in split {split!r}; add some to its file")
-    check_role_keys(config.roles, environment)
+    check_roles(config.roles, environment)
     if config.learner.mini_batches > config.loop.scenarios_per_step:
         raise ConfigError(
             f"learner.mini_batches: {config.learner.mini_batches} mini-batches cannot be made of "
             f"{config.loop.scenarios_per_step} scenarios; lower it or raise loop.scenarios_per_step"
         )
-    facts = _policy_facts(config, weights=weights)
-    if facts is not None:
-        check_context(facts, config.rollout.context_length, "rollout.context_length")
+    facts = (
+        embedded_facts(EmbeddedPolicyRecipe())
+        if config.policy == EMBEDDED
+        else read_policy_facts(fetch_policy(config.policy, weights=weights))
+    )
+    check_context(facts, config.rollout.context_length, "rollout.context_length")
     if not inline:
+        check_context(facts, config.engine.max_model_len, "engine.max_model_len")
         _check_processes(config, gpus_here)
-        if facts is not None:
-            check_context(facts, config.engine.max_model_len, "engine.max_model_len")
-    parameters = _num_parameters(facts)
-    _check_disk(config, parameters)
+    _check_role_models(config, weights=weights)
+    _check_disk(config, facts.parameters)
     scenarios = ", ".join(f"{count} {split}" for split, count in counts.items())
     return Plan(
         (
-            ("policy", _describe_policy(facts, parameters)),
+            ("policy", describe_policy(config, facts)),
             ("scenarios", f"{scenarios} of {domain.name}"),
-            ("work", _describe_work(config)),
-            *_describe_processes(config, inline, parameters),
+            ("work", describe_work(config)),
+            *describe_processes(config, facts, inline=inline),
         )
     )
 
@@ -98,24 +90,6 @@ def _check_processes(config: RunConfig, gpus_here: int | None) -> None:
         check_gpus(config, gpus_here)
     if config.dashboard_port is not None:
         check_port(config.dashboard_port, "dashboard_port")
-
-
-def gpus_wanted(config: RunConfig) -> float:
-    """Give the GPUs that engines and learner ask for together."""
-    num_engines = config.num_engines * (1 + len(config.roles.served_models))
-    return (
-        num_engines * config.engine.gpus_per_engine
-        + config.ray_learner.num_workers * config.ray_learner.gpus_per_worker
-    )
-
-
-def cpus_wanted(config: RunConfig) -> float:
-    """Give the CPUs that engines and learner reserve together."""
-    num_engines = config.num_engines * (1 + len(config.roles.served_models))
-    return (
-        num_engines * config.engine.cpus_per_engine
-        + config.ray_learner.num_workers * config.ray_learner.cpus_per_worker
-    )
 
 
 def check_gpus(config: RunConfig, available: float) -> None:
@@ -146,25 +120,15 @@ def check_port(port: int, key: str) -> None:
             raise ConfigError(f"{key}: port {port} is in use; choose another by --set {key}=PORT") from error
 
 
-def _policy_facts(config: RunConfig, *, weights: bool) -> PolicyFacts | None:
-    if config.policy != EMBEDDED:
-        return read_policy_facts(fetch_policy(config.policy, weights=weights))
-    context = EmbeddedPolicyRecipe().context_length
-    check_context(
-        PolicyFacts(Path(EMBEDDED), "Qwen3", context, 0),
-        config.rollout.context_length,
-        "rollout.context_length",
-    )
-    return None
-
-
-def _num_parameters(facts: PolicyFacts | None) -> int | None:
-    """Estimate the parameters from the weight files' size; None where they are not here."""
-    if facts is None or not facts.weight_bytes:
-        return None
-    config = json.loads((facts.folder / "config.json").read_text())
-    kind = str(config.get("dtype", config.get("torch_dtype", "bfloat16")))
-    return facts.weight_bytes // (4 if kind == "float32" else 2)
+def _check_role_models(config: RunConfig, *, weights: bool) -> None:
+    """Check the models that are served for roles as the policy is checked."""
+    roles = config.roles
+    for name, player in roles.asked.items():
+        if isinstance(player, str) and player.startswith(VLLM_PREFIX):
+            model = player.removeprefix(VLLM_PREFIX)
+            key = f"roles.{name}"
+            facts = read_policy_facts(fetch_policy(model, weights=weights, key=key), key)
+            check_context(facts, roles.engine.max_model_len, "roles.engine.max_model_len")
 
 
 def _check_disk(config: RunConfig, parameters: int | None) -> None:
@@ -179,45 +143,3 @@ def _check_disk(config: RunConfig, parameters: int | None) -> None:
             f"{folder}: {free / _GIB:.1f} GiB free, {(_SPARE_DISK + checkpoints) / _GIB:.1f} GiB needed; "
             "free some space or name another disk by --set out=FOLDER"
         )
-
-
-def _describe_policy(facts: PolicyFacts | None, parameters: int | None) -> str:
-    if facts is None:
-        return "the embedded one, made on first use and kept in the user's cache"
-    size = f"{parameters / 1e6:.0f} M parameters" if parameters else "size unknown until fetched"
-    return f"{facts.folder} ({facts.architecture}, {size}, context {facts.context_length or 'unknown'})"
-
-
-def _describe_work(config: RunConfig) -> str:
-    loop, learner, group_size = config.loop, config.learner, config.rollout.group_size
-    return (
-        f"{loop.num_steps} steps of {loop.scenarios_per_step} scenarios x {group_size} dialogues "
-        f"and {learner.epochs * learner.mini_batches} optimiser steps; evaluated before and after"
-    )
-
-
-def _describe_processes(
-    config: RunConfig, inline: bool, parameters: int | None
-) -> tuple[tuple[str, str], ...]:
-    group, engine = config.ray_learner, config.engine
-    memory = (
-        "unknown"
-        if parameters is None
-        else f"{parameters * _BYTES_PER_WEIGHT[config.learner.dtype] / _GIB:.1f} GiB"
-    )
-    if inline:
-        return (
-            ("processes", "this one: transformers engine and AdamW"),
-            ("learner memory", f"{memory}, and activations"),
-        )
-    shards = group.num_workers if group.zero_stage else 1
-    return (
-        ("engines", f"{config.num_engines} vLLM actors, {engine.gpus_per_engine:g} GPUs each"),
-        (
-            "learner",
-            f"{group.num_workers} Ray Train workers, DeepSpeed ZeRO {group.zero_stage}, "
-            f"{group.gpus_per_worker:g} GPUs each",
-        ),
-        ("learner memory", f"{memory} over up to {shards} shards, and activations"),
-        ("GPUs", f"{gpus_wanted(config):g}"),
-    )

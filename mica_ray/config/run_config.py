@@ -17,11 +17,12 @@ from pydantic import (
     model_validator,
 )
 
-from mica_ray.chat.openai_api import Endpoint
 from mica_ray.config.overrides import build_object, describe_named, describe_object, validated
 from mica_ray.config.policy_source import EMBEDDED
 from mica_ray.config.references import ConfigError
+from mica_ray.config.role_config import RoleConfig, read_roles
 from mica_ray.credit import CreditEstimator, Mica
+from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.evaluation.empa import EvaluationConfig
 from mica_ray.rewards import Rewards
 from mica_ray.rollout.collect import RolloutConfig
@@ -31,60 +32,12 @@ from mica_ray.training.loop import LoopConfig
 from mica_ray.training.update import LearnerConfig
 from mica_ray.types import Sampling
 
-SCRIPTED = "scripted"
-"""The role models of the embedded world (chat/scripted.py)."""
-VLLM_PREFIX = "vllm:"
-"""A role served by vLLM in the same Ray cluster: `vllm:MODEL`, a hub id or folder."""
-
-
-def _check_role(role: object) -> object:
-    if (
-        isinstance(role, str)
-        and role != SCRIPTED
-        and not (role.startswith(VLLM_PREFIX) and role != VLLM_PREFIX)
-    ):
-        raise ValueError(
-            f"a role is {SCRIPTED!r}, {VLLM_PREFIX}MODEL or an endpoint such as "
-            f'{{"model": "...", "base_url": "http://.../v1"}}; got {role!r}'
-        )
-    return role
-
 
 def _check_credit(estimator: object) -> object:
     built = build_object(estimator)
     if not callable(built):
         raise ValueError(f"credit must be an estimator such as mica_ray.credit:Mica; got {built!r}")
     return built
-
-
-Role = Annotated[Endpoint | str, BeforeValidator(_check_role)]
-"""Who plays a role: "scripted", "vllm:MODEL" or an OpenAI-compatible endpoint."""
-
-
-class RoleConfig(BaseModel):
-    """Who plays the simulated user, the director and the judge."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    actor: Role = SCRIPTED
-    director: Role = SCRIPTED
-    judge: Role = SCRIPTED
-    max_tokens: int = Field(default=1024, ge=1)
-    """Tokens of one answer at most; a judge writes 18 fields."""
-    temperature: float = Field(default=0.0, ge=0)
-    deadline_seconds: float = Field(default=180.0, gt=0)
-    """For one answer with its retries."""
-
-    @property
-    def served_models(self) -> tuple[str, ...]:
-        """The models that vLLM shall serve for roles, each once."""
-        names = [role for role in (self.actor, self.director, self.judge) if isinstance(role, str)]
-        return tuple(dict.fromkeys(name.partition(":")[2] for name in names if name.startswith(VLLM_PREFIX)))
-
-
-def _read_roles(roles: object) -> object:
-    """Take one text for all three roles."""
-    return {"actor": roles, "director": roles, "judge": roles} if isinstance(roles, str) else roles
 
 
 class RunConfig(BaseModel):
@@ -105,9 +58,13 @@ class RunConfig(BaseModel):
     """module:NAME of a Domain; a recipe may give the value itself."""
     scenarios_file: Path | None = None
     """JSON lines that take the place of the domain's own scenarios."""
+    rules: ProgressRules | None = None
+    """When a dialogue ends, in training and evaluation; None for the domain's rules."""
     policy: str = EMBEDDED
     """"embedded", a hub id, or a model folder."""
-    roles: Annotated[RoleConfig, BeforeValidator(_read_roles)] = RoleConfig()
+    chat_template_arguments: dict[str, bool | int | str] = Field(default_factory=dict)
+    """What the policy's chat template is given beside the messages, such as {"enable_thinking": false}."""
+    roles: Annotated[RoleConfig, BeforeValidator(read_roles)] = RoleConfig()
     rewards: Rewards = Rewards()
     credit: Annotated[CreditEstimator, PlainValidator(_check_credit), PlainSerializer(describe_object)] = (
         Mica()

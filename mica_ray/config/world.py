@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 
 from mica_ray.chat.model import ChatModel
 from mica_ray.chat.openai_api import Endpoint, OpenAIChat
+from mica_ray.chat.recorded import RecordingChat, ReplayChat
 from mica_ray.chat.scripted import ScriptedRoles
 from mica_ray.config.references import ConfigError, resolve
-from mica_ray.config.run_config import SCRIPTED, Role, RoleConfig, RunConfig
+from mica_ray.config.role_config import ROLES, SCRIPTED, Player, Recording, RoleConfig
+from mica_ray.config.run_config import RunConfig
 from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.environment import DialogueEnvironment, Environment
-from mica_ray.dialogue.judger import Judger
+from mica_ray.dialogue.judger import Judge, Judger
 from mica_ray.domains.loader import load_scenarios
 from mica_ray.types import Sampling, Scenario, Split
 
@@ -29,7 +31,7 @@ class World:
     domain: Domain
     actor: Actor
     director: Director
-    judge: Judger
+    judge: Judge
 
     def environment(self, scenario: Scenario, seed: int) -> Environment:
         """Make the environment of one dialogue."""
@@ -52,7 +54,7 @@ class World:
 
 
 def read_domain(config: RunConfig) -> Domain:
-    """Give the domain of a config, with the scenarios of its file where it names one.
+    """Give the domain of a config, with the scenarios and rules that take the place of its own.
 
     Raises:
         ConfigError: there is no such domain, or the scenario file is wrong.
@@ -60,6 +62,8 @@ def read_domain(config: RunConfig) -> Domain:
     domain = resolve(config.domain)
     if not isinstance(domain, Domain):
         raise ConfigError(f"domain={config.domain}: is a {type(domain).__name__}, not a Domain")
+    if config.rules is not None:
+        domain = replace(domain, rules=config.rules)
     if config.scenarios_file is None:
         return domain
     try:
@@ -89,35 +93,55 @@ def build_world(config: RunConfig, *, environment: Mapping[str, str], served: Se
     sampling = Sampling(temperature=roles.temperature, max_tokens=roles.max_tokens)
     models: dict[str, ChatModel] = {}
 
-    def model(role: Role) -> ChatModel:
-        # Roles on one endpoint share a client, and with it the bound on calls at once.
+    def model(role: Player | Recording) -> ChatModel:
+        # Roles on one endpoint share a client, and with it the bound on calls at once; a file has one writer.
         name = repr(role)
         if name not in models:
             models[name] = _role_model(role, environment=environment, served=served)
         return models[name]
 
     deadline = roles.deadline_seconds
+    judge: Judge = (
+        roles.judge
+        if isinstance(roles.judge, Judge)
+        else Judger(model(roles.judge), domain, sampling, deadline)
+    )
     return World(
         domain=domain,
         actor=Actor(model(roles.actor), domain, sampling, deadline),
         director=Director(model(roles.director), domain, sampling, deadline),
-        judge=Judger(model(roles.judge), domain, sampling, deadline),
+        judge=judge,
     )
 
 
-def check_role_keys(roles: RoleConfig, environment: Mapping[str, str]) -> None:
-    """Refuse endpoints whose key is not set.
+def check_roles(roles: RoleConfig, environment: Mapping[str, str]) -> None:
+    """Refuse endpoints whose key is not set and recordings that are not there.
 
     Raises:
-        ConfigError: names the variable.
+        ConfigError: names the variable or the file.
     """
-    for name in ("actor", "director", "judge"):
+    for name, player in roles.asked.items():
+        if isinstance(player, Endpoint) and not environment.get(player.api_key_env):
+            raise ConfigError(f"roles.{name}: {player.api_key_env} is not set; export the key of {player}")
+    for name in ROLES:
         role = getattr(roles, name)
-        if isinstance(role, Endpoint) and not environment.get(role.api_key_env):
-            raise ConfigError(f"roles.{name}: {role.api_key_env} is not set; export the key of {role}")
+        if isinstance(role, Recording) and role.mode == "replay" and not role.recording.is_file():
+            raise ConfigError(
+                f'roles.{name}: no recording {role.recording}; make it with "mode": "record" and an "inner"'
+            )
 
 
-def _role_model(role: Role, *, environment: Mapping[str, str], served: ServedModel) -> ChatModel:
+def _role_model(
+    role: Player | Recording, *, environment: Mapping[str, str], served: ServedModel
+) -> ChatModel:
+    if isinstance(role, Recording):
+        try:
+            if role.mode == "replay" or role.inner is None:
+                return ReplayChat(role.recording)
+            inner = _role_model(role.inner, environment=environment, served=served)
+            return RecordingChat(inner, role.recording)
+        except (OSError, ValueError) as error:
+            raise ConfigError(str(error)) from error
     if isinstance(role, Endpoint):
         key = environment.get(role.api_key_env, "")
         if not key:
@@ -125,4 +149,7 @@ def _role_model(role: Role, *, environment: Mapping[str, str], served: ServedMod
         return OpenAIChat(role, key)
     if role == SCRIPTED:
         return ScriptedRoles()
-    return served(role.partition(":")[2])
+    if isinstance(role, str):
+        return served(role.partition(":")[2])
+    assert isinstance(role, ChatModel), "RoleConfig lets only a judge score alone"
+    return role

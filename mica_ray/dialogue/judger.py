@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mica_ray.chat.model import ChatModel, JsonSchema
 from mica_ray.dialogue.answer import ask, read_object
@@ -26,6 +26,7 @@ _LEVELS = {f"{axis}_{side}_level": levels for axis in AXES for side, levels in L
 _LEVEL_WORDS = {str(level): level for level in (-2, -1, 0, 1, 2)}
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Anything that scores a reply; the `Judger` is one over a chat model."""
 

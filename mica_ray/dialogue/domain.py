@@ -1,4 +1,4 @@
-"""A domain as a value: axes and rubric, prompts, rules, scenarios. Variants are other values, never subclasses."""
+"""A domain as a value: axes and rubric, prompts, rules, scenarios. Variants are other values."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mica_ray.types import Scenario, Split
 class Axis:
     """One axis of the need state and how the judge scores it.
 
-    The points are the paper's (EMPA, arXiv 2603.00552): progress level 0/1/2 gives 0/+1/+3; regress level 0/-1/-2
-    gives 0/-2/-4 on C and 0/-2/-5 on A and P. Progress and regress are scored apart and added.
+    The points are the paper's (EMPA, arXiv 2603.00552): progress level 0/1/2 gives 0/+1/+3; regress level
+    0/-1/-2 gives 0/-2/-4 on C and 0/-2/-5 on A and P. Progress and regress are scored apart and added.
     """
 
     key: str

@@ -24,7 +24,9 @@ CONFIG = LearnerConfig(learning_rate=1e-3, total_updates=8, mini_batches=2, micr
 
 @pytest.fixture(scope="module")
 def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    store = dist.FileStore(str(tmp_path_factory.mktemp("group") / "store"), 1)
+    store = dist.FileStore(  # pyright: ignore[reportPrivateImportUsage]
+        str(tmp_path_factory.mktemp("group") / "store"), 1
+    )
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("LOCAL_RANK", "0")  # Ray Train sets it in its workers; DeepSpeed asks for it.

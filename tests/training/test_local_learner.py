@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -30,7 +31,9 @@ def weights_of(learner: LocalLearner) -> np.ndarray:
 
 
 @pytest.mark.parametrize("aggregation", ["token_mean", "turn_mean"])
-def test_micro_batches_add_up_to_the_whole_batch(policy: Path, aggregation: str) -> None:
+def test_micro_batches_add_up_to_the_whole_batch(
+    policy: Path, aggregation: Literal["token_mean", "turn_mean"]
+) -> None:
     config = replace(CONFIG, loss=LossConfig(aggregation=aggregation))
     whole = LocalLearner(policy, config)
     pieces = LocalLearner(policy, replace(config, micro_batch_tokens=24))  # one row at a time
@@ -53,7 +56,8 @@ def test_gradient_of_an_update_is_that_of_the_plain_formula(policy: Path) -> Non
     logprobs = torch.log_softmax(logits, dim=-1).gather(-1, ids[:, 1:, None])[..., 0]
     weighted = logprobs * torch.as_tensor(batch.advantages[:, 1:] * batch.loss_mask[:, 1:])
     (-weighted.sum() / batch.loss_tokens).backward()
-    norm = torch.sqrt(sum((p.grad**2).sum() for p in model.parameters() if p.grad is not None)).item()
+    squares = [(p.grad**2).sum() for p in model.parameters() if p.grad is not None]
+    norm = torch.stack(squares).sum().sqrt().item()
     report = LocalLearner(policy, CONFIG).update(batch)
     assert report.metrics["grad_norm"] == pytest.approx(norm, rel=1e-4)
 

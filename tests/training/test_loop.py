@@ -181,7 +181,7 @@ async def test_records_and_metrics_say_what_happened(policy: Path, tmp_path: Pat
     assert metrics["survivor_fraction"].tolist() == pytest.approx([2 / 3] * 2)
     assert metrics["staleness_mean"].tolist() == [0, 0]
     rewards = [turn["reward"] for row in frame["turns"][:6] for turn in row if turn["reward"] is not None]
-    assert metrics["idr_mean"][0] == pytest.approx(np.mean(rewards))
+    assert metrics["idr_mean"].tolist()[0] == pytest.approx(np.mean(rewards))
 
 
 async def test_outage_stops_the_run_with_its_first_reason(policy: Path, tmp_path: Path) -> None:

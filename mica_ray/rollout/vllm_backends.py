@@ -123,6 +123,8 @@ def _arguments(kind: type[_Arguments], policy: str, config: EngineConfig) -> _Ar
         max_num_seqs=config.max_num_seqs,
         enforce_eager=config.is_eager,
         enable_prefix_caching=True,
+        # vLLM rewinds the generator of a seeded reply whose prompt it takes in parts; CPU generators cannot.
+        enable_chunked_prefill=config.gpus_per_engine > 0,
         logprobs_mode="processed_logprobs",  # Under temperature and top_p, as the tokens are sampled.
         worker_extension_cls=_RECEIVER,
         generation_config="vllm",  # Sampling follows our arguments alone, not a file in the model folder.

@@ -49,6 +49,25 @@ async def push(pool: EnginePool, version: int, seed: int, *, tied: bool = True) 
 
 @pytest.mark.ray
 @pytest.mark.slow
+async def test_more_seeded_prompts_than_fit_one_engine_step_are_all_answered(
+    ray_cluster: None, tmp_path: Path
+) -> None:
+    pool = await start(small_folder(tmp_path, tied=True), CONFIG)
+    try:
+        await push(pool, 0, seed=1)
+        # 60 prompts of 200 tokens that share no prefix: 12,000 tokens, more than vLLM takes in one step.
+        prompts = [[20 + (key * 31 + place * 7) % 150 for place in range(200)] for key in range(60)]
+        replies = await asyncio.gather(
+            *(pool.generate(prompt, Sampling(max_tokens=4, seed=key)) for key, prompt in enumerate(prompts))
+        )
+        assert [list(reply.prompt_ids) for reply in replies] == prompts
+        assert all(1 <= len(reply.token_ids) <= 4 for reply in replies)
+    finally:
+        await pool.close()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
 async def test_killed_vllm_comes_back_with_the_current_weights(ray_cluster: None, tmp_path: Path) -> None:
     import ray
 

@@ -8,7 +8,8 @@ Paper:     EMPA passes / score before, GRPO, MICA (arXiv 2603.06194 v2): 8B 0 / 
            14B 12 / 53.5, 12 / 55.4, 20.0 / 68.4; 32B 19 / 68.9, 22 / 73.9, 26.3 / 84.2
 
 One epoch of 727 scenarios: 45 steps. A dialogue is at most 15 turns for 8B, 30 for 14B and 32B; its end is
-looked for from turn 12 on. Thinking is off.
+looked for from turn 12 on. Thinking is off; Qwen3's template then takes the empty thought out of earlier
+replies, so every turn is trained as a row of its own.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mica_ray.rollout.engine import EngineError
 from mica_ray.types import Generation, Message
@@ -140,12 +140,11 @@ class ChatTemplate:
     def _render_plain(self, messages: Sequence[Message]) -> str:
         from jinja2 import TemplateError
 
+        options: dict[str, Any] = {**self._arguments, "tokenize": False, "add_generation_prompt": True}
         try:
             rendered = self._tokenizer.apply_chat_template(
                 [{"role": message["role"], "content": message["content"]} for message in messages],
-                tokenize=False,
-                add_generation_prompt=True,
-                **self._arguments,
+                **options,
             )
         except TemplateError as error:
             raise EngineError(

@@ -13,10 +13,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Literal
 
 from mica_ray.chat.model import ChatModel
 from mica_ray.config.assembly import Parts, assemble, measure, restored_step
+from mica_ray.config.engines import start_policy, start_role_model
 from mica_ray.config.plan import Plan, cpus_wanted
 from mica_ray.config.policy_source import EMBEDDED, check_context, fetch_policy, read_policy_facts
 from mica_ray.config.preflight import check_gpus, check_run
@@ -26,9 +26,6 @@ from mica_ray.config.run_record import RunRecord, RunSummary
 from mica_ray.config.world import build_world, read_domain
 from mica_ray.evaluation.empa import Evaluation
 from mica_ray.rollout.chat_template import ChatTemplate
-from mica_ray.rollout.engine import PolicyEngine
-from mica_ray.rollout.policy_chat import PolicyChat
-from mica_ray.rollout.vllm_engine import EngineConfig, vllm_blueprint
 from mica_ray.training import loop
 from mica_ray.training.checkpoint import Checkpoints
 from mica_ray.training.learner import Learner
@@ -150,11 +147,11 @@ async def set_up(
         )
         if learner is not None:
             stack.callback(learner.close)
-        engine = await _start_policy(config, path, template, inline)
+        engine = await start_policy(config, path, template, inline=inline)
         stack.push_async_callback(engine.close)
         served: dict[str, ChatModel] = {}
         for model in config.roles.served_models:
-            served[model], role_engine = await _serve_role(config, model, inline)
+            served[model], role_engine = await start_role_model(config, model, inline=inline)
             stack.push_async_callback(role_engine.close)
         world = build_world(config, environment=os.environ, served=served.__getitem__)
         yield Parts(world=world, template=template, engine=engine, learner=learner)
@@ -247,57 +244,6 @@ def _start_learner(config: RunConfig, path: Path, folder: RunFolder, inline: boo
     from mica_ray.training.ray_learner import RayLearner
 
     return RayLearner(path, config.whole_learner, config.ray_learner, folder=folder.group_checkpoints)
-
-
-async def _start_policy(config: RunConfig, path: Path, template: ChatTemplate, inline: bool) -> PolicyEngine:
-    rollout = config.rollout
-    if inline:
-        return await _start_local(path, template, config.learner.dtype, rollout.context_length)
-    return await _start_pool(
-        path,
-        template,
-        config.engine,
-        num_engines=config.num_engines,
-        deadline_seconds=rollout.generate_deadline_seconds,
-    )
-
-
-async def _serve_role(config: RunConfig, model: str, inline: bool) -> tuple[ChatModel, PolicyEngine]:
-    """Start engines of their own for a simulator or judge beside the policy's."""
-    roles = config.roles
-    path = await asyncio.to_thread(fetch_policy, model)
-    template = await asyncio.to_thread(ChatTemplate.from_folder, path, roles.chat_template_arguments)
-    if inline:
-        engine = await _start_local(path, template, roles.engine.dtype, roles.engine.max_model_len)
-    else:
-        engine = await _start_pool(
-            path,
-            template,
-            roles.engine,
-            num_engines=roles.num_engines,
-            deadline_seconds=roles.deadline_seconds,
-        )
-    return PolicyChat(engine, template, name=model), engine
-
-
-async def _start_local(
-    path: Path, template: ChatTemplate, dtype: Literal["float32", "bfloat16"], context_length: int
-) -> PolicyEngine:
-    from mica_ray.rollout.local_engine import LocalEngine
-
-    return await asyncio.to_thread(
-        LocalEngine.from_folder, path, template, dtype=dtype, context_length=context_length
-    )
-
-
-async def _start_pool(
-    path: Path, template: ChatTemplate, engine: EngineConfig, *, num_engines: int, deadline_seconds: float
-) -> PolicyEngine:
-    from mica_ray.rollout.engine_pool import EnginePool, PoolConfig
-
-    blueprint = vllm_blueprint(path, template.stop_ids, engine)
-    pool = PoolConfig(generate_deadline_seconds=deadline_seconds)
-    return await EnginePool.start(blueprint, num_engines=num_engines, config=pool)
 
 
 def _join_ray(config: RunConfig) -> Callable[[], None]:

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mica_ray.chat.model import ChatReply, JsonSchema
+from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.chat.openai_api import Endpoint
 from mica_ray.config import ConfigError, Recording, RoleConfig, RunConfig
+from mica_ray.config.engines import start_role_model
 from mica_ray.config.overrides import override
 from mica_ray.config.plan import gpus_wanted
 from mica_ray.config.policy_source import check_context, embedded_facts, fetch_policy, read_policy_facts
@@ -43,6 +44,7 @@ from mica_ray.types import (
     Turn,
     TurnRewards,
 )
+from tests.small_policy import small_folder
 
 ENDPOINT = Endpoint(model="judge-1", base_url="http://127.0.0.1:1/v1", api_key_env="JUDGE_KEY")
 
@@ -275,6 +277,20 @@ async def test_recorded_role_is_replayed_without_being_asked(tmp_path: Path) -> 
     assert exchanges[1].judgement.is_valid
     # Judge, director and actor, each once; the replay added none.
     assert len(path.read_text().splitlines()) == 3
+
+
+async def test_served_role_model_has_the_context_of_its_own_engine(tmp_path: Path) -> None:
+    model = small_folder(tmp_path / "judge", tied=True)
+    roles = [f"roles.judge=vllm:{model}", "roles.engine.max_model_len=300", "roles.max_tokens=8"]
+    config = override(RunConfig(), [*roles, "rollout.context_length=64"])
+    chat, engine = await start_role_model(config, str(model), inline=True)
+    sampling = Sampling(max_tokens=8, temperature=0.0)
+    # 200 characters are at most 200 tokens: more than the policy's 64, less than the judge's 300.
+    reply = await chat.chat([{"role": "user", "content": "xz" * 100}], sampling)
+    assert reply.prompt_tokens > 64
+    with pytest.raises(ChatError, match="300"):
+        await chat.chat([{"role": "user", "content": "xz" * 200}], sampling)
+    await engine.close()
 
 
 def test_rules_of_a_run_take_the_place_of_the_domain_s() -> None:

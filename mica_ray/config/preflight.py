@@ -102,6 +102,7 @@ def check_gpus(config: RunConfig, available: float) -> None:
     if wanted > available:
         raise ConfigError(
             f"{wanted:g} GPUs asked for, {available:g} there; lower num_engines x engine.gpus_per_engine + "
+            "roles.num_engines x roles.engine.gpus_per_engine + "
             "ray_learner.num_workers x ray_learner.gpus_per_worker, or name a larger cluster in RAY_ADDRESS"
         )
 

@@ -27,6 +27,8 @@ HALF = 0.5
 GUARD_STEP = 0.25
 """Each misplaced reply asks for this much more of the earlier needs to be met before the next one opens."""
 MAX_GUARD = 2
+PATIENCE = 2
+"""Replies in a row that serve only met needs, from which on the need in focus grows."""
 SOFTENING = 1
 """Guard that one specific acknowledgement takes away."""
 
@@ -154,8 +156,8 @@ def _regress(inner: Inner, reading: Reading, misplaced: set[int], stale: int) ->
     for axis in misplaced:
         hurt(axis, -1)
         hurt(first, -1)
-    if stale >= 2:
-        hurt(first, -1)
+    if stale >= PATIENCE:
+        hurt(inner.focus, -1)  # What is open and not helped gets worse: comfort alone does not carry on.
     harm_levels: dict[Harm, Levels] = {
         Harm.DISMISS: (0, -2, 0),
         Harm.PREACH: (0, -1, -1),

@@ -1,35 +1,26 @@
 """Make the embedded policy: a small Qwen3 model with its own tokenizer, warmed up on the scenario grammar.
 
-Made in under two minutes on two cores, kept in a cache folder by a hash of everything it depends on. It starts
-as a weak supporter on purpose: it can say what helps, and does not know when (see `support_grammar.py`).
+Made in under two minutes on two cores, kept in a cache folder by a hash of all it depends on. It starts as a
+weak supporter on purpose: it can say what helps, and hardly knows when (see `support_grammar.py`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
-import random
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mica_ray.chat.scripted import AXES, ScriptedRoles
-from mica_ray.chat.scripted_world import start
-from mica_ray.dialogue.actor import Actor
-from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.domain import Domain
-from mica_ray.dialogue.environment import DialogueEnvironment, converse
-from mica_ray.dialogue.judger import Judger
-from mica_ray.rollout import support_grammar
-from mica_ray.seeding import derive_seed
-from mica_ray.types import Message, Sampling, Trajectory
+from mica_ray.rollout.warm_up_talk import warm_up_dialogues
+from mica_ray.types import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
@@ -43,7 +34,7 @@ CHAT_TEMPLATE = (
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _SOURCES = (
     ("mica_ray.chat", ("support_reader.py", "scripted_world.py", "scripted.py")),
-    ("mica_ray.rollout", ("support_grammar.py", "embedded_policy.py")),
+    ("mica_ray.rollout", ("support_words.py", "support_grammar.py", "warm_up_talk.py", "embedded_policy.py")),
 )
 
 Report = Callable[[str, float], None]
@@ -68,9 +59,18 @@ class EmbeddedPolicyRecipe:
     context_length: int = 1024
     batch_size: int = 4
     """Small: naming the topic is learned late, and by the number of steps."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     num_threads: int = 2
     """Fixed, since the order of a sum follows the number of threads and the weights follow the sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One warm-up dialogue as tokens."""
+
+    token_ids: Sequence[int]
+    first_reply: int
+    """Tokens before the first reply: what a stranger opens with cannot be predicted, and is not trained."""
 
 
 def embedded_policy(
@@ -116,65 +116,16 @@ def content_hash(domain: Domain, recipe: EmbeddedPolicyRecipe) -> str:
     return digest.hexdigest()[:16]
 
 
-def warm_up_dialogues(domain: Domain, recipe: EmbeddedPolicyRecipe) -> list[list[Message]]:
-    """Play the grammar's policy in the embedded world; half of the scenarios are the domain's own, retold.
-
-    Only training scenarios are retold: the warm-up never sees a validation or a test scenario.
-    """
-    rng = random.Random(derive_seed(recipe.seed, "warm-up"))
-    roles = ScriptedRoles()
-    own = domain.split("train")
-    sampling = Sampling(max_tokens=128)
-
-    async def play(number: int) -> list[Message]:
-        if own and number % 2 == 0:
-            scenario = support_grammar.retold(rng.choice(own), number, rng)
-        else:
-            scenario = support_grammar.scenario(number, domain.name, rng)
-        num_turns = recipe.num_turns[number % len(recipe.num_turns)]
-        short = replace(domain, rules=replace(domain.rules, max_turns=num_turns))
-        environment = DialogueEnvironment(
-            scenario,
-            short,
-            actor=Actor(roles, domain, sampling),
-            judge=Judger(roles, domain, sampling),
-            director=Director(roles, domain, sampling),
-            seed=derive_seed(recipe.seed, "warm-up", number),
-        )
-        policy = support_grammar.GrammarPolicy(
-            scenario.topic,
-            start(scenario.initial_state, [AXES.index(key) for key in domain.need_order]),
-            seed=derive_seed(recipe.seed, "grammar", number),
-        )
-        return _messages(domain, await converse(environment, policy, scenario, short, sampling))
-
-    async def play_all() -> list[list[Message]]:
-        return [await play(number) for number in range(recipe.num_dialogues)]
-
-    return asyncio.run(play_all())
-
-
-def _messages(domain: Domain, trajectory: Trajectory) -> list[Message]:
-    """Lay a dialogue out as the policy reads it."""
-    messages: list[Message] = [{"role": "system", "content": domain.policy_prompt}]
-    for turn in trajectory.turns:
-        messages += [{"role": "user", "content": turn.user}, {"role": "assistant", "content": turn.reply}]
-    return messages
-
-
 def _make(domain: Domain, recipe: EmbeddedPolicyRecipe, directory: Path, report: Report) -> None:
     """Write tokenizer and warmed-up model into a folder."""
     import torch
 
     report("warm-up dialogues", 0.0)
-    dialogues = warm_up_dialogues(domain, recipe)
+    dialogues = warm_up_dialogues(
+        domain, seed=recipe.seed, num_dialogues=recipe.num_dialogues, num_turns=recipe.num_turns
+    )
     tokenizer = _train_tokenizer(dialogues[: recipe.num_tokenized], recipe)
-    rows = [
-        tokenizer.apply_chat_template(list(dialogue), tokenize=True, return_dict=False)[
-            : recipe.context_length
-        ]
-        for dialogue in dialogues
-    ]
+    rows = [_row(tokenizer, dialogue, recipe.context_length) for dialogue in dialogues]
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.num_threads)
     try:
@@ -186,6 +137,15 @@ def _make(domain: Domain, recipe: EmbeddedPolicyRecipe, directory: Path, report:
         torch.set_num_threads(threads)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
+
+
+def _row(tokenizer: PreTrainedTokenizerFast, dialogue: Sequence[Message], context_length: int) -> _Row:
+    """Lay a dialogue out as tokens."""
+    token_ids = tokenizer.apply_chat_template(list(dialogue), tokenize=True, return_dict=False)
+    opening = tokenizer.apply_chat_template(
+        list(dialogue[:2]), tokenize=True, return_dict=False, add_generation_prompt=True
+    )
+    return _Row(token_ids[:context_length], len(opening))
 
 
 def _train_tokenizer(
@@ -245,13 +205,13 @@ def _new_model(tokenizer: PreTrainedTokenizerFast, recipe: EmbeddedPolicyRecipe)
 
 def _train(
     model: Qwen3ForCausalLM,
-    rows: Sequence[Sequence[int]],
+    rows: Sequence[_Row],
     recipe: EmbeddedPolicyRecipe,
     *,
     pad_id: int,
     report: Report,
 ) -> None:
-    """Train by next-token prediction over whole dialogues, rows of like length together."""
+    """Train by next-token prediction from the first reply on, rows of like length together."""
     import torch
 
     generator = np.random.default_rng(recipe.seed)
@@ -264,11 +224,19 @@ def _train(
         share = number / len(batches)
         for parameters in optimizer.param_groups:
             parameters["lr"] = recipe.learning_rate * _rate(number, share)
-        width = max(len(row) for row in batch)
-        token_ids = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in batch])
-        is_real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in batch])
-        labels = token_ids.masked_fill(is_real == 0, -100)
-        loss = model(input_ids=token_ids, attention_mask=is_real, labels=labels).loss
+        width = max(len(row.token_ids) for row in batch)
+        padding = [width - len(row.token_ids) for row in batch]
+        token_ids = torch.tensor(
+            [[*row.token_ids, *[pad_id] * rest] for row, rest in zip(batch, padding, strict=True)]
+        )
+        labels = torch.tensor(
+            [
+                [*[-100] * row.first_reply, *row.token_ids[row.first_reply :], *[-100] * rest]
+                for row, rest in zip(batch, padding, strict=True)
+            ]
+        )
+        # No attention mask: rows are padded on the right, where no real token sees the padding.
+        loss = model(input_ids=token_ids, labels=labels).loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -284,10 +252,10 @@ def _rate(number: int, share: float) -> float:
 
 
 def _batches(
-    rows: Sequence[Sequence[int]], recipe: EmbeddedPolicyRecipe, generator: np.random.Generator
-) -> list[list[Sequence[int]]]:
+    rows: Sequence[_Row], recipe: EmbeddedPolicyRecipe, generator: np.random.Generator
+) -> list[list[_Row]]:
     """Deal the rows into batches of like length, in random order; every row is seen once."""
-    order = np.argsort([len(row) for row in rows], kind="stable")
+    order = np.argsort([len(row.token_ids) for row in rows], kind="stable")
     chunks = [order[at : at + recipe.batch_size] for at in range(0, len(order), recipe.batch_size)]
     generator.shuffle(chunks)
     return [[rows[index] for index in chunk] for chunk in chunks]

@@ -13,60 +13,9 @@ from dataclasses import dataclass, replace
 
 from mica_ray.chat.model import ChatReply, JsonSchema
 from mica_ray.chat.scripted_world import Inner, replay
+from mica_ray.rollout.support_words import FEELINGS, NOUNS, PEOPLE, QUALITIES, WEIGHTS
 from mica_ray.seeding import derive_seed
 from mica_ray.types import Message, Sampling, Scenario
-
-_NOUNS = (
-    "exam thesis job boss team project deadline shift interview contract office salary promotion manager "
-    "colleague meeting report review sister brother mother father son daughter family wedding divorce partner "
-    "marriage breakup letter house flat rent loan money city friend party birthday holiday neighbour dog cat "
-    "garden diagnosis surgery illness pain sleep weight doctor hospital treatment knee heart test course "
-    "class lecture grade teacher professor school essay language degree scholarship lab presentation choir "
-    "club game band violin piano car accident argument silence secret promise message visit funeral memory "
-    "anniversary dinner kitchen baby child retirement business shop restaurant farm order account phone "
-    "laptop ticket delivery invoice refund parcel booking password equation fraction chapter homework proof "
-    "novel paragraph verb graph experiment code program poem chess guitar painting race training coach voice "
-    "mirror skin tooth allergy fever injury scan move train street church village reunion photo diary ring "
-    "apology app bed boyfriend girlfriend break care chat choice cradle crush customer date dentist desk "
-    "distance door draft evening fair fee friendship gain gap group headache hearing home joke loss lunch "
-    "major night note panic paper pay place raise resignation room safety science search season stick "
-    "suitcase therapy trip wine work weekend cousin aunt uncle grandmother stepson husband wife morning "
-    "summer winter garage bus tent camera music song dance theatre film book library page picture story word "
-    "question answer plan list task budget tax bill bank lawyer court judge police army uniform border visa "
-    "passport flight airport hotel beach lake river forest mountain bridge tower roof window wall floor "
-    "stairs bathroom mess noise smell coffee bread meal diet gym swimming running football match goal medal "
-    "prize award contest vote speech debate news website video email call signal battery screen repair tool "
-    "engine wheel bike helmet road map crowd line queue seat table chair lamp clock watch coat shoe dress "
-    "shirt glove bag box key lock gate fence tree flower plant bird horse field harvest storm rain snow"
-).split()
-"""Everyday words, those of our own scenarios among them: a policy can name only what its vocabulary holds."""
-_QUALITIES = (
-    "old new first last big small long late broken open empty night summer weekly second final red quiet "
-    "local early wrong missing shared daily former winter double yearly front angry bad best blood cancelled "
-    "chronic constant crowded dating divided driving evening free jealous lost low missed online safety short "
-    "silent single sleepless sudden unpaid walking loud dark cold hot heavy light strange young poor rich "
-    "tall narrow public private foreign official sick tired closed hidden real false blue green white black "
-    "grey"
-).split()
-_PEOPLE = (
-    "sister brother mother father friend son daughter boss neighbour partner wife husband teacher cousin aunt uncle"
-    " grandmother stepson boyfriend girlfriend"
-).split()
-
-_FEELINGS = (
-    "sad",
-    "tired",
-    "afraid",
-    "angry",
-    "lonely",
-    "ashamed",
-    "worn out",
-    "hurt",
-    "nervous",
-    "lost",
-    "upset",
-    "worried",
-)
 
 _OPENINGS = (
     "I feel {feeling} because of {topic}. It is all I think about.",
@@ -202,18 +151,6 @@ WARM_UP_MIX: dict[str, float] = {
 }
 """How often each kind is said, whatever the person needs: mostly beside the point, and sometimes right by chance."""
 
-_WEIGHTS = (
-    "heavy",
-    "painful",
-    "exhausting",
-    "hard",
-    "lonely",
-    "frightening",
-    "overwhelming",
-    "draining",
-    "unfair",
-    "tiring",
-)
 FITTING = 0.25
 """Share of replies that are what the person needs now: a policy that never heard a fitting reply cannot tell one."""
 _FITS = ("reframe", "acknowledge", "step")
@@ -248,7 +185,9 @@ class GrammarPolicy:
             felt = replay(self.person, list(zip(heard, said, strict=False)))
             now = felt[-1].after if felt else self.person
             chosen = [_FITS[now.focus]]
-        return ChatReply(text=" ".join(sentence(kind, self.topic, rng) for kind in dict.fromkeys(chosen)), model="grammar")
+        return ChatReply(
+            text=" ".join(sentence(kind, self.topic, rng) for kind in dict.fromkeys(chosen)), model="grammar"
+        )
 
 
 def sentence(kind: str, topic: str, rng: random.Random) -> str:
@@ -258,7 +197,7 @@ def sentence(kind: str, topic: str, rng: random.Random) -> str:
     naming = [line for line in lines if "{topic}" in line]
     if naming and rng.random() < _NAMES_TOPIC:
         lines = tuple(naming)
-    return _filled(rng.choice(lines), theirs, rng.choice(_FEELINGS), weight=rng.choice(_WEIGHTS))
+    return _filled(rng.choice(lines), theirs, rng.choice(FEELINGS), weight=rng.choice(WEIGHTS))
 
 
 def _filled(line: str, topic: str, feeling: str, *, weight: str = "") -> str:
@@ -274,7 +213,7 @@ def kinds() -> tuple[str, ...]:
 
 def scenario(number: int, domain: str, rng: random.Random) -> Scenario:
     """Draw a scenario: a topic, a person who feels something about it, three stages of the story."""
-    topic, feeling = draw_topic(rng), rng.choice(_FEELINGS)
+    topic, feeling = draw_topic(rng), rng.choice(FEELINGS)
     dominant = rng.choice("CAP")
     depth = {key: -float(rng.randint(6, 8) if key == dominant else rng.randint(3, 5)) for key in "CAP"}
 
@@ -314,12 +253,12 @@ def retold(story: Scenario, number: int, rng: random.Random) -> Scenario:
 
 def draw_topic(rng: random.Random) -> str:
     """Draw what a story is about: so many combinations that copying it from the talk is the only way to name it."""
-    noun = rng.choice(_NOUNS)
+    noun = rng.choice(NOUNS)
     form = rng.randrange(5)
     if form == 0:
         return f"my {noun}"
     if form == 1:
-        return f"my {rng.choice(_PEOPLE)}'s {noun}"
+        return f"my {rng.choice(PEOPLE)}'s {noun}"
     if form == 2:
         return f"the {noun}"
-    return f"the {rng.choice(_QUALITIES if form == 3 else _NOUNS)} {noun}"
+    return f"the {rng.choice(QUALITIES if form == 3 else NOUNS)} {noun}"

@@ -91,12 +91,13 @@ def test_orders_and_dismissal_raise_the_guard_too() -> None:
 
 
 def test_validation_forever_stalls() -> None:
-    # A 4: -1 then met at 2; the third is idle, the fourth costs a level: 2 - 2 = 0, and so does the fifth.
+    # A -4: -1, then met at 2; the third is idle, and from the fourth on the need in focus (C) grows by a level.
     felt = lived(person(a=-4.0), *[ACKNOWLEDGE] * 5)
     assert [one.progress[A] for one in felt] == [2, 2, 0, 0, 0]
-    assert [one.regress[A] for one in felt] == [0, 0, 0, -1, -1]
+    assert [one.regress[C] for one in felt] == [0, 0, 0, -1, -1]
+    assert [one.regress[A] for one in felt] == [0, 0, 0, 0, 0]
     assert [one.mood for one in felt] == ["moved", "moved", "stale", "unheard", "unheard"]
-    assert [one.after.state[A] for one in felt] == [-1.0, 2.0, 2.0, 0.0, -2.0]
+    assert [one.after.state[A] for one in felt] == [-1.0, 2.0, 2.0, 2.0, 2.0]
 
 
 def test_harm_in_the_form_lets_nothing_land() -> None:

@@ -13,8 +13,9 @@ from mica_ray.rollout.embedded_policy import (
     EmbeddedPolicyRecipe,
     content_hash,
     embedded_policy,
-    warm_up_dialogues,
 )
+from mica_ray.rollout.warm_up_talk import warm_up_dialogues
+from mica_ray.types import Message
 
 RECIPE = EmbeddedPolicyRecipe(
     num_dialogues=12,
@@ -26,6 +27,12 @@ RECIPE = EmbeddedPolicyRecipe(
     num_threads=1,
     batch_size=4,
 )
+
+
+def dialogues() -> list[list[Message]]:
+    return warm_up_dialogues(
+        EMOTIONAL_SUPPORT, seed=RECIPE.seed, num_dialogues=RECIPE.num_dialogues, num_turns=RECIPE.num_turns
+    )
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +127,7 @@ def test_name_follows_from_recipe_and_domain() -> None:
 
 
 def test_warm_up_never_meets_a_scenario_that_is_kept_for_measuring() -> None:
-    talks = warm_up_dialogues(EMOTIONAL_SUPPORT, RECIPE)
+    talks = dialogues()
     kept = [one for split in ("valid", "test") for one in EMOTIONAL_SUPPORT.split(split)]
     said = " ".join(message["content"] for talk in talks for message in talk if message["role"] == "user")
     assert len(talks) == 12
@@ -128,7 +135,7 @@ def test_warm_up_never_meets_a_scenario_that_is_kept_for_measuring() -> None:
 
 
 def test_warm_up_dialogues_are_what_the_policy_reads() -> None:
-    for number, messages in enumerate(warm_up_dialogues(EMOTIONAL_SUPPORT, RECIPE)):
+    for number, messages in enumerate(dialogues()):
         roles = [message["role"] for message in messages]
         assert roles == ["system", *["user", "assistant"] * (1, 2)[number % 2]]
         assert messages[0]["content"] == EMOTIONAL_SUPPORT.policy_prompt

@@ -1,0 +1,76 @@
+"""Dialogues for the warm-up of the embedded policy: the grammar's policy talks in the embedded world.
+
+What it says: `support_grammar.py`. Who is trained on it, and how: `embedded_policy.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mica_ray.chat.scripted import AXES, ScriptedRoles
+from mica_ray.chat.scripted_world import start
+from mica_ray.dialogue.actor import Actor
+from mica_ray.dialogue.director import Director
+from mica_ray.dialogue.domain import Domain
+from mica_ray.dialogue.environment import DialogueEnvironment, converse
+from mica_ray.dialogue.judger import Judger
+from mica_ray.rollout import support_grammar
+from mica_ray.seeding import derive_seed
+from mica_ray.types import Message, Sampling, Trajectory
+
+
+def warm_up_dialogues(
+    domain: Domain, *, seed: int, num_dialogues: int, num_turns: Sequence[int]
+) -> list[list[Message]]:
+    """Play the grammar's policy in the embedded world; half of the scenarios are the domain's own, retold.
+
+    Only training scenarios are retold: the warm-up never sees a validation or a test scenario.
+
+    Args:
+        domain: whose prompts, rules and training scenarios.
+        seed: of every draw.
+        num_dialogues: how many.
+        num_turns: turns at most of the dialogues, in rotation.
+    """
+    rng = random.Random(derive_seed(seed, "warm-up"))
+    roles = ScriptedRoles()
+    own = domain.split("train")
+    sampling = Sampling(max_tokens=128)
+
+    async def play(number: int) -> list[Message]:
+        if own and number % 2 == 0:
+            scenario = support_grammar.retold(rng.choice(own), number, rng)
+        else:
+            scenario = support_grammar.scenario(number, domain.name, rng)
+        rules = replace(domain.rules, max_turns=num_turns[number % len(num_turns)])
+        short = replace(domain, rules=rules)
+        environment = DialogueEnvironment(
+            scenario,
+            short,
+            actor=Actor(roles, domain, sampling),
+            judge=Judger(roles, domain, sampling),
+            director=Director(roles, domain, sampling),
+            seed=derive_seed(seed, "warm-up", number),
+        )
+        policy = support_grammar.GrammarPolicy(
+            scenario.topic,
+            start(scenario.initial_state, [AXES.index(key) for key in domain.need_order]),
+            seed=derive_seed(seed, "grammar", number),
+        )
+        return _messages(domain, await converse(environment, policy, scenario, short, sampling))
+
+    async def play_all() -> list[list[Message]]:
+        return [await play(number) for number in range(num_dialogues)]
+
+    return asyncio.run(play_all())
+
+
+def _messages(domain: Domain, trajectory: Trajectory) -> list[Message]:
+    """Lay a dialogue out as the policy reads it."""
+    messages: list[Message] = [{"role": "system", "content": domain.policy_prompt}]
+    for turn in trajectory.turns:
+        messages += [{"role": "user", "content": turn.user}, {"role": "assistant", "content": turn.reply}]
+    return messages

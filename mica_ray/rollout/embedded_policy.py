@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -31,7 +31,9 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-_SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+END_OF_TURN = "<|im_end|>"
+_PADDING = "<|endoftext|>"
+_SPECIAL = (_PADDING, "<|im_start|>", END_OF_TURN)
 _SOURCES = (
     ("mica_ray.chat", ("support_reader.py", "scripted_world.py", "scripted.py")),
     ("mica_ray.rollout", ("support_words.py", "support_grammar.py", "warm_up_talk.py", "embedded_policy.py")),
@@ -132,7 +134,7 @@ def _make(domain: Domain, recipe: EmbeddedPolicyRecipe, directory: Path, report:
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             model = _new_model(tokenizer, recipe)
-            _train(model, rows, recipe, pad_id=tokenizer.pad_token_id, report=report)
+            _train(model, rows, recipe, pad_id=_SPECIAL.index(_PADDING), report=report)
     finally:
         torch.set_num_threads(threads)
     model.save_pretrained(directory)
@@ -141,11 +143,12 @@ def _make(domain: Domain, recipe: EmbeddedPolicyRecipe, directory: Path, report:
 
 def _row(tokenizer: PreTrainedTokenizerFast, dialogue: Sequence[Message], context_length: int) -> _Row:
     """Lay a dialogue out as tokens."""
-    token_ids = tokenizer.apply_chat_template(list(dialogue), tokenize=True, return_dict=False)
+    conversation = [{"role": str(message["role"]), "content": message["content"]} for message in dialogue]
+    token_ids = tokenizer.apply_chat_template(conversation, tokenize=True, return_dict=False)
     opening = tokenizer.apply_chat_template(
-        list(dialogue[:2]), tokenize=True, return_dict=False, add_generation_prompt=True
+        conversation[:2], tokenize=True, return_dict=False, add_generation_prompt=True
     )
-    return _Row(token_ids[:context_length], len(opening))
+    return _Row(cast(list[int], token_ids)[:context_length], len(opening))
 
 
 def _train_tokenizer(
@@ -169,8 +172,8 @@ def _train_tokenizer(
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
+        eos_token=END_OF_TURN,
+        pad_token=_PADDING,
         chat_template=CHAT_TEMPLATE,
         model_max_length=recipe.context_length,
     )
@@ -178,7 +181,6 @@ def _train_tokenizer(
 
 def _new_model(tokenizer: PreTrainedTokenizerFast, recipe: EmbeddedPolicyRecipe) -> Qwen3ForCausalLM:
     """Make the untrained model: Qwen3's architecture with tied embeddings."""
-    import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
@@ -190,17 +192,16 @@ def _new_model(tokenizer: PreTrainedTokenizerFast, recipe: EmbeddedPolicyRecipe)
         num_key_value_heads=recipe.num_heads,
         head_dim=32,
         max_position_embeddings=recipe.context_length,
-        rope_parameters={
-            "rope_type": "default",
-            "rope_theta": 10_000.0,
-        },  # For dialogues of hundreds of tokens.
+        # A short base: the dialogues are hundreds of tokens long.
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
         tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        # The special tokens come first in the vocabulary.
+        eos_token_id=_SPECIAL.index(END_OF_TURN),
+        pad_token_id=_SPECIAL.index(_PADDING),
         bos_token_id=None,
         dtype="float32",
     )
-    return Qwen3ForCausalLM(config).to(torch.float32)
+    return Qwen3ForCausalLM(config)
 
 
 def _train(

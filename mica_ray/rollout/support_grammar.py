@@ -151,7 +151,7 @@ WARM_UP_MIX: dict[str, float] = {
 }
 """How often each kind is said, whatever the person needs: mostly beside the point, and sometimes right by chance."""
 
-FITTING = 0.25
+FITTING = 0.4
 """Share of replies that are what the person needs now: a policy that never heard a fitting reply cannot tell one."""
 _FITS = ("reframe", "acknowledge", "step")
 """The kind that fits, by the axis (C, A, P) in focus."""

@@ -72,5 +72,6 @@ def _messages(domain: Domain, trajectory: Trajectory) -> list[Message]:
     """Lay a dialogue out as the policy reads it."""
     messages: list[Message] = [{"role": "system", "content": domain.policy_prompt}]
     for turn in trajectory.turns:
-        messages += [{"role": "user", "content": turn.user}, {"role": "assistant", "content": turn.reply}]
+        messages.append({"role": "user", "content": turn.user})
+        messages.append({"role": "assistant", "content": turn.reply})
     return messages

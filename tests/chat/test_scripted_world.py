@@ -91,7 +91,7 @@ def test_orders_and_dismissal_raise_the_guard_too() -> None:
 
 
 def test_validation_forever_stalls() -> None:
-    # A -4: -1, then met at 2; the third is idle, and from the fourth on the need in focus (C) grows by a level.
+    # A -4: -1, then met at 2; the third is idle, and from the fourth on the focus, C, gets worse.
     felt = lived(person(a=-4.0), *[ACKNOWLEDGE] * 5)
     assert [one.progress[A] for one in felt] == [2, 2, 0, 0, 0]
     assert [one.regress[C] for one in felt] == [0, 0, 0, -1, -1]

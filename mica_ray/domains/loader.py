@@ -68,7 +68,7 @@ def load_scenarios(path: Path, domain: str) -> tuple[Scenario, ...]:
 
     Fields: id, category, dominant_axis ("C", "A" or "P"), persona, opening, initial_state ([C, A, P] in
     points, none above 0 and not all 0), stages (a list of texts), split ("train", "valid" or "test");
-    language is optional ("en"), and so is domain, which must then be the one asked for.
+    language is optional ("en"), topic too (""), and so is domain, which must then be the one asked for.
 
     Raises:
         ScenarioError: the file cannot be read, holds no scenario, or one line is wrong.
@@ -112,7 +112,7 @@ def _json_object(line: str) -> Mapping[str, object]:
 
 def _scenario(fields: Mapping[str, object], domain: str) -> Scenario:
     """Check the fields of one line and make the scenario."""
-    fields = {"domain": domain, "language": "en", **fields}
+    fields = {"domain": domain, "language": "en", "topic": "", **fields}
     unknown = sorted(set(fields) - set(Scenario.__dataclass_fields__))
     if unknown:
         raise _FieldError(
@@ -130,6 +130,7 @@ def _scenario(fields: Mapping[str, object], domain: str) -> Scenario:
         stages=_checked(fields, "stages", _texts),
         split=_checked(fields, "split", one_of_splits),
         language=_checked(fields, "language", _text),
+        topic=_checked(fields, "topic", _text_or_nothing),
     )
 
 
@@ -146,6 +147,12 @@ def _checked(fields: Mapping[str, object], name: str, check: Callable[[object], 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise _FieldError("a text that is not empty")
+    return value
+
+
+def _text_or_nothing(value: object) -> str:
+    if not isinstance(value, str):
+        raise _FieldError("a text")
     return value
 
 

@@ -140,21 +140,23 @@ _REPLIES: dict[str, tuple[str, ...]] = {
 }
 
 WARM_UP_MIX: dict[str, float] = {
-    "acknowledge": 0.14,
-    "explore": 0.08,
-    "reframe": 0.13,
-    "affirm": 0.08,
-    "step": 0.17,
-    "dismiss": 0.10,
-    "preach": 0.13,
-    "hollow": 0.17,
+    "acknowledge": 0.06,
+    "explore": 0.06,
+    "reframe": 0.09,
+    "affirm": 0.06,
+    "step": 0.12,
+    "dismiss": 0.14,
+    "preach": 0.20,
+    "hollow": 0.27,
 }
 """How often each kind is said, whatever the person needs: mostly beside the point, and sometimes right by chance."""
 
-FITTING = 0.4
+FITTING = 0.45
 """Share of replies that are what the person needs now: a policy that never heard a fitting reply cannot tell one."""
 _FITS = ("reframe", "acknowledge", "step")
 """The kind that fits, by the axis (C, A, P) in focus."""
+_ORDER = (1, 0, 2)
+"""Axes in the order of the stages of a story: A, C, P."""
 _NAMES_TOPIC = 0.8
 """Share of sentences that name the topic, of the kinds that can: naming it is what the warm-up teaches slowest."""
 _SECOND_SENTENCE = 0.25
@@ -248,6 +250,22 @@ def retold(story: Scenario, number: int, rng: random.Random) -> Scenario:
         opening=tell(story.opening),
         stages=tuple(tell(stage) for stage in story.stages),
         topic=topic,
+    )
+
+
+def begun_late(story: Scenario, rng: random.Random) -> Scenario:
+    """Let a story begin where its person may already feel heard, or understand too.
+
+    A policy that talks past people hardly ever gets to their later needs, and would not learn what they sound like.
+    """
+    num_met = rng.choice((0, 1, 2))
+    if num_met == 0:
+        return story
+    state = [0.0 if axis in _ORDER[:num_met] else depth for axis, depth in enumerate(story.initial_state)]
+    return replace(
+        story,
+        opening=f"{story.opening} {story.stages[num_met]}",
+        initial_state=(state[0], state[1], state[2]),
     )
 
 

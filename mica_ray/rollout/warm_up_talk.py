@@ -45,6 +45,7 @@ def warm_up_dialogues(
             scenario = support_grammar.retold(rng.choice(own), number, rng)
         else:
             scenario = support_grammar.scenario(number, domain.name, rng)
+        scenario = support_grammar.begun_late(scenario, rng)
         rules = replace(domain.rules, max_turns=num_turns[number % len(num_turns)])
         short = replace(domain, rules=rules)
         environment = DialogueEnvironment(

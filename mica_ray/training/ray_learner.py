@@ -40,10 +40,10 @@ _FINAL_ERRORS = (
     TypeError,
     LookupError,
     ImportError,
-    AssertionError,
     FileNotFoundError,
 )
-"""What a restart cannot mend. A dead peer shows as RuntimeError."""
+"""What a restart cannot mend. A dead peer shows as RuntimeError, or as DeepSpeed's assertion that the group is
+there."""
 
 __all__ = ["RayLearner", "RayLearnerConfig"]
 

@@ -42,8 +42,8 @@ _FINAL_ERRORS = (
     ImportError,
     FileNotFoundError,
 )
-"""What a restart cannot mend. A dead peer shows as RuntimeError, or as DeepSpeed's assertion that the group is
-there."""
+"""What a restart cannot mend. A dead peer shows as RuntimeError, or as DeepSpeed's assertion of a group
+that is gone."""
 
 __all__ = ["RayLearner", "RayLearnerConfig"]
 

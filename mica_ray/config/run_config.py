@@ -24,6 +24,7 @@ from mica_ray.config.role_config import RoleConfig, read_roles
 from mica_ray.credit import CreditEstimator, Mica
 from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.evaluation.empa import EvaluationConfig
+from mica_ray.losses import LossConfig
 from mica_ray.rewards import Rewards
 from mica_ray.rollout.collect import RolloutConfig
 from mica_ray.rollout.vllm_engine import EngineConfig
@@ -74,10 +75,17 @@ class RunConfig(BaseModel):
     )
     engine: EngineConfig = EngineConfig()
     num_engines: int = Field(default=1, ge=1)
-    learner: LearnerConfig = LearnerConfig(learning_rate=1e-3, weight_decay=0.0, micro_batch_tokens=16384)
+    learner: LearnerConfig = LearnerConfig(
+        learning_rate=7e-4,
+        weight_decay=0.0,
+        mini_batches=4,
+        micro_batch_tokens=16384,
+        # The paper trains without. A model this small forgets what to say to later needs before it meets them.
+        loss=LossConfig(kl_coefficient=0.15),
+    )
     """The loss is `learner.loss`; `total_updates` follows from the loop."""
     ray_learner: RayLearnerConfig = RayLearnerConfig()
-    loop: LoopConfig = LoopConfig(num_steps=30, scenarios_per_step=16, checkpoint_every=10)
+    loop: LoopConfig = LoopConfig(num_steps=32, scenarios_per_step=16, checkpoint_every=10)
     evaluation: EvaluationConfig = EvaluationConfig()
     policy_seed: int = 0
     """Of the embedded policy's making; apart from the run's, so that all seeds begin at one policy."""

@@ -80,7 +80,7 @@ class RunConfig(BaseModel):
         weight_decay=0.0,
         mini_batches=4,
         micro_batch_tokens=16384,
-        # The paper trains without. A model this small forgets what to say to later needs before it meets them.
+        # The paper trains without. A model this small forgets what later needs ask for before it meets them.
         loss=LossConfig(kl_coefficient=0.15),
     )
     """The loss is `learner.loss`; `total_updates` follows from the loop."""

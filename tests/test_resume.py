@@ -25,7 +25,8 @@ SECONDS = 240
 RUN = "run"
 """A folder's name and not its path, so that both runs resolve to one config wherever they run."""
 TINY = (
-    "loop.num_steps=4", "loop.checkpoint_every=2", "loop.scenarios_per_step=2", "loop.track_policy=false",
+    "loop.num_steps=4", "loop.checkpoint_every=2", "loop.scenarios_per_step=2", "learner.mini_batches=1",
+    "loop.track_policy=false",
     "rollout.group_size=2", "rollout.sampling.max_tokens=8", "rollout.context_length=512",
     "evaluation.max_scenarios=1", "seed=3",
 )  # fmt: skip

@@ -37,7 +37,8 @@ def warm_up_dialogues(
     """
     rng = random.Random(derive_seed(seed, "warm-up"))
     roles = ScriptedRoles()
-    own = domain.split("train")
+    # A story without a topic cannot be told about another one, nor one without all stages begin late.
+    own = [story for story in domain.split("train") if story.topic and len(story.stages) >= 3]
     sampling = Sampling(max_tokens=128)
 
     async def play(number: int) -> list[Message]:

@@ -134,6 +134,15 @@ def test_warm_up_never_meets_a_scenario_that_is_kept_for_measuring() -> None:
     assert not any(text in said for one in kept for text in (one.opening, *one.stages))
 
 
+def test_stories_without_topic_are_left_to_the_grammar() -> None:
+    # Only the grammar's own scenarios are left: an empty topic would be put between any two letters.
+    bare = replace(
+        EMOTIONAL_SUPPORT, scenarios=tuple(replace(one, topic="") for one in EMOTIONAL_SUPPORT.scenarios)
+    )
+    talks = warm_up_dialogues(bare, seed=0, num_dialogues=4, num_turns=(1,))
+    assert all(len(talk[1]["content"]) < 300 for talk in talks)
+
+
 def test_warm_up_dialogues_are_what_the_policy_reads() -> None:
     for number, messages in enumerate(dialogues()):
         roles = [message["role"] for message in messages]

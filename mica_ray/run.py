@@ -24,7 +24,7 @@ from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.config.run_record import RunRecord, RunSummary
 from mica_ray.config.world import build_world, read_domain
-from mica_ray.evaluation.empa import Evaluation
+from mica_ray.evaluation.empa import Evaluation, evaluation_metrics
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.training import loop
 from mica_ray.training.checkpoint import Checkpoints
@@ -183,6 +183,9 @@ class _TrainingRun:
             before = folder.read_evaluation("before", seed=config.evaluation.seed)
             if before is None:
                 before = await self._measure("before", parts, tracker, step=first_step)
+            elif first_step == 0:
+                # Opening the records for step 0 dropped what they said of it.
+                tracker.log(evaluation_metrics(before), 0)
             with record.timed("train"):
                 await loop.train(
                     assemble(

@@ -76,13 +76,13 @@ def lines(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
-def kill_during_the_last_step(folder: Path, *options: str) -> Path:
-    """Kill a run once step 2, which no checkpoint holds, is in the records and step 3 is under way."""
+def kill_after(step: int, folder: Path, *options: str) -> Path:
+    """Kill a run once a step is in the records and the next one is under way."""
     process, deadline = start(folder, *options), time.monotonic() + SECONDS
     try:
-        while not any(row["step"] == 2 for row in lines(folder / RUN / "metrics.jsonl")):
+        while not any(row["step"] == step and "loss" in row for row in lines(folder / RUN / "metrics.jsonl")):
             assert process.poll() is None, (folder / "output").read_text()[-2000:]
-            assert time.monotonic() < deadline, f"no step 2 after {SECONDS} s"
+            assert time.monotonic() < deadline, f"no step {step} after {SECONDS} s"
             time.sleep(0.005)
     finally:
         kill(process)
@@ -116,7 +116,7 @@ def test_killed_and_resumed_run_equals_the_undisturbed_one(tmp_path: Path) -> No
     options = assigned(small_folder(tmp_path / "policy", tied=True))
     undisturbed = start(tmp_path / "straight", *options)
     try:
-        killed = kill_during_the_last_step(tmp_path / "killed", *options)
+        killed = kill_after(2, tmp_path / "killed", *options)  # Step 2 is behind no checkpoint.
         straight = finish(undisturbed, tmp_path / "straight")
     finally:
         kill(undisturbed)
@@ -136,3 +136,18 @@ def test_killed_and_resumed_run_equals_the_undisturbed_one(tmp_path: Path) -> No
     # The evaluation before is a line of its own at step 0, the one after stands at step 4.
     assert [row["step"] for row in metrics] == [0, 0, 1, 2, 3, 4]
     assert untimed(metrics) == untimed(lines(straight / "metrics.jsonl"))
+
+
+def test_run_killed_before_its_first_checkpoint_keeps_its_first_evaluation(tmp_path: Path) -> None:
+    options = assigned(small_folder(tmp_path / "policy", tied=True))
+    killed = kill_after(0, tmp_path, *options)
+    assert not list((killed / "checkpoints").glob("step-*"))
+    before = lines(killed / "metrics.jsonl")[0]
+    assert "eval_epm_q" in before
+
+    resumed = finish(start(tmp_path, "--resume", RUN), tmp_path)
+
+    metrics = lines(resumed / "metrics.jsonl")
+    # Told again and not measured again: the kept evaluation holds the same numbers.
+    assert metrics[0] == before
+    assert [row["step"] for row in metrics] == [0, 0, 1, 2, 3, 4]

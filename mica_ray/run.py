@@ -110,7 +110,8 @@ def policy_folder(config: RunConfig, progress: Progress | None = None) -> Path:
         told.stage(name, step=0, num_steps=config.loop.num_steps)
 
     # Of the domain's own scenarios and rules, whatever the run trains on: one policy for all of them.
-    domain = read_domain(config.model_copy(update={"scenarios_file": None, "rules": None}))
+    own = {"scenarios_file": None, "rules": None, "retellings": 0}
+    domain = read_domain(config.model_copy(update=own))
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mica_ray"
     return embedded_policy(domain, cache, recipe=EmbeddedPolicyRecipe(seed=config.policy_seed), report=report)
 

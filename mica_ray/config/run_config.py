@@ -59,6 +59,8 @@ class RunConfig(BaseModel):
     """module:NAME of a Domain; a recipe may give the value itself."""
     scenarios_file: Path | None = None
     """JSON lines that take the place of the domain's own scenarios."""
+    retellings: int = Field(default=14, ge=0)
+    """How often each of the domain's own training scenarios is told about another topic, beside its own."""
     rules: ProgressRules | None = None
     """When a dialogue ends, in training and evaluation; None for the domain's rules."""
     policy: str = EMBEDDED
@@ -78,7 +80,7 @@ class RunConfig(BaseModel):
     learner: LearnerConfig = LearnerConfig(
         learning_rate=7e-4,
         weight_decay=0.0,
-        mini_batches=4,
+        mini_batches=8,
         micro_batch_tokens=16384,
         # The paper trains without. A model this small forgets what later needs ask for before it meets them.
         loss=LossConfig(kl_coefficient=0.15),

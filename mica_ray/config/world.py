@@ -18,6 +18,7 @@ from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.environment import DialogueEnvironment, Environment
 from mica_ray.dialogue.judger import Judge, Judger
 from mica_ray.domains.loader import load_scenarios
+from mica_ray.rollout.support_stories import with_retellings
 from mica_ray.types import Sampling, Scenario, Split
 
 ServedModel = Callable[[str], ChatModel]
@@ -65,7 +66,8 @@ def read_domain(config: RunConfig) -> Domain:
     if config.rules is not None:
         domain = replace(domain, rules=config.rules)
     if config.scenarios_file is None:
-        return domain
+        told = with_retellings(domain.scenarios, config.retellings, seed=config.seed)
+        return replace(domain, scenarios=told)
     try:
         return replace(domain, scenarios=load_scenarios(config.scenarios_file, domain.name))
     except ValueError as error:

@@ -78,6 +78,6 @@ EMOTIONAL_SUPPORT = Domain(
     actor_prompt=actor_prompt(person=_PERSON, helper=_HELPER),
     director_prompt=director_prompt(person=_PERSON, helper=_HELPER, axes=_AXES),
     judge_prompt=judge_prompt(person=_PERSON, helper=_HELPER, axes=_AXES),
-    rules=ProgressRules(max_turns=10, check_from=4, tolerance=0.05),
+    rules=ProgressRules(max_turns=12, check_from=4, tolerance=0.05),
     scenarios=scenarios_of(STORIES, "emotional_support"),
 )

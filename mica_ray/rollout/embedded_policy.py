@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from mica_ray.dialogue.domain import Domain
-from mica_ray.rollout.warm_up_talk import warm_up_dialogues
+from mica_ray.rollout.warm_up_talk import naming_drills, warm_up_dialogues
 from mica_ray.types import Message
 
 if TYPE_CHECKING:
@@ -36,7 +36,16 @@ _PADDING = "<|endoftext|>"
 _SPECIAL = (_PADDING, "<|im_start|>", END_OF_TURN)
 _SOURCES = (
     ("mica_ray.chat", ("support_reader.py", "scripted_world.py", "scripted.py")),
-    ("mica_ray.rollout", ("support_words.py", "support_grammar.py", "warm_up_talk.py", "embedded_policy.py")),
+    (
+        "mica_ray.rollout",
+        (
+            "support_words.py",
+            "support_stories.py",
+            "support_grammar.py",
+            "warm_up_talk.py",
+            "embedded_policy.py",
+        ),
+    ),
 )
 
 Report = Callable[[str, float], None]
@@ -48,19 +57,23 @@ class EmbeddedPolicyRecipe:
     """Everything the embedded policy's weights follow from, beside the sources and the domain."""
 
     seed: int = 0
-    num_dialogues: int = 9000
+    num_dialogues: int = 7000
     num_turns: tuple[int, ...] = (2, 3, 4, 8)
     """Turns of the warm-up dialogues, in rotation: short ones meet more people in the same time."""
+    num_drills: int = 7200
+    """Exchanges that train naming alone, most of them early."""
+    topics_per_drill: int = 8
     num_tokenized: int = 2000
     """Dialogues that the tokenizer is trained on."""
-    vocabulary_size: int = 1536
+    vocabulary_size: int = 2048
+    """Enough for every word of the grammar to be one token: a topic is named by copying it."""
     hidden_size: int = 128
     num_layers: int = 2
     num_heads: int = 4
     """Of 32 dimensions each: the smallest head the engine's attention kernels take."""
     context_length: int = 1024
     batch_size: int = 4
-    """Small: naming the topic is learned late, and by the number of steps."""
+    """Dialogues of one step; twice as many drills, which are half as long."""
     learning_rate: float = 2e-3
     num_threads: int = 2
     """Fixed, since the order of a sum follows the number of threads and the weights follow the sum."""
@@ -100,9 +113,8 @@ def embedded_policy(
         scratch.chmod(0o755)
         os.replace(scratch, place)
     except OSError:
-        if not (
-            place / "config.json"
-        ).exists():  # Another process that made the same policy won the race otherwise.
+        # Where another process made the same policy first, its folder serves.
+        if not (place / "config.json").exists():
             raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -126,15 +138,21 @@ def _make(domain: Domain, recipe: EmbeddedPolicyRecipe, directory: Path, report:
     dialogues = warm_up_dialogues(
         domain, seed=recipe.seed, num_dialogues=recipe.num_dialogues, num_turns=recipe.num_turns
     )
+    drills = naming_drills(
+        domain, seed=recipe.seed, num_drills=recipe.num_drills, num_topics=recipe.topics_per_drill
+    )
     tokenizer = _train_tokenizer(dialogues[: recipe.num_tokenized], recipe)
-    rows = [_row(tokenizer, dialogue, recipe.context_length) for dialogue in dialogues]
+    rows, drill_rows = (
+        [_row(tokenizer, talk, recipe.context_length) for talk in talks] for talks in (dialogues, drills)
+    )
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.num_threads)
     try:
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             model = _new_model(tokenizer, recipe)
-            _train(model, rows, recipe, pad_id=_SPECIAL.index(_PADDING), report=report)
+            batches = _mixed_batches(rows, drill_rows, recipe)
+            _train(model, batches, recipe, pad_id=_SPECIAL.index(_PADDING), report=report)
     finally:
         torch.set_num_threads(threads)
     model.save_pretrained(directory)
@@ -206,17 +224,15 @@ def _new_model(tokenizer: PreTrainedTokenizerFast, recipe: EmbeddedPolicyRecipe)
 
 def _train(
     model: Qwen3ForCausalLM,
-    rows: Sequence[_Row],
+    batches: Sequence[Sequence[_Row]],
     recipe: EmbeddedPolicyRecipe,
     *,
     pad_id: int,
     report: Report,
 ) -> None:
-    """Train by next-token prediction from the first reply on, rows of like length together."""
+    """Train by next-token prediction from the first reply on, one step per batch."""
     import torch
 
-    generator = np.random.default_rng(recipe.seed)
-    batches = _batches(rows, recipe, generator)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=0.0, betas=(0.9, 0.98)
     )
@@ -252,11 +268,25 @@ def _rate(number: int, share: float) -> float:
     return min(1.0, (number + 1) / 30) * min(1.0, max(0.05, (1 - share) / 0.4))
 
 
-def _batches(
-    rows: Sequence[_Row], recipe: EmbeddedPolicyRecipe, generator: np.random.Generator
+def _mixed_batches(
+    rows: Sequence[_Row], drills: Sequence[_Row], recipe: EmbeddedPolicyRecipe
 ) -> list[list[_Row]]:
-    """Deal the rows into batches of like length, in random order; every row is seen once."""
+    """Give the batches of the warm-up in order: dialogues throughout, drills among them and ever fewer.
+
+    Drills alone teach a naming that the first dialogues undo; mixed, each keeps what the other taught.
+    """
+    generator = np.random.default_rng(recipe.seed)
+    talk = _batches(rows, recipe.batch_size, generator)
+    naming = _batches(drills, 2 * recipe.batch_size, generator)
+    # Where each batch stands on the way, 0..1. Half of the drills lie in the first fifth, none in the last.
+    places = [*np.linspace(0, 1, len(talk)), *0.8 * generator.beta(1, 2.5, len(naming))]
+    both = talk + naming
+    return [both[index] for index in np.argsort(places, kind="stable")]
+
+
+def _batches(rows: Sequence[_Row], size: int, generator: np.random.Generator) -> list[list[_Row]]:
+    """Deal rows into batches of like length, in random order; every row is seen once."""
     order = np.argsort([len(row.token_ids) for row in rows], kind="stable")
-    chunks = [order[at : at + recipe.batch_size] for at in range(0, len(order), recipe.batch_size)]
+    chunks = [order[at : at + size] for at in range(0, len(order), size)]
     generator.shuffle(chunks)
     return [[rows[index] for index in chunk] for chunk in chunks]

@@ -1,4 +1,4 @@
-"""Everyday words that fill the slots of the grammar (support_grammar.py). Words only."""
+"""Everyday words that fill the slots of stories and replies (support_stories.py, support_grammar.py). Words only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ NOUNS = (
     "stairs bathroom mess noise smell coffee bread meal diet gym swimming running football match goal medal "
     "prize award contest vote speech debate news website video email call signal battery screen repair tool "
     "engine wheel bike helmet road map crowd line queue seat table chair lamp clock watch coat shoe dress "
-    "shirt glove bag box key lock gate fence tree flower plant bird horse field harvest storm rain snow"
+    "shirt glove bag box key lock gate fence tree flower plant bird horse field harvest storm rain snow letters jokes "
+    "messages gaps photos visits friends papers shifts fees nights rooms calls dreams plans"
 ).split()
 """Everyday words, those of our own scenarios among them: a policy can name only what its vocabulary holds."""
 QUALITIES = (

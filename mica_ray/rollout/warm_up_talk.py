@@ -1,6 +1,6 @@
 """Dialogues for the warm-up of the embedded policy: the grammar's policy talks in the embedded world.
 
-What it says: `support_grammar.py`. Who is trained on it, and how: `embedded_policy.py`.
+What it says: `support_grammar.py`; to whom: `support_stories.py`; who learns from it: `embedded_policy.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.environment import DialogueEnvironment, converse
 from mica_ray.dialogue.judger import Judger
-from mica_ray.rollout import support_grammar
+from mica_ray.rollout import support_grammar, support_stories
 from mica_ray.seeding import derive_seed
 from mica_ray.types import Message, Sampling, Trajectory
 
@@ -43,10 +43,10 @@ def warm_up_dialogues(
 
     async def play(number: int) -> list[Message]:
         if own and number % 2 == 0:
-            scenario = support_grammar.retold(rng.choice(own), number, rng)
+            scenario = support_stories.retold(rng.choice(own), f"retold-{number:05d}", rng)
         else:
-            scenario = support_grammar.scenario(number, domain.name, rng)
-        scenario = support_grammar.begun_late(scenario, rng)
+            scenario = support_stories.scenario(number, domain.name, rng)
+        scenario = support_stories.begun_late(scenario, rng)
         rules = replace(domain.rules, max_turns=num_turns[number % len(num_turns)])
         short = replace(domain, rules=rules)
         environment = DialogueEnvironment(
@@ -68,6 +68,31 @@ def warm_up_dialogues(
         return [await play(number) for number in range(num_dialogues)]
 
     return asyncio.run(play_all())
+
+
+def naming_drills(domain: Domain, *, seed: int, num_drills: int, num_topics: int) -> list[list[Message]]:
+    """Give exchanges in which the user lists topics and the policy names them back, in order.
+
+    Every word of such a reply is a copy of a word heard. A dialogue holds few of those among many that are
+    not, and a model trained on dialogues alone takes most of its time to learn what naming is.
+
+    Args:
+        domain: whose policy prompt.
+        seed: of every draw.
+        num_drills: how many.
+        num_topics: topics of one list.
+    """
+    rng = random.Random(derive_seed(seed, "naming"))
+
+    def drill() -> list[Message]:
+        topics = [support_stories.draw_topic(rng) for _ in range(num_topics)]
+        return [
+            {"role": "system", "content": domain.policy_prompt},
+            {"role": "user", "content": f"{', '.join(topics)}."},
+            {"role": "assistant", "content": f"{', '.join(map(support_grammar.as_told, topics))}."},
+        ]
+
+    return [drill() for _ in range(num_drills)]
 
 
 def _messages(domain: Domain, trajectory: Trajectory) -> list[Message]:

@@ -96,7 +96,7 @@ def test_prompts_have_no_open_placeholders(path: str) -> None:
 @every_domain
 def test_needs_met_one_after_the_other_fit_the_turns(path: str) -> None:
     domain = FOUND[path]
-    # An axis gains at most 3 points a turn: deficits of 8, 5 and 5 take 3 + 2 + 2 of the 10 turns.
+    # An axis gains at most 3 points a turn: deficits of 8, 5 and 5 take 3 + 2 + 2 of the turns.
     needed = max(sum(ceil(-points / 3) for points in scenario.initial_state) for scenario in domain.scenarios)
     assert needed <= domain.rules.max_turns
     assert domain.rules.check_from < domain.rules.max_turns

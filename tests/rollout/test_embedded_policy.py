@@ -11,15 +11,18 @@ from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.domains.tutoring import TUTORING
 from mica_ray.rollout.embedded_policy import (
     EmbeddedPolicyRecipe,
+    _mixed_batches,
+    _Row,
     content_hash,
     embedded_policy,
 )
-from mica_ray.rollout.warm_up_talk import warm_up_dialogues
+from mica_ray.rollout.warm_up_talk import naming_drills, warm_up_dialogues
 from mica_ray.types import Message
 
 RECIPE = EmbeddedPolicyRecipe(
     num_dialogues=12,
     num_turns=(1, 2),
+    num_drills=8,
     vocabulary_size=300,
     hidden_size=32,
     num_layers=1,
@@ -148,3 +151,24 @@ def test_warm_up_dialogues_are_what_the_policy_reads() -> None:
         roles = [message["role"] for message in messages]
         assert roles == ["system", *["user", "assistant"] * (1, 2)[number % 2]]
         assert messages[0]["content"] == EMOTIONAL_SUPPORT.policy_prompt
+
+
+def test_drill_hands_the_list_back_in_order_and_from_the_other_side() -> None:
+    drills = naming_drills(EMOTIONAL_SUPPORT, seed=0, num_drills=20, num_topics=3)
+    assert len(drills) == 20
+    for system, user, assistant in drills:
+        assert system["content"] == EMOTIONAL_SUPPORT.policy_prompt
+        said, named = (message["content"].removesuffix(".").split(", ") for message in (user, assistant))
+        assert len(said) == 3
+        assert [text.replace("my ", "your ") for text in said] == named
+    assert any("my " in user["content"] for _, user, _ in drills)
+
+
+def test_drills_grow_rare_and_end_before_the_dialogues_do() -> None:
+    # 40 batches of one dialogue, 20 of two drills; a drill row is told by its first reply at 1.
+    recipe = replace(RECIPE, batch_size=1)
+    rows, drills = [_Row([0] * 5, 0)] * 40, [_Row([0] * 5, 1)] * 40
+    is_drill = [batch[0].first_reply == 1 for batch in _mixed_batches(rows, drills, recipe)]
+    assert sum(is_drill) == 20 and len(is_drill) == 60
+    assert sum(is_drill[:30]) > sum(is_drill[30:])
+    assert not any(is_drill[-8:])  # The last fifth of the 40 dialogues.

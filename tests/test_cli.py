@@ -15,7 +15,8 @@ from tests.small_policy import small_folder
 TINY = (
     "--set", "loop.num_steps=1", "--set", "loop.scenarios_per_step=1", "--set", "learner.mini_batches=1",
     "--set", "rollout.group_size=2",
-    "--set", "evaluation.max_scenarios=1", "--set", "rollout.sampling.max_tokens=4",
+    "--set", "evaluation.max_scenarios=1", "--set", "evaluation.samples=1",
+    "--set", "rollout.sampling.max_tokens=4",
     "--set", "rollout.context_length=512", "--set", "loop.track_policy=false",
 )  # fmt: skip
 

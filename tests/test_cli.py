@@ -91,7 +91,7 @@ def test_dry_run_writes_config_and_plan_and_nothing_else(
     run("train", "--dry-run", "--set", "seed=5", "--json", "plan.json")
     written = json.loads(Path("plan.json").read_text())
     assert written["config"]["seed"] == 5
-    assert "32 steps of 16 scenarios x 4 dialogues" in written["plan"]["work"]
+    assert "22 steps of 16 scenarios x 4 dialogues" in written["plan"]["work"]
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
     assert "plan" in capsys.readouterr().out
 

@@ -88,7 +88,8 @@ class RunConfig(BaseModel):
     """The loss is `learner.loss`; `total_updates` follows from the loop."""
     ray_learner: RayLearnerConfig = RayLearnerConfig()
     loop: LoopConfig = LoopConfig(num_steps=22, scenarios_per_step=16, checkpoint_every=10)
-    evaluation: EvaluationConfig = EvaluationConfig(samples=3)
+    evaluation: EvaluationConfig = EvaluationConfig(samples=3, temperature=0.7)
+    """At a temperature one would serve at; training explores at that of `rollout.sampling`."""
     policy_seed: int = 0
     """Of the embedded policy's making; apart from the run's, so that all seeds begin at one policy."""
     inline_threads: int = Field(default=1, ge=1)

@@ -99,3 +99,11 @@ def test_table_has_a_row_per_measure() -> None:
 def test_evaluation_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="samples must be >= 1; got 0"):
         replace(EvaluationConfig(), samples=0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("samples", 0), ("temperature", -0.1), ("max_scenarios", 0), ("split", "all")]
+)
+def test_evaluation_of_nothing_is_refused(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=field):
+        EvaluationConfig(**{field: value})  # type: ignore[arg-type]

@@ -52,14 +52,13 @@ CONFIG = RunConfig(
     learner=LearnerConfig(
         learning_rate=1e-5,
         weight_decay=0.0,
-        micro_batch_tokens=4096,
+        micro_batch_tokens=2048,
         dtype="bfloat16",
-        gradient_checkpointing=True,
     ),
     loop=LoopConfig(
-        num_steps=16, scenarios_per_step=4, checkpoint_every=4, keep_checkpoints=1, track_policy=False
+        num_steps=12, scenarios_per_step=4, checkpoint_every=4, keep_checkpoints=1, track_policy=False
     ),
-    evaluation=EvaluationConfig(max_scenarios=24),
+    evaluation=EvaluationConfig(max_scenarios=24, temperature=0.7),
 )
 
 

@@ -72,7 +72,7 @@ def test_success_bars_are_shares_of_their_stratum() -> None:
 
 def test_every_dialogue_is_one_marker_of_the_alignment_figure() -> None:
     figure = alignment_score_figure(DIALOGUES).figure
-    values = [line.get_ydata() for line in figure.axes[0].get_lines() if line.get_marker() in "os"]
+    values = [line.get_ydata() for line in figure.axes[0].get_lines() if line.get_marker() in ("o", "s")]
     # Cosines 0 (start), 1, 0 -> (1/3 + 1) / 2; and 0, -1 -> (-1/2 + 1) / 2.
     np.testing.assert_allclose(np.concatenate(values), [66.6667, 66.6667, 25], rtol=1e-4)
 
@@ -88,7 +88,7 @@ def test_comparison_names_every_model_and_index() -> None:
 def test_every_caption_tells_the_number_of_dialogues_by_model(number: int) -> None:
     drawn_figure = figure_makers()[number](DIALOGUES)
     assert "n = 3 dialogues (m 2, other 1)." in drawn_figure.caption
-    written = " ".join(text.get_text() for text in drawn_figure.figure.texts)
+    written = " ".join(" ".join(text.get_text() for text in drawn_figure.figure.texts).split())
     assert "n = 3 dialogues" in written and drawn_figure.title in written
 
 
@@ -117,7 +117,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all figures of a hostile model's dialogue, whose second turn has no judgement."""
     folder = tmp_path_factory.mktemp("report") / "out"
     dialogue = drawn(
-        model=HOSTILE, scenario=HOSTILE, talk=((HOSTILE, HOSTILE), ("so", "yes")), judged=np.array([True, False])
+        model=HOSTILE,
+        scenario=HOSTILE,
+        talk=((HOSTILE, HOSTILE), ("so", "yes")),
+        judged=np.array([True, False]),
     )
     paths = write_figures([dialogue], folder)
     assert paths[-1].name == REPORT_NAME

@@ -78,6 +78,29 @@ def chat(
     run_conversation(model, assignments=sets or ())
 
 
+report = typer.Typer(name="report", help="Show what was played: figures.", no_args_is_help=True)
+app.add_typer(report)
+
+
+@report.callback()
+def _reports() -> None:
+    """Keep `report` a group while it has one command."""
+
+
+@report.command()
+def figures(
+    files: Annotated[
+        list[Path], typer.Argument(help="Judged dialogues, JSON lines: ours, or published EMPA runs.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the pictures and the page go.")],
+    gamma: Annotated[float, typer.Option("--gamma", help="Discount of the returns drawn.")] = 0.85,
+) -> None:
+    """Draw dialogues: PNG files, and one page that opens offline."""
+    from mica_ray.cli.figures import run_figures
+
+    run_figures(files, out=out, gamma=gamma)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 

@@ -70,7 +70,7 @@ def assemble(
             config.rollout,
             step=step,
             seed=config.seed,
-            policy_prompt=parts.world.domain.policy_prompt,
+            policy_prompt=parts.world.policy_prompt,
             progress=tell,
         )
 
@@ -111,7 +111,7 @@ async def measure(
         chosen,
         config=config.evaluation,
         rollout=config.rollout,
-        policy_prompt=parts.world.domain.policy_prompt,
+        policy_prompt=parts.world.policy_prompt,
         progress=progress.dialogue_ended,
     )
 

@@ -40,6 +40,10 @@ class World:
             scenario, self.domain, actor=self.actor, judge=self.judge, director=self.director, seed=seed
         )
 
+    def policy_prompt(self, scenario: Scenario) -> str:
+        """Give the policy's system prompt, in the scenario's language."""
+        return self.domain.prompts(scenario.language).policy_prompt
+
     def scenarios(self, split: Split) -> tuple[Scenario, ...]:
         """Give the scenarios of a split.
 

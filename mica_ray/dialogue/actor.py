@@ -1,4 +1,7 @@
-"""The Actor: the simulated user, who speaks after each reply. What it reveals is the Director's choice."""
+"""The Actor: the simulated user, who speaks after each reply. What it reveals is the Director's choice.
+
+What counts as a message is in `actor_message.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mica_ray.chat.model import ChatError, ChatModel
+from mica_ray.chat.scripted import ScriptedRoles
+from mica_ray.dialogue.actor_message import clean_message, message_problem
 from mica_ray.dialogue.case_file import SpokenTurn, actor_messages
 from mica_ray.dialogue.domain import Domain
-from mica_ray.types import Sampling, Scenario, State
+from mica_ray.types import Message, Sampling, Scenario, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +26,7 @@ class Actor:
     sampling: Sampling
     """The seed is replaced in every call."""
     deadline_seconds: float = 120.0
-    """For one message, waiting for the endpoint's free slot included."""
+    """For one message with its repair, waiting for the endpoint's free slot included."""
 
     async def speak(
         self,
@@ -46,7 +51,8 @@ class Actor:
             seed: makes the message reproducible.
 
         Raises:
-            ChatError: the model failed, was too late, or said nothing.
+            ChatError: the model failed, was too late, or twice wrote what a person would not say next:
+                nothing, JSON, far too much, or what was said before.
         """
         messages = actor_messages(
             self.domain,
@@ -58,13 +64,34 @@ class Actor:
             fragment=fragment,
         )
         endpoint = f"the actor of scenario {scenario.id}"
+        sampling = replace(self.sampling, seed=seed)
         try:
             async with asyncio.timeout(self.deadline_seconds):
-                answer = await self.model.chat(messages, replace(self.sampling, seed=seed))
+                first = await self.model.chat(messages, sampling)
+                # The scripted person has few lines and says them again: it cannot be asked to rephrase.
+                if first.model == ScriptedRoles.name:
+                    return first.text.strip()
+                message = clean_message(first.text)
+                problem = message_problem(message, dialogue, fragment=fragment)
+                if problem is None:
+                    return message
+                second = await self.model.chat([*messages, *_complaint(first.text, problem)], sampling)
         except TimeoutError as error:
-            problem = f"{endpoint} gave no message within {self.deadline_seconds:g} s"
-            raise ChatError(problem, kind="timeout", endpoint=endpoint) from error
-        spoken = answer.text.rpartition("</think>")[2].strip()
-        if not spoken:
-            raise ChatError(f"{endpoint} said nothing", kind="content", endpoint=endpoint)
-        return spoken
+            late = f"{endpoint} gave no message within {self.deadline_seconds:g} s"
+            raise ChatError(late, kind="timeout", endpoint=endpoint) from error
+        message = clean_message(second.text)
+        if problem := message_problem(message, dialogue, fragment=fragment):
+            unusable = f"{endpoint} gave no usable message: {problem} (after one repair attempt)"
+            raise ChatError(unusable, kind="content", endpoint=endpoint)
+        return message
+
+
+def _complaint(text: str, problem: str) -> tuple[Message, Message]:
+    return (
+        {"role": "assistant", "content": text},
+        {
+            "role": "user",
+            "content": f"That message cannot be sent: {problem}. Write the person's next message again, "
+            "in the same language, in other words, as plain text.",
+        },
+    )

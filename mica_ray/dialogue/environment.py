@@ -287,7 +287,8 @@ async def converse(
         group: equal for the dialogues of one scenario.
         sample: 0..N-1 within the group.
     """
-    record = DialogueRecord(scenario, policy_prompt=domain.policy_prompt, group=group, sample=sample)
+    policy_prompt = domain.prompts(scenario.language).policy_prompt
+    record = DialogueRecord(scenario, policy_prompt=policy_prompt, group=group, sample=sample)
     record.open(await environment.open())
     while record.stop is None:
         try:

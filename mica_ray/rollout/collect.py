@@ -20,6 +20,9 @@ from mica_ray.types import Generation, Sampling, Scenario, Stop, Trajectory
 NewEnvironment = Callable[[Scenario, int], Environment]
 """Makes the environment of one dialogue from its scenario and seed."""
 
+PolicyPrompt = Callable[[Scenario], str]
+"""Gives the policy's system prompt in a scenario's language."""
+
 
 @dataclass(frozen=True, slots=True)
 class RolloutConfig:
@@ -70,7 +73,7 @@ async def collect(
     *,
     step: int,
     seed: int,
-    policy_prompt: str,
+    policy_prompt: str | PolicyPrompt,
     progress: Callable[[Trajectory], None] | None = None,
 ) -> list[Trajectory]:
     """Play `group_size` dialogues of every scenario at once.
@@ -86,7 +89,7 @@ async def collect(
         config: how many, how sampled, how long.
         step: of the loop; part of the seeds.
         seed: of the run.
-        policy_prompt: system prompt of the policy; none is sent when empty.
+        policy_prompt: system prompt of the policy, or what gives a scenario's; none is sent when empty.
         progress: called with each dialogue as it ends.
 
     Returns:
@@ -105,7 +108,7 @@ async def collect(
             engine=engine.route(number) if isinstance(engine, RoutingEngine) else engine,
             template=template,
             config=config,
-            policy_prompt=policy_prompt,
+            policy_prompt=policy_prompt if isinstance(policy_prompt, str) else policy_prompt(scenario),
         )
         async with permits:
             trajectory = await dialogue.play(new_environment)

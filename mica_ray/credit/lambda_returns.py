@@ -43,8 +43,9 @@ class LambdaReturns:
     """Weight of the comparison at the same turn, in [0, 1]."""
     gamma: float = 0.85
     """Discount per turn, in [0, 1]."""
-    turn_lambda: float = 0.9
-    """Of the part compared at the same turn, in [0, 1]."""
+    turn_lambda: float = 1.0
+    """Of the part compared at the same turn, in [0, 1]. Below 1 there is less noise, but the siblings' mean
+    does not see what an early reply changed: its credit is lost with the share that is bootstrapped."""
     group_lambda: float = 0.0
     """Of the part compared over the scope, in [0, 1]; it decays and does not bootstrap."""
     scope: Scope = "group"

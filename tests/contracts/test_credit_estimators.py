@@ -45,7 +45,7 @@ ESTIMATORS: list[CreditEstimator] = [
     AnchorStates(resolution=2.0, baseline="leave_one_out", divide=False),
     TurnGae(),
     TurnGae(lam=0.0, whiten=False),
-    LambdaReturns(),
+    LambdaReturns(turn_lambda=0.9),
     LambdaReturns(turn_lambda=0.0, group_lambda=1.0, scope="batch"),
     LambdaReturns(baseline="leave_one_out", divide=False),
 ]

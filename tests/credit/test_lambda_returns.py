@@ -24,8 +24,8 @@ def ragged_turns(seed: int, num_turns: int = 4) -> TurnRewards:
 @pytest.mark.parametrize(
     ("corner", "named"),
     [
-        (LambdaReturns(turn_lambda=1.0), Mica()),
-        (LambdaReturns(alpha=0.3, gamma=0.9, turn_lambda=1.0), Mica(alpha=0.3, gamma=0.9)),
+        (LambdaReturns(), Mica()),
+        (LambdaReturns(alpha=0.3, gamma=0.9), Mica(alpha=0.3, gamma=0.9)),
         (LambdaReturns(alpha=1.0, turn_lambda=1.0), Mica(alpha=1.0)),
         (LambdaReturns(alpha=0.0), Mica(alpha=0.0)),
         (LambdaReturns(turn_lambda=1.0, scope="batch"), Mica(immediate_scope="batch")),

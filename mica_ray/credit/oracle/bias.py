@@ -40,7 +40,7 @@ class GradientBias:
     """Omnibus test that what is not along g is 0, as a standard normal."""
     noise: float
     """Standard deviation of one step's gradient at the best scale, as a share of |g|; infinite without
-    signal."""
+    signal. Near a right angle the best scale is near 0 and so is this: `error` tells."""
 
     @property
     def has_signal(self) -> bool:
@@ -59,8 +59,11 @@ class GradientBias:
 
     @property
     def error(self) -> float:
-        """Root mean square error of one step's gradient at the best scale, as a share of |g|."""
-        return math.hypot(self.direction_bias, self.noise)
+        """Root mean square error of one step's gradient at the best scale, as a share of |g|.
+
+        1 without signal: the best that can be done is to stay.
+        """
+        return math.hypot(self.direction_bias, self.noise) if self.has_signal else 1.0
 
 
 def compare_gradients(estimates: np.ndarray, exact: np.ndarray) -> GradientBias:

@@ -36,9 +36,9 @@ LETTERS = dict(zip(Properties.__slots__, "XLTZPOS", strict=True))
 
 HOW_TO_READ = (
     f"Each cell: share of the exact gradient kept along it ('=': the whole gradient is right within 3 s.e.); "
-    f"the angle to it (*: beyond 3 s.e.) and the r.m.s. error of one step of {STEP_DIALOGUES} dialogues, bias "
-    "and noise together, at the best scale, |g| = 1; 1.00 teaches nothing. A divided advantage has no unit, so "
-    "its share means nothing: for it, bias is the angle.",
+    f"the angle to it (*: beyond 3 s.e.) and the r.m.s. error of one step of {STEP_DIALOGUES} dialogues, "
+    "bias and noise together, at the best scale, |g| = 1; 1.00 teaches nothing. A divided advantage has no "
+    "unit, so its share means nothing: for it, bias is the angle.",
     "Letters: X credit crosses turns, L sees length alone, T tells a dialogue's turns apart, Z keeps turns "
     "of reward 0, P O S ignores padding, order, a constant shift (equal lengths). A dot: no.",
     "Reading of the processes: 'survivors' has one choice, so only its sign and noise can be wrong. States "

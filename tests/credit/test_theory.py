@@ -35,8 +35,8 @@ def variances(turns: TurnRewards) -> np.ndarray:
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10_000))
 def test_variance_of_the_mix_is_least_at_one_half_with_unit_components(seed: int) -> None:
-    # The assumption: both parts have variance 1 over the same turns, which holds when every turn is reached by
-    # at least two dialogues whose returns differ. Then Var = alpha^2 + beta^2 + 2 alpha beta rho.
+    # The assumption: both parts have variance 1 over the same turns, which holds when every turn is reached
+    # by at least two dialogues whose returns differ. Then Var = alpha^2 + beta^2 + 2 alpha beta rho.
     turns = one_group(np.random.default_rng(seed).normal(size=(4, 3)))
     turn, group = Mica(alpha=1)(turns), Mica(alpha=0)(turns)
     # 1e-4: EPS beside deviations of about 1.
@@ -51,8 +51,8 @@ def test_variance_of_the_mix_is_least_at_one_half_with_unit_components(seed: int
 
 
 def test_least_variance_leaves_one_half_when_a_lone_turn_has_no_turn_part() -> None:
-    # gamma 0. Turn 1 is reached by one dialogue alone: the turn part is 1, 0, -1, variance 2/3. The group part
-    # of 1, 4, 0 has variance 1; std sqrt(26)/3, so the covariance is (z(1) - z(0)) / 3 = 1 / sqrt(26).
+    # gamma 0. Turn 1 is reached by one dialogue alone: the turn part is 1, 0, -1, variance 2/3. The group
+    # part of 1, 4, 0 has variance 1; std sqrt(26)/3, so the covariance is (z(1) - z(0)) / 3 = 1 / sqrt(26).
     # Least at alpha = (1 - c) / (2/3 + 1 - 2c) = 0.631, not at 1/2.
     turns = one_group(np.array([[1.0, 4.0], [0.0, 9.0]]), np.array([[True, True], [True, False]]))
     covariance = 1 / np.sqrt(26)

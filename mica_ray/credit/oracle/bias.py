@@ -41,6 +41,8 @@ class GradientBias:
     noise: float
     """Standard deviation of one step's gradient at the best scale, as a share of |g|; infinite without
     signal. Near a right angle the best scale is near 0 and so is this: `error` tells."""
+    noise_error: float
+    """Standard error of `noise`, by the same jackknife."""
 
     @property
     def has_signal(self) -> bool:
@@ -90,18 +92,18 @@ def compare_gradients(estimates: np.ndarray, exact: np.ndarray) -> GradientBias:
     kept = float(mean @ along) / size
     kept_error = math.sqrt(max(0.0, float(along @ of_mean @ along))) / size
     cosine, direction_bias = _angle(mean, of_mean, along)
-    scale = kept * size**2 / max(float(mean @ mean), 1e-300)
-    spread = math.sqrt(float(np.trace(covariance)))
     has_signal = kept > 3 * kept_error and kept > 1e-9
+    errors = _jackknife(rows, target) if has_signal else (0.0, 0.0)
     return GradientBias(
         kept=kept,
         kept_error=kept_error,
         z=_omnibus(mean - target, of_mean, size),
         cosine=cosine,
         direction_bias=direction_bias if has_signal else 1.0,
-        direction_error=_jackknife(rows, along) if has_signal else 0.0,
+        direction_error=errors[0],
         direction_z=_omnibus(across @ mean, across @ of_mean @ across, size),
-        noise=scale * spread / size if has_signal else math.inf,
+        noise=_noise(mean, covariance, target) if has_signal else math.inf,
+        noise_error=errors[1],
     )
 
 
@@ -117,14 +119,23 @@ def _angle(mean: np.ndarray, of_mean: np.ndarray, along: np.ndarray) -> tuple[fl
     return (part / length, across / length) if length > 0 else (0.0, 1.0)
 
 
-def _jackknife(rows: np.ndarray, along: np.ndarray) -> float:
-    """Give the standard error of the sine, leaving one block of steps out at a time."""
-    sines = np.empty(NUM_BLOCKS)
+def _noise(mean: np.ndarray, covariance: np.ndarray, target: np.ndarray) -> float:
+    """Give the standard deviation of c times one estimate over |g|, c = <E, g> / |E|^2."""
+    scale = float(mean @ target) / max(float(mean @ mean), 1e-300)
+    return scale * math.sqrt(float(np.trace(covariance))) / float(np.linalg.norm(target))
+
+
+def _jackknife(rows: np.ndarray, target: np.ndarray) -> tuple[float, float]:
+    """Give the standard errors of sine and noise, leaving one block of steps out at a time."""
+    along = target / np.linalg.norm(target)
+    sines, noises = np.empty(NUM_BLOCKS), np.empty(NUM_BLOCKS)
     for block, left_out in enumerate(np.array_split(np.arange(len(rows)), NUM_BLOCKS)):
         others = np.delete(rows, left_out, axis=0)
-        of_mean = np.cov(others, rowvar=False).reshape(len(along), -1) / len(others)
-        sines[block] = _angle(others.mean(axis=0), of_mean, along)[1]
-    return math.sqrt((NUM_BLOCKS - 1) * float(sines.var()))
+        mean, covariance = others.mean(axis=0), np.cov(others, rowvar=False).reshape(len(along), -1)
+        sines[block] = _angle(mean, covariance / len(others), along)[1]
+        noises[block] = _noise(mean, covariance, target)
+    factor = math.sqrt(NUM_BLOCKS - 1)
+    return factor * float(sines.std()), factor * float(noises.std())
 
 
 def _omnibus(deviation: np.ndarray, covariance: np.ndarray, size: float) -> float:

@@ -193,11 +193,16 @@ class TurnRewards:
         rewards: [B, T] float64, reward units (points of distance); arbitrary where not valid.
         valid: [B, T] bool, the turn was played and judged. Holes are possible: a failed judgement.
         group: [B] int, equal for dialogues of one scenario.
+        states: [B, T, K] float64, what was held of the user when the reply of turn t was given (the need
+            state P_{t-1}, points); arbitrary where not valid. None where nobody recorded it. Most estimators
+            do not look; one that does (anchor states, a critic) says so when there are none. A field and no
+            argument of an estimator: states belong to dialogues, an estimator outlives many batches of them.
     """
 
     rewards: np.ndarray
     valid: np.ndarray
     group: np.ndarray
+    states: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Refuse shapes that disagree."""
@@ -207,6 +212,9 @@ class TurnRewards:
                 "rewards and valid must be [B, T] and group [B]; "
                 f"got {self.rewards.shape}, {self.valid.shape}, {self.group.shape}"
             )
+        states = self.states
+        if states is not None and (states.ndim != 3 or states.shape[:2] != shape or not states.shape[2]):
+            raise ValueError(f"states must be [B, T, K >= 1] with [B, T] = {shape}; got {states.shape}")
 
 
 @dataclass(frozen=True, slots=True)

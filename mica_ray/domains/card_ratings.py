@@ -121,11 +121,12 @@ def _given(source: str, name: str, entry: Mapping[str, object], flaws: list[Card
 def read_mapping(path: Path, flaws: list[CardFlaw]) -> Mapping[str, object]:
     """Read a file that holds one JSON object; empty when there is no such file, or none that can be read."""
     content = read_json(path, flaws)
+    found = _mapping(content)
     if content is not None and not isinstance(content, dict):
         flaws.append(
             CardFlaw(path.name, "text", "is no JSON object", "write one object with an entry per card")
         )
-    return _mapping(content)
+    return found
 
 
 def read_json(path: Path, flaws: list[CardFlaw]) -> object:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from mica_ray.domains.card_ratings import GivenState, GivenStates, read_given_states, read_json, read_mapping
+from mica_ray.domains.card_overlap import NearText, nearest
+from mica_ray.domains.card_ratings import GivenState, read_given_states, read_json, read_mapping
 from mica_ray.domains.epm_card_text import CardFlaw, CardText, read_card_text
 from mica_ray.domains.epm_indicators import difficulty, dominant_axis
-from mica_ray.domains.official_cards import OFFICIAL_IDS, official_text
+from mica_ray.domains.official_cards import OFFICIAL_IDS, official_text, sketches_of
 from mica_ray.types import Scenario, Split
 
 CARD_FOLDER = "cards"
@@ -52,7 +53,7 @@ class EpmCard:
     is_official: bool = False
     """Whether it is a test case, by its id."""
     copied_case: str = ""
-    """Id of the official case whose text this unofficial card repeats; empty for none."""
+    """Id of the test case whose text this card repeats under another id; empty for none."""
 
     @property
     def digest(self) -> str:
@@ -145,6 +146,20 @@ class CardDeck:
         return (*own, *tested)
 
 
+def near_test_cards(deck: CardDeck) -> tuple[NearText, ...]:
+    """Compare each card with the deck's official cases, text by text, story by story; nearest first."""
+    found: dict[str, NearText] = {}
+    for told in (
+        {card.id: card.text.own_text for card in deck.cards},
+        {card.id: "".join(card.stages) for card in deck.cards},
+    ):
+        tested = {card.id: told[card.id] for card in deck.cards if card.is_official}
+        for near in nearest({name: text for name, text in told.items() if name not in tested}, tested):
+            if near.name not in found or near.shared_fraction > found[near.name].shared_fraction:
+                found[near.name] = near
+    return tuple(sorted(found.values(), key=lambda near: (-near.shared_fraction, near.name)))
+
+
 def read_cards(folder: Path, *, ratings: Path | None = None) -> CardDeck:
     """Read a folder of cards.
 
@@ -169,8 +184,15 @@ def read_cards(folder: Path, *, ratings: Path | None = None) -> CardDeck:
     metadata = _metadata(folder / CASE_METADATA, flaws)
     told = {name: EpmCard(name, text, stories[name]) for name, text in texts.items() if name in stories}
     given = read_given_states(folder, {name: card.digest for name, card in told.items()}, ratings)
+    copied = _copied_cases(told, official, flaws)
     cards = tuple(
-        _completed(card, given, metadata.get(card.id, {}), official, flaws) for card in told.values()
+        replace(
+            _listed(card, metadata.get(card.id, {}), flaws),
+            given=given.states.get(card.id),
+            is_official=card.id in official,
+            copied_case=copied.get(card.id, ""),
+        )
+        for card in told.values()
     )
     return CardDeck(folder, cards, (*flaws, *given.flaws))
 
@@ -234,33 +256,39 @@ def _metadata(path: Path, flaws: list[CardFlaw]) -> dict[str, Mapping[str, objec
     return {str(item.get("script_id")): item for item in map(_mapping, items)}
 
 
-def _completed(
-    card: EpmCard,
-    given: GivenStates,
-    listed: Mapping[str, object],
-    official: frozenset[str],
-    flaws: list[CardFlaw],
-) -> EpmCard:
-    is_official = card.id in official
-    copied = None if is_official else official_text("".join((card.text.own_text, *card.stages)))
-    if copied is not None:
-        problem = f"repeats the official case {copied}"
-        file = f"{CARD_FOLDER}/{card.id}.md"
-        flaws.append(CardFlaw(file, "text", problem, "it is kept out of every split", is_fatal=False))
-    axis = str(listed.get("dominant_axis", ""))
+def _copied_cases(
+    cards: Mapping[str, EpmCard], official: frozenset[str], flaws: list[CardFlaw]
+) -> dict[str, str]:
+    """Give the test case of each unofficial card that repeats one."""
+    listed = {
+        name: sketches_of(card.text.own_text, "".join(card.stages))
+        for name, card in cards.items()
+        if name in official - OFFICIAL_IDS
+    }
+    copied: dict[str, str] = {}
+    for name, card in cards.items():
+        case = (
+            None if name in official else official_text("".join((card.text.own_text, *card.stages)), listed)
+        )
+        if case is not None:
+            copied[name] = case
+            problem = f"repeats the test case {case}"
+            remedy = "it is kept out of every split"
+            flaws.append(CardFlaw(f"{CARD_FOLDER}/{name}.md", "text", problem, remedy, is_fatal=False))
+    return copied
+
+
+def _listed(card: EpmCard, entry: Mapping[str, object], flaws: list[CardFlaw]) -> EpmCard:
+    """Add what the case list says of a card."""
+    axis = str(entry.get("dominant_axis", ""))
     if axis not in ("", "C", "A", "P"):
         problem = f"must be C, A or P; got {axis!r}"
         flaws.append(CardFlaw(CASE_METADATA, f"{card.id}.dominant_axis", problem, "mend the entry"))
-    return EpmCard(
-        id=card.id,
-        text=card.text,
-        stages=card.stages,
-        given=given.states.get(card.id),
-        category=str(listed.get("category", UNKNOWN)),
+    return replace(
+        card,
+        category=str(entry.get("category", UNKNOWN)),
         listed_axis=axis,
-        listed_difficulty=str(listed.get("difficulty", "")),
-        is_official=is_official,
-        copied_case=copied or "",
+        listed_difficulty=str(entry.get("difficulty", "")),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,27 +15,20 @@ LEVELS: Mapping[str, int] = {
 }  # fmt: skip
 """C: -4 - 4 - 9 = -17. A: -4 - 8 - 6 = -18. P: -2 - 8 - 3 = -13."""
 
-_THINGS = (
-    "窗台上的薄荷",
-    "旧自行车",
-    "搬家的纸箱",
-    "夜班公交",
-    "合唱团的排练",
-    "弟弟的毕业照",
-    "厨房的灯",
-    "渡口的船票",
+_CHARACTERS = (
+    "山水云月风雨桥路门窗灯书笔纸花草树叶鸟鱼船车马牛羊米面茶酒盐糖春夏秋冬早晚东南西北红黄蓝白大小长短新旧"
 )
 
 
+def tale(number: int, part: str) -> str:
+    """Give twenty characters that no other card and no other part of this one has in this order."""
+    return "".join(random.Random(f"{number}/{part}").choices(_CHARACTERS, k=20))
+
+
 def story(number: int) -> tuple[str, str, str, str]:
-    """Give the four stages of the card with this number; cards with other numbers tell of other things."""
-    thing = _THINGS[number % len(_THINGS)] + "一二三四五六七八九十"[number % 10] * 3
-    return (
-        f"那天看见{thing}的时候忽然想起从前住过的院子",
-        f"后来才明白自己一直绕着{thing}不肯走进去",
-        f"是不是我对{thing}要求太多了总怕别人笑话",
-        f"说到{thing}终于忍不住哭了出来谁也没有拦我",
-    )
+    """Give the four stages of the card with this number."""
+    first, second, third, fourth = (f"忽然想起{tale(number, f'stage {place}')}" for place in range(4))
+    return first, second, third, fourth
 
 
 def card(
@@ -43,7 +37,6 @@ def card(
     priorities: str = "    情感共情：[高优先级 + 先陪我]\n    动机共情：[低优先级]\n    认知共情：[中]",
 ) -> str:
     """Write a card."""
-    thing = _THINGS[number % len(_THINGS)] + "甲乙丙丁戊己庚辛壬癸"[number % 10] * 3
     return f"""<character_info>
 # 角色信息
 姓名：小{number}
@@ -58,21 +51,21 @@ def card(
 </empathy_threshold>
 <psychological_profile>
 ## 聊天话题
-关于{thing}的一点心事
+{tale(number, "topic")}
 ## 共情需求
-想要找人倾诉的想法与内容：昨天为了{thing}跟室友闹得不太愉快
+想要找人倾诉的想法与内容：{tale(number, "need")}
 当下共情需求优先级：
 {priorities}
 </psychological_profile>
 <experience>
 # 角色过往经历
-童年经历：小时候总在{thing}旁边写作业
+童年经历：{tale(number, "childhood")}
 # 角色现状
-现在的情况：在城东一家修表铺里学手艺，{thing}还没收拾
+现在的情况：在城东一家修表铺里学手艺，{tale(number, "now")}
 </experience>
 <scenario>
 # 角色故事
-故事的起因：傍晚下了雨，{thing}全淋湿了
+故事的起因：傍晚下了雨，{tale(number, "scene")}
 </scenario>
 """
 

@@ -13,9 +13,9 @@ import pytest
 
 from mica_ray.domains.empa import EMPA
 from mica_ray.domains.epm_card_text import read_card_text
-from mica_ray.domains.epm_cards import CardError, read_cards
+from mica_ray.domains.epm_cards import CardError, near_test_cards, read_cards
 from mica_ray.domains.official_cards import OFFICIAL_IDS, official_case
-from tests.domains.card_folder import LEVELS, card, name, real_cards, story, write_cards, write_stories
+from tests.domains.card_folder import LEVELS, card, name, real_cards, story, tale, write_cards, write_stories
 
 
 def test_card_becomes_a_scenario_in_its_own_words(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_card_becomes_a_scenario_in_its_own_words(tmp_path: Path) -> None:
     assert (scenario.id, scenario.language, scenario.opening) == ("script_9001", "zh", "")
     assert scenario.initial_state == (-17.0, -18.0, -13.0)
     assert scenario.stages == story(1)
-    assert "旧自行车" in scenario.topic
+    assert scenario.topic == tale(1, "topic")
     # The deepest axis is A (-18); the norm sqrt(17^2 + 18^2 + 13^2) = 27.97 lies between 27.8 and 32.3.
     assert (scenario.dominant_axis, scenario.difficulty) == ("A", "中等")
     for words in ("说话慢", "先说一半", "共情阈值【高】", "[高优先级", "修表铺", "傍晚下了雨"):
@@ -174,6 +174,27 @@ def test_official_cards_are_test_and_the_split_follows_the_id_alone(tmp_path: Pa
     assert Counter(item.split for item in with_test if item.id == name(3)) == {"test": 1, "train": 1}
 
 
+def test_copy_of_a_test_case_under_another_id_is_in_no_split(tmp_path: Path) -> None:
+    folder = write_cards(tmp_path / "d", [1, 2], official=[1])
+    # Card 2 gets the text of card 1, who is called otherwise.
+    (folder / "cards" / f"{name(2)}.md").write_text(card(1).replace("小1", "阿远"))
+    deck = read_cards(folder)
+    assert {item.id: item.copied_case for item in deck.cards} == {name(1): "", name(2): name(1)}
+    assert [item.id for item in deck.scenarios("empa")] == [name(1)]
+    assert any(
+        str(flaw).startswith("cards/script_9002.md: text: repeats the test case") for flaw in deck.flaws
+    )
+    (near,) = near_test_cards(deck)
+    assert (near.name, near.reference, near.shared_fraction, near.is_duplicate) == (
+        name(2),
+        name(1),
+        1.0,
+        True,
+    )
+    trained = [item.id for item in deck.scenarios("empa", allow_test_cards=True) if item.split == "train"]
+    assert trained == [name(1), name(2)]
+
+
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(CardError, match=r"nowhere: holds no cards/\*.md; name the folder above the cards"):
         read_cards(tmp_path / "nowhere")
@@ -189,6 +210,8 @@ def test_all_published_cards_load_and_the_official_ones_begin_as_recorded() -> N
     deck = read_cards(place)
     assert len(deck.cards) == 1010
     assert deck.fatal == ()
+    near = near_test_cards(deck)
+    assert 0.05 < near[0].shared_fraction < 0.1 and not any(item.copied_case for item in deck.cards)
     recorded = json.loads((place / "official30_iedr.json").read_text())
     cases = {
         item["script_id"]: item

@@ -25,6 +25,7 @@ from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.config.run_record import RunRecord, RunSummary
 from mica_ray.config.world import build_world, own_domain
+from mica_ray.dialogue.judger import Judger
 from mica_ray.evaluation.empa import Evaluation, evaluation_metrics
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.training import loop
@@ -164,6 +165,31 @@ async def set_up(
             stack.push_async_callback(role_engine.close)
         world = build_world(config, environment=os.environ, served=served.__getitem__)
         yield Parts(world=world, template=template, engine=engine, learner=learner)
+
+
+@asynccontextmanager
+async def judge_model(config: RunConfig, *, inline: bool) -> AsyncIterator[ChatModel]:
+    """Start what the judge of a config alone needs, and give the model behind it.
+
+    Args:
+        config: whose roles.judge is meant.
+        inline: in this process instead of on Ray, where the judge is served by us.
+
+    Raises:
+        ConfigError: the judge is no chat model, or cannot be asked.
+        EngineError: its engine does not start.
+    """
+    async with AsyncExitStack() as stack:
+        served: dict[str, ChatModel] = {}
+        if config.roles.served_models and not inline:
+            stack.callback(await asyncio.to_thread(_join_ray, config))
+        for model in config.roles.served_models:
+            served[model], engine = await start_role_model(config, model, inline=inline)
+            stack.push_async_callback(engine.close)
+        judge = build_world(config, environment=os.environ, served=served.__getitem__).judge
+        if not isinstance(judge, Judger):
+            raise ConfigError(f"roles.judge: {type(judge).__name__} has no chat() and can only score replies")
+        yield judge.model
 
 
 class _TrainingRun:

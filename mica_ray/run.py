@@ -6,17 +6,18 @@ The one place that reads the environment and joins a cluster. Checks beforehand:
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from mica_ray.chat.model import ChatModel
 from mica_ray.config.assembly import Parts, assemble, measure, restored_step
-from mica_ray.config.engines import start_policy, start_role_model
+from mica_ray.config.engines import start_judge, start_policy, start_role_model
 from mica_ray.config.plan import Plan, cpus_wanted
 from mica_ray.config.policy_source import EMBEDDED, check_context, fetch_policy, read_policy_facts
 from mica_ray.config.preflight import check_gpus, check_run
@@ -25,7 +26,6 @@ from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.config.run_record import RunRecord, RunSummary
 from mica_ray.config.world import build_world, own_domain
-from mica_ray.dialogue.judger import Judger
 from mica_ray.evaluation.empa import Evaluation, evaluation_metrics
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.training import loop
@@ -167,29 +167,11 @@ async def set_up(
         yield Parts(world=world, template=template, engine=engine, learner=learner)
 
 
-@asynccontextmanager
-async def judge_model(config: RunConfig, *, inline: bool) -> AsyncIterator[ChatModel]:
-    """Start what the judge of a config alone needs, and give the model behind it.
-
-    Args:
-        config: whose roles.judge is meant.
-        inline: in this process instead of on Ray, where the judge is served by us.
-
-    Raises:
-        ConfigError: the judge is no chat model, or cannot be asked.
-        EngineError: its engine does not start.
-    """
-    async with AsyncExitStack() as stack:
-        served: dict[str, ChatModel] = {}
-        if config.roles.served_models and not inline:
-            stack.callback(await asyncio.to_thread(_join_ray, config))
-        for model in config.roles.served_models:
-            served[model], engine = await start_role_model(config, model, inline=inline)
-            stack.push_async_callback(engine.close)
-        judge = build_world(config, environment=os.environ, served=served.__getitem__).judge
-        if not isinstance(judge, Judger):
-            raise ConfigError(f"roles.judge: {type(judge).__name__} has no chat() and can only score replies")
-        yield judge.model
+def judge_model(config: RunConfig, *, inline: bool) -> AbstractAsyncContextManager[ChatModel]:
+    """Start what the judge of a config alone needs, and give the model behind it; see `start_judge`."""
+    return start_judge(
+        config, inline=inline, environment=os.environ, join_cluster=functools.partial(_join_ray, config)
+    )
 
 
 class _TrainingRun:

@@ -6,24 +6,26 @@ The one place that reads the environment and joins a cluster. Checks beforehand:
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from mica_ray.chat.model import ChatModel
 from mica_ray.config.assembly import Parts, assemble, measure, restored_step
-from mica_ray.config.engines import start_policy, start_role_model
+from mica_ray.config.engines import start_judge, start_policy, start_role_model
 from mica_ray.config.plan import Plan, cpus_wanted
 from mica_ray.config.policy_source import EMBEDDED, check_context, fetch_policy, read_policy_facts
 from mica_ray.config.preflight import check_gpus, check_run
+from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.config.run_record import RunRecord, RunSummary
-from mica_ray.config.world import build_world, read_domain
+from mica_ray.config.world import build_world, own_domain
 from mica_ray.evaluation.empa import Evaluation, evaluation_metrics
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.training import loop
@@ -32,6 +34,8 @@ from mica_ray.training.learner import Learner
 from mica_ray.training.loop import Progress, SilentProgress
 from mica_ray.training.scenario_order import ScenarioOrder
 from mica_ray.training.tracker import Tracker
+
+_LOG = logging.getLogger(__name__)
 
 
 def plan(config: RunConfig, *, inline: bool) -> Plan:
@@ -64,12 +68,18 @@ def train(
         ConfigError: one line for what the user asked for and cannot have; nothing was written.
         EngineError, LearnerError, RolloutError, CheckpointError: the run cannot go on; it can be resumed.
     """
-    _check_all(config, inline)
+    for subject, statement in _check_all(config, inline).lines:
+        if subject in ("cards", "contaminated"):
+            _LOG.log(logging.WARNING if config.contaminated else logging.INFO, "%s: %s", subject, statement)
     if resume is None:
         path = config.out or Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         folder = RunFolder.create(config, path)
     else:
         folder = RunFolder.open(resume)
+        if config.contaminated and not RunConfig.read(folder.config_file).contaminated:
+            raise ConfigError(
+                f"{resume}: began without test cards; begin a new run for allow_test_cards=true"
+            )
     run = _TrainingRun(config, folder, progress or SilentProgress(), tracker)
     return asyncio.run(run.play(inline=inline, resumes=resume is not None))
 
@@ -110,8 +120,7 @@ def policy_folder(config: RunConfig, progress: Progress | None = None) -> Path:
         told.stage(name, step=0, num_steps=config.loop.num_steps)
 
     # Of the domain's own scenarios and rules, whatever the run trains on: one policy for all of them.
-    own = {"scenarios_file": None, "rules": None, "retellings": 0}
-    domain = read_domain(config.model_copy(update=own))
+    domain = own_domain(config)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mica_ray"
     return embedded_policy(domain, cache, recipe=EmbeddedPolicyRecipe(seed=config.policy_seed), report=report)
 
@@ -156,6 +165,13 @@ async def set_up(
             stack.push_async_callback(role_engine.close)
         world = build_world(config, environment=os.environ, served=served.__getitem__)
         yield Parts(world=world, template=template, engine=engine, learner=learner)
+
+
+def judge_model(config: RunConfig, *, inline: bool) -> AbstractAsyncContextManager[ChatModel]:
+    """Start what the judge of a config alone needs, and give the model behind it; see `start_judge`."""
+    return start_judge(
+        config, inline=inline, environment=os.environ, join_cluster=functools.partial(_join_ray, config)
+    )
 
 
 class _TrainingRun:
@@ -212,8 +228,8 @@ class _TrainingRun:
         return evaluation
 
 
-def _check_all(config: RunConfig, inline: bool) -> None:
-    check_run(config, inline=inline, environment=os.environ, gpus_here=_gpus_here(), weights=True)
+def _check_all(config: RunConfig, inline: bool) -> Plan:
+    return check_run(config, inline=inline, environment=os.environ, gpus_here=_gpus_here(), weights=True)
 
 
 def _gpus_here() -> int | None:

@@ -63,7 +63,7 @@ class Scenario:
     persona: str
     """Who speaks and how, in the third person; shown to the roles, never to the policy."""
     opening: str
-    """The user's first message."""
+    """The user's first message; empty where the Actor finds it himself."""
     initial_state: State
     """P_0, points, no component above 0."""
     stages: tuple[str, ...]
@@ -72,6 +72,9 @@ class Scenario:
     language: str = "en"
     topic: str = ""
     """What the story turns on, as the user would name it ("my sister's wedding"); empty when not given."""
+    # Not in the repr: an embedded policy's cache goes by it, and such a policy knows no difficulties.
+    difficulty: str = field(default="", repr=False)
+    """How hard the benchmark calls this user; empty when not given."""
 
 
 class Status(StrEnum):

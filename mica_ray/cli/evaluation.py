@@ -25,7 +25,13 @@ def run_evaluation(model: str, *, assignments: Sequence[str], inline: bool, json
     with StageBars(config, console, num_evaluated=num_evaluated(config)) as bars:
         evaluation = run.evaluate_policy(config, inline=inline, progress=bars)
     console.print(
-        evaluations_table(f"{config.evaluation.split} scenarios of {config.domain}", {model: evaluation})
+        evaluations_table(
+            f"{config.evaluation.split} scenarios of {config.domain}",
+            {model: evaluation},
+            contaminated=config.contaminated,
+        )
     )
     if json_file is not None:
-        write_json(json_file, {"model": model, **evaluation_record(evaluation)})
+        write_json(
+            json_file, {"model": model, **evaluation_record(evaluation, contaminated=config.contaminated)}
+        )

@@ -62,7 +62,11 @@ def _plan_table(plan: Plan) -> Table:
 
 def _show_summary(console: Console, config: RunConfig, summary: RunSummary) -> None:
     title = f"{config.name}, seed {config.seed}: before and after training"
-    console.print(comparison_table(title, summary.before, summary.after, summary.comparison))
+    console.print(
+        comparison_table(
+            title, summary.before, summary.after, summary.comparison, contaminated=summary.contaminated
+        )
+    )
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in summary.seconds.items())
     folder = summary.folder
     for subject, place in (

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
 from mica_ray.chat.model import ChatModel
 from mica_ray.config.policy_source import fetch_policy
+from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
+from mica_ray.config.world import build_world
+from mica_ray.dialogue.judger import Judger
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import PolicyEngine
 from mica_ray.rollout.policy_chat import PolicyChat
@@ -70,6 +75,39 @@ async def start_role_model(config: RunConfig, model: str, *, inline: bool) -> tu
             deadline_seconds=roles.deadline_seconds,
         )
     return PolicyChat(engine, template, name=model), engine
+
+
+@asynccontextmanager
+async def start_judge(
+    config: RunConfig,
+    *,
+    inline: bool,
+    environment: Mapping[str, str],
+    join_cluster: Callable[[], Callable[[], None]],
+) -> AsyncIterator[ChatModel]:
+    """Start what the judge of a config alone needs, and give the model behind it; end it afterwards.
+
+    Args:
+        config: whose roles.judge is meant.
+        inline: as for `start_policy`, where the judge is served by us.
+        environment: variables among which endpoints find their keys.
+        join_cluster: joins Ray and gives the call that leaves it.
+
+    Raises:
+        ConfigError: the judge is no chat model, or cannot be asked.
+        EngineError: its engine does not start.
+    """
+    async with AsyncExitStack() as stack:
+        served: dict[str, ChatModel] = {}
+        if config.roles.served_models and not inline:
+            stack.callback(await asyncio.to_thread(join_cluster))
+        for model in config.roles.served_models:
+            served[model], engine = await start_role_model(config, model, inline=inline)
+            stack.push_async_callback(engine.close)
+        judge = build_world(config, environment=environment, served=served.__getitem__).judge
+        if not isinstance(judge, Judger):
+            raise ConfigError(f"roles.judge: {type(judge).__name__} has no chat() and can only score replies")
+        yield judge.model
 
 
 async def _start_local(

@@ -14,6 +14,8 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -61,6 +63,14 @@ class RunConfig(BaseModel):
     """JSON lines that take the place of the domain's own scenarios."""
     retellings: int = Field(default=14, ge=0)
     """How often each of the domain's own training scenarios is told about another topic, beside its own."""
+    cards: str | None = None
+    """Folder of EMPA cards or hub dataset id; they are the scenarios of mica_ray.domains.empa:EMPA."""
+    card_ratings: Path | None = None
+    """What `mica data rate` wrote; None for rated_iedr.jsonl beside the cards, if it is there."""
+    allow_test_cards: bool = False
+    """Whether the official EMPA test cases may be trained on; such a run is marked contaminated."""
+    contaminated: Annotated[bool, Field(validate_default=True)] = False
+    """Set by allow_test_cards and kept from then on: what test cases taught cannot be taken back."""
     rules: ProgressRules | None = None
     """When a dialogue ends, in training and evaluation; None for the domain's rules."""
     policy: str = EMBEDDED
@@ -97,6 +107,11 @@ class RunConfig(BaseModel):
     """Of the dashboard of a Ray started here; None starts none."""
     tracking_uri: str | None = None
     """MLflow store; None for a sqlite file in the run folder."""
+
+    @field_validator("contaminated")
+    @classmethod
+    def _mark_contaminated(cls, value: bool, info: ValidationInfo) -> bool:
+        return value or bool(info.data.get("allow_test_cards"))
 
     @model_validator(mode="after")
     def _check_total_updates(self) -> RunConfig:

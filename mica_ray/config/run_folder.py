@@ -107,9 +107,11 @@ class RunFolder:
         """One JSON line per evaluation dialogue, "before" or "after" training."""
         return self.path / f"evaluation_{when}.jsonl"
 
-    def write_evaluation(self, when: str, evaluation: Evaluation) -> None:
+    def write_evaluation(self, when: str, evaluation: Evaluation, *, contaminated: bool = False) -> None:
         """Keep an evaluation's scores, so that a resumed run compares with the same beginning."""
-        write_json(self.path / f"evaluation_{when}.json", evaluation_record(evaluation))
+        write_json(
+            self.path / f"evaluation_{when}.json", evaluation_record(evaluation, contaminated=contaminated)
+        )
 
     def read_evaluation(self, when: str, *, seed: int) -> Evaluation | None:
         """Give a kept evaluation without its dialogues, None when it was not made."""

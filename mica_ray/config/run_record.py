@@ -34,6 +34,8 @@ class RunSummary:
     comparison: Comparison
     seconds: Mapping[str, float]
     """By stage: set_up, evaluate_before, train, evaluate_after; what a resumed run did not redo is absent."""
+    contaminated: bool = False
+    """Whether official EMPA test cases were trained on."""
 
     def record(self) -> dict[str, object]:
         """Give the summary as plain JSON values."""
@@ -41,8 +43,9 @@ class RunSummary:
             "folder": str(self.folder.path),
             "policy": str(self.policy),
             "tracking_uri": self.tracking_uri,
-            "before": evaluation_record(self.before),
-            "after": evaluation_record(self.after),
+            "contaminated": self.contaminated,
+            "before": evaluation_record(self.before, contaminated=self.contaminated),
+            "after": evaluation_record(self.after, contaminated=self.contaminated),
             "difference": comparison_record(self.comparison),
             "seconds": dict(self.seconds),
         }
@@ -82,7 +85,7 @@ class RunRecord:
             artifacts=folder.artifacts,
             run_id=folder.read_tracking_run(),
             params=flat_config(config),
-            tags={**git_state(), **versions},
+            tags={**git_state(), **versions, "contaminated": str(config.contaminated).lower()},
             description=metrics_table(),
         )
         folder.write_tracking_run(mlflow.run_id)
@@ -99,7 +102,7 @@ class RunRecord:
         # No credit is given in an evaluation; the records write NaN as null.
         nothing = np.full(turns.rewards.shape, np.nan)
         DialogueLog(path).append(step, evaluation.dialogues, turns=turns, returns=nothing, advantages=nothing)
-        folder.write_evaluation(when, evaluation)
+        folder.write_evaluation(when, evaluation, contaminated=self._config.contaminated)
         tracker.log(evaluation_metrics(evaluation), step)
         tracker.artifact(path)
 
@@ -115,6 +118,7 @@ class RunRecord:
             after=after,
             comparison=compare(before, after, seed=self._config.evaluation.seed),
             seconds=self.seconds,
+            contaminated=self._config.contaminated,
         )
         write_json(self._folder.summary, summary.record())
         return summary

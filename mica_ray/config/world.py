@@ -9,6 +9,7 @@ from mica_ray.chat.model import ChatModel
 from mica_ray.chat.openai_api import Endpoint, OpenAIChat
 from mica_ray.chat.recorded import RecordingChat, ReplayChat
 from mica_ray.chat.scripted import ScriptedRoles
+from mica_ray.config.card_source import card_scenarios, refuse_test_cases
 from mica_ray.config.references import ConfigError, resolve
 from mica_ray.config.role_config import ROLES, SCRIPTED, Player, Recording, RoleConfig
 from mica_ray.config.run_config import RunConfig
@@ -62,18 +63,46 @@ def read_domain(config: RunConfig) -> Domain:
     """Give the domain of a config, with the scenarios and rules that take the place of its own.
 
     Raises:
-        ConfigError: there is no such domain, or the scenario file is wrong.
+        ConfigError: there is no such domain, the scenario file or the cards are wrong, there are no
+            scenarios, or official EMPA test cases would be trained on.
+    """
+    domain = own_domain(config)
+    if config.rules is not None:
+        domain = replace(domain, rules=config.rules)
+    scenarios, source = _scenarios(config, domain)
+    if not scenarios:
+        raise ConfigError(f"{source}: brings no scenarios; name the cards by --set cards=FOLDER")
+    if not config.allow_test_cards:
+        refuse_test_cases(scenarios, source)
+    return domain if scenarios is domain.scenarios else replace(domain, scenarios=scenarios)
+
+
+def own_domain(config: RunConfig) -> Domain:
+    """Give the domain that a config names, as it is.
+
+    Raises:
+        ConfigError: there is no such domain.
     """
     domain = resolve(config.domain)
     if not isinstance(domain, Domain):
         raise ConfigError(f"domain={config.domain}: is a {type(domain).__name__}, not a Domain")
-    if config.rules is not None:
-        domain = replace(domain, rules=config.rules)
+    return domain
+
+
+def _scenarios(config: RunConfig, domain: Domain) -> tuple[tuple[Scenario, ...], str]:
+    """Give the scenarios that a run plays, and where they come from."""
+    if config.cards is not None and config.scenarios_file is not None:
+        raise ConfigError("cards and scenarios_file: both bring scenarios; name one of them")
+    if config.cards is not None:
+        found = card_scenarios(
+            config.cards, config.card_ratings, domain, allow_test_cards=config.allow_test_cards
+        )
+        return found, f"cards {config.cards}"
     if config.scenarios_file is None:
         told = with_retellings(domain.scenarios, config.retellings, seed=config.seed)
-        return replace(domain, scenarios=told)
+        return told, f"domain {domain.name}"
     try:
-        return replace(domain, scenarios=load_scenarios(config.scenarios_file, domain.name))
+        return load_scenarios(config.scenarios_file, domain.name), str(config.scenarios_file)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

@@ -16,6 +16,15 @@ from mica_ray.dialogue.case_file import SpokenTurn, actor_messages
 from mica_ray.dialogue.domain import Domain
 from mica_ray.types import Message, Sampling, Scenario, State
 
+_OPEN_THE_TALK = {
+    "en": "Nothing has been said yet: dialogue is empty, and you speak first. In one short message, say what "
+    "just happened or how you feel about the topic, as one would write to somebody met online. Do not greet, "
+    "do not explain who you are, and keep the rest of your story for later.",
+    "zh": "对话还没有开始，dialogue 是空的，由你先开口。像给刚认识的网友发消息那样，"
+    "用一句简短的话说出刚刚发生的事或者此刻的感受，围绕你的话题。不打招呼，不介绍自己，其余的经历留到后面再说。",
+}
+"""What stands in the place of the director's guidance when the Actor speaks first, by language."""
+
 
 @dataclass(frozen=True, slots=True)
 class Actor:
@@ -27,6 +36,26 @@ class Actor:
     """The seed is replaced in every call."""
     deadline_seconds: float = 120.0
     """For one message with its repair, waiting for the endpoint's free slot included."""
+
+    async def open(self, scenario: Scenario, *, seed: int) -> str:
+        """Give the user's first message, for a scenario that brings none.
+
+        Args:
+            scenario: who speaks.
+            seed: makes the message reproducible.
+
+        Raises:
+            ChatError: the model failed, was too late, or said nothing.
+        """
+        return await self.speak(
+            scenario,
+            (),
+            state=scenario.initial_state,
+            told=(),
+            guidance=_OPEN_THE_TALK.get(scenario.language, _OPEN_THE_TALK["en"]),
+            fragment=None,
+            seed=seed,
+        )
 
     async def speak(
         self,
@@ -43,7 +72,7 @@ class Actor:
 
         Args:
             scenario: who speaks.
-            dialogue: oldest first, ends with the policy's reply.
+            dialogue: oldest first, ends with the policy's reply; empty when the user speaks first.
             state: P_t, points.
             told: story fragments revealed in earlier messages.
             guidance: what the Director asks for, None when nothing.

@@ -43,7 +43,11 @@ class Environment(Protocol):
     """One dialogue around a policy, used once."""
 
     async def open(self) -> Message:
-        """Give the user's first message."""
+        """Give the user's first message.
+
+        Raises:
+            ChatError: a model had to find it, and failed.
+        """
         ...
 
     async def respond(self, reply: str) -> Exchange:
@@ -57,7 +61,7 @@ class DialogueEnvironment:
     Consumes replies, produces exchanges; waits for its roles one after the other. A failed judgement leaves
     the state where it is and the dialogue goes on; a failed Director means no new guidance; a failed Actor
     ends the dialogue as FAILED. Every role call samples under `derive_seed(seed, role, turn)`, where turn is
-    the one being scored for the judge, and the one being prepared for Director and Actor.
+    the one being scored for the judge, and the one being prepared for Director and Actor (0 for an opening).
 
     Args:
         scenario: who the user is.
@@ -91,16 +95,19 @@ class DialogueEnvironment:
         """The message that waits for a reply; None before the opening and after the end."""
 
     async def open(self) -> Message:
-        """Give the scenario's opening; no model is asked.
+        """Give the scenario's opening, and where it has none, the Actor's.
 
         Raises:
+            ChatError: the Actor was asked and failed.
             RuntimeError: the dialogue was opened before.
         """
         if self._user is not None or self._dialogue:
             raise RuntimeError(
                 f"the dialogue of scenario {self._scenario.id} was opened before: use a new one"
             )
-        self._user = self._scenario.opening
+        self._user = self._scenario.opening or await self._actor.open(
+            self._scenario, seed=derive_seed(self._seed, "actor", 0)
+        )
         return {"role": "user", "content": self._user}
 
     async def respond(self, reply: str) -> Exchange:
@@ -275,7 +282,7 @@ async def converse(
 ) -> Trajectory:
     """Play one dialogue between an environment and a text model.
 
-    A policy that fails ends the dialogue as FAILED; the finished turns are kept.
+    A policy that fails, or an Actor without an opening, ends the dialogue as FAILED; finished turns are kept.
 
     Args:
         environment: unused so far.
@@ -289,7 +296,10 @@ async def converse(
     """
     policy_prompt = domain.prompts(scenario.language).policy_prompt
     record = DialogueRecord(scenario, policy_prompt=policy_prompt, group=group, sample=sample)
-    record.open(await environment.open())
+    try:
+        record.open(await environment.open())
+    except ChatError as error:
+        record.end(Stop.FAILED, str(error))
     while record.stop is None:
         try:
             async with asyncio.timeout(deadline_seconds):

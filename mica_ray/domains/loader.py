@@ -112,7 +112,7 @@ def _json_object(line: str) -> Mapping[str, object]:
 
 def _scenario(fields: Mapping[str, object], domain: str) -> Scenario:
     """Check the fields of one line and make the scenario."""
-    fields = {"domain": domain, "language": "en", "topic": "", **fields}
+    fields = {"domain": domain, "language": "en", "topic": "", "difficulty": "", **fields}
     unknown = sorted(set(fields) - set(Scenario.__dataclass_fields__))
     if unknown:
         raise _FieldError(
@@ -131,6 +131,7 @@ def _scenario(fields: Mapping[str, object], domain: str) -> Scenario:
         split=_checked(fields, "split", one_of_splits),
         language=_checked(fields, "language", _text),
         topic=_checked(fields, "topic", _text_or_nothing),
+        difficulty=_checked(fields, "difficulty", _text_or_nothing),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.environment import DialogueEnvironment, DialogueRecord, converse
 from mica_ray.dialogue.judger import Judger
 from mica_ray.seeding import derive_seed
-from mica_ray.types import Message, Sampling, Status, Stop, Trajectory
+from mica_ray.types import Message, Sampling, Scenario, Status, Stop, Trajectory
 from tests.dialogue.tiny_domain import DOMAIN, SCENARIO, Forever, QueuedChat, judgement_json
 
 # P_0 = (-1, -2, -2). HELP moves every axis by +1, FULL by +3, HARM by -2.
@@ -42,10 +43,12 @@ class Roles:
         self.order.append(role)
         return await self.queues[role].chat(messages, sampling, schema)
 
-    def environment(self, seed: int = 0, *, has_director: bool = True) -> DialogueEnvironment:
+    def environment(
+        self, seed: int = 0, *, has_director: bool = True, scenario: Scenario = SCENARIO
+    ) -> DialogueEnvironment:
         sampling = Sampling()
         return DialogueEnvironment(
-            SCENARIO,
+            scenario,
             DOMAIN,
             actor=Actor(self, DOMAIN, sampling, 30),
             judge=Judger(self, DOMAIN, sampling, 30),
@@ -262,3 +265,37 @@ async def test_unfinished_record_is_no_trajectory_until_it_is_ended() -> None:
         record.trajectory()
     record.end(Stop.LIMIT)
     assert (record.trajectory().stop, record.trajectory().turns) == (Stop.LIMIT, ())
+
+
+SILENT = replace(SCENARIO, opening="", language="zh")
+
+
+async def test_actor_speaks_first_where_the_scenario_brings_no_opening() -> None:
+    roles = Roles(QueuedChat(STILL), QueuedChat("它又掉叶子了。", "嗯。"))
+    environment = roles.environment(7, scenario=SILENT)
+    assert await environment.open() == {"role": "user", "content": "它又掉叶子了。"}
+    asked = roles.queues["actor"].asked[0]
+    assert (asked.case["dialogue"], asked.case["told"], asked.case["fragment"]) == ([], [], None)
+    assert "由你先开口" in asked.case["guidance"]
+    # The next message has another seed, and what was said first is part of the dialogue.
+    assert asked.sampling.seed == derive_seed(7, "actor", 0)
+    await environment.respond("我在。")
+    later = roles.queues["actor"].asked[1]
+    assert later.sampling.seed == derive_seed(7, "actor", 1)
+    assert later.case["dialogue"] == [{"user": "它又掉叶子了。", "reply": "我在。"}]
+    with pytest.raises(RuntimeError, match="opened before"):
+        await environment.open()
+
+
+async def test_scenario_with_an_opening_asks_no_actor_for_it() -> None:
+    roles = Roles(QueuedChat(STILL), QueuedChat("Not this."))
+    assert (await roles.environment().open())["content"] == SCENARIO.opening
+    assert roles.order == []
+
+
+async def test_actor_that_finds_no_opening_fails_the_dialogue() -> None:
+    roles = Roles(QueuedChat(STILL), QueuedChat(DOWN))
+    trajectory = await converse(
+        roles.environment(scenario=SILENT), QueuedChat("I hear you."), SILENT, DOMAIN, Sampling()
+    )
+    assert (trajectory.stop, trajectory.error, trajectory.turns) == (Stop.FAILED, str(DOWN), ())

@@ -1,4 +1,4 @@
-"""A fifth of a judge's answers is lost over real HTTP: nothing hangs, nothing is made up, the rest is untouched."""
+"""A fifth of a judge's answers is lost over real HTTP: no hang, no made-up score, the rest untouched."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Literal, Protocol
 
@@ -48,7 +48,7 @@ class Admission:
         self._tokens = Pace(rules.tokens_per_minute) if rules.tokens_per_minute else None
 
     @asynccontextmanager
-    async def attempt(self, until: float, tokens: int) -> AsyncIterator[None]:
+    async def attempt(self, until: float, tokens: int) -> AsyncGenerator[None]:
         """Wait for permission, make the attempt inside, learn from how it ends.
 
         A ChatError of kind "timeout" or "infrastructure" raised inside counts against the endpoint.

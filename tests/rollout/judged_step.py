@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mica_ray.chat.model import ChatModel
+from mica_ray.chat.model import ChatReply, JsonSchema
 from mica_ray.chat.openai_api import Endpoint, OpenAIChat
 from mica_ray.chat.scripted import ScriptedRoles
 from mica_ray.dialogue.actor import Actor
@@ -17,7 +18,7 @@ from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.collect import RolloutConfig, collect
-from mica_ray.types import Generation, PolicyWeights, Sampling, Scenario, Trajectory
+from mica_ray.types import Generation, Message, PolicyWeights, Sampling, Scenario, Trajectory
 from tests.chat.fault_proxy import FaultyJudge
 from tests.chat.local_endpoint import LocalEndpoint
 from tests.small_policy import small_tokenizer
@@ -31,14 +32,16 @@ PHRASES = (
     "You should just get over it.",
     "I see.",
 )
-DOMAIN = replace(EMOTIONAL_SUPPORT, rules=ProgressRules(max_turns=5, check_from=3))
 
 
 @dataclass(frozen=True)
 class PhraseEngine:
     """Says a phrase that the seed picks."""
 
+    latency_seconds: float = 0.0
+
     async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
+        await asyncio.sleep(self.latency_seconds)
         chosen = random.Random(sampling.seed).randrange(len(PHRASES))
         return Generation(tuple(prompt_ids), (20 + chosen, 2), (-1.0, -1.0), PHRASES[chosen], "stop", 0)
 
@@ -47,22 +50,53 @@ class PhraseEngine:
     async def close(self) -> None: ...
 
 
+@dataclass(frozen=True)
+class SlowRoles:
+    """Scripted roles that take their time."""
+
+    latency_seconds: float = 0.0
+
+    async def chat(
+        self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
+    ) -> ChatReply:
+        await asyncio.sleep(self.latency_seconds)
+        return await ScriptedRoles().chat(messages, sampling, schema)
+
+
 async def judged_step(
-    judge: FaultyJudge, endpoint: Endpoint, *, num_scenarios: int, group_size: int, deadline_seconds: float
+    judge: FaultyJudge,
+    endpoint: Endpoint,
+    *,
+    num_scenarios: int,
+    group_size: int,
+    deadline_seconds: float,
+    latency_seconds: float = 0.0,
+    max_turns: int = 5,
 ) -> list[Trajectory]:
-    """Collect a step against the judge's own server on this machine; `endpoint` gets its address."""
-    scripted = ScriptedRoles()
+    """Collect a step against the judge's own server on this machine; `endpoint` gets its address.
+
+    The policy, Actor and Director each take `latency_seconds`.
+    """
+    scripted = SlowRoles(latency_seconds)
+    domain = replace(EMOTIONAL_SUPPORT, rules=ProgressRules(max_turns=max_turns, check_from=3))
     sampling = Sampling(temperature=0.0, max_tokens=1024)
     async with LocalEndpoint(respond=judge) as server:
         model = OpenAIChat(replace(endpoint, base_url=server.url), "key")
 
         def environment(scenario: Scenario, seed: int) -> Environment:
-            return _environment(scenario, model, scripted, sampling, seed, deadline_seconds)
+            return DialogueEnvironment(
+                scenario,
+                domain,
+                actor=Actor(scripted, domain, sampling),
+                judge=Judger(model, domain, sampling, deadline_seconds),
+                director=Director(scripted, domain, sampling),
+                seed=seed,
+            )
 
         trajectories = await collect(
-            DOMAIN.split("train")[:num_scenarios],
+            domain.split("train")[:num_scenarios],
             environment,
-            PhraseEngine(),
+            PhraseEngine(latency_seconds),
             ChatTemplate(small_tokenizer()),
             RolloutConfig(group_size=group_size, sampling=Sampling(max_tokens=8), context_length=100_000),
             step=0,
@@ -71,21 +105,3 @@ async def judged_step(
         )
         await model.close()
     return trajectories
-
-
-def _environment(
-    scenario: Scenario,
-    judge: ChatModel,
-    scripted: ChatModel,
-    sampling: Sampling,
-    seed: int,
-    deadline_seconds: float,
-) -> Environment:
-    return DialogueEnvironment(
-        scenario,
-        DOMAIN,
-        actor=Actor(scripted, DOMAIN, sampling),
-        judge=Judger(judge, DOMAIN, sampling, deadline_seconds),
-        director=Director(scripted, DOMAIN, sampling),
-        seed=seed,
-    )

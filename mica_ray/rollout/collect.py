@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
-from mica_ray.dialogue.environment import DialogueRecord, Environment
+from mica_ray.dialogue.environment import Environment
+from mica_ray.dialogue.record import DialogueRecord
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError, PolicyEngine
 from mica_ray.seeding import derive_seed

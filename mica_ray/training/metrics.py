@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
 
 from mica_ray.credit.returns import dialogue_rewards
+from mica_ray.dialogue.answer_counts import ROLES, count_answers
 from mica_ray.rewards import Rewards
-from mica_ray.types import Stop, TokenBatch, Trajectory, TurnRewards, UpdateReport
+from mica_ray.types import Status, Stop, TokenBatch, Trajectory, TurnRewards, UpdateReport
+
+_STATUS_TEXTS: Mapping[Status, str] = {
+    Status.OK: "that came at once",
+    Status.RETRIED: "that took its endpoint several attempts",
+    Status.REPAIRED: "that it corrected when asked to",
+    Status.INVALID: "that could not be used",
+    Status.TIMED_OUT: "that did not come in time",
+    Status.ABANDONED: "given up because its endpoint was down or refused",
+}
 
 METRICS: Mapping[str, str] = {
     "idr_mean": "mean over judged turns of D(P_{t-1}) - D(P_t), zone distance; points per turn",
@@ -55,6 +66,13 @@ METRICS: Mapping[str, str] = {
     "eval_idr_mean": "mean over scenarios of the mean IDR of their judged turns; points per turn",
     "eval_failed_dialogues": "evaluation dialogues that failed or had no judged turn; count",
     "eval_failed_judgements": "judgements of an evaluation without a score; count",
+    "data_failures": "answers of actor, director and judge that could not be used; count",
+    "infrastructure_failures": "answers of the three that never came: too late, server down; count",
+    **{
+        f"{role}_{status}": f"answers of the {role} {_STATUS_TEXTS[status]}; count"
+        for role in ROLES
+        for status in Status
+    },
 }
 
 
@@ -90,6 +108,7 @@ def step_metrics(
     """
     found = {
         **_dialogue_metrics(groups),
+        **_answer_metrics(groups),
         **_credit_metrics(turns, advantages),
         **_reply_metrics(groups, report.version - 1),
         "return_mean": _mean(dialogue_rewards(turns.rewards, turns.valid)[turns.valid.any(axis=1)]),
@@ -114,6 +133,25 @@ def _dialogue_metrics(groups: Sequence[Trajectory]) -> dict[str, float | None]:
         "failed_judgement_fraction": _mean([not judgement.is_valid for judgement in judgements]),
         "failed_dialogue_fraction": _mean([trajectory.stop is Stop.FAILED for trajectory in groups]),
         "director_failures": float(sum(trajectory.director_failures for trajectory in groups)),
+    }
+
+
+def _answer_metrics(groups: Sequence[Trajectory]) -> dict[str, float | None]:
+    """Count the roles' answers by status; roles that were never asked are left out."""
+    counts = count_answers(groups)
+    asked = {role for role, _ in counts}
+    kinds = Counter[str | None]()
+    for (_, status), count in counts.items():
+        kinds[status.failure_kind] += count
+    return {
+        **{
+            f"{role}_{status}": float(counts[role, status])
+            for role in ROLES
+            if role in asked
+            for status in Status
+        },
+        "data_failures": float(kinds["data"]),
+        "infrastructure_failures": float(kinds["infrastructure"]),
     }
 
 

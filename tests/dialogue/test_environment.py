@@ -10,8 +10,9 @@ import pytest
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.director import Director
-from mica_ray.dialogue.environment import DialogueEnvironment, DialogueRecord, converse
+from mica_ray.dialogue.environment import DialogueEnvironment, converse
 from mica_ray.dialogue.judger import Judger
+from mica_ray.dialogue.record import DialogueRecord
 from mica_ray.seeding import derive_seed
 from mica_ray.types import Message, Sampling, Status, Stop, Trajectory
 from tests.dialogue.tiny_domain import DOMAIN, SCENARIO, Forever, QueuedChat, judgement_json

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
@@ -36,7 +36,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Calls and what they took. Tokens of an attempt that ended without an answer are unknown and not here."""
+    """Calls and what they took. Tokens of attempts that ended without an answer are unknown and missing."""
 
     calls: int = 0
     failed_calls: int = 0
@@ -86,7 +86,7 @@ _CURRENT: ContextVar[DialogueKey | None] = ContextVar("current_dialogue", defaul
 
 
 @contextmanager
-def dialogue_costs(key: DialogueKey) -> Iterator[None]:
+def dialogue_costs(key: DialogueKey) -> Generator[None]:
     """Let the calls made inside, and in tasks started there, count for a dialogue."""
     token = _CURRENT.set(key)
     try:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from mica_ray.config.cost_estimate import describe_costs
 from mica_ray.config.plan import Plan, describe_policy, describe_processes, describe_work, gpus_wanted
 from mica_ray.config.policy_source import (
     EMBEDDED,
@@ -74,6 +75,7 @@ def check_run(
             ("policy", describe_policy(config, facts)),
             ("scenarios", f"{scenarios} of {domain.name}"),
             ("work", describe_work(config)),
+            ("roles", describe_costs(config, domain)),
             *describe_processes(config, facts, inline=inline),
         )
     )

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from mica_ray.chat.ledger import DialogueKey, dialogue_costs
 from mica_ray.chat.model import ChatError, ChatModel
 from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.answer import failure_status
@@ -213,17 +214,18 @@ async def converse(
         sample: 0..N-1 within the group.
     """
     record = DialogueRecord(scenario, policy_prompt=domain.policy_prompt, group=group, sample=sample)
-    record.open(await environment.open())
-    while record.stop is None:
-        try:
-            async with asyncio.timeout(deadline_seconds):
-                answer = await policy.chat(tuple(record.messages), _of_turn(sampling, record.num_turns))
-        except TimeoutError:
-            record.end(Stop.FAILED, f"the policy gave no reply within {deadline_seconds:g} s")
-        except ChatError as error:
-            record.end(Stop.FAILED, str(error))
-        else:
-            record.add(answer.text, await environment.respond(answer.text))
+    with dialogue_costs(DialogueKey(0, scenario.id, sample)):
+        record.open(await environment.open())
+        while record.stop is None:
+            try:
+                async with asyncio.timeout(deadline_seconds):
+                    answer = await policy.chat(tuple(record.messages), _of_turn(sampling, record.num_turns))
+            except TimeoutError:
+                record.end(Stop.FAILED, f"the policy gave no reply within {deadline_seconds:g} s")
+            except ChatError as error:
+                record.end(Stop.FAILED, str(error))
+            else:
+                record.add(answer.text, await environment.respond(answer.text))
     return record.trajectory()
 
 

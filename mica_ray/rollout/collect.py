@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
+from mica_ray.chat.ledger import DialogueKey, dialogue_costs
 from mica_ray.dialogue.environment import Environment
 from mica_ray.dialogue.record import DialogueRecord
 from mica_ray.rollout.chat_template import ChatTemplate
@@ -109,7 +110,8 @@ async def collect(
             policy_prompt=policy_prompt,
         )
         async with permits:
-            trajectory = await dialogue.play(new_environment)
+            with dialogue_costs(DialogueKey(step, scenario.id, sample)):
+                trajectory = await dialogue.play(new_environment)
         if progress is not None:
             progress(trajectory)
         return trajectory

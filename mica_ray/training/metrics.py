@@ -8,6 +8,7 @@ from itertools import groupby
 
 import numpy as np
 
+from mica_ray.chat.ledger import POLICY, Tally, total
 from mica_ray.credit.returns import dialogue_rewards
 from mica_ray.dialogue.answer_counts import ROLES, count_answers
 from mica_ray.rewards import Rewards
@@ -21,6 +22,18 @@ _STATUS_TEXTS: Mapping[Status, str] = {
     Status.TIMED_OUT: "that did not come in time",
     Status.ABANDONED: "given up because its endpoint was down or refused",
 }
+
+_COST_TEXTS: Mapping[str, tuple[str, str]] = {
+    "calls": ("calls", "count"),
+    "failed_calls": ("calls without an answer", "count"),
+    "retries": ("attempts beyond the first", "count"),
+    "prompt_tokens": ("tokens of the prompts", "tokens"),
+    "completion_tokens": ("tokens of the answers, thinking included", "tokens"),
+    "seconds": ("time of the calls, added up, waiting included,", "seconds"),
+    "usd": ("price of the calls", "USD"),
+}
+_POLICY_COSTS = ("calls", "prompt_tokens", "completion_tokens")
+"""What trajectories tell of the model in training."""
 
 METRICS: Mapping[str, str] = {
     "idr_mean": "mean over judged turns of D(P_{t-1}) - D(P_t), zone distance; points per turn",
@@ -73,6 +86,13 @@ METRICS: Mapping[str, str] = {
         for role in ROLES
         for status in Status
     },
+    **{
+        f"{role}_{name}": f"{text} of the {role}; {unit}"
+        for role in (*ROLES, POLICY)
+        for name, (text, unit) in _COST_TEXTS.items()
+        if role != POLICY or name in _POLICY_COSTS
+    },
+    "usd": "price of the step's calls, all roles; USD",
 }
 
 
@@ -119,6 +139,21 @@ def step_metrics(
         **report.metrics,
     }
     return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def cost_metrics(spent: Mapping[str, Tally]) -> dict[str, float]:
+    """Give what calls took, by the names of `METRICS`.
+
+    Args:
+        spent: by role; roles that were not asked are left out.
+    """
+    costs = {
+        f"{role}_{name}": float(getattr(tally, name))
+        for role, tally in spent.items()
+        if tally.calls
+        for name in (_POLICY_COSTS if role == POLICY else _COST_TEXTS)
+    }
+    return {**costs, "usd": total(spent).usd}
 
 
 def _dialogue_metrics(groups: Sequence[Trajectory]) -> dict[str, float | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,17 +12,20 @@ import pytest
 
 from mica_ray.chat.openai_api import Endpoint
 from mica_ray.credit import Mica
+from mica_ray.dialogue.answer_counts import count_answers, count_failures
 from mica_ray.rewards import Rewards
-from mica_ray.types import Stop, Trajectory, TurnRewards
+from mica_ray.types import Status, Stop, Trajectory, TurnRewards
 from tests.chat.fault_proxy import FAULTS, FaultyJudge
 from tests.rollout.judged_step import judged_step
+from tests.small_policy import small_tokenizer
 
-NUM_SCENARIOS, GROUP_SIZE = 6, 3
+NUM_SCENARIOS, GROUP_SIZE = 6, 2
 
-# Two attempts, so that some judgements are lost for good; a second is far above the judge's own time.
+# Two attempts, so that some judgements are lost for good. Three seconds are far above the judge's own time
+# even on a loaded machine, where a late answer would be one more loss than the proxy knows of.
 ENDPOINT = Endpoint(
     model="judge",
-    timeout_seconds=2.0,
+    timeout_seconds=3.0,
     deadline_seconds=20.0,
     attempts=2,
     first_pause_seconds=0.01,
@@ -66,9 +70,10 @@ def steps() -> tuple[Step, Step]:
     """The clean step and the same step with a faulty judge. A hang fails here, at the deadline."""
 
     async def play() -> tuple[Step, Step]:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(240):
             return await step(0.0), await step(0.2)
 
+    small_tokenizer()  # Imports that would hold up the first answers.
     return asyncio.run(play())
 
 
@@ -78,6 +83,26 @@ def test_lost_turns_are_counted_exactly(steps: tuple[Step, Step]) -> None:
     assert set(faulty.judge.faults) == set(FAULTS)
     assert clean.lost_turns() == clean.judge.num_lost == 0
     assert faulty.lost_turns() == faulty.judge.num_lost > 0
+
+
+def test_lost_turns_are_told_apart_by_what_failed(steps: tuple[Step, Step]) -> None:
+    clean, faulty = steps
+    counts = count_answers(faulty.trajectories)
+    judged = {status: count for (role, status), count in counts.items() if role == "judge"}
+    kinds = Counter[str]()
+    for status, count in judged.items():
+        kinds[status.failure_kind or "none"] += count
+    assert (
+        kinds["data"] + kinds["infrastructure"] == faulty.lost_turns() == count_failures(faulty.trajectories)
+    )
+    assert kinds["infrastructure"] > 0
+    # Every judgement and no other is counted, and the faulty step needed retries or repairs for some.
+    turns = sum(len(trajectory.turns) for trajectory in faulty.trajectories)
+    assert kinds.total() == turns
+    assert judged[Status.RETRIED] > 0 and judged[Status.REPAIRED] > 0
+    assert set(count_answers(clean.trajectories)) == {
+        (role, Status.OK) for role in ("judge", "director", "actor")
+    }
 
 
 def test_nothing_takes_the_place_of_a_lost_judgement(steps: tuple[Step, Step]) -> None:

@@ -31,9 +31,6 @@ from mica_ray.config import RoleConfig, RunConfig
 from mica_ray.config.references import resolve
 from mica_ray.rollout.vllm_engine import EngineConfig
 
-BASE = resolve(f"{Path(__file__).with_name('mica_qwen3.py')}:CONFIG")
-assert isinstance(BASE, RunConfig)
-
 QWEN = "Qwen/Qwen3-235B-A22B-Instruct-2507"
 MINIMAX = "MiniMaxAI/MiniMax-M2.5"
 GLM = "zai-org/GLM-4.7"
@@ -73,6 +70,13 @@ def glm_served() -> RunConfig:
     return _under_engines("glm", GLM, max_tokens=2048, template=_NO_THINKING)
 
 
+def _policy_run() -> RunConfig:
+    """Give the run of the 8B policy, whose roles are replaced here."""
+    found = resolve(f"{Path(__file__).with_name('mica_qwen3.py')}:CONFIG")
+    assert isinstance(found, RunConfig), "mica_qwen3.py holds a RunConfig"
+    return found
+
+
 def _endpoint(model: str) -> Endpoint:
     # A step has 64 dialogues that ask one role each: 64 at once keep a large server busy.
     return Endpoint(model=model, api_key_env="MICA_JUDGE_KEY", max_concurrency=64, deadline_seconds=600.0)
@@ -86,7 +90,7 @@ def _under_endpoint(name: str, endpoint: Endpoint, *, max_tokens: int) -> RunCon
         max_tokens=max_tokens,
         deadline_seconds=900.0,
     )
-    return BASE.model_copy(update={"name": f"judge-{name}", "roles": roles})
+    return _policy_run().model_copy(update={"name": f"judge-{name}", "roles": roles})
 
 
 def _under_engines(
@@ -111,7 +115,7 @@ def _under_engines(
         ),
         chat_template_arguments=dict(template or {}),
     )
-    return BASE.model_copy(update={"name": f"judge-{name}-served", "roles": roles})
+    return _policy_run().model_copy(update={"name": f"judge-{name}-served", "roles": roles})
 
 
 CONFIG = qwen_endpoint()

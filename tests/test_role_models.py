@@ -91,12 +91,12 @@ def test_estimate_follows_from_its_assumptions() -> None:
 @pytest.mark.parametrize("judge", ["qwen", "minimax", "glm"])
 def test_judge_recipe_shares_one_model_and_its_address_comes_from_the_user(judge: str) -> None:
     place = f"{Path(__file__).parents[1]}/experiments/swap_judge.py"
-    asked, served = (resolve(f"{place}:{judge}_{kind}") for kind in ("endpoint", "served"))
-    assert callable(asked) and callable(served)
-    config = override(asked(), [f"roles.{role}.base_url=http://judge/v1" for role in ("actor", "judge")])
+    recipes = [resolve(f"{place}:{judge}_{kind}") for kind in ("endpoint", "served")]
+    asked, engines = (recipe() for recipe in recipes if callable(recipe))
+    assert isinstance(asked, RunConfig) and isinstance(engines, RunConfig)
+    config = override(asked, [f"roles.{role}.base_url=http://judge/v1" for role in ("actor", "judge")])
     assert isinstance(config.roles.judge, Endpoint)
     assert (config.roles.judge.base_url, config.roles.judge) == ("http://judge/v1", config.roles.actor)
-    engines = served()
     assert len(engines.roles.served_models) == 1
     assert engines.roles.served_models[0] == config.roles.judge.model
     # The policy's 4 engines and 4 learners, and the judge's 8.

@@ -95,7 +95,6 @@ def test_lost_turns_are_told_apart_by_what_failed(steps: tuple[Step, Step]) -> N
     assert (
         kinds["data"] + kinds["infrastructure"] == faulty.lost_turns() == count_failures(faulty.trajectories)
     )
-    assert kinds["infrastructure"] > 0
     # Every judgement and no other is counted, and the faulty step needed retries or repairs for some.
     turns = sum(len(trajectory.turns) for trajectory in faulty.trajectories)
     assert kinds.total() == turns

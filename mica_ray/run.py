@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from mica_ray.chat.ledger import Ledger
 from mica_ray.chat.model import ChatModel
 from mica_ray.config.assembly import Parts, assemble, measure, restored_step
 from mica_ray.config.engines import start_judge, start_policy, start_role_model
@@ -85,9 +86,13 @@ def train(
 
 
 def evaluate_policy(
-    config: RunConfig, *, inline: bool = False, progress: Progress | None = None
+    config: RunConfig,
+    *,
+    inline: bool = False,
+    progress: Progress | None = None,
+    ledger: Ledger | None = None,
 ) -> Evaluation:
-    """Evaluate `config.policy` on the evaluation scenarios; needs no learner.
+    """Evaluate `config.policy` on the evaluation scenarios; needs no learner. The ledger gets its costs.
 
     Raises:
         ConfigError: as `train`.
@@ -97,7 +102,7 @@ def evaluate_policy(
     told = progress or SilentProgress()
 
     async def play() -> Evaluation:
-        async with set_up(config, inline=inline, progress=told) as parts:
+        async with set_up(config, inline=inline, progress=told, ledger=ledger) as parts:
             return await measure(config, parts, told, step=0)
 
     return asyncio.run(play())
@@ -127,7 +132,12 @@ def policy_folder(config: RunConfig, progress: Progress | None = None) -> Path:
 
 @asynccontextmanager
 async def set_up(
-    config: RunConfig, *, inline: bool, progress: Progress, folder: RunFolder | None = None
+    config: RunConfig,
+    *,
+    inline: bool,
+    progress: Progress,
+    folder: RunFolder | None = None,
+    ledger: Ledger | None = None,
 ) -> AsyncIterator[Parts]:
     """Start engines and, given a run folder, a learner; end them afterwards.
 
@@ -136,6 +146,7 @@ async def set_up(
         inline: in this process instead of on Ray.
         progress: told of stages.
         folder: of the training run; None starts no learner.
+        ledger: counts what the roles take; None for one of the parts' own.
 
     Raises:
         ConfigError: the policy is too short for the context, or the cluster lacks the GPUs.
@@ -163,8 +174,9 @@ async def set_up(
         for model in config.roles.served_models:
             served[model], role_engine = await start_role_model(config, model, inline=inline)
             stack.push_async_callback(role_engine.close)
-        world = build_world(config, environment=os.environ, served=served.__getitem__)
-        yield Parts(world=world, template=template, engine=engine, learner=learner)
+        ledger = ledger or Ledger()
+        world = build_world(config, environment=os.environ, served=served.__getitem__, ledger=ledger)
+        yield Parts(world=world, template=template, engine=engine, learner=learner, ledger=ledger)
 
 
 def judge_model(config: RunConfig, *, inline: bool) -> AbstractAsyncContextManager[ChatModel]:
@@ -182,6 +194,7 @@ class _TrainingRun:
     ) -> None:
         self._config, self._folder, self._progress, self._tracker = config, folder, progress, tracker
         self._record = RunRecord(config, folder)
+        self._ledger = Ledger(folder.costs)
 
     async def play(self, *, inline: bool, resumes: bool) -> RunSummary:
         """Do the whole run."""
@@ -189,7 +202,7 @@ class _TrainingRun:
         async with AsyncExitStack() as stack:
             with record.timed("set_up"):
                 parts = await stack.enter_async_context(
-                    set_up(config, inline=inline, progress=self._progress, folder=folder)
+                    set_up(config, inline=inline, progress=self._progress, folder=folder, ledger=self._ledger)
                 )
             assert parts.learner is not None
             order = ScenarioOrder(parts.world.scenarios("train"), config.seed, config.loop.scenarios_per_step)
@@ -217,13 +230,15 @@ class _TrainingRun:
                     )
                 )
             after = await self._measure("after", parts, tracker, step=config.loop.num_steps)
-            summary = record.summarize(checkpoints, before, after)
+            summary = record.summarize(checkpoints, before, after, self._ledger)
             tracker.artifact(folder.summary)
         return summary
 
     async def _measure(self, when: str, parts: Parts, tracker: Tracker, *, step: int) -> Evaluation:
         with self._record.timed(f"evaluate_{when}"):
-            evaluation = await measure(self._config, parts, self._progress, step=step)
+            evaluation = await measure(
+                self._config, parts, self._progress, step=step, phase=f"evaluate_{when}"
+            )
         self._record.keep_evaluation(when, evaluation, tracker, step=step)
         return evaluation
 

@@ -78,7 +78,7 @@ class Scenario:
 
 
 class Status(StrEnum):
-    """What became of one judgement. Everything but the first three is a failure, and never a score."""
+    """What became of one answer of a role. Everything but the first three is a failure, and never a score."""
 
     OK = "ok"
     RETRIED = "retried"
@@ -86,6 +86,13 @@ class Status(StrEnum):
     INVALID = "invalid"
     TIMED_OUT = "timed_out"
     ABANDONED = "abandoned"
+
+    @property
+    def failure_kind(self) -> Literal["data", "infrastructure"] | None:
+        """What failed: what the model said, or whatever should have let it speak; None for an answer."""
+        if self is Status.INVALID:
+            return "data"
+        return "infrastructure" if self in (Status.TIMED_OUT, Status.ABANDONED) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +138,16 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class RoleAnswer:
+    """How a role's answer in a turn came about; the judge's is told by its `Judgement`."""
+
+    role: Literal["director", "actor"]
+    status: Status
+    error: str | None = None
+    """Why there is no answer; None when there is one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One exchange: the user spoke, the policy replied, the judge scored the reply."""
 
@@ -144,6 +161,8 @@ class Turn:
     """None when the policy is a text-only model."""
     guidance: str | None = None
     """What the Director told the Actor before this user message, None when nothing."""
+    answers: tuple[RoleAnswer, ...] = ()
+    """Of the roles asked after the judgement, in the order in which they were."""
 
 
 class Stop(StrEnum):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mica_ray.config.card_source import describe_deck, read_deck
+from mica_ray.config.cost_estimate import describe_costs
 from mica_ray.config.plan import Plan, describe_policy, describe_processes, describe_work, gpus_wanted
 from mica_ray.config.policy_source import (
     EMBEDDED,
@@ -88,6 +89,7 @@ def check_run(
             ("scenarios", f"{scenarios} of {domain.name}"),
             *_describe_cards(config),
             ("work", describe_work(config)),
+            ("roles", describe_costs(config, domain)),
             *describe_processes(config, facts, inline=inline),
         )
     )

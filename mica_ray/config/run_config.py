@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from mica_ray.chat.ledger import Budget
 from mica_ray.config.overrides import build_object, describe_named, describe_object, validated
 from mica_ray.config.policy_source import EMBEDDED
 from mica_ray.config.references import ConfigError
@@ -99,6 +100,8 @@ class RunConfig(BaseModel):
     ray_learner: RayLearnerConfig = RayLearnerConfig()
     loop: LoopConfig = LoopConfig(num_steps=32, scenarios_per_step=16, checkpoint_every=10)
     evaluation: EvaluationConfig = EvaluationConfig()
+    budget: Budget = Budget()
+    """What the role models may cost; once it is used up, the run stops behind a checkpoint."""
     policy_seed: int = 0
     """Of the embedded policy's making; apart from the run's, so that all seeds begin at one policy."""
     inline_threads: int = Field(default=1, ge=1)

@@ -84,6 +84,11 @@ class RunFolder:
         return self.path / "dialogues.jsonl"
 
     @property
+    def costs(self) -> Path:
+        """One JSON line per dialogue of training and evaluations: what its calls took."""
+        return self.path / "costs.jsonl"
+
+    @property
     def group_checkpoints(self) -> Path:
         """What the Ray Train group falls back to."""
         return self.path / "learner-group"

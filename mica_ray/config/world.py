@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from mica_ray.chat.ledger import Ledger, MeteredChat, Price
 from mica_ray.chat.model import ChatModel
 from mica_ray.chat.openai_api import Endpoint, OpenAIChat
 from mica_ray.chat.recorded import RecordingChat, ReplayChat
@@ -113,13 +114,20 @@ def num_evaluated(config: RunConfig) -> int:
     return len(scenarios) * config.evaluation.samples
 
 
-def build_world(config: RunConfig, *, environment: Mapping[str, str], served: ServedModel) -> World:
+def build_world(
+    config: RunConfig,
+    *,
+    environment: Mapping[str, str],
+    served: ServedModel,
+    ledger: Ledger | None = None,
+) -> World:
     """Make the domain and its three roles.
 
     Args:
         config: of the run.
         environment: variables among which endpoints find their keys.
         served: gives models that vLLM serves in the cluster.
+        ledger: counts every role's calls; None counts none. A judge without a chat model makes none.
 
     Raises:
         ConfigError: no such domain, a wrong scenario file, or a key that is not set.
@@ -128,7 +136,12 @@ def build_world(config: RunConfig, *, environment: Mapping[str, str], served: Se
     sampling = Sampling(temperature=roles.temperature, max_tokens=roles.max_tokens)
     models: dict[str, ChatModel] = {}
 
-    def model(role: Player | Recording) -> ChatModel:
+    def model(name: str) -> ChatModel:
+        role = getattr(roles, name)
+        inner = shared(role)
+        return inner if ledger is None else MeteredChat(inner, ledger, name, role_price(role))
+
+    def shared(role: Player | Recording) -> ChatModel:
         # Roles on one endpoint share a client, and with it the bound on calls at once; a file has one writer.
         name = repr(role)
         if name not in models:
@@ -137,16 +150,23 @@ def build_world(config: RunConfig, *, environment: Mapping[str, str], served: Se
 
     deadline = roles.deadline_seconds
     judge: Judge = (
-        roles.judge
-        if isinstance(roles.judge, Judge)
-        else Judger(model(roles.judge), domain, sampling, deadline)
+        roles.judge if isinstance(roles.judge, Judge) else Judger(model("judge"), domain, sampling, deadline)
     )
     return World(
         domain=domain,
-        actor=Actor(model(roles.actor), domain, sampling, deadline),
-        director=Director(model(roles.director), domain, sampling, deadline),
+        actor=Actor(model("actor"), domain, sampling, deadline),
+        director=Director(model("director"), domain, sampling, deadline),
         judge=judge,
     )
+
+
+def role_price(role: Player | Recording) -> Price:
+    """Give what a role's tokens cost; a replay and engines of one's own cost nothing per token."""
+    if isinstance(role, Recording):
+        return Price() if role.mode == "replay" or role.inner is None else role_price(role.inner)
+    if isinstance(role, Endpoint):
+        return Price(role.price_per_million_prompt_tokens, role.price_per_million_completion_tokens)
+    return Price()
 
 
 def check_roles(roles: RoleConfig, environment: Mapping[str, str]) -> None:

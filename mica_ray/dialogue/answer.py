@@ -57,8 +57,13 @@ async def ask(
     except TimeoutError:
         return Answer(None, Status.TIMED_OUT, f"no answer within {deadline_seconds:g} s")
     except ChatError as error:
-        statuses = {"timeout": Status.TIMED_OUT, "content": Status.INVALID}
-        return Answer(None, statuses.get(error.kind, Status.ABANDONED), str(error))
+        return Answer(None, failure_status(error), str(error))
+
+
+def failure_status(error: ChatError) -> Status:
+    """Give the status of an answer that never came."""
+    statuses = {"timeout": Status.TIMED_OUT, "content": Status.INVALID}
+    return statuses.get(error.kind, Status.ABANDONED)
 
 
 async def _ask_twice(

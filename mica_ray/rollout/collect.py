@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
-from mica_ray.dialogue.environment import DialogueRecord, Environment
+from mica_ray.chat.ledger import DialogueKey, dialogue_costs
+from mica_ray.dialogue.environment import Environment
+from mica_ray.dialogue.record import DialogueRecord
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError, PolicyEngine
 from mica_ray.seeding import derive_seed
@@ -111,7 +113,8 @@ async def collect(
             policy_prompt=policy_prompt if isinstance(policy_prompt, str) else policy_prompt(scenario),
         )
         async with permits:
-            trajectory = await dialogue.play(new_environment)
+            with dialogue_costs(DialogueKey(step, scenario.id, sample)):
+                trajectory = await dialogue.play(new_environment)
         if progress is not None:
             progress(trajectory)
         return trajectory

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mica_ray.dialogue.answer_counts import count_failures
 from mica_ray.training.records import StepRecords
 from mica_ray.types import Trajectory, Turn, TurnRewards
 
@@ -21,6 +22,8 @@ class DialogueLog:
         """
         self._records = StepRecords(path, first_step=first_step)
         self.path = path
+        self.num_failures = sum(row["failures"] for row in self._records.rows())
+        """Of the dialogues in the file (dialogue/answer_counts.py)."""
 
     def append(
         self,
@@ -40,6 +43,7 @@ class DialogueLog:
             returns: [B, T], reward units.
             advantages: [B, T], no unit.
         """
+        self.num_failures += count_failures(groups)
         self._records.append(
             step,
             (
@@ -54,8 +58,8 @@ def dialogue_row(
 ) -> dict[str, object]:
     """Give the JSON form of one dialogue.
 
-    Top level: scenario, category, group, sample, stop, error, director_failures, initial_state, turns (a
-    list, see `_turn_row`).
+    Top level: scenario, category, group, sample, stop, error, director_failures, failures, initial_state,
+    turns (a list, see `_turn_row`).
 
     Args:
         trajectory: the dialogue.
@@ -72,6 +76,7 @@ def dialogue_row(
         "stop": str(trajectory.stop),
         "error": trajectory.error,
         "director_failures": trajectory.director_failures,
+        "failures": count_failures([trajectory]),
         "initial_state": list(trajectory.scenario.initial_state),
         "turns": [_turn_row(turn, turns, returns, advantages, index) for turn in trajectory.turns],
     }
@@ -93,6 +98,11 @@ def _turn_row(
         "delta": None if judgement.delta is None else list(judgement.delta),
         "state": list(turn.state_after),
         "status": str(judgement.status),
+        "error": judgement.error,
+        "answers": [
+            {"role": answer.role, "status": str(answer.status), "error": answer.error}
+            for answer in turn.answers
+        ],
         "evidence": dict(judgement.evidence),
         "reward": float(turns.rewards[index, turn.index]) if is_valid else None,
         "return": float(returns[index, turn.index]) if is_valid else None,

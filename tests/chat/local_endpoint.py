@@ -64,7 +64,7 @@ class LocalEndpoint:
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await self._exchange(reader, writer)
-        except ConnectionError:
+        except (ConnectionError, asyncio.IncompleteReadError):
             pass  # The client gave up first.
         finally:
             self.in_flight -= 1

@@ -10,11 +10,13 @@ import pytest
 
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.dialogue.actor import Actor
+from mica_ray.dialogue.answer_counts import count_answers, count_failures
 from mica_ray.dialogue.director import Director
-from mica_ray.dialogue.environment import DialogueEnvironment, DialogueRecord, converse
+from mica_ray.dialogue.environment import DialogueEnvironment, converse
 from mica_ray.dialogue.judger import Judger
+from mica_ray.dialogue.record import DialogueRecord, Exchange
 from mica_ray.seeding import derive_seed
-from mica_ray.types import Message, Sampling, Scenario, Status, Stop, Trajectory
+from mica_ray.types import Judgement, Message, RoleAnswer, Sampling, Scenario, Status, Stop, Trajectory
 from tests.dialogue.tiny_domain import DOMAIN, SCENARIO, Forever, QueuedChat, judgement_json
 
 # P_0 = (-1, -2, -2). HELP moves every axis by +1, FULL by +3, HARM by -2.
@@ -173,6 +175,49 @@ async def test_failing_actor_ends_the_dialogue_and_keeps_the_scored_turns() -> N
     trajectory = await played(Roles(QueuedChat(HELP, STILL), QueuedChat("Yes.", DOWN)))
     assert (trajectory.stop, trajectory.error) == (Stop.FAILED, "tiny at nowhere: down")
     assert [turn.state_after for turn in trajectory.turns] == [(0.0, -1.0, -1.0)] * 2
+
+
+async def test_every_turn_carries_the_status_of_every_role() -> None:
+    late = ChatError("tiny: late", kind="timeout", endpoint="tiny")
+    director = QueuedChat(move("continue"), "no json", "nor this", move("continue"))
+    trajectory = await played(Roles(QueuedChat(HELP, STILL), QueuedChat("Yes.", "No.", late), director))
+    assert [turn.answers for turn in trajectory.turns] == [
+        (RoleAnswer("director", Status.OK), RoleAnswer("actor", Status.OK)),
+        (
+            RoleAnswer(
+                "director", Status.INVALID, "the answer holds no JSON object (after one repair attempt)"
+            ),
+            RoleAnswer("actor", Status.OK),
+        ),
+        (RoleAnswer("director", Status.OK), RoleAnswer("actor", Status.TIMED_OUT, "tiny: late")),
+    ]
+    assert [count_failures([trajectory]), trajectory.stop] == [2, Stop.FAILED]
+    assert count_answers([trajectory])["judge", Status.OK] == 3
+
+
+async def test_dialogue_whose_judge_never_answers_is_failed_and_not_cut_at_its_limit() -> None:
+    trajectory = await played(Roles(QueuedChat(DOWN), QueuedChat("Yes.")))
+    assert (trajectory.stop, len(trajectory.turns)) == (Stop.FAILED, 4)
+    assert trajectory.error == "no turn was judged, the last because: tiny at nowhere: down"
+    # Four lost judgements; the ending follows from them and is no fifth failure.
+    assert count_failures([trajectory]) == 4
+
+
+def test_dialogue_that_an_engine_breaks_off_is_one_failure() -> None:
+    record = DialogueRecord(SCENARIO, policy_prompt="")
+    record.end(Stop.FAILED, "engine 0 died")
+    assert count_failures([record.trajectory()]) == 1
+
+
+@pytest.mark.parametrize("stop", [Stop.SUCCESS, Stop.LIMIT])
+def test_silent_user_never_makes_a_short_ending(stop: Stop) -> None:
+    record = DialogueRecord(SCENARIO, policy_prompt="")
+    record.open({"role": "user", "content": "Hello."})
+    judgement = Judgement((1, 1, 1), (0, 0, 0), (1.0, 1.0, 1.0))
+    silence = RoleAnswer("actor", Status.TIMED_OUT, "late")
+    record.add("Hi.", Exchange(judgement, (0.0, -1.0, -1.0), user=None, stop=stop, answers=(silence,)))
+    with pytest.raises(AssertionError):
+        record.trajectory()
 
 
 async def test_failing_director_is_survived_and_told() -> None:

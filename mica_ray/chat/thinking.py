@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-OPENING, CLOSING = "<think>", "</think>"
+OPENINGS = ("<think>", "<thinking>", "<thought>", "<reasoning>")
+"""What models write before they think; the same with a slash comes after."""
+
+_OPENING = re.compile("|".join(OPENINGS))
+_CLOSING = re.compile("|".join(mark.replace("<", "</") for mark in OPENINGS))
 
 
 class UnclosedThoughtError(ValueError):
@@ -35,12 +40,12 @@ def split_thinking(text: str, reasoning: str = "", *, is_open: bool = False) -> 
     Raises:
         UnclosedThoughtError: a thought was begun and not finished.
     """
-    before, closing, after = text.rpartition(CLOSING)
-    if OPENING in after or (is_open and not closing):
+    *thoughts, spoken = _CLOSING.split(text)
+    if _OPENING.search(spoken) or (is_open and not thoughts):
         raise UnclosedThoughtError(
             "the reply ends inside its thinking: raise max_tokens, or turn the model's thinking off"
         )
-    if not closing:
+    if not thoughts:
         return Spoken(text, reasoning.strip())
-    thought = before.replace(OPENING, "").replace(CLOSING, "").strip()
-    return Spoken(after.lstrip(), "\n".join(part for part in (reasoning.strip(), thought) if part))
+    thought = _OPENING.sub("", "".join(thoughts)).strip()
+    return Spoken(spoken.lstrip(), "\n".join(part for part in (reasoning.strip(), thought) if part))

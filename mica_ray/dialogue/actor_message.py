@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from mica_ray.dialogue.answer_text import spoken_part
+from mica_ray.chat.thinking import UnclosedThoughtError, split_thinking
 from mica_ray.dialogue.case_file import SpokenTurn
 
 MOST_WORDS = 100
@@ -29,9 +29,14 @@ _SENTENCE_END = re.compile(r"[.!?。！？…;；\n]+")
 def clean_message(text: str) -> str:
     """Strip thoughts, a code fence, a role's name in front and quotes around the whole; keep the words.
 
+    Nothing is left of a message that was cut off inside its thoughts.
+
     Examples: '"I am tired."' -> 'I am tired.'; '用户：“我累了。”' -> '我累了。'; '"No," she said.' stays.
     """
-    message = spoken_part(text)
+    try:
+        message = split_thinking(text).text.strip()
+    except UnclosedThoughtError:
+        return ""
     if fenced := _FENCE.fullmatch(message):
         message = fenced.group(1).strip()
     before = None

@@ -1,4 +1,4 @@
-"""What a model wrote, without its thoughts, and the one JSON object in it: lenient on form, never on content.
+"""The one JSON object in what a model wrote: lenient on form, never on content.
 
 Forms that models are known for are mended here; what the object must hold is checked by each role.
 """
@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import cast
 
-_THOUGHTS_END = re.compile(r"</(?:think|thinking|thought|reasoning)>")
-_THOUGHTS_BEGIN = re.compile(r"<(?:think|thinking|thought|reasoning)>")
+from mica_ray.chat.thinking import UnclosedThoughtError, split_thinking
+
 _STRING_OR_MARK = re.compile(r'("(?:[^"\\]|\\.)*")|[,，]\s*(?=[}\]])|([：，])', re.DOTALL)
 _MARKS = {"：": ":", "，": ","}
 _MOST_STARTS = 16
@@ -19,12 +19,6 @@ _MOST_STARTS = 16
 
 # A quoted reply may hold line breaks that the model did not escape.
 _DECODER = json.JSONDecoder(strict=False)
-
-
-def spoken_part(text: str) -> str:
-    """Give what a model said after its thoughts; nothing when it never came to an end of them."""
-    spoken = _THOUGHTS_END.split(text)[-1]
-    return "" if _THOUGHTS_BEGIN.search(spoken) else spoken.strip()
 
 
 def read_object(text: str) -> Mapping[str, object]:
@@ -37,9 +31,10 @@ def read_object(text: str) -> Mapping[str, object]:
     Raises:
         ValueError: there is no JSON object, or it is broken, or there are several.
     """
-    spoken = spoken_part(text)
-    if not spoken and _THOUGHTS_BEGIN.search(text):
-        raise ValueError("the answer ends within its thoughts and holds no JSON object")
+    try:
+        spoken = split_thinking(text).text
+    except UnclosedThoughtError as error:
+        raise ValueError("the answer ends within its thoughts and holds no JSON object") from error
     end = spoken.rfind("}") + 1
     problem = None
     for start in _starts(spoken[:end]):

@@ -20,13 +20,16 @@ from mica_ray.chat.thinking import Spoken, UnclosedThoughtError, split_thinking
         ("Hello.", "hm ", Spoken("Hello.", "hm")),
         ("<think>a</think>b<think>c</think>d", "", Spoken("d", "abc")),
         ("<think>all of it</think>", "", Spoken("", "all of it")),
+        # Other models' marks.
+        ("<thinking>嗯</thinking>你好", "", Spoken("你好", "嗯")),
+        ("<reasoning>a</reasoning><thought>b</thought>c", "", Spoken("c", "ab")),
     ],
 )
 def test_thinking_and_speech_are_told_apart(text: str, reasoning: str, spoken: Spoken) -> None:
     assert split_thinking(text, reasoning) == spoken
 
 
-@pytest.mark.parametrize("text", ["<think>so", "<think>a</think>b<think>c", "Well. <think>"])
+@pytest.mark.parametrize("text", ["<think>so", "<think>a</think>b<think>c", "Well. <think>", "<thought>so"])
 def test_reply_cut_off_inside_its_thinking_says_what_to_change(text: str) -> None:
     with pytest.raises(UnclosedThoughtError, match="raise max_tokens"):
         split_thinking(text)

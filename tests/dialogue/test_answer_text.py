@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mica_ray.dialogue.answer_text import read_object, spoken_part
+from mica_ray.dialogue.answer_text import read_object
 from mica_ray.dialogue.judger import read_judgement
 from tests.dialogue.tiny_domain import DOMAIN, judgement_json
 
@@ -81,21 +81,6 @@ def test_hostile_nesting_is_refused_at_once() -> None:
 )
 def test_any_object_survives_a_trailing_comma(answer: dict[str, object], end: str) -> None:
     assert read_object(json.dumps(answer, ensure_ascii=False)[:-1] + end) == answer
-
-
-@pytest.mark.parametrize(
-    ("text", "spoken"),
-    [
-        ("你好", "你好"),
-        ("<think>嗯</think>\n你好", "你好"),
-        ("嗯</think>你好", "你好"),
-        ("<think>嗯", ""),
-        ("<think>a</think>你好<think>b</think>再见", "再见"),
-        ("<thinking>嗯</thinking>你好", "你好"),
-    ],
-)
-def test_thoughts_are_no_part_of_what_is_said(text: str, spoken: str) -> None:
-    assert spoken_part(text) == spoken
 
 
 @pytest.mark.parametrize(

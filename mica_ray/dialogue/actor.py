@@ -14,7 +14,7 @@ from mica_ray.chat.scripted import ScriptedRoles
 from mica_ray.dialogue.actor_message import clean_message, message_problem
 from mica_ray.dialogue.case_file import SpokenTurn, actor_messages
 from mica_ray.dialogue.domain import Domain
-from mica_ray.types import Message, Sampling, Scenario, State
+from mica_ray.types import Message, Sampling, Scenario, State, Status
 
 _OPEN_THE_TALK = {
     "en": "Nothing has been said yet: dialogue is empty, and you speak first. In one short message, say what "
@@ -24,6 +24,15 @@ _OPEN_THE_TALK = {
     "用一句简短的话说出刚刚发生的事或者此刻的感受，围绕你的话题。不打招呼，不介绍自己，其余的经历留到后面再说。",
 }
 """What stands in the place of the director's guidance when the Actor speaks first, by language."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActorMessage:
+    """What the user says, and how it came about."""
+
+    text: str
+    status: Status
+    """OK, RETRIED (the endpoint needed several attempts) or REPAIRED."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,7 @@ class Actor:
     deadline_seconds: float = 120.0
     """For one message with its repair, waiting for the endpoint's free slot included."""
 
-    async def open(self, scenario: Scenario, *, seed: int) -> str:
+    async def open(self, scenario: Scenario, *, seed: int) -> ActorMessage:
         """Give the user's first message, for a scenario that brings none.
 
         Args:
@@ -67,7 +76,7 @@ class Actor:
         guidance: str | None,
         fragment: str | None,
         seed: int,
-    ) -> str:
+    ) -> ActorMessage:
         """Give the user's next message.
 
         Args:
@@ -97,13 +106,14 @@ class Actor:
         try:
             async with asyncio.timeout(self.deadline_seconds):
                 first = await self.model.chat(messages, sampling)
+                status = Status.RETRIED if first.attempts > 1 else Status.OK
                 # The scripted person has few lines and says them again: it cannot be asked to rephrase.
                 if first.model == ScriptedRoles.name:
-                    return first.text.strip()
+                    return ActorMessage(first.text.strip(), status)
                 message = clean_message(first.text)
                 problem = message_problem(message, dialogue, fragment=fragment)
                 if problem is None:
-                    return message
+                    return ActorMessage(message, status)
                 second = await self.model.chat([*messages, *_complaint(first.text, problem)], sampling)
         except TimeoutError as error:
             late = f"{endpoint} gave no message within {self.deadline_seconds:g} s"
@@ -112,7 +122,7 @@ class Actor:
         if problem := message_problem(message, dialogue, fragment=fragment):
             unusable = f"{endpoint} gave no usable message: {problem} (after one repair attempt)"
             raise ChatError(unusable, kind="content", endpoint=endpoint)
-        return message
+        return ActorMessage(message, Status.REPAIRED)
 
 
 def _complaint(text: str, problem: str) -> tuple[Message, Message]:

@@ -29,7 +29,6 @@ from mica_ray.types import (
     Sampling,
     Scenario,
     State,
-    Status,
     Stop,
     Trajectory,
 )
@@ -101,9 +100,7 @@ class DialogueEnvironment:
             raise RuntimeError(
                 f"the dialogue of scenario {self._scenario.id} was opened before: use a new one"
             )
-        self._user = self._scenario.opening or await self._actor.open(
-            self._scenario, seed=derive_seed(self._seed, "actor", 0)
-        )
+        self._user = self._scenario.opening or await self._find_opening()
         return {"role": "user", "content": self._user}
 
     async def respond(self, reply: str) -> Exchange:
@@ -139,6 +136,10 @@ class DialogueEnvironment:
             )
         return await self._speak(judgement, direction, answers)
 
+    async def _find_opening(self) -> str:
+        opening = await self._actor.open(self._scenario, seed=derive_seed(self._seed, "actor", 0))
+        return opening.text
+
     async def _direct(self) -> Direction:
         if self._director is None:
             return Direction(Move.CONTINUE)
@@ -156,7 +157,7 @@ class DialogueEnvironment:
     ) -> Exchange:
         state = self._states[-1]
         try:
-            self._user = await self._actor.speak(
+            message = await self._actor.speak(
                 self._scenario,
                 tuple(self._dialogue),
                 state=state,
@@ -175,15 +176,15 @@ class DialogueEnvironment:
                 error=str(error),
                 answers=(*answers, silence),
             )
-        self._plot = self._plot.after(direction)
+        self._plot, self._user = self._plot.after(direction), message.text
         return Exchange(
             judgement,
             state,
-            user={"role": "user", "content": self._user},
+            user={"role": "user", "content": message.text},
             stop=None,
             guidance=direction.guidance,
             error=direction.error,
-            answers=(*answers, RoleAnswer("actor", Status.OK)),
+            answers=(*answers, RoleAnswer("actor", message.status)),
         )
 
 

@@ -6,15 +6,15 @@ import pytest
 
 from mica_ray.chat.model import ChatError, ChatReply
 from mica_ray.chat.scripted import ScriptedRoles
-from mica_ray.dialogue.actor import Actor
+from mica_ray.dialogue.actor import Actor, ActorMessage
 from mica_ray.dialogue.case_file import SpokenTurn
-from mica_ray.types import Sampling
+from mica_ray.types import Sampling, Status
 from tests.dialogue.tiny_domain import DOMAIN, SCENARIO, Forever, QueuedChat
 
 DIALOGUE: list[SpokenTurn] = [{"user": SCENARIO.opening, "reply": "I hear you."}]
 
 
-async def spoken(model: QueuedChat, deadline_seconds: float = 30.0) -> str:
+async def message(model: QueuedChat, deadline_seconds: float = 30.0) -> ActorMessage:
     actor = Actor(model, DOMAIN, Sampling(temperature=0.5), deadline_seconds)
     return await actor.speak(
         SCENARIO,
@@ -25,6 +25,10 @@ async def spoken(model: QueuedChat, deadline_seconds: float = 30.0) -> str:
         fragment="b",
         seed=9,
     )
+
+
+async def spoken(model: QueuedChat, deadline_seconds: float = 30.0) -> str:
+    return (await message(model, deadline_seconds)).text
 
 
 async def test_message_is_free_text_under_the_given_seed() -> None:
@@ -61,6 +65,12 @@ async def test_scripted_person_may_say_its_lines_again() -> None:
     model = QueuedChat(ChatReply(f"{SCENARIO.opening} ", ScriptedRoles.name))
     assert await spoken(model) == SCENARIO.opening
     assert len(model.asked) == 1
+
+
+async def test_message_says_how_it_came_about() -> None:
+    assert (await message(QueuedChat("Thank you."))).status is Status.OK
+    assert (await message(QueuedChat(ChatReply("Thank you.", "m", attempts=2)))).status is Status.RETRIED
+    assert (await message(QueuedChat("", "Thank you."))).status is Status.REPAIRED
 
 
 async def test_late_actor_is_a_timeout() -> None:

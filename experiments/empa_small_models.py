@@ -20,9 +20,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from local_server import free_port, running_server, server_command
@@ -37,6 +35,8 @@ from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.environment import DialogueEnvironment, converse
 from mica_ray.dialogue.judger import Judger
+from mica_ray.domains.empa import EMPA
+from mica_ray.domains.epm_cards import read_cards
 from mica_ray.domains.loader import load_domain
 from mica_ray.evaluation.report import write_json
 from mica_ray.rewards import Rewards
@@ -221,14 +221,17 @@ async def http_models(
 
 
 def read_world(arguments: argparse.Namespace) -> tuple[Domain, tuple[Scenario, ...]]:
-    """Give domain and scenarios: cards where a folder is named, else the domain's own."""
+    """Give domain and scenarios: cards where a folder is named, else the domain's own.
+
+    Raises:
+        CardError: the folder holds no cards that can be played.
+    """
     if arguments.cards is None:
         domain = load_domain(arguments.domain)
         return domain, domain.split("train")[: arguments.num_cards]
-    domain = load_domain("mica_ray.domains.empa:EMPA")
-    deck: Any = import_module("mica_ray.domains.epm_cards").read_cards(arguments.cards)
-    scenarios = [item for item in deck.scenarios(domain.name) if item.split == "train"]
-    return domain, tuple(scenarios[: arguments.num_cards])
+    domain = replace(EMPA, scenarios=read_cards(arguments.cards).scenarios(EMPA.name))
+    # Nothing is learned here, so that test cases serve where a folder has no others.
+    return domain, (domain.split("train") or domain.scenarios)[: arguments.num_cards]
 
 
 async def run(arguments: argparse.Namespace) -> dict[str, object]:

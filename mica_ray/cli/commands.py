@@ -9,6 +9,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from mica_ray.cli.evaluate_group import MODEL_COMMAND, EvaluateGroup
+
 app = typer.Typer(
     name="mica",
     help="Train language models over whole conversations with MICA, on Ray.",
@@ -16,6 +18,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+evaluate = typer.Typer(
+    cls=EvaluateGroup,
+    name="evaluate",
+    help="Evaluate a policy: `mica evaluate MODEL` on the test scenarios, or one of the commands below.",
+)
+app.add_typer(evaluate)
 
 Recipe = Annotated[
     Optional[str],  # noqa: UP045 -- typer reads the annotation
@@ -54,8 +63,8 @@ def train(
     )
 
 
-@app.command()
-def evaluate(
+@evaluate.command(MODEL_COMMAND, hidden=True)
+def evaluate_model(
     model: Annotated[str, typer.Argument(help="A run folder, a model folder, a hub id, or `embedded`.")],
     sets: Sets = None,
     inline: Inline = False,
@@ -65,6 +74,24 @@ def evaluate(
     from mica_ray.cli.evaluation import run_evaluation
 
     run_evaluation(model, assignments=sets or (), inline=inline, json_file=json_file)
+
+
+@evaluate.command()
+def rescore(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Published EMPA runs, our own dialogues.jsonl, SAGE dialogues; told by content."),
+    ],
+    check_endings: Annotated[
+        bool,
+        typer.Option("--check-endings", help="Replay recorded levels by our rules and list what differs."),
+    ] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Score recorded dialogues without playing: EPM-Q and its indices, or SAGE's emotion score."""
+    from mica_ray.cli.rescore import run_rescore
+
+    run_rescore(files, check_endings=check_endings, json_file=json_file)
 
 
 @app.command()

@@ -20,10 +20,11 @@ from mica_ray.config.engines import start_policy, start_role_model
 from mica_ray.config.plan import Plan, cpus_wanted
 from mica_ray.config.policy_source import EMBEDDED, check_context, fetch_policy, read_policy_facts
 from mica_ray.config.preflight import check_gpus, check_run
+from mica_ray.config.role_config import Player, Recording
 from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.config.run_record import RunRecord, RunSummary
-from mica_ray.config.world import build_world, read_domain
+from mica_ray.config.world import World, build_world, read_domain, role_model
 from mica_ray.evaluation.empa import Evaluation, evaluation_metrics
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.training import loop
@@ -149,12 +150,34 @@ async def set_up(
             stack.callback(learner.close)
         engine = await start_policy(config, path, template, inline=inline)
         stack.push_async_callback(engine.close)
-        served: dict[str, ChatModel] = {}
-        for model in config.roles.served_models:
-            served[model], role_engine = await start_role_model(config, model, inline=inline)
-            stack.push_async_callback(role_engine.close)
-        world = build_world(config, environment=os.environ, served=served.__getitem__)
+        world, _ = await start_world(stack, config, inline=inline)
         yield Parts(world=world, template=template, engine=engine, learner=learner)
+
+
+async def start_world(
+    stack: AsyncExitStack, config: RunConfig, *, inline: bool, policy: Player | Recording | None = None
+) -> tuple[World, ChatModel | None]:
+    """Start what vLLM serves for roles; give the world, and a policy that is known by its text alone.
+
+    Args:
+        stack: ends what is started here.
+        config: of the run.
+        inline: in this process instead of on Ray.
+        policy: who replies, where no engine does.
+
+    Raises:
+        ConfigError: no such domain or model, or a key that is not set.
+        EngineError: an engine does not start.
+    """
+    served: dict[str, ChatModel] = {}
+    if config.roles.served_models and not inline:
+        stack.callback(await asyncio.to_thread(_join_ray, config))
+    for model in config.roles.served_models:
+        served[model], engine = await start_role_model(config, model, inline=inline)
+        stack.push_async_callback(engine.close)
+    find = served.__getitem__
+    world = build_world(config, environment=os.environ, served=find)
+    return world, None if policy is None else role_model(policy, environment=os.environ, served=find)
 
 
 class _TrainingRun:

@@ -94,6 +94,54 @@ def rescore(
     run_rescore(files, check_endings=check_endings, json_file=json_file)
 
 
+@evaluate.command()
+def empa(
+    policy: Annotated[
+        str,
+        typer.Option(help="A run folder, a model folder, a hub id, an endpoint as JSON, or module:CLASS."),
+    ],
+    judge: Annotated[str, typer.Option(help="Who scores, as roles.judge takes it.")],
+    actor: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Who plays the user; the judge's model when not given."),
+    ] = None,
+    director: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Who directs the user; the judge's model when not given."),
+    ] = None,
+    cases: Annotated[str, typer.Option(help="official, all, or how many of the official ones.")] = "official",
+    cards: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="DIR", help="Folder of the cards."),
+    ] = None,
+    domain: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="MODULE:NAME", help="Another domain than EMPA."),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="DIR", help="Where finished cases lie; a second call plays what is missing."),
+    ] = None,
+    inline: Inline = False,
+    sets: Sets = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Play the cases of EMPA with a policy and score them; goes on where an earlier call ended."""
+    from mica_ray.cli.empa import DOMAIN, run_empa
+
+    run_empa(
+        policy,
+        roles={"actor": actor, "director": director, "judge": judge},
+        cases=cases,
+        cards=cards,
+        domain=domain or DOMAIN,
+        out=out,
+        inline=inline,
+        assignments=sets or (),
+        json_file=json_file,
+    )
+
+
 @app.command()
 def chat(
     model: Annotated[str, typer.Argument(help="A run folder, a model folder, a hub id, or `embedded`.")],

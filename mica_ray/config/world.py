@@ -97,7 +97,7 @@ def build_world(config: RunConfig, *, environment: Mapping[str, str], served: Se
         # Roles on one endpoint share a client, and with it the bound on calls at once; a file has one writer.
         name = repr(role)
         if name not in models:
-            models[name] = _role_model(role, environment=environment, served=served)
+            models[name] = role_model(role, environment=environment, served=served)
         return models[name]
 
     deadline = roles.deadline_seconds
@@ -131,14 +131,17 @@ def check_roles(roles: RoleConfig, environment: Mapping[str, str]) -> None:
             )
 
 
-def _role_model(
-    role: Player | Recording, *, environment: Mapping[str, str], served: ServedModel
-) -> ChatModel:
+def role_model(role: Player | Recording, *, environment: Mapping[str, str], served: ServedModel) -> ChatModel:
+    """Make the model that plays a role, or a policy known by its text.
+
+    Raises:
+        ConfigError: a key that is not set, or a recording that cannot be used.
+    """
     if isinstance(role, Recording):
         try:
             if role.mode == "replay" or role.inner is None:
                 return ReplayChat(role.recording)
-            inner = _role_model(role.inner, environment=environment, served=served)
+            inner = role_model(role.inner, environment=environment, served=served)
             return RecordingChat(inner, role.recording)
         except (OSError, ValueError) as error:
             raise ConfigError(str(error)) from error

@@ -35,8 +35,9 @@ class World:
 
     def environment(self, scenario: Scenario, seed: int) -> Environment:
         """Make the environment of one dialogue."""
+        director = self.director if self.domain.director_prompt else None
         return DialogueEnvironment(
-            scenario, self.domain, actor=self.actor, judge=self.judge, director=self.director, seed=seed
+            scenario, self.domain, actor=self.actor, judge=self.judge, director=director, seed=seed
         )
 
     def scenarios(self, split: Split) -> tuple[Scenario, ...]:

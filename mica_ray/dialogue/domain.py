@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from mica_ray.dialogue.potential import Potential
 from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.types import Scenario, Split
 
@@ -53,9 +54,13 @@ class Domain:
     """System prompt of the policy in training."""
     actor_prompt: str
     director_prompt: str
+    """Empty for a world without a Director."""
     judge_prompt: str
     rules: ProgressRules
     scenarios: tuple[Scenario, ...]
+    # Not in the repr: an embedded policy's cache goes by it, and such a policy knows no scalar world.
+    potential: Potential | None = field(default=None, repr=False)
+    """The scalar that the judge reads instead of levels; None for the three axes."""
 
     def split(self, split: Split) -> tuple[Scenario, ...]:
         """Give the scenarios of one split, in file order."""

@@ -8,10 +8,11 @@ from mica_ray.types import Trajectory, Turn
 def transcript(trajectory: Trajectory) -> dict[str, object]:
     """Give the JSON form of one dialogue.
 
-    Top level: scenario, category, dominant_axis, group, sample, stop, error, director_failures,
+    Top level: domain, scenario, category, dominant_axis, group, sample, stop, error, director_failures,
     initial_state, turns (a list, see `transcript_turn`).
     """
     return {
+        "domain": trajectory.scenario.domain,
         "scenario": trajectory.scenario.id,
         "category": trajectory.scenario.category,
         "dominant_axis": trajectory.scenario.dominant_axis,

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mica_ray.domains.sage import EMOTION, GIVE_UP_BELOW
 from mica_ray.evaluation.recorded_lines import Line, number_of, shown
+from mica_ray.evaluation.recorded_paths import RecordedCase
 from mica_ray.evaluation.statistics import Interval, bootstrap_mean, wilson
 
-TOP = 100.0
-"""The emotion value that is a success."""
-GIVE_UP_BELOW = 10.0
-"""A final emotion value under it is a failure; 10 itself is none."""
+TOP = EMOTION.top
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +99,12 @@ def read_emotion_case(line: Line) -> RecordedEmotion:
         task=line.text("task"),
         notes=tuple(notes),
     )
+
+
+def emotions_of(case: RecordedCase) -> RecordedEmotion:
+    """Read one of our own dialogues in the SAGE world, whose state holds the emotion (domains/sage.py)."""
+    emotions = EMOTION.top + case.states[np.concatenate([[True], ~case.lost]), 1]
+    return RecordedEmotion(case.case, case.model, case.line, emotions, float(emotions[-1]), case.category)
 
 
 def score_emotions(records: Sequence[RecordedEmotion], *, seed: int) -> EmotionScore:

@@ -7,9 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mica_ray.domains.sage import SAGE
 from mica_ray.evaluation.case_metadata import CaseMetadata
 from mica_ray.evaluation.endings import EndingCheck, check_endings
-from mica_ray.evaluation.recorded_emotion import EmotionScore, read_emotion_case, score_emotions
+from mica_ray.evaluation.recorded_emotion import (
+    EmotionScore,
+    RecordedEmotion,
+    emotions_of,
+    read_emotion_case,
+    score_emotions,
+)
 from mica_ray.evaluation.recorded_lines import Format, Line, format_of, read_lines
 from mica_ray.evaluation.recorded_paths import RecordedCase, read_own_case, read_run_case
 from mica_ray.evaluation.rescore import ModelScore, score_cases
@@ -55,8 +62,9 @@ def rescore(paths: Sequence[Path], *, seed: int, check: bool = False) -> tuple[R
 def _rescore_file(path: Path, *, seed: int, check: bool) -> list[Rescored]:
     lines = read_lines(path)
     form = format_of(lines)
-    if form == "emotion":
-        emotions = [read_emotion_case(line) for line in lines]
+    is_own_emotion = form == "own" and all(line.text("domain") == SAGE.name for line in lines)
+    if form == "emotion" or is_own_emotion:
+        emotions = _own_emotions(lines) if is_own_emotion else [read_emotion_case(line) for line in lines]
         names = dict.fromkeys(record.model for record in emotions)
         return [
             Rescored(
@@ -76,6 +84,15 @@ def _rescore_file(path: Path, *, seed: int, check: bool) -> list[Rescored]:
         score = score_cases(members, form, seed=seed)
         results.append(Rescored(name or path.stem, path, form, score, endings))
     return results
+
+
+def _own_emotions(lines: Sequence[Line]) -> list[RecordedEmotion]:
+    """Read our own dialogues in the SAGE world; one that failed says nothing about the policy."""
+    cases = [read_own_case(line) for line in lines]
+    kept = [emotions_of(case) for case in cases if not case.is_failed and not case.lost.all()]
+    if not kept:
+        raise lines[0].error("no dialogue of the file was finished and judged")
+    return kept
 
 
 def _read_case(line: Line, form: Format) -> RecordedCase:

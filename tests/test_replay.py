@@ -81,6 +81,7 @@ def train(path: Path, policy: Path, role: str) -> tuple[RunFolder, list[dict[str
     return folder, metrics.steps
 
 
+@pytest.mark.slow
 def test_training_is_replayed_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY, "any")
     policy = small_folder(tmp_path / "small", tied=True)

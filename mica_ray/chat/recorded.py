@@ -140,7 +140,7 @@ def _lines(path: Path) -> Iterator[tuple[CallKey, Outcome]]:
         try:
             entry = json.loads(line)
             outcome: Outcome = ABANDONED
-            if not entry.get(ABANDONED):
+            if ABANDONED not in entry:
                 outcome = _failure(**entry["error"]) if "error" in entry else ChatReply(**entry["reply"])
             yield (entry["call"], entry["occurrence"]), outcome
         except (ValueError, KeyError, TypeError) as error:

@@ -26,6 +26,7 @@ from mica_ray.config.run_folder import RunFolder
 from mica_ray.config.world import read_domain
 from mica_ray.dialogue.domain import Domain
 from mica_ray.evaluation.case_log import CaseLog, CaseLogError
+from mica_ray.evaluation.empa import EvaluationConfig
 from mica_ray.evaluation.recorded_lines import RecordingError
 from mica_ray.evaluation.report import write_json
 from mica_ray.evaluation.rescore_report import rescore_record
@@ -239,7 +240,7 @@ async def _play_missing(
 
 def _show(log: CaseLog, console: Console, json_file: Path | None) -> None:
     try:
-        results = rescore([log.dialogues], seed=0)
+        results = rescore([log.dialogues], seed=EvaluationConfig().seed)
     except RecordingError as error:
         raise ConfigError(str(error)) from error
     print_scores(results, console)

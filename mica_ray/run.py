@@ -6,27 +6,28 @@ The one place that reads the environment and joins a cluster. Checks beforehand:
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from mica_ray.chat.ledger import Ledger
+from mica_ray.chat.ledger import POLICY, Ledger, MeteredChat
 from mica_ray.chat.model import ChatModel
 from mica_ray.config.assembly import Parts, assemble, measure, restored_step
-from mica_ray.config.engines import start_judge, start_policy, start_role_model
+from mica_ray.config.engines import start_policy, start_role_model
 from mica_ray.config.plan import Plan, cpus_wanted
 from mica_ray.config.policy_source import EMBEDDED, check_context, fetch_policy, read_policy_facts
 from mica_ray.config.preflight import check_gpus, check_run
 from mica_ray.config.references import ConfigError
+from mica_ray.config.role_config import Player, Recording
 from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.config.run_record import RunRecord, RunSummary
-from mica_ray.config.world import build_world, own_domain
+from mica_ray.config.world import World, build_world, own_domain, role_model, role_price
+from mica_ray.dialogue.judger import Judger
 from mica_ray.evaluation.empa import Evaluation, evaluation_metrics
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.training import loop
@@ -170,20 +171,60 @@ async def set_up(
             stack.callback(learner.close)
         engine = await start_policy(config, path, template, inline=inline)
         stack.push_async_callback(engine.close)
-        served: dict[str, ChatModel] = {}
-        for model in config.roles.served_models:
-            served[model], role_engine = await start_role_model(config, model, inline=inline)
-            stack.push_async_callback(role_engine.close)
         ledger = ledger or Ledger()
-        world = build_world(config, environment=os.environ, served=served.__getitem__, ledger=ledger)
+        world, _ = await start_world(stack, config, inline=inline, ledger=ledger)
         yield Parts(world=world, template=template, engine=engine, learner=learner, ledger=ledger)
 
 
-def judge_model(config: RunConfig, *, inline: bool) -> AbstractAsyncContextManager[ChatModel]:
-    """Start what the judge of a config alone needs, and give the model behind it; see `start_judge`."""
-    return start_judge(
-        config, inline=inline, environment=os.environ, join_cluster=functools.partial(_join_ray, config)
-    )
+async def start_world(
+    stack: AsyncExitStack,
+    config: RunConfig,
+    *,
+    inline: bool,
+    ledger: Ledger,
+    policy: Player | Recording | None = None,
+) -> tuple[World, ChatModel | None]:
+    """Start what vLLM serves for roles; give the world, and a policy that is known by its text alone.
+
+    Args:
+        stack: ends what is started here.
+        config: of the run.
+        inline: in this process instead of on Ray.
+        ledger: counts what they take.
+        policy: who replies, where no engine does.
+
+    Raises:
+        ConfigError: no such domain or model, or a key that is not set.
+        EngineError: an engine does not start.
+    """
+    served: dict[str, ChatModel] = {}
+    if config.roles.served_models and not inline:
+        stack.callback(await asyncio.to_thread(_join_ray, config))
+    for model in config.roles.served_models:
+        served[model], engine = await start_role_model(config, model, inline=inline)
+        stack.push_async_callback(engine.close)
+    find = served.__getitem__
+    world = build_world(config, environment=os.environ, served=find, ledger=ledger)
+    if policy is None:
+        return world, None
+    model = role_model(policy, environment=os.environ, served=find)
+    return world, MeteredChat(model, ledger, POLICY, role_price(policy))
+
+
+@asynccontextmanager
+async def judge_model(config: RunConfig, *, inline: bool) -> AsyncIterator[ChatModel]:
+    """Start what the judge of a config alone needs, and give the model behind it; end it afterwards.
+
+    Raises:
+        ConfigError: the judge is no chat model, or cannot be asked.
+        EngineError: its engine does not start.
+    """
+    async with AsyncExitStack() as stack:
+        world, _ = await start_world(stack, config, inline=inline, ledger=Ledger())
+        if not isinstance(world.judge, Judger):
+            name = type(world.judge).__name__
+            raise ConfigError(f"roles.judge: {name} has no chat() and can only score replies")
+        yield world.judge.model
 
 
 class _TrainingRun:

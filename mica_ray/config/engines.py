@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
 from mica_ray.chat.model import ChatModel
 from mica_ray.config.policy_source import fetch_policy
-from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
-from mica_ray.config.world import build_world
-from mica_ray.dialogue.judger import Judger
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import PolicyEngine
 from mica_ray.rollout.policy_chat import PolicyChat
@@ -36,7 +31,12 @@ async def start_policy(
     """
     rollout = config.rollout
     if inline:
-        return await _start_local(path, template, config.learner.dtype, rollout.context_length)
+        # With LLM roles it depends on the endpoints' speed which replies share a batch, and a batch's
+        # company changes the last bits of a reply. Alone, a reply is the same when it is replayed.
+        is_alone = config.roles.are_recorded
+        return await _start_local(
+            path, template, config.learner.dtype, rollout.context_length, is_alone=is_alone
+        )
     return await _start_pool(
         path,
         template,
@@ -77,46 +77,23 @@ async def start_role_model(config: RunConfig, model: str, *, inline: bool) -> tu
     return PolicyChat(engine, template, name=model), engine
 
 
-@asynccontextmanager
-async def start_judge(
-    config: RunConfig,
-    *,
-    inline: bool,
-    environment: Mapping[str, str],
-    join_cluster: Callable[[], Callable[[], None]],
-) -> AsyncIterator[ChatModel]:
-    """Start what the judge of a config alone needs, and give the model behind it; end it afterwards.
-
-    Args:
-        config: whose roles.judge is meant.
-        inline: as for `start_policy`, where the judge is served by us.
-        environment: variables among which endpoints find their keys.
-        join_cluster: joins Ray and gives the call that leaves it.
-
-    Raises:
-        ConfigError: the judge is no chat model, or cannot be asked.
-        EngineError: its engine does not start.
-    """
-    async with AsyncExitStack() as stack:
-        served: dict[str, ChatModel] = {}
-        if config.roles.served_models and not inline:
-            stack.callback(await asyncio.to_thread(join_cluster))
-        for model in config.roles.served_models:
-            served[model], engine = await start_role_model(config, model, inline=inline)
-            stack.push_async_callback(engine.close)
-        judge = build_world(config, environment=environment, served=served.__getitem__).judge
-        if not isinstance(judge, Judger):
-            raise ConfigError(f"roles.judge: {type(judge).__name__} has no chat() and can only score replies")
-        yield judge.model
-
-
 async def _start_local(
-    path: Path, template: ChatTemplate, dtype: Literal["float32", "bfloat16"], context_length: int
+    path: Path,
+    template: ChatTemplate,
+    dtype: Literal["float32", "bfloat16"],
+    context_length: int,
+    *,
+    is_alone: bool = False,
 ) -> PolicyEngine:
-    from mica_ray.rollout.local_engine import LocalEngine
+    from mica_ray.rollout.local_engine import MAX_BATCH, LocalEngine
 
     return await asyncio.to_thread(
-        LocalEngine.from_folder, path, template, dtype=dtype, context_length=context_length
+        LocalEngine.from_folder,
+        path,
+        template,
+        dtype=dtype,
+        context_length=context_length,
+        max_batch=1 if is_alone else MAX_BATCH,
     )
 
 

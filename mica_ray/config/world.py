@@ -38,8 +38,9 @@ class World:
 
     def environment(self, scenario: Scenario, seed: int) -> Environment:
         """Make the environment of one dialogue."""
+        director = self.director if self.domain.director_prompt else None
         return DialogueEnvironment(
-            scenario, self.domain, actor=self.actor, judge=self.judge, director=self.director, seed=seed
+            scenario, self.domain, actor=self.actor, judge=self.judge, director=director, seed=seed
         )
 
     def policy_prompt(self, scenario: Scenario) -> str:
@@ -145,7 +146,7 @@ def build_world(
         # Roles on one endpoint share a client, and with it the bound on calls at once; a file has one writer.
         name = repr(role)
         if name not in models:
-            models[name] = _role_model(role, environment=environment, served=served)
+            models[name] = role_model(role, environment=environment, served=served)
         return models[name]
 
     deadline = roles.deadline_seconds
@@ -186,14 +187,17 @@ def check_roles(roles: RoleConfig, environment: Mapping[str, str]) -> None:
             )
 
 
-def _role_model(
-    role: Player | Recording, *, environment: Mapping[str, str], served: ServedModel
-) -> ChatModel:
+def role_model(role: Player | Recording, *, environment: Mapping[str, str], served: ServedModel) -> ChatModel:
+    """Make the model that plays a role, or a policy known by its text.
+
+    Raises:
+        ConfigError: a key that is not set, or a recording that cannot be used.
+    """
     if isinstance(role, Recording):
         try:
             if role.mode == "replay" or role.inner is None:
                 return ReplayChat(role.recording)
-            inner = _role_model(role.inner, environment=environment, served=served)
+            inner = role_model(role.inner, environment=environment, served=served)
             return RecordingChat(inner, role.recording)
         except (OSError, ValueError) as error:
             raise ConfigError(str(error)) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mica_ray.dialogue.potential import Potential
 from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.types import Scenario, Split
 
@@ -67,12 +68,16 @@ class Domain:
     """System prompt of the policy in training."""
     actor_prompt: str
     director_prompt: str
+    """Empty for a world without a Director."""
     judge_prompt: str
     rules: ProgressRules
     scenarios: tuple[Scenario, ...]
     # Not in the repr: an embedded policy's cache goes by it, and such a policy reads the own prompts alone.
     translations: tuple[RolePrompts, ...] = field(default=(), repr=False)
     """The prompts in other languages, one of each; a language without any gets the domain's own."""
+    # Not in the repr: an embedded policy's cache goes by it, and such a policy knows no scalar world.
+    potential: Potential | None = field(default=None, repr=False)
+    """The scalar that the judge reads instead of levels; None for the three axes."""
 
     def __post_init__(self) -> None:
         """Refuse two translations into one language."""

@@ -68,12 +68,17 @@ class Judger:
             state: P_{t-1}, points, before the reply.
             seed: makes the judgement reproducible.
         """
+        potential = self.domain.potential
+
+        def read(text: str) -> Judgement:
+            return read_judgement(text, self.domain) if potential is None else potential.read(text, state)
+
         answer = await ask(
             self.model,
             judge_messages(self.domain, scenario, state=state, dialogue=dialogue),
             sampling=replace(self.sampling, seed=seed),
-            schema=judgement_schema(),
-            read=lambda text: read_judgement(text, self.domain),
+            schema=judgement_schema() if potential is None else potential.schema(),
+            read=read,
             deadline_seconds=self.deadline_seconds,
         )
         if answer.value is None:

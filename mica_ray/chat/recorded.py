@@ -16,10 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Literal
 
-from mica_ray.chat.model import ChatError, ChatModel, ChatReply, JsonSchema
+from mica_ray.chat.model import ChatError, ChatModel, ChatReply, ErrorKind, JsonSchema
 from mica_ray.types import Message, Sampling
 
-ErrorKind = Literal["timeout", "infrastructure", "refused", "content"]
 CallKey = tuple[str, int]
 """Hash of what was asked, and how many equal calls came before."""
 Outcome = ChatReply | ChatError | Literal["abandoned"]
@@ -75,7 +74,13 @@ class RecordingChat:
             self._write(key, occurrence, {ABANDONED: True})
             raise
         except ChatError as error:
-            failure = {"message": str(error), "kind": error.kind, "endpoint": error.endpoint}
+            failure = {
+                "message": str(error),
+                "kind": error.kind,
+                "endpoint": error.endpoint,
+                "prompt_tokens": error.prompt_tokens,
+                "completion_tokens": error.completion_tokens,
+            }
             self._write(key, occurrence, {"error": failure})
             raise
         self._write(key, occurrence, {"reply": asdict(reply)})
@@ -147,8 +152,16 @@ def _lines(path: Path) -> Iterator[tuple[CallKey, Outcome]]:
             raise ValueError(f"{path}, line {number}: not a recorded call ({error!r})") from error
 
 
-def _failure(message: str, kind: ErrorKind, endpoint: str) -> ChatError:
-    return ChatError(message, kind=kind, endpoint=endpoint)
+def _failure(
+    message: str, kind: ErrorKind, endpoint: str, prompt_tokens: int = 0, completion_tokens: int = 0
+) -> ChatError:
+    return ChatError(
+        message,
+        kind=kind,
+        endpoint=endpoint,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+    )
 
 
 def _cut_unfinished_line(path: Path) -> None:

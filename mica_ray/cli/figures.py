@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mica_ray.config.references import ConfigError
-from mica_ray.reporting.dialogue_files import DialogueFileError, read_dialogue_files
+from mica_ray.evaluation.recorded_lines import RecordingError
+from mica_ray.reporting.dialogue_files import read_dialogue_files
 from mica_ray.reporting.figures import figure_makers, write_figures
 
 
@@ -24,7 +25,7 @@ def run_figures(files: Sequence[Path], *, out: Path, gamma: float) -> None:
         raise ConfigError(f"--gamma must be in [0, 1]; got {gamma}")
     try:
         found = read_dialogue_files(files)
-    except DialogueFileError as error:
+    except RecordingError as error:
         raise ConfigError(str(error)) from error
     with Progress(console=console, transient=True) as bars:
         bar = bars.add_task("drawing", total=len(figure_makers()) + 1)

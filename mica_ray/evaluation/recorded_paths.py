@@ -58,6 +58,15 @@ class RecordedCase:
         return len(self.states) - 1
 
 
+def read_case(line: Line, form: Literal["run", "own"]) -> RecordedCase:
+    """Read one dialogue of a published EMPA run, or one of our own.
+
+    Raises:
+        RecordingError: a field is missing or wrong.
+    """
+    return read_run_case(line) if form == "run" else read_own_case(line)
+
+
 def read_run_case(line: Line) -> RecordedCase:
     """Read one dialogue of a published EMPA run.
 

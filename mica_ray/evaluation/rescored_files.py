@@ -18,7 +18,7 @@ from mica_ray.evaluation.recorded_emotion import (
     score_emotions,
 )
 from mica_ray.evaluation.recorded_lines import Format, Line, format_of, read_lines
-from mica_ray.evaluation.recorded_paths import RecordedCase, read_own_case, read_run_case
+from mica_ray.evaluation.recorded_paths import read_case, read_own_case
 from mica_ray.evaluation.rescore import ModelScore, score_cases
 
 
@@ -76,7 +76,7 @@ def _rescore_file(path: Path, *, seed: int, check: bool) -> list[Rescored]:
             for name in names
         ]
     metadata = CaseMetadata.near(path)
-    cases = [metadata.completed(_read_case(line, form)) for line in lines]
+    cases = [metadata.completed(read_case(line, form)) for line in lines]
     results: list[Rescored] = []
     for name in dict.fromkeys(case.model for case in cases):
         members = [case for case in cases if case.model == name]
@@ -93,7 +93,3 @@ def _own_emotions(lines: Sequence[Line]) -> list[RecordedEmotion]:
     if not kept:
         raise lines[0].error("no dialogue of the file was finished and judged")
     return kept
-
-
-def _read_case(line: Line, form: Format) -> RecordedCase:
-    return read_run_case(line) if form == "run" else read_own_case(line)

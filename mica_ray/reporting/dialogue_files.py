@@ -1,11 +1,10 @@
-"""Files of judged dialogues, one JSON object a line, as `DrawnDialogue`s: our logs and the published runs.
+"""Files of judged dialogues as `DrawnDialogue`s: our logs and the published runs.
 
-A dialogue that cannot be drawn (failed, or nothing played) is counted, a line that is wrong is named.
+The files are read in evaluation/recorded_paths.py; a dialogue that cannot be drawn is counted.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,11 @@ from typing import cast
 
 import numpy as np
 
-from mica_ray.reporting.drawn_dialogue import AXES, DrawnDialogue, Outcome
-
-_OUTCOMES: Mapping[str, Outcome] = {"success": "success", "collapse": "failure", "stall": "failure"}
-_METADATA = "case_metadata.json"
-_SIDES = {"progress": ("Prog", (0, 1, 2)), "regress": ("Neg", (0, -1, -2))}
-
-
-class DialogueFileError(ValueError):
-    """A file of dialogues that cannot be drawn; the message names the file, the line and the field."""
+from mica_ray.evaluation.case_metadata import CaseMetadata
+from mica_ray.evaluation.recorded_lines import Format, Line, RecordingError, format_of, number_of, read_lines
+from mica_ray.evaluation.recorded_paths import RecordedCase, read_case
+from mica_ray.reporting.drawn_dialogue import DrawnDialogue, Outcome
+from mica_ray.types import Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,157 +29,71 @@ class DialogueFiles:
 
 
 def read_dialogue_files(paths: Sequence[Path]) -> DialogueFiles:
-    """Read files in either format, told apart line by line: "turns" is ours, "trajectory" a published run's.
+    """Read files of judged dialogues, each in one of the formats, told by its content.
 
     A model that the lines do not name is called by its file, `.../gpt-4o.jsonl` "gpt-4o".
 
     Raises:
-        DialogueFileError: a file cannot be read or a line is wrong, or there is no dialogue to draw.
+        RecordingError: a file cannot be read or a line is wrong, or there is no dialogue to draw.
     """
     dialogues: list[DrawnDialogue] = []
     num_left_out = 0
     for path in paths:
-        axes = _dominant_axes(path)
-        for number, line in enumerate(_text(path).split("\n"), start=1):
-            if not line.strip():
-                continue
-            try:
-                found = _dialogue(json.loads(line), default_model=path.stem, axes=axes)
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                problem = f"no field {error}" if isinstance(error, KeyError) else str(error)
-                raise DialogueFileError(f"{path}, line {number}: {problem}") from error
-            num_left_out += found is None
-            dialogues += [] if found is None else [found]
+        lines = read_lines(path)
+        form = format_of(lines)
+        if form == "emotion":
+            raise lines[0].error("has one emotion value and no path of needs: there is nothing to draw")
+        metadata = CaseMetadata.near(path)
+        cases = [metadata.completed(read_case(line, form)) for line in lines]
+        played = [case for case in cases if not case.is_failed]
+        num_left_out += len(cases) - len(played)
+        dialogues += [_drawn(case, form) for case in played]
     if not dialogues:
         names = ", ".join(map(str, paths))
-        raise DialogueFileError(f"{names}: no dialogue to draw ({num_left_out} failed); play some first")
+        raise RecordingError(f"{names}: no dialogue to draw ({num_left_out} failed); play some first")
     return DialogueFiles(tuple(dialogues), num_left_out)
 
 
-def _text(path: Path) -> str:
+def _drawn(case: RecordedCase, form: Format) -> DrawnDialogue:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise DialogueFileError(f"{path}: cannot be read as UTF-8 text ({reason})") from error
+        return DrawnDialogue(
+            model=case.model or case.line.path.stem,
+            scenario=case.case,
+            states=case.states,
+            progress=case.progress,
+            regress=case.regress,
+            judged=~case.lost,
+            outcome=_outcome(case),
+            dominant_axis=case.dominant_axis,
+            rewards=_rewards(case.line) if form == "own" else None,
+            keeps_lost_turns=form == "run",
+            talk=_own_talk(case.line) if form == "own" else _history(case.line.fields.get("history")),
+        )
+    except ValueError as error:
+        raise case.line.error(str(error)) from error
 
 
-def _dominant_axes(path: Path) -> Mapping[str, str]:
-    """Read the dominant axes of cases from the metadata in the file's folder or above; empty without any."""
-    for folder in path.resolve().parents[:2]:
-        if (folder / _METADATA).is_file():
-            try:
-                cases = json.loads(_text(folder / _METADATA))["sampled_cases"]
-                return {case["script_id"]: case["dominant_axis"] for case in cases}
-            except (ValueError, KeyError, TypeError) as error:
-                raise DialogueFileError(f"{folder / _METADATA}: is no table of cases ({error!r})") from error
-    return {}
+def _outcome(case: RecordedCase) -> Outcome:
+    if case.is_success:
+        return "success"
+    failed = case.ending in (Stop.COLLAPSE, Stop.STALL) or "failure" in case.ending.lower()
+    return "failure" if failed else "open"
 
 
-def _dialogue(record: object, *, default_model: str, axes: Mapping[str, str]) -> DrawnDialogue | None:
-    """Read one line; None when there is nothing to draw of it."""
-    if not isinstance(record, dict):
-        raise ValueError(f"must be a JSON object; got {record!r:.40}")
-    fields = cast("dict[str, object]", record)
-    if "trajectory" in fields:
-        return _published(fields, default_model=default_model, axes=axes)
-    if "turns" in fields:
-        return _own(fields, default_model=default_model, axes=axes)
-    raise ValueError('is no judged dialogue: it has neither "turns" nor "trajectory"')
+def _own_turns(line: Line) -> list[Mapping[str, object]]:
+    return cast("list[Mapping[str, object]]", line.fields["turns"])
 
 
-def _own(
-    fields: Mapping[str, object], *, default_model: str, axes: Mapping[str, str]
-) -> DrawnDialogue | None:
-    """Read a line of dialogues.jsonl (training/dialogue_log.py)."""
-    turns = _objects(fields, "turns")
-    stop = str(fields["stop"])
-    if not turns or stop == "failed":
+def _rewards(line: Line) -> np.ndarray | None:
+    """Give what the turns of our own dialogue earned; None for a dialogue that nobody trained on."""
+    earned = [number_of(turn.get("reward")) for turn in _own_turns(line)]
+    if all(value is None for value in earned):
         return None
-    scenario, states = str(fields["scenario"]), [_state(fields, "initial_state")]
-    states += [_state(turn, "state") for turn in turns]
-    judged = np.array([turn.get("delta") is not None for turn in turns])
-    earned = [turn.get("reward") for turn in turns]
-    is_paid = any(value is not None for value in earned)
-    return DrawnDialogue(
-        model=str(fields.get("model") or default_model),
-        scenario=scenario,
-        states=np.array(states),
-        progress=np.array([_own_levels(turn, "progress") for turn in turns], dtype=np.float64),
-        regress=np.array([_own_levels(turn, "regress") for turn in turns], dtype=np.float64),
-        judged=judged,
-        outcome=_OUTCOMES.get(stop, "open"),
-        dominant_axis=_axis(fields.get("dominant_axis") or axes.get(scenario), states[0]),
-        rewards=np.array([value or 0.0 for value in earned], dtype=np.float64) if is_paid else None,
-        talk=tuple((str(turn.get("user", "")), str(turn.get("reply", ""))) for turn in turns),
-    )
+    return np.array([value or 0.0 for value in earned], dtype=np.float64)
 
 
-def _published(
-    fields: Mapping[str, object], *, default_model: str, axes: Mapping[str, str]
-) -> DrawnDialogue | None:
-    """Read a dialogue of a published EMPA run, whose first point is the start."""
-    points = _objects(fields, "trajectory")
-    if len(points) < 2:
-        return None
-    scenario = str(fields["script_id"])
-    states = [_state(point, "P_t") for point in points]
-    reason = str(fields.get("termination_reason", "")).lower()
-    outcome: Outcome = "success" if "success" in reason else "failure" if "failure" in reason else "open"
-    return DrawnDialogue(
-        model=str(fields.get("model") or default_model),
-        scenario=scenario,
-        states=np.array(states),
-        progress=np.array([_published_levels(point, "progress") for point in points[1:]], dtype=np.float64),
-        regress=np.array([_published_levels(point, "regress") for point in points[1:]], dtype=np.float64),
-        # A turn that moved the state was judged, even where its levels are not recorded.
-        judged=np.array([bool(p.get("levels")) for p in points[1:]])
-        | np.any(np.diff(states, axis=0), axis=1),
-        outcome=outcome,
-        dominant_axis=_axis(fields.get("dominant_axis") or axes.get(scenario), states[0]),
-        keeps_lost_turns=True,
-        talk=_history(fields.get("history")),
-    )
-
-
-def _objects(fields: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
-    items = fields[name]
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise ValueError(f"field {name!r} must be a list of objects")
-    return cast("list[Mapping[str, object]]", items)
-
-
-def _state(fields: Mapping[str, object], name: str) -> tuple[float, float, float]:
-    value = fields.get(name)
-    if not isinstance(value, list) or len(value) != 3 or not all(_is_number(item) for item in value):
-        raise ValueError(f"field {name!r} must be three numbers; got {value!r:.60}")
-    return float(value[0]), float(value[1]), float(value[2])
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
-
-
-def _own_levels(turn: Mapping[str, object], side: str) -> list[int]:
-    values = turn.get(side)
-    if values is None:
-        return [0, 0, 0]
-    if not isinstance(values, list) or len(values) != 3 or any(v not in _SIDES[side][1] for v in values):
-        raise ValueError(f"field {side!r} must be three levels of {_SIDES[side][1]}; got {values!r:.60}")
-    return values
-
-
-def _published_levels(point: Mapping[str, object], side: str) -> list[int]:
-    """Read the levels of a point; a stray or missing one counts as 0, as in the published scores."""
-    levels, (name, allowed) = point.get("levels"), _SIDES[side]
-    found = levels if isinstance(levels, dict) else {}
-    values = [found.get(f"{axis}_{name}_level") for axis in AXES]
-    return [value if isinstance(value, int) and value in allowed else 0 for value in values]
-
-
-def _axis(named: object, start: Sequence[float]) -> str:
-    """Give the dominant axis: as named, else the deepest initial deficit."""
-    return str(named) if named in AXES else AXES[int(np.argmin(start))]
+def _own_talk(line: Line) -> tuple[tuple[str, str], ...]:
+    return tuple((str(turn.get("user", "")), str(turn.get("reply", ""))) for turn in _own_turns(line))
 
 
 def _history(messages: object) -> tuple[tuple[str, str], ...]:
@@ -192,10 +101,11 @@ def _history(messages: object) -> tuple[tuple[str, str], ...]:
     talk: list[tuple[str, str]] = []
     user = ""
     for message in messages if isinstance(messages, list) else ():
-        text = str(message.get("content", ""))
-        if message.get("role") == "actor":
+        fields = cast("Mapping[str, object]", message if isinstance(message, dict) else {})
+        text = str(fields.get("content", ""))
+        if fields.get("role") == "actor":
             user = text
-        elif message.get("role") == "test_model":
+        elif fields.get("role") == "test_model":
             talk.append((user, text))
             user = ""
     return tuple(talk)

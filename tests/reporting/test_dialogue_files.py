@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mica_ray.cli.commands import main
-from mica_ray.reporting.dialogue_files import DialogueFileError, read_dialogue_files
+from mica_ray.evaluation.recorded_lines import RecordingError
+from mica_ray.reporting.dialogue_files import read_dialogue_files
 from mica_ray.reporting.drawn_dialogue import models_of
 
 OWN: dict[str, object] = {
@@ -79,26 +80,29 @@ def test_failed_and_empty_dialogues_are_counted_and_not_drawn(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("record", "problem"),
     [
-        ({"a": 1}, 'line 2: is no judged dialogue: it has neither "turns" nor "trajectory"'),
+        ({"a": 1}, "line 2: is in no known format: "),
         ([1], "line 2: must be a JSON object"),
         (OWN | {"initial_state": [1, 2]}, "line 2: field 'initial_state' must be three numbers"),
-        (OWN | {"turns": 3}, "line 2: field 'turns' must be a list of objects"),
-        ({key: value for key, value in OWN.items() if key != "stop"}, "line 2: no field 'stop'"),
-        (RUN | {"trajectory": [{"P_t": [0, 0, 0]}, {"P_t": None}]}, "line 2: field 'P_t' must be three"),
+        (OWN | {"turns": [3]}, "line 2: field 'turns': entry 0 must be an object"),
+        (OWN | {"dominant_axis": "X"}, "line 2: dominant_axis must be C, A or P; got 'X'"),
+        (RUN, "line 2: is in format run, but line 1 in format own"),
     ],
 )
 def test_wrong_line_is_named(tmp_path: Path, record: object, problem: str) -> None:
     path = write(tmp_path / "x.jsonl", OWN, record)
-    with pytest.raises(DialogueFileError) as caught:
+    with pytest.raises(RecordingError) as caught:
         read_dialogue_files([path])
     assert str(caught.value).startswith(f"{path}, {problem}")
 
 
 def test_file_without_dialogues_and_missing_file_are_named(tmp_path: Path) -> None:
     empty = write(tmp_path / "empty.jsonl")
-    with pytest.raises(DialogueFileError, match="no dialogue to draw"):
+    with pytest.raises(RecordingError, match="holds no dialogue"):
         read_dialogue_files([empty])
-    with pytest.raises(DialogueFileError, match="cannot be read"):
+    failed = write(tmp_path / "failed.jsonl", OWN | {"stop": "failed"})
+    with pytest.raises(RecordingError, match="no dialogue to draw"):
+        read_dialogue_files([failed])
+    with pytest.raises(RecordingError, match="cannot be read"):
         read_dialogue_files([tmp_path / "none.jsonl"])
 
 

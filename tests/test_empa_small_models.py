@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +18,7 @@ from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.reporting.dialogue_files import read_dialogue_files
 from mica_ray.types import Message, Sampling
 from tests.dialogue.tiny_domain import QueuedChat
+from tests.domains.card_folder import name, write_cards
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))  # as when the script is run
 experiment: Any = import_module("empa_small_models")
@@ -85,6 +87,13 @@ async def test_counts_are_printed_and_dialogues_can_be_drawn(tmp_path: Path) -> 
     experiment.write_dialogues(tmp_path / "engine.jsonl", found.dialogues)
     drawn = read_dialogue_files([tmp_path / "engine.jsonl"]).dialogues
     assert [len(dialogue.states) for dialogue in drawn] == [4, 4]
+
+
+def test_folder_of_cards_brings_the_scenarios_and_the_rules_of_the_benchmark(tmp_path: Path) -> None:
+    cards = write_cards(tmp_path, (1, 2, 3), official=(3,))
+    domain, scenarios = experiment.read_world(Namespace(cards=cards, num_cards=8))
+    assert (domain.name, domain.rules.max_turns) == ("empa", 45)
+    assert [scenario.id for scenario in scenarios] == [name(1), name(2)]  # The third is a test case.
 
 
 SERVER = """

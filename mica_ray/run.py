@@ -26,7 +26,7 @@ from mica_ray.config.role_config import Player, Recording
 from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.config.run_record import RunRecord, RunSummary
-from mica_ray.config.world import World, build_world, own_domain, role_model, role_price
+from mica_ray.config.world import World, build_world, embedded_domain, role_model, role_price
 from mica_ray.dialogue.judger import Judger
 from mica_ray.evaluation.empa import Evaluation, evaluation_metrics
 from mica_ray.rollout.chat_template import ChatTemplate
@@ -125,8 +125,7 @@ def policy_folder(config: RunConfig, progress: Progress | None = None) -> Path:
         name = f"set up: make the policy, {stage}, {share:.0%}"
         told.stage(name, step=0, num_steps=config.loop.num_steps)
 
-    # Of the domain's own scenarios and rules, whatever the run trains on: one policy for all of them.
-    domain = own_domain(config)
+    domain = embedded_domain(config)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mica_ray"
     return embedded_policy(domain, cache, recipe=EmbeddedPolicyRecipe(seed=config.policy_seed), report=report)
 

@@ -22,7 +22,8 @@ ANSWER_TOKENS: Mapping[Role, int] = {"actor": 60, "director": 80, "judge": 700}
 def estimate_costs(config: RunConfig, domain: Domain) -> Mapping[str, Tally]:
     """Estimate what training and the evaluations before and after it take, by role.
 
-    Every dialogue lasts `max_turns` turns, every turn asks each role once, nothing is repaired or retried.
+    Every dialogue lasts `max_turns` turns, every turn asks each role once (no Director where the domain has
+    none), nothing is repaired or retried.
     Prompts are those of the first training scenario, in the middle of such a dialogue.
 
     Args:
@@ -35,7 +36,8 @@ def estimate_costs(config: RunConfig, domain: Domain) -> Mapping[str, Tally]:
     trained = config.loop.num_steps * config.loop.scenarios_per_step * config.rollout.group_size
     turns = (trained + 2 * evaluated) * domain.rules.max_turns
     prompts = _prompts(domain, scenario, reply_tokens=config.rollout.sampling.max_tokens)
-    return {role: _role_tally(config, role, turns, prompts[role]) for role in ROLES}
+    asked = [role for role in ROLES if role != "director" or domain.director_prompt]
+    return {role: _role_tally(config, role, turns, prompts[role]) for role in asked}
 
 
 def describe_costs(config: RunConfig, domain: Domain) -> str:

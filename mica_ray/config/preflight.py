@@ -20,7 +20,7 @@ from mica_ray.config.policy_source import (
 from mica_ray.config.references import ConfigError
 from mica_ray.config.role_config import VLLM_PREFIX
 from mica_ray.config.run_config import RunConfig
-from mica_ray.config.world import check_roles, own_domain, read_domain
+from mica_ray.config.world import check_roles, embedded_domain, read_domain
 from mica_ray.evaluation.report import CONTAMINATED
 from mica_ray.rollout.embedded_policy import EmbeddedPolicyRecipe
 
@@ -60,11 +60,8 @@ def check_run(
     for split in ("train", config.evaluation.split):
         if not counts[split]:
             raise ConfigError(f"domain {domain.name}: no scenario in split {split!r}; add some to its file")
-    if config.policy == EMBEDDED and not own_domain(config).scenarios:
-        raise ConfigError(
-            f"policy={EMBEDDED}: is made of a domain's own scenarios, and {domain.name} has none; "
-            "name a model by --set policy=MODEL"
-        )
+    if config.policy == EMBEDDED:
+        embedded_domain(config)
     check_roles(config.roles, environment)
     if config.learner.mini_batches > config.loop.scenarios_per_step:
         raise ConfigError(

@@ -11,6 +11,7 @@ from mica_ray.chat.openai_api import Endpoint, OpenAIChat
 from mica_ray.chat.recorded import RecordingChat, ReplayChat
 from mica_ray.chat.scripted import ScriptedRoles
 from mica_ray.config.card_source import card_scenarios, refuse_test_cases
+from mica_ray.config.policy_source import EMBEDDED
 from mica_ray.config.references import ConfigError, resolve
 from mica_ray.config.role_config import ROLES, SCRIPTED, Player, Recording, RoleConfig
 from mica_ray.config.run_config import RunConfig
@@ -88,6 +89,21 @@ def own_domain(config: RunConfig) -> Domain:
     domain = resolve(config.domain)
     if not isinstance(domain, Domain):
         raise ConfigError(f"domain={config.domain}: is a {type(domain).__name__}, not a Domain")
+    return domain
+
+
+def embedded_domain(config: RunConfig) -> Domain:
+    """Give the domain of whose own scenarios and rules the embedded policy is made, whatever a run plays.
+
+    Raises:
+        ConfigError: there is no such domain, or it has no scenarios of its own.
+    """
+    domain = own_domain(config)
+    if not domain.scenarios:
+        raise ConfigError(
+            f"policy={EMBEDDED}: is made of a domain's own scenarios, and {domain.name} has none; "
+            "name a model by --set policy=MODEL"
+        )
     return domain
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mica_ray.chat.ledger import POLICY, Ledger, MeteredChat
 from mica_ray.chat.model import ChatModel
-from mica_ray.config.assembly import Parts, assemble, measure, restored_step
+from mica_ray.config.assembly import Parts, measure
 from mica_ray.config.engines import start_policy, start_role_model
 from mica_ray.config.plan import Plan, cpus_wanted
 from mica_ray.config.policy_source import EMBEDDED, check_context, fetch_policy, read_policy_facts
@@ -25,16 +25,14 @@ from mica_ray.config.references import ConfigError
 from mica_ray.config.role_config import Player, Recording
 from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
-from mica_ray.config.run_record import RunRecord, RunSummary
+from mica_ray.config.run_record import RunSummary
+from mica_ray.config.training_run import TrainingRun
 from mica_ray.config.world import World, build_world, embedded_domain, role_model, role_price
 from mica_ray.dialogue.judger import Judger
-from mica_ray.evaluation.empa import Evaluation, evaluation_metrics
+from mica_ray.evaluation.empa import Evaluation
 from mica_ray.rollout.chat_template import ChatTemplate
-from mica_ray.training import loop
-from mica_ray.training.checkpoint import Checkpoints
 from mica_ray.training.learner import Learner
 from mica_ray.training.loop import Progress, SilentProgress
-from mica_ray.training.scenario_order import ScenarioOrder
 from mica_ray.training.tracker import Tracker
 
 _LOG = logging.getLogger(__name__)
@@ -82,8 +80,10 @@ def train(
             raise ConfigError(
                 f"{resume}: began without test cards; begin a new run for allow_test_cards=true"
             )
-    run = _TrainingRun(config, folder, progress or SilentProgress(), tracker)
-    return asyncio.run(run.play(inline=inline, resumes=resume is not None))
+    told = progress or SilentProgress()
+    run = TrainingRun(config, folder, told, tracker)
+    parts = set_up(config, inline=inline, progress=told, folder=folder, ledger=Ledger(folder.costs))
+    return asyncio.run(run.play(parts, resumes=resume is not None))
 
 
 def evaluate_policy(
@@ -224,63 +224,6 @@ async def judge_model(config: RunConfig, *, inline: bool) -> AsyncIterator[ChatM
             name = type(world.judge).__name__
             raise ConfigError(f"roles.judge: {name} has no chat() and can only score replies")
         yield world.judge.model
-
-
-class _TrainingRun:
-    """One training run in its folder. Consumes a config, leaves files; waits for everything it starts."""
-
-    def __init__(
-        self, config: RunConfig, folder: RunFolder, progress: Progress, tracker: Tracker | None
-    ) -> None:
-        self._config, self._folder, self._progress, self._tracker = config, folder, progress, tracker
-        self._record = RunRecord(config, folder)
-        self._ledger = Ledger(folder.costs)
-
-    async def play(self, *, inline: bool, resumes: bool) -> RunSummary:
-        """Do the whole run."""
-        config, folder, record = self._config, self._folder, self._record
-        async with AsyncExitStack() as stack:
-            with record.timed("set_up"):
-                parts = await stack.enter_async_context(
-                    set_up(config, inline=inline, progress=self._progress, folder=folder, ledger=self._ledger)
-                )
-            assert parts.learner is not None
-            order = ScenarioOrder(parts.world.scenarios("train"), config.seed, config.loop.scenarios_per_step)
-            checkpoints = Checkpoints(folder.checkpoints, keep=config.loop.keep_checkpoints)
-            first_step = restored_step(checkpoints, parts.learner, order) if resumes else 0
-            tracker = record.open(first_step, self._tracker)
-            stack.callback(tracker.close)
-            before = folder.read_evaluation("before", seed=config.evaluation.seed)
-            if before is None:
-                before = await self._measure("before", parts, tracker, step=first_step)
-            elif first_step == 0:
-                # Opening the records for step 0 dropped what they said of it.
-                tracker.log(evaluation_metrics(before), 0)
-            with record.timed("train"):
-                await loop.train(
-                    assemble(
-                        config,
-                        parts,
-                        folder,
-                        order=order,
-                        checkpoints=checkpoints,
-                        tracker=tracker,
-                        progress=self._progress,
-                        first_step=first_step,
-                    )
-                )
-            after = await self._measure("after", parts, tracker, step=config.loop.num_steps)
-            summary = record.summarize(checkpoints, before, after, self._ledger)
-            tracker.artifact(folder.summary)
-        return summary
-
-    async def _measure(self, when: str, parts: Parts, tracker: Tracker, *, step: int) -> Evaluation:
-        with self._record.timed(f"evaluate_{when}"):
-            evaluation = await measure(
-                self._config, parts, self._progress, step=step, phase=f"evaluate_{when}"
-            )
-        self._record.keep_evaluation(when, evaluation, tracker, step=step)
-        return evaluation
 
 
 def _check_all(config: RunConfig, inline: bool) -> Plan:

@@ -77,7 +77,9 @@ def read_domain(config: RunConfig) -> Domain:
         raise ConfigError(f"{source}: brings no scenarios; name the cards by --set cards=FOLDER")
     if not config.allow_test_cards:
         refuse_test_cases(scenarios, source)
-    return domain if scenarios is domain.scenarios else replace(domain, scenarios=scenarios)
+    if scenarios is domain.scenarios:
+        scenarios = with_retellings(scenarios, config.retellings, seed=config.seed)
+    return replace(domain, scenarios=scenarios)
 
 
 def own_domain(config: RunConfig) -> Domain:
@@ -117,8 +119,7 @@ def _scenarios(config: RunConfig, domain: Domain) -> tuple[tuple[Scenario, ...],
         )
         return found, f"cards {config.cards}"
     if config.scenarios_file is None:
-        told = with_retellings(domain.scenarios, config.retellings, seed=config.seed)
-        return told, f"domain {domain.name}"
+        return domain.scenarios, f"domain {domain.name}"
     try:
         return load_scenarios(config.scenarios_file, domain.name), str(config.scenarios_file)
     except ValueError as error:

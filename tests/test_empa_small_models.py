@@ -90,10 +90,10 @@ async def test_counts_are_printed_and_dialogues_can_be_drawn(tmp_path: Path) -> 
 
 
 def test_folder_of_cards_brings_the_scenarios_and_the_rules_of_the_benchmark(tmp_path: Path) -> None:
-    cards = write_cards(tmp_path, (1, 2, 3), official=(3,))
+    cards = write_cards(tmp_path, (2, 3, 4), official=(4,))
     domain, scenarios = experiment.read_world(Namespace(cards=cards, num_cards=8))
     assert (domain.name, domain.rules.max_turns) == ("empa", 45)
-    assert [scenario.id for scenario in scenarios] == [name(1), name(2)]  # The third is a test case.
+    assert [scenario.id for scenario in scenarios] == [name(2), name(3)]  # The fourth is a test case.
 
 
 SERVER = """

@@ -74,7 +74,10 @@ def read_domain(config: RunConfig) -> Domain:
         domain = replace(domain, rules=config.rules)
     scenarios, source = _scenarios(config, domain)
     if not scenarios:
-        raise ConfigError(f"{source}: brings no scenarios; name the cards by --set cards=FOLDER")
+        raise ConfigError(
+            f"{source}: brings no scenarios; name the cards by --set cards=FOLDER, "
+            "or a file by --set scenarios_file=FILE"
+        )
     if not config.allow_test_cards:
         refuse_test_cases(scenarios, source)
     if scenarios is domain.scenarios:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mica_ray.chat.model import ChatModel, JsonSchema
-from mica_ray.dialogue.answer import Answer, ask, read_object
+from mica_ray.dialogue.answer import Answer, ask
+from mica_ray.dialogue.answer_text import read_object
 from mica_ray.domains.card_ratings import finished_ratings
 from mica_ray.domains.epm_cards import EpmCard
 from mica_ray.domains.epm_indicators import INDICATOR_WEIGHTS, LEVELS, checked_levels, initial_state

@@ -13,6 +13,7 @@ from mica_ray.dialogue.director import Move
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.judger import judgement_schema
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
+from mica_ray.domains.empa import EMPA
 from mica_ray.domains.role_prompts_zh import SUPPORT_AXES_ZH, SUPPORT_PROMPTS_ZH
 from mica_ray.types import Message, Scenario
 
@@ -54,6 +55,10 @@ def test_own_language_and_unknown_ones_get_the_domains_own_prompts() -> None:
 
 def test_translations_do_not_show_in_the_repr_that_cached_policies_go_by() -> None:
     assert repr(EMOTIONAL_SUPPORT) == repr(replace(EMOTIONAL_SUPPORT, translations=()))
+
+
+def test_empa_speaks_chinese_where_its_cards_do() -> None:
+    assert EMPA.prompts("zh") == SUPPORT_PROMPTS_ZH
 
 
 def test_two_translations_into_one_language_are_refused() -> None:

@@ -37,9 +37,10 @@ def scripted_endpoint(*, is_faulty: bool, seed: int) -> Iterator[ScriptedEndpoin
             return fault
         schema = request.get("response_format", {}).get("json_schema", {}).get("schema")
         sampling = Sampling(temperature=0.0, max_tokens=request["max_tokens"], seed=request["seed"])
-        reply = await roles.chat(request["messages"], sampling, schema)
+        # Asked to repair an answer, they give the case's own.
+        reply = await roles.chat(request["messages"][:2], sampling, schema)
         # So that answers come in another order than they were asked for, and differently in every run.
-        return Answer(text=reply.text, after_seconds=pauses.uniform(0, 0.03))
+        return Answer(text=reply.text, model=reply.model, after_seconds=pauses.uniform(0, 0.03))
 
     loop, ready, done = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
 

@@ -16,7 +16,8 @@ from tests.small_policy import small_folder
 TINY = (
     "--set", "loop.num_steps=1", "--set", "loop.scenarios_per_step=1", "--set", "learner.mini_batches=1",
     "--set", "rollout.group_size=2",
-    "--set", "evaluation.max_scenarios=1", "--set", "rollout.sampling.max_tokens=4",
+    "--set", "evaluation.max_scenarios=1", "--set", "evaluation.samples=1",
+    "--set", "rollout.sampling.max_tokens=4",
     "--set", "rollout.context_length=512", "--set", "loop.track_policy=false",
 )  # fmt: skip
 
@@ -115,7 +116,7 @@ def test_dry_run_writes_config_and_plan_and_nothing_else(
     run("train", "--dry-run", "--set", "seed=5", "--json", "plan.json")
     written = json.loads(Path("plan.json").read_text())
     assert written["config"]["seed"] == 5
-    assert "32 steps of 16 scenarios x 4 dialogues" in written["plan"]["work"]
+    assert "22 steps of 16 scenarios x 4 dialogues" in written["plan"]["work"]
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
     assert "plan" in capsys.readouterr().out
 

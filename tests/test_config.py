@@ -190,7 +190,7 @@ def test_fields_bound_to_each_other_move_together() -> None:
         ('roles={"judge": "vllm:m", "max_tokens": 4096}', ["engine.max_model_len must be above", "4096"]),
         ("learner.adam_betas=[1,", ["not JSON"]),
         ("num_engines=0", ["num_engines", "greater than or equal to 1", "got 0"]),
-        ("learner.total_updates=7", ["learner.total_updates=7 must be 256", "loop.num_steps"]),
+        ("learner.total_updates=7", ["learner.total_updates=7 must be 176", "loop.num_steps"]),
         ("name=a/b", ["name", "'a/b'"]),
         ("seed", ["--set seed", "key.path=value"]),
     ],

@@ -28,7 +28,7 @@ TINY = (
     "loop.num_steps=4", "loop.checkpoint_every=2", "loop.scenarios_per_step=2", "learner.mini_batches=1",
     "loop.track_policy=false",
     "rollout.group_size=2", "rollout.sampling.max_tokens=8", "rollout.context_length=512",
-    "evaluation.max_scenarios=1", "seed=3",
+    "evaluation.max_scenarios=1", "evaluation.samples=1", "seed=3",
 )  # fmt: skip
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * SECONDS)]

@@ -89,17 +89,17 @@ class RunConfig(BaseModel):
     engine: EngineConfig = EngineConfig()
     num_engines: int = Field(default=1, ge=1)
     learner: LearnerConfig = LearnerConfig(
-        learning_rate=7e-4,
+        learning_rate=1e-3,
         weight_decay=0.0,
         mini_batches=8,
         micro_batch_tokens=16384,
-        # The paper trains without. A model this small forgets what later needs ask for before it meets them.
-        loss=LossConfig(kl_coefficient=0.15),
+        # The paper trains without. A model this small then forgets what it could say of later needs.
+        loss=LossConfig(kl_coefficient=0.03),
     )
     """The loss is `learner.loss`; `total_updates` follows from the loop."""
     ray_learner: RayLearnerConfig = RayLearnerConfig()
-    loop: LoopConfig = LoopConfig(num_steps=32, scenarios_per_step=16, checkpoint_every=10)
-    evaluation: EvaluationConfig = EvaluationConfig()
+    loop: LoopConfig = LoopConfig(num_steps=22, scenarios_per_step=16, checkpoint_every=10)
+    evaluation: EvaluationConfig = EvaluationConfig(samples=3)
     budget: Budget = Budget()
     """What the role models may cost; once it is used up, the run stops behind a checkpoint."""
     policy_seed: int = 0

@@ -11,6 +11,7 @@ from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.domains.tutoring import TUTORING
 from mica_ray.rollout.embedded_policy import (
     EmbeddedPolicyRecipe,
+    _laid_out,
     _mixed_batches,
     _Row,
     content_hash,
@@ -165,10 +166,16 @@ def test_drill_hands_the_list_back_in_order_and_from_the_other_side() -> None:
 
 
 def test_drills_grow_rare_and_end_before_the_dialogues_do() -> None:
-    # 40 batches of one dialogue, 20 of two drills; a drill row is told by its first reply at 1.
+    # 40 batches of one dialogue, 20 of two drills, which are told by their token.
     recipe = replace(RECIPE, batch_size=1)
-    rows, drills = [_Row([0] * 5, 0)] * 40, [_Row([0] * 5, 1)] * 40
-    is_drill = [batch[0].first_reply == 1 for batch in _mixed_batches(rows, drills, recipe)]
+    rows, drills = [_Row([0], 0)] * 40, [_Row([1], 0)] * 40
+    is_drill = [batch[0].token_ids == [1] for batch in _mixed_batches(rows, drills, recipe)]
     assert sum(is_drill) == 20 and len(is_drill) == 60
     assert sum(is_drill[:30]) > sum(is_drill[30:])
     assert not any(is_drill[-8:])  # The last fifth of the 40 dialogues.
+
+
+def test_all_is_trained_from_the_first_reply_on_but_the_padding() -> None:
+    token_ids, is_trained = _laid_out([_Row([5, 6, 7], 1), _Row([8, 9], 1)], pad_id=0)
+    assert token_ids.tolist() == [[5, 6, 7], [8, 9, 0]]
+    assert is_trained.tolist() == [[False, True, True], [False, True, False]]

@@ -89,7 +89,8 @@ def run_empa(
     console = Console()
     # A run folder brings the scenarios and rules that it trained on; a benchmark has its own.
     chosen = [f"domain={domain}", "scenarios_file=null", "rules=null", "retellings=0"]
-    chosen += ["allow_test_cards=false"]
+    # Every case once, as the benchmark does, and no card in two splits.
+    chosen += ["evaluation.samples=1", "allow_test_cards=false"]
     if cards is not None or domain != DOMAIN:
         chosen.append(f"cards={'null' if cards is None else cards}")
     chosen += [f"roles.{name}={roles[name] or roles['judge']}" for name in ROLES]

@@ -32,8 +32,9 @@ async def test_roles_on_the_policy_s_own_model_share_an_engine_that_is_never_upd
     model = small_folder(tmp_path / "model", tied=True)
     config = override(
         RunConfig(),
-        [f"roles=vllm:{model}", "roles.engine.dtype=float32", "roles.engine.max_model_len=300",
-         "roles.max_tokens=8", "rollout.context_length=300"],
+        [*(f"roles.{role}=vllm:{model}" for role in ("actor", "director", "judge")),
+         "roles.engine.dtype=float32", "roles.engine.max_model_len=300", "roles.max_tokens=8",
+         "rollout.sampling.max_tokens=8", "rollout.context_length=300"],
     )  # fmt: skip
     assert config.roles.served_models == (str(model),)
     template = ChatTemplate.from_folder(model)
@@ -77,8 +78,9 @@ async def test_every_role_s_calls_reach_the_ledger() -> None:
 def test_estimate_follows_from_its_assumptions() -> None:
     config = override(
         RunConfig(roles=RoleConfig(judge=ENDPOINT)),
-        ["loop.num_steps=2", "loop.scenarios_per_step=3", "rollout.group_size=4", "learner.mini_batches=1"],
-    )
+        ["loop.num_steps=2", "loop.scenarios_per_step=3", "rollout.group_size=4", "learner.mini_batches=1",
+         "evaluation.samples=1"],
+    )  # fmt: skip
     costs = estimate_costs(config, DOMAIN)
     # (2 x 3 x 4 training dialogues + twice the one test scenario) x 4 turns
     assert {tally.calls for tally in costs.values()} == {104}

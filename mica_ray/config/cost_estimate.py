@@ -36,7 +36,7 @@ def estimate_costs(config: RunConfig, domain: Domain) -> Mapping[str, Tally]:
     trained = config.loop.num_steps * config.loop.scenarios_per_step * config.rollout.group_size
     turns = (trained + 2 * evaluated) * domain.rules.max_turns
     prompts = _prompts(domain, scenario, reply_tokens=config.rollout.sampling.max_tokens)
-    asked = [role for role in ROLES if role != "director" or domain.director_prompt]
+    asked: list[Role] = [role for role in ROLES if role != "director" or domain.director_prompt]
     return {role: _role_tally(config, role, turns, prompts[role]) for role in asked}
 
 

@@ -99,7 +99,8 @@ class RunConfig(BaseModel):
     """The loss is `learner.loss`; `total_updates` follows from the loop."""
     ray_learner: RayLearnerConfig = RayLearnerConfig()
     loop: LoopConfig = LoopConfig(num_steps=22, scenarios_per_step=16, checkpoint_every=10)
-    evaluation: EvaluationConfig = EvaluationConfig(samples=3)
+    evaluation: EvaluationConfig = EvaluationConfig(samples=3, temperature=0.7)
+    """At a temperature one would serve at; training explores at that of `rollout.sampling`."""
     budget: Budget = Budget()
     """What the role models may cost; once it is used up, the run stops behind a checkpoint."""
     policy_seed: int = 0

@@ -26,6 +26,8 @@ class EvaluationConfig:
     """The first scenarios of the split; None for all of them."""
     samples: int = 1
     """Dialogues per scenario."""
+    temperature: float | None = None
+    """Of the policy's replies; None for the one it is trained at."""
     seed: int = 20_000
     """Of the dialogues and of the intervals; apart from the run's seed, so that runs are measured alike."""
 
@@ -35,6 +37,8 @@ class EvaluationConfig:
             raise ValueError(f"split must be train, valid or test; got {self.split!r}")
         if self.samples < 1:
             raise ValueError(f"samples must be >= 1; got {self.samples}")
+        if self.temperature is not None and self.temperature < 0:
+            raise ValueError(f"temperature must be >= 0 or null; got {self.temperature}")
         if self.max_scenarios is not None and self.max_scenarios < 1:
             raise ValueError(f"max_scenarios must be >= 1 or null; got {self.max_scenarios}")
 
@@ -105,7 +109,8 @@ async def evaluate(
         new_environment: makes one environment per dialogue.
         scenarios: those of the split; cut to `config.max_scenarios`.
         config: how many dialogues, which seeds.
-        rollout: how the policy samples and how long it may; its group size is not read.
+        rollout: how the policy samples and how long it may; its group size is not read, nor its temperature
+            where the config has one.
         policy_prompt: system prompt of the policy, or what gives a scenario's.
         progress: called with each dialogue as it ends.
 
@@ -116,12 +121,15 @@ async def evaluate(
     chosen = scenarios[: config.max_scenarios]
     if not chosen:
         raise ValueError(f"no scenario to evaluate on in split {config.split!r}")
+    sampling = rollout.sampling
+    if config.temperature is not None:
+        sampling = replace(sampling, temperature=config.temperature)
     dialogues = await collect(
         chosen,
         new_environment,
         engine,
         template,
-        replace(rollout, group_size=config.samples),
+        replace(rollout, group_size=config.samples, sampling=sampling),
         step=0,
         seed=config.seed,
         policy_prompt=policy_prompt,

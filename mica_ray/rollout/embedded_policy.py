@@ -58,7 +58,7 @@ class EmbeddedPolicyRecipe:
     """Everything the embedded policy's weights follow from, beside the sources and the domain."""
 
     seed: int = 0
-    num_dialogues: int = 6500
+    num_dialogues: int = 7000
     num_turns: tuple[int, ...] = (2, 3, 4, 8)
     """Turns of the warm-up dialogues, in rotation: short ones meet more people in the same time."""
     num_drills: int = 7200

@@ -96,6 +96,8 @@ def test_table_has_a_row_per_measure() -> None:
     assert (table.row_count, len(table.columns)) == (3, 4)
 
 
-def test_evaluation_of_nothing_is_refused() -> None:
+def test_evaluation_that_cannot_be_played_is_refused() -> None:
     with pytest.raises(ValueError, match="samples must be >= 1; got 0"):
         replace(EvaluationConfig(), samples=0)
+    with pytest.raises(ValueError, match="temperature must be >= 0 or null"):
+        replace(EvaluationConfig(), temperature=-0.1)

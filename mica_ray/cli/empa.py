@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -173,10 +173,18 @@ def _rollout(context_length: int) -> RolloutConfig:
     return RolloutConfig(sampling=sampling, context_length=context_length, max_concurrent_dialogues=16)
 
 
+def _evaluated(config: RunConfig) -> RolloutConfig:
+    """Give how the policy is asked in an evaluation, as `evaluate` does."""
+    sampling, temperature = config.rollout.sampling, config.evaluation.temperature
+    if temperature is not None:
+        sampling = replace(sampling, temperature=temperature)
+    return replace(config.rollout, group_size=config.evaluation.samples, sampling=sampling)
+
+
 def _settings(tested: PolicyUnderTest) -> dict[str, object]:
     """Give what a dialogue depends on, so that a folder holds dialogues that can be compared."""
     config = tested.config.model_dump(mode="json")
-    rollout = config["rollout"]
+    rollout = _evaluated(tested.config)
     return {
         "model": tested.name,
         "domain": config["domain"],
@@ -185,8 +193,8 @@ def _settings(tested: PolicyUnderTest) -> dict[str, object]:
         "card_ratings": config["card_ratings"],
         "rules": config["rules"],
         "roles": {name: config["roles"][name] for name in (*ROLES, "temperature", "max_tokens")},
-        "sampling": rollout["sampling"],
-        "context_length": rollout["context_length"],
+        "sampling": asdict(rollout.sampling),
+        "context_length": rollout.context_length,
         "seed": config["evaluation"]["seed"],
     }
 
@@ -223,8 +231,7 @@ async def _play_missing(
     inline: bool,
     ledger: Ledger,
 ) -> None:
-    config = tested.config
-    rollout = replace(config.rollout, group_size=config.evaluation.samples)
+    config, rollout = tested.config, _evaluated(tested.config)
     seed = config.evaluation.seed
     async with AsyncExitStack() as stack:
         if tested.text is None:

@@ -18,6 +18,9 @@ RewardKind = Literal["idr", "adr", "sum", "potential"]
 Distance = Literal["zone", "norm"]
 Missing = Literal["mask", "dialogue_mean"]
 
+NUM_AXES = 3
+"""Axes of a need state."""
+
 
 def zone_distance(states: np.ndarray, eps: float = 1.0) -> np.ndarray:
     """Measure how far states are from the zone in which needs count as met.
@@ -99,7 +102,8 @@ class Rewards:
             groups: the trajectories of one step, B of them.
 
         Returns:
-            Rewards [B, T] with T one more than the largest turn index of the batch.
+            Rewards [B, T] with T one more than the largest turn index of the batch, and the need state before
+            each turn.
 
         Raises:
             ValueError: a trajectory's turn indices do not increase from 0 or more.
@@ -108,6 +112,7 @@ class Rewards:
         rewards = np.zeros((len(groups), num_turns))
         judged = np.zeros((len(groups), num_turns), dtype=bool)
         missing = np.zeros((len(groups), num_turns), dtype=bool)
+        states = np.zeros((len(groups), num_turns, NUM_AXES))
         for row, trajectory in enumerate(groups):
             columns = _columns(trajectory)
             if trajectory.stop is Stop.FAILED or not columns:
@@ -116,10 +121,11 @@ class Rewards:
             rewards[row, columns] = np.where(scored, self._of_path(trajectory.states), 0.0)
             judged[row, columns] = scored
             missing[row, columns] = ~scored
+            states[row, columns] = trajectory.states[:-1]
         group = np.array([trajectory.group for trajectory in groups], dtype=np.int64)
         if self.missing == "dialogue_mean":
             rewards, judged = _fill_with_dialogue_mean(rewards, judged, missing)
-        return TurnRewards(rewards=rewards, valid=judged, group=group)
+        return TurnRewards(rewards=rewards, valid=judged, group=group, states=states)
 
     def _of_path(self, states: np.ndarray) -> np.ndarray:
         if self.kind == "sum":

@@ -14,24 +14,28 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from mica_ray.chat.ledger import POLICY, Ledger, MeteredChat
 from mica_ray.chat.model import ChatModel
-from mica_ray.config.assembly import Parts, assemble, measure, restored_step
+from mica_ray.config.assembly import Parts, measure
 from mica_ray.config.engines import start_policy, start_role_model
 from mica_ray.config.plan import Plan, cpus_wanted
 from mica_ray.config.policy_source import EMBEDDED, check_context, fetch_policy, read_policy_facts
 from mica_ray.config.preflight import check_gpus, check_run
+from mica_ray.config.references import ConfigError
+from mica_ray.config.role_config import Player, Recording
 from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
-from mica_ray.config.run_record import RunRecord, RunSummary
-from mica_ray.config.world import build_world, read_domain
-from mica_ray.evaluation.empa import Evaluation, evaluation_metrics
+from mica_ray.config.run_record import RunSummary
+from mica_ray.config.training_run import TrainingRun
+from mica_ray.config.world import World, build_world, embedded_domain, role_model, role_price
+from mica_ray.dialogue.judger import Judger
+from mica_ray.evaluation.empa import Evaluation
 from mica_ray.rollout.chat_template import ChatTemplate
-from mica_ray.training import loop
-from mica_ray.training.checkpoint import Checkpoints
 from mica_ray.training.learner import Learner
 from mica_ray.training.loop import Progress, SilentProgress
-from mica_ray.training.scenario_order import ScenarioOrder
 from mica_ray.training.tracker import Tracker
+
+_LOG = logging.getLogger(__name__)
 
 
 def plan(config: RunConfig, *, inline: bool) -> Plan:
@@ -64,20 +68,32 @@ def train(
         ConfigError: one line for what the user asked for and cannot have; nothing was written.
         EngineError, LearnerError, RolloutError, CheckpointError: the run cannot go on; it can be resumed.
     """
-    _check_all(config, inline)
+    for subject, statement in _check_all(config, inline).lines:
+        if subject in ("cards", "contaminated"):
+            _LOG.log(logging.WARNING if config.contaminated else logging.INFO, "%s: %s", subject, statement)
     if resume is None:
         path = config.out or Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         folder = RunFolder.create(config, path)
     else:
         folder = RunFolder.open(resume)
-    run = _TrainingRun(config, folder, progress or SilentProgress(), tracker)
-    return asyncio.run(run.play(inline=inline, resumes=resume is not None))
+        if config.contaminated and not RunConfig.read(folder.config_file).contaminated:
+            raise ConfigError(
+                f"{resume}: began without test cards; begin a new run for allow_test_cards=true"
+            )
+    told = progress or SilentProgress()
+    run = TrainingRun(config, folder, told, tracker)
+    parts = set_up(config, inline=inline, progress=told, folder=folder, ledger=Ledger(folder.costs))
+    return asyncio.run(run.play(parts, resumes=resume is not None))
 
 
 def evaluate_policy(
-    config: RunConfig, *, inline: bool = False, progress: Progress | None = None
+    config: RunConfig,
+    *,
+    inline: bool = False,
+    progress: Progress | None = None,
+    ledger: Ledger | None = None,
 ) -> Evaluation:
-    """Evaluate `config.policy` on the evaluation scenarios; needs no learner.
+    """Evaluate `config.policy` on the evaluation scenarios; needs no learner. The ledger gets its costs.
 
     Raises:
         ConfigError: as `train`.
@@ -87,7 +103,7 @@ def evaluate_policy(
     told = progress or SilentProgress()
 
     async def play() -> Evaluation:
-        async with set_up(config, inline=inline, progress=told) as parts:
+        async with set_up(config, inline=inline, progress=told, ledger=ledger) as parts:
             return await measure(config, parts, told, step=0)
 
     return asyncio.run(play())
@@ -109,16 +125,19 @@ def policy_folder(config: RunConfig, progress: Progress | None = None) -> Path:
         name = f"set up: make the policy, {stage}, {share:.0%}"
         told.stage(name, step=0, num_steps=config.loop.num_steps)
 
-    # Of the domain's own scenarios and rules, whatever the run trains on: one policy for all of them.
-    own = {"scenarios_file": None, "rules": None, "retellings": 0}
-    domain = read_domain(config.model_copy(update=own))
+    domain = embedded_domain(config)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mica_ray"
     return embedded_policy(domain, cache, recipe=EmbeddedPolicyRecipe(seed=config.policy_seed), report=report)
 
 
 @asynccontextmanager
 async def set_up(
-    config: RunConfig, *, inline: bool, progress: Progress, folder: RunFolder | None = None
+    config: RunConfig,
+    *,
+    inline: bool,
+    progress: Progress,
+    folder: RunFolder | None = None,
+    ledger: Ledger | None = None,
 ) -> AsyncIterator[Parts]:
     """Start engines and, given a run folder, a learner; end them afterwards.
 
@@ -127,6 +146,7 @@ async def set_up(
         inline: in this process instead of on Ray.
         progress: told of stages.
         folder: of the training run; None starts no learner.
+        ledger: counts what the roles take; None for one of the parts' own.
 
     Raises:
         ConfigError: the policy is too short for the context, or the cluster lacks the GPUs.
@@ -150,70 +170,64 @@ async def set_up(
             stack.callback(learner.close)
         engine = await start_policy(config, path, template, inline=inline)
         stack.push_async_callback(engine.close)
-        served: dict[str, ChatModel] = {}
-        for model in config.roles.served_models:
-            served[model], role_engine = await start_role_model(config, model, inline=inline)
-            stack.push_async_callback(role_engine.close)
-        world = build_world(config, environment=os.environ, served=served.__getitem__)
-        yield Parts(world=world, template=template, engine=engine, learner=learner)
+        ledger = ledger or Ledger()
+        world, _ = await start_world(stack, config, inline=inline, ledger=ledger)
+        yield Parts(world=world, template=template, engine=engine, learner=learner, ledger=ledger)
 
 
-class _TrainingRun:
-    """One training run in its folder. Consumes a config, leaves files; waits for everything it starts."""
+async def start_world(
+    stack: AsyncExitStack,
+    config: RunConfig,
+    *,
+    inline: bool,
+    ledger: Ledger,
+    policy: Player | Recording | None = None,
+) -> tuple[World, ChatModel | None]:
+    """Start what vLLM serves for roles; give the world, and a policy that is known by its text alone.
 
-    def __init__(
-        self, config: RunConfig, folder: RunFolder, progress: Progress, tracker: Tracker | None
-    ) -> None:
-        self._config, self._folder, self._progress, self._tracker = config, folder, progress, tracker
-        self._record = RunRecord(config, folder)
+    Args:
+        stack: ends what is started here.
+        config: of the run.
+        inline: in this process instead of on Ray.
+        ledger: counts what they take.
+        policy: who replies, where no engine does.
 
-    async def play(self, *, inline: bool, resumes: bool) -> RunSummary:
-        """Do the whole run."""
-        config, folder, record = self._config, self._folder, self._record
-        async with AsyncExitStack() as stack:
-            with record.timed("set_up"):
-                parts = await stack.enter_async_context(
-                    set_up(config, inline=inline, progress=self._progress, folder=folder)
-                )
-            assert parts.learner is not None
-            order = ScenarioOrder(parts.world.scenarios("train"), config.seed, config.loop.scenarios_per_step)
-            checkpoints = Checkpoints(folder.checkpoints, keep=config.loop.keep_checkpoints)
-            first_step = restored_step(checkpoints, parts.learner, order) if resumes else 0
-            tracker = record.open(first_step, self._tracker)
-            stack.callback(tracker.close)
-            before = folder.read_evaluation("before", seed=config.evaluation.seed)
-            if before is None:
-                before = await self._measure("before", parts, tracker, step=first_step)
-            elif first_step == 0:
-                # Opening the records for step 0 dropped what they said of it.
-                tracker.log(evaluation_metrics(before), 0)
-            with record.timed("train"):
-                await loop.train(
-                    assemble(
-                        config,
-                        parts,
-                        folder,
-                        order=order,
-                        checkpoints=checkpoints,
-                        tracker=tracker,
-                        progress=self._progress,
-                        first_step=first_step,
-                    )
-                )
-            after = await self._measure("after", parts, tracker, step=config.loop.num_steps)
-            summary = record.summarize(checkpoints, before, after)
-            tracker.artifact(folder.summary)
-        return summary
-
-    async def _measure(self, when: str, parts: Parts, tracker: Tracker, *, step: int) -> Evaluation:
-        with self._record.timed(f"evaluate_{when}"):
-            evaluation = await measure(self._config, parts, self._progress, step=step)
-        self._record.keep_evaluation(when, evaluation, tracker, step=step)
-        return evaluation
+    Raises:
+        ConfigError: no such domain or model, or a key that is not set.
+        EngineError: an engine does not start.
+    """
+    served: dict[str, ChatModel] = {}
+    if config.roles.served_models and not inline:
+        stack.callback(await asyncio.to_thread(_join_ray, config))
+    for model in config.roles.served_models:
+        served[model], engine = await start_role_model(config, model, inline=inline)
+        stack.push_async_callback(engine.close)
+    find = served.__getitem__
+    world = build_world(config, environment=os.environ, served=find, ledger=ledger)
+    if policy is None:
+        return world, None
+    model = role_model(policy, environment=os.environ, served=find)
+    return world, MeteredChat(model, ledger, POLICY, role_price(policy))
 
 
-def _check_all(config: RunConfig, inline: bool) -> None:
-    check_run(config, inline=inline, environment=os.environ, gpus_here=_gpus_here(), weights=True)
+@asynccontextmanager
+async def judge_model(config: RunConfig, *, inline: bool) -> AsyncIterator[ChatModel]:
+    """Start what the judge of a config alone needs, and give the model behind it; end it afterwards.
+
+    Raises:
+        ConfigError: the judge is no chat model, or cannot be asked.
+        EngineError: its engine does not start.
+    """
+    async with AsyncExitStack() as stack:
+        world, _ = await start_world(stack, config, inline=inline, ledger=Ledger())
+        if not isinstance(world.judge, Judger):
+            name = type(world.judge).__name__
+            raise ConfigError(f"roles.judge: {name} has no chat() and can only score replies")
+        yield world.judge.model
+
+
+def _check_all(config: RunConfig, inline: bool) -> Plan:
+    return check_run(config, inline=inline, environment=os.environ, gpus_here=_gpus_here(), weights=True)
 
 
 def _gpus_here() -> int | None:

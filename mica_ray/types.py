@@ -63,7 +63,7 @@ class Scenario:
     persona: str
     """Who speaks and how, in the third person; shown to the roles, never to the policy."""
     opening: str
-    """The user's first message."""
+    """The user's first message; empty where the Actor finds it himself."""
     initial_state: State
     """P_0, points, no component above 0."""
     stages: tuple[str, ...]
@@ -72,10 +72,13 @@ class Scenario:
     language: str = "en"
     topic: str = ""
     """What the story turns on, as the user would name it ("my sister's wedding"); empty when not given."""
+    # Not in the repr: an embedded policy's cache goes by it, and such a policy knows no difficulties.
+    difficulty: str = field(default="", repr=False)
+    """How hard the benchmark calls this user; empty when not given."""
 
 
 class Status(StrEnum):
-    """What became of one judgement. Everything but the first three is a failure, and never a score."""
+    """What became of one answer of a role. Everything but the first three is a failure, and never a score."""
 
     OK = "ok"
     RETRIED = "retried"
@@ -83,6 +86,13 @@ class Status(StrEnum):
     INVALID = "invalid"
     TIMED_OUT = "timed_out"
     ABANDONED = "abandoned"
+
+    @property
+    def failure_kind(self) -> Literal["data", "infrastructure"] | None:
+        """What failed: what the model said, or whatever should have let it speak; None for an answer."""
+        if self is Status.INVALID:
+            return "data"
+        return "infrastructure" if self in (Status.TIMED_OUT, Status.ABANDONED) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +138,16 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class RoleAnswer:
+    """How a role's answer in a turn came about; the judge's is told by its `Judgement`."""
+
+    role: Literal["director", "actor"]
+    status: Status
+    error: str | None = None
+    """Why there is no answer; None when there is one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One exchange: the user spoke, the policy replied, the judge scored the reply."""
 
@@ -141,6 +161,8 @@ class Turn:
     """None when the policy is a text-only model."""
     guidance: str | None = None
     """What the Director told the Actor before this user message, None when nothing."""
+    answers: tuple[RoleAnswer, ...] = ()
+    """Of the roles asked after the judgement, in the order in which they were."""
 
 
 class Stop(StrEnum):
@@ -193,11 +215,16 @@ class TurnRewards:
         rewards: [B, T] float64, reward units (points of distance); arbitrary where not valid.
         valid: [B, T] bool, the turn was played and judged. Holes are possible: a failed judgement.
         group: [B] int, equal for dialogues of one scenario.
+        states: [B, T, K] float64, what was held of the user when the reply of turn t was given (the need
+            state P_{t-1}, points); arbitrary where not valid. None where nobody recorded it. Most estimators
+            do not look; one that does (anchor states, a critic) says so when there are none. A field and no
+            argument of an estimator: states belong to dialogues, an estimator outlives many batches of them.
     """
 
     rewards: np.ndarray
     valid: np.ndarray
     group: np.ndarray
+    states: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Refuse shapes that disagree."""
@@ -207,6 +234,9 @@ class TurnRewards:
                 "rewards and valid must be [B, T] and group [B]; "
                 f"got {self.rewards.shape}, {self.valid.shape}, {self.group.shape}"
             )
+        states = self.states
+        if states is not None and (states.ndim != 3 or states.shape[:2] != shape or not states.shape[2]):
+            raise ValueError(f"states must be [B, T, K >= 1] with [B, T] = {shape}; got {states.shape}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mica_ray.cli import main
+from tests.evaluation.recorded_files import RUN_SCORE, run_case, write
 from tests.small_policy import small_folder
 
 TINY = (
@@ -73,6 +74,30 @@ def test_help_needs_no_heavy_import() -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert all(command in done.stdout for command in ("train", "evaluate", "chat"))
+
+
+def test_recorded_dialogues_are_scored_into_a_table_and_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "runs.jsonl", [run_case(), run_case("script_002")])
+    run("evaluate", "rescore", str(path), "--check-endings", "--json", str(tmp_path / "out.json"))
+    record = json.loads((tmp_path / "out.json").read_text())["helper-1"]
+    assert (record["passed"], record["cases"], len(record["indices"])) == (0, 2, 9)
+    assert record["epm_q"] == pytest.approx(RUN_SCORE, abs=1e-3)
+    assert record["endings"]["differences"] == []
+    assert "Endings by our rules (a = 0.1): 2 of 2 as recorded" in capsys.readouterr().out
+
+
+def test_file_that_cannot_be_scored_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "notes.jsonl", [{"words": 3}])
+    assert f"{path}, line 1: is in no known format" in refuse(capsys, "evaluate", "rescore", str(path))
+
+
+@pytest.mark.parametrize("order", [("nowhere", "--inline"), ("--inline", "nowhere")])
+def test_evaluate_takes_what_is_no_command_of_it_for_a_model(
+    capsys: pytest.CaptureFixture[str], order: tuple[str, str]
+) -> None:
+    assert "nowhere" in refuse(capsys, "evaluate", *order)
 
 
 def test_error_of_a_real_process_has_no_traceback() -> None:

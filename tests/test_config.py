@@ -24,7 +24,16 @@ from mica_ray.config.references import load_module_file, resolve
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.config.run_record import RunRecord
 from mica_ray.config.world import build_world, read_domain
-from mica_ray.credit import Grpo, Mica, ReinforcePlusPlus
+from mica_ray.credit import (
+    AnchorStates,
+    CreditEstimator,
+    Grpo,
+    LambdaReturns,
+    Mica,
+    ReinforcePlusPlus,
+    ReturnToGo,
+    TurnGae,
+)
 from mica_ray.dialogue.case_file import SpokenTurn
 from mica_ray.dialogue.judger import Judger
 from mica_ray.dialogue.progress import ProgressRules
@@ -127,6 +136,23 @@ def test_whole_estimator_can_be_chosen_and_then_changed() -> None:
     config = override(RunConfig(), ["credit=mica_ray.credit:ReinforcePlusPlus", "credit.kind=batch_idr"])
     assert config.credit == ReinforcePlusPlus(kind="batch_idr")
     assert override(config, ["credit=mica_ray.credit.grpo:Grpo"]).credit == Grpo()
+
+
+@pytest.mark.parametrize(
+    ("assignments", "estimator"),
+    [
+        (["credit=mica_ray.credit:ReturnToGo", "credit.gamma=0.9"], ReturnToGo(gamma=0.9)),
+        (["credit=mica_ray.credit:AnchorStates", "credit.resolution=2"], AnchorStates(resolution=2.0)),
+        (["credit=mica_ray.credit:TurnGae", "credit.lam=0.5"], TurnGae(lam=0.5)),
+        (["credit=mica_ray.credit:LambdaReturns", "credit.scope=batch"], LambdaReturns(scope="batch")),
+    ],
+)
+def test_every_estimator_can_be_named_and_is_stored_with_the_run(
+    assignments: list[str], estimator: CreditEstimator
+) -> None:
+    config = override(RunConfig(), assignments)
+    assert config.credit == estimator
+    assert RunConfig.model_validate_json(config.model_dump_json()).credit == estimator
 
 
 def test_fields_bound_to_each_other_move_together() -> None:

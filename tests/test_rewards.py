@@ -56,6 +56,14 @@ def test_idr_is_the_distance_walked_towards_the_zone() -> None:
     assert turns.valid.all()
 
 
+def test_states_are_those_the_replies_were_given_in() -> None:
+    # P_0 and P_1; no reply was given in the last state.
+    path = dialogue((3.0, 0.0, 0.0), (0.0, 4.0, 0.0)).states
+    states = Rewards()([dialogue((3.0, 0.0, 0.0), (0.0, 4.0, 0.0))]).states
+    assert states is not None
+    np.testing.assert_array_equal(states[0], path[:-1])
+
+
 def test_adr_is_minus_the_distance_left() -> None:
     turns = Rewards(kind="adr")([dialogue((3.0, 0.0, 0.0), (0.0, 4.0, 0.0))])
     np.testing.assert_allclose(turns.rewards, [[-4.0, 0.0]])

@@ -9,6 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 from mica_ray.types import Message, Sampling
 
 JsonSchema = Mapping[str, object]
+ErrorKind = Literal["timeout", "infrastructure", "refused", "content"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class ChatReply:
     seconds: float = 0.0
     attempts: int = 1
     """Calls made until this answer came; 1 means the first one succeeded."""
+    thinking: str = ""
+    """What the model thought before it spoke, where it is known; never a part of `text`."""
 
 
 class ChatError(Exception):
@@ -32,15 +35,25 @@ class ChatError(Exception):
         kind: "timeout", "infrastructure" (endpoint down, overloaded), "refused" (key, model name, request
             shape: a retry cannot help) or "content" (an answer came, and it is unusable).
         endpoint: what was asked, for the message to the user.
+        prompt_tokens: billed although the answer is unusable; 0 where nothing is known.
+        completion_tokens: as `prompt_tokens`.
     """
 
     def __init__(
-        self, message: str, *, kind: Literal["timeout", "infrastructure", "refused", "content"], endpoint: str
+        self,
+        message: str,
+        *,
+        kind: ErrorKind,
+        endpoint: str,
+        prompt_tokens: int = 0,
+        completion_tokens: int = 0,
     ) -> None:
-        """Keep the kind and the endpoint beside the message."""
+        """Keep what is known beside the message."""
         super().__init__(message)
-        self.kind = kind
+        self.kind: ErrorKind = kind
         self.endpoint = endpoint
+        self.prompt_tokens = prompt_tokens
+        self.completion_tokens = completion_tokens
 
 
 @runtime_checkable

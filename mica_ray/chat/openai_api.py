@@ -1,6 +1,6 @@
 """Any OpenAI-compatible endpoint as a ChatModel: deadlines, retries with jitter, a bound on calls at once.
 
-Keys come in as arguments; nothing here reads the environment.
+Keys come in as arguments; nothing here reads the environment. When an attempt may begin: admission.py.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 import openai
-from openai import Omit, omit
+from openai import omit
 from openai.types.chat import ChatCompletionMessageParam
-from openai.types.chat.completion_create_params import ResponseFormat
-from pydantic import BaseModel, Field
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
@@ -25,12 +23,25 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
+from mica_ray.chat.admission import Admission
+from mica_ray.chat.completion import Completion, CompletionUsage, StructuredOutput, response_format
+from mica_ray.chat.model import ChatError, ChatReply, ErrorKind, JsonSchema
+from mica_ray.chat.thinking import UnclosedThoughtError, split_thinking
 from mica_ray.types import Message, Sampling
 
-ErrorKind = Literal["timeout", "infrastructure", "refused", "content"]
-
 _OPENAI_URL = "https://api.openai.com/v1"
+
+_TIMES = (
+    "timeout_seconds",
+    "deadline_seconds",
+    "first_pause_seconds",
+    "longest_pause_seconds",
+    "breaker_pause_seconds",
+    "breaker_longest_pause_seconds",
+)
+
+_CHARACTERS_PER_TOKEN = 3
+"""For estimates: English takes about four, Chinese between one and two."""
 
 _REMEDIES = {
     400: "the request does not suit this model: see what it says, and the setting structured_output",
@@ -61,7 +72,20 @@ class Endpoint:
     """Upper end of the first random pause; it doubles with every attempt."""
     longest_pause_seconds: float = 20.0
     """Upper end of any pause, one that the endpoint asks for included."""
-    structured_output: Literal["json_schema", "json_object", "none"] = "json_schema"
+    requests_per_minute: float | None = None
+    """Evenly spaced, retries included; None for no bound."""
+    tokens_per_minute: float | None = None
+    """Of prompts and answers, estimated before a call and corrected after it; None for no bound."""
+    breaker_failures: int = 8
+    """Failures of the server in a row, time-outs included, after which it is left alone for a while."""
+    breaker_pause_seconds: float = 5.0
+    """Until one call probes it; doubles with each failed probe."""
+    breaker_longest_pause_seconds: float = 60.0
+    price_per_million_prompt_tokens: float = 0.0
+    """USD, for the cost ledger."""
+    price_per_million_completion_tokens: float = 0.0
+    """USD, for the cost ledger; thinking is billed too."""
+    structured_output: StructuredOutput = "json_schema"
     """What the endpoint can enforce when a schema is given."""
     token_limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """What the endpoint calls the bound on a reply's tokens."""
@@ -72,12 +96,15 @@ class Endpoint:
         """Refuse an endpoint that could never answer."""
         if not self.model:
             raise ValueError(f"model must name the model to ask; got {self.model!r}")
-        for name in ("timeout_seconds", "deadline_seconds", "first_pause_seconds", "longest_pause_seconds"):
-            if getattr(self, name) <= 0:
+        for name in (*_TIMES, "requests_per_minute", "tokens_per_minute"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be > 0; got {getattr(self, name)}")
-        for name in ("attempts", "max_concurrency"):
+        for name in ("attempts", "max_concurrency", "breaker_failures"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
+        for name in ("price_per_million_prompt_tokens", "price_per_million_completion_tokens"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be >= 0; got {getattr(self, name)}")
 
     @property
     def url(self) -> str:
@@ -108,6 +135,7 @@ class OpenAIChat:
             api_key=api_key, base_url=endpoint.url, max_retries=0, timeout=endpoint.timeout_seconds
         )
         self._slots = asyncio.Semaphore(endpoint.max_concurrency)
+        self._admission = Admission(endpoint, str(endpoint))
 
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
@@ -133,10 +161,7 @@ class OpenAIChat:
         async with self._slots:
             started = time.monotonic()
             until = started + patience.deadline_seconds
-            try:
-                reply: ChatReply = await retrying(self._attempt, messages, sampling, schema, until)
-            except _Passing as passing:
-                raise passing.problem from passing.__cause__
+            reply: ChatReply = await retrying(self._attempt, messages, sampling, schema, until)
         attempts = cast(int, retrying.statistics["attempt_number"])
         return replace(reply, seconds=time.monotonic() - started, attempts=attempts)
 
@@ -147,23 +172,32 @@ class OpenAIChat:
     async def _attempt(
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None, until: float
     ) -> ChatReply:
-        """Ask once, at most until the deadline on the monotonic clock."""
+        """Ask once, as soon as that is allowed, at most until the deadline on the monotonic clock."""
+        characters = sum(len(message["content"]) for message in messages)
+        estimated = characters // _CHARACTERS_PER_TOKEN + sampling.max_tokens
+        async with self._admission.attempt(until, estimated):
+            reply = await self._ask(messages, sampling, schema, until)
+        if reply.prompt_tokens:
+            self._admission.correct_tokens(estimated, reply.prompt_tokens + reply.completion_tokens)
+        return reply
+
+    async def _ask(
+        self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None, until: float
+    ) -> ChatReply:
         seconds = max(0.0, min(self._endpoint.timeout_seconds, until - time.monotonic()))
         try:
             # httpx counts the time between two bytes: a trickling endpoint is stopped only here.
             async with asyncio.timeout(seconds):
                 return self._read(await self._create(messages, sampling, schema))
         except (TimeoutError, openai.APITimeoutError) as error:
-            raise _Passing(self._error(f"no answer within {seconds:.3g} s", "timeout")) from error
+            raise self._passing(f"no answer within {seconds:.3g} s", "timeout") from error
         except openai.APIConnectionError as error:
             problem = f"no connection ({error.__cause__ or error}): check base_url and that the server runs"
-            raise _Passing(self._error(problem, "infrastructure")) from error
+            raise self._passing(problem, "infrastructure") from error
         except openai.APIStatusError as error:
             raise self._status_problem(error) from error
         except (openai.APIError, ValueError) as error:
-            raise _Passing(
-                self._error(f"an answer that is no chat completion: {_line(error)}", "content")
-            ) from error
+            raise self._passing(f"an answer that is no chat completion: {_line(error)}", "content") from error
 
     async def _create(
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None
@@ -180,7 +214,7 @@ class OpenAIChat:
             max_completion_tokens=omit if is_old_name else sampling.max_tokens,
             seed=omit if sampling.seed is None else sampling.seed,
             stop=list(sampling.stop) or omit,
-            response_format=_response_format(endpoint, schema),
+            response_format=response_format(endpoint.structured_output, schema),
             extra_body=dict(endpoint.extra_body) or None,
         )
         return answer.text
@@ -190,28 +224,43 @@ class OpenAIChat:
 
         Raises:
             ValueError: the answer has not the form of a chat completion.
-            ChatError: it has, and holds no text.
+            ChatError: it has, and says nothing.
         """
-        completion = _Completion.model_validate_json(body)
-        choice, usage = completion.choices[0], completion.usage or _Usage()
-        if not choice.message.content:
+        completion = Completion.model_validate_json(body)
+        choice, usage = completion.choices[0], completion.usage or CompletionUsage()
+        said, problem = None, f"an empty answer (finish reason {choice.finish_reason}): "
+        reasoning = choice.message.reasoning_content or choice.message.reasoning or ""
+        try:
+            said = split_thinking(choice.message.content or "", reasoning)
+        except UnclosedThoughtError as error:
+            problem = str(error)
+        else:
             remedy = "raise max_tokens, or turn the model's thinking off"
-            reason = remedy if choice.finish_reason == "length" else "the model declined, or its filter did"
-            raise self._error(f"an empty answer (finish reason {choice.finish_reason}): {reason}", "content")
+            problem += remedy if choice.finish_reason == "length" else "the model declined, or its filter did"
+        if said is None or not said.text:
+            # A retry would ask for the same with the same seed.
+            raise ChatError(
+                f"{self._endpoint}: {problem}",
+                kind="content",
+                endpoint=str(self._endpoint),
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+            )
         return ChatReply(
-            text=choice.message.content,
+            text=said.text,
             model=completion.model or self._endpoint.model,
+            thinking=said.thinking,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
         )
 
-    def _status_problem(self, error: openai.APIStatusError) -> Exception:
+    def _status_problem(self, error: openai.APIStatusError) -> ChatError:
         status = error.status_code
         said = f"status {status}: {_line(error)}"
         # An account without credit answers 429 for ever.
         if status in (408, 409, 429) or status >= 500:
             if error.code != "insufficient_quota":
-                return _Passing(self._error(said, "infrastructure"), _seconds_asked_for(error))
+                return self._passing(said, "infrastructure", _seconds_asked_for(error))
             return self._error(f"{said}; the account has no credit left", "refused")
         remedy = _REMEDIES.get(status, "the endpoint does not take this request")
         return self._error(f"{said}; {remedy}", "refused")
@@ -227,45 +276,17 @@ class OpenAIChat:
     def _error(self, problem: str, kind: ErrorKind) -> ChatError:
         return ChatError(f"{self._endpoint}: {problem}", kind=kind, endpoint=str(self._endpoint))
 
+    def _passing(self, problem: str, kind: ErrorKind, pause_seconds: float = 0.0) -> ChatError:
+        return _Passing(f"{self._endpoint}: {problem}", kind, str(self._endpoint), pause_seconds)
 
-class _Passing(Exception):
+
+class _Passing(ChatError):
     """A problem that may be gone at the next attempt."""
 
-    def __init__(self, problem: ChatError, pause_seconds: float = 0.0) -> None:
-        super().__init__(str(problem))
-        self.problem = problem
+    def __init__(self, message: str, kind: ErrorKind, endpoint: str, pause_seconds: float) -> None:
+        super().__init__(message, kind=kind, endpoint=endpoint)
         self.pause_seconds = pause_seconds
         """What the endpoint asked to wait, 0 when it did not say."""
-
-
-class _Message(BaseModel):
-    content: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class _Completion(BaseModel):
-    """The part of a chat completion that is read."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    model: str | None = None
-    usage: _Usage | None = None
-
-
-def _response_format(endpoint: Endpoint, schema: JsonSchema | None) -> ResponseFormat | Omit:
-    if schema is None or endpoint.structured_output == "none":
-        return omit
-    if endpoint.structured_output == "json_object":
-        return {"type": "json_object"}
-    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": dict(schema)}}
 
 
 def _seconds_asked_for(error: openai.APIStatusError) -> float:

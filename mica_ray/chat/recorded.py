@@ -1,10 +1,12 @@
 """Record calls to a chat model, and replay them without it: for tests, and for re-runs that cost nothing.
 
-A recording is a file of JSON lines. A call is found by what was asked, not by who was asked.
+A recording is a file of JSON lines. A call is found by what was asked, not by who was asked; since every
+role call of a dialogue has its own seed, calls made at the same time are never confused.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -12,14 +14,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
-from mica_ray.chat.model import ChatError, ChatModel, ChatReply, JsonSchema
+from mica_ray.chat.model import ChatError, ChatModel, ChatReply, ErrorKind, JsonSchema
 from mica_ray.types import Message, Sampling
 
-ErrorKind = Literal["timeout", "infrastructure", "refused", "content"]
 CallKey = tuple[str, int]
 """Hash of what was asked, and how many equal calls came before."""
+Outcome = ChatReply | ChatError | Literal["abandoned"]
+
+ABANDONED: Final = "abandoned"
+"""Who asked waited no longer: its deadline passed, or the run was stopped."""
 
 
 def call_hash(messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None) -> str:
@@ -36,7 +41,8 @@ class RecordingChat:
     """Asks another model and writes every call down, failures included. One writer per file at a time.
 
     A line is written in one piece when its call is over; a line that an earlier crash left unfinished is cut
-    off. Equal calls are numbered in the order in which they were made, after those already in the file.
+    off. A call that its asker gives up, because the asker's own deadline has passed, is written down as such.
+    Equal calls are numbered in the order in which they were made, after those already in the file.
 
     Args:
         inner: who answers.
@@ -64,8 +70,17 @@ class RecordingChat:
         self._made[key] += 1
         try:
             reply = await self._inner.chat(messages, sampling, schema)
+        except asyncio.CancelledError:
+            self._write(key, occurrence, {ABANDONED: True})
+            raise
         except ChatError as error:
-            failure = {"message": str(error), "kind": error.kind, "endpoint": error.endpoint}
+            failure = {
+                "message": str(error),
+                "kind": error.kind,
+                "endpoint": error.endpoint,
+                "prompt_tokens": error.prompt_tokens,
+                "completion_tokens": error.completion_tokens,
+            }
             self._write(key, occurrence, {"error": failure})
             raise
         self._write(key, occurrence, {"reply": asdict(reply)})
@@ -75,11 +90,15 @@ class RecordingChat:
         line = json.dumps({"call": key, "occurrence": occurrence, **outcome}, ensure_ascii=False) + "\n"
         # One unbuffered write in append mode: a reader or a crash never sees half of two lines.
         with self._path.open("ab", buffering=0) as file:
-            file.write(line.encode())
+            # A model may write half a surrogate pair, which strict UTF-8 refuses and json reads.
+            file.write(line.encode("utf-8", "surrogatepass"))
 
 
 class ReplayChat:
-    """Answers from a recording, equal calls in the order in which they were recorded.
+    """Answers from a recording, equal calls in the order in which they were made.
+
+    A role, and a policy, whose deadline passed when it was recorded is told so at once. What does not replay:
+    a dialogue that ran into its own deadline (RolloutConfig), and a recording to which a resumed run added.
 
     Args:
         path: the recording.
@@ -102,6 +121,7 @@ class ReplayChat:
 
         Raises:
             ChatError: the call is not in the recording, or it failed when it was recorded.
+            TimeoutError: its asker gave it up when it was recorded.
         """
         key = call_hash(messages, sampling, schema)
         occurrence = self._made[key]
@@ -114,22 +134,34 @@ class ReplayChat:
             raise ChatError(problem, kind="refused", endpoint=str(self._path))
         if isinstance(outcome, ChatError):
             raise outcome
+        if outcome == ABANDONED:
+            raise TimeoutError(f"call {key} was given up when it was recorded in {self._path}")
         return outcome
 
 
-def _lines(path: Path) -> Iterator[tuple[CallKey, ChatReply | ChatError]]:
+def _lines(path: Path) -> Iterator[tuple[CallKey, Outcome]]:
     """Read a recording; an unfinished last line is passed over."""
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
             entry = json.loads(line)
-            outcome = _failure(**entry["error"]) if "error" in entry else ChatReply(**entry["reply"])
+            outcome: Outcome = ABANDONED
+            if ABANDONED not in entry:
+                outcome = _failure(**entry["error"]) if "error" in entry else ChatReply(**entry["reply"])
             yield (entry["call"], entry["occurrence"]), outcome
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}, line {number}: not a recorded call ({error!r})") from error
 
 
-def _failure(message: str, kind: ErrorKind, endpoint: str) -> ChatError:
-    return ChatError(message, kind=kind, endpoint=endpoint)
+def _failure(
+    message: str, kind: ErrorKind, endpoint: str, prompt_tokens: int = 0, completion_tokens: int = 0
+) -> ChatError:
+    return ChatError(
+        message,
+        kind=kind,
+        endpoint=endpoint,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+    )
 
 
 def _cut_unfinished_line(path: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from mica_ray.cli.evaluate_group import MODEL_COMMAND, EvaluateGroup
+
 app = typer.Typer(
     name="mica",
     help="Train language models over whole conversations with MICA, on Ray.",
@@ -16,6 +18,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+evaluate = typer.Typer(
+    cls=EvaluateGroup,
+    name="evaluate",
+    help="Evaluate a policy: `mica evaluate MODEL` on the test scenarios, or one of the commands below.",
+)
+app.add_typer(evaluate)
 
 Recipe = Annotated[
     Optional[str],  # noqa: UP045 -- typer reads the annotation
@@ -54,8 +63,8 @@ def train(
     )
 
 
-@app.command()
-def evaluate(
+@evaluate.command(MODEL_COMMAND, hidden=True)
+def evaluate_model(
     model: Annotated[str, typer.Argument(help="A run folder, a model folder, a hub id, or `embedded`.")],
     sets: Sets = None,
     inline: Inline = False,
@@ -67,6 +76,72 @@ def evaluate(
     run_evaluation(model, assignments=sets or (), inline=inline, json_file=json_file)
 
 
+@evaluate.command()
+def rescore(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Published EMPA runs, our own dialogues.jsonl, SAGE dialogues; told by content."),
+    ],
+    check_endings: Annotated[
+        bool,
+        typer.Option("--check-endings", help="Replay recorded levels by our rules and list what differs."),
+    ] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Score recorded dialogues without playing: EPM-Q and its indices, or SAGE's emotion score."""
+    from mica_ray.cli.rescore import run_rescore
+
+    run_rescore(files, check_endings=check_endings, json_file=json_file)
+
+
+@evaluate.command()
+def empa(
+    policy: Annotated[
+        str,
+        typer.Option(help="A run folder, a model folder, a hub id, an endpoint as JSON, or module:CLASS."),
+    ],
+    judge: Annotated[str, typer.Option(help="Who scores, as roles.judge takes it.")],
+    actor: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Who plays the user; the judge's model when not given."),
+    ] = None,
+    director: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Who directs the user; the judge's model when not given."),
+    ] = None,
+    cases: Annotated[str, typer.Option(help="official, all, or how many of the official ones.")] = "official",
+    cards: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="DIR", help="Folder of the cards."),
+    ] = None,
+    domain: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="MODULE:NAME", help="Another domain than EMPA."),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="DIR", help="Where finished cases lie; a second call plays what is missing."),
+    ] = None,
+    inline: Inline = False,
+    sets: Sets = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Play the cases of EMPA with a policy and score them; goes on where an earlier call ended."""
+    from mica_ray.cli.empa import DOMAIN, run_empa
+
+    run_empa(
+        policy,
+        roles={"actor": actor, "director": director, "judge": judge},
+        cases=cases,
+        cards=cards,
+        domain=domain or DOMAIN,
+        out=out,
+        inline=inline,
+        assignments=sets or (),
+        json_file=json_file,
+    )
+
+
 @app.command()
 def chat(
     model: Annotated[str, typer.Argument(help="A run folder, a model folder, a hub id, or `embedded`.")],
@@ -76,6 +151,80 @@ def chat(
     from mica_ray.cli.conversation import run_conversation
 
     run_conversation(model, assignments=sets or ())
+
+
+report = typer.Typer(name="report", help="Show what was played: figures.", no_args_is_help=True)
+app.add_typer(report)
+
+
+@report.callback()
+def _reports() -> None:
+    """Keep `report` a group while it has one command."""
+
+
+@report.command()
+def figures(
+    files: Annotated[
+        list[Path], typer.Argument(help="Judged dialogues, JSON lines: ours, or published EMPA runs.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the pictures and the page go.")],
+    gamma: Annotated[float, typer.Option("--gamma", help="Discount of the returns drawn.")] = 0.85,
+) -> None:
+    """Draw dialogues: PNG files, and one page that opens offline."""
+    from mica_ray.cli.figures import run_figures
+
+    run_figures(files, out=out, gamma=gamma)
+
+
+data = typer.Typer(name="data", help="Look through EMPA cards, and have them rated.", no_args_is_help=True)
+app.add_typer(data)
+
+Cards = Annotated[str, typer.Argument(metavar="DIR", help="A folder of cards, or a hub dataset id.")]
+
+
+@data.command()
+def check(
+    cards: Cards,
+    ratings: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--ratings", metavar="FILE", help="Ratings that lie outside the folder."),
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Print how many cards there are, by stratum, and what is wrong or odd in which; 1 if any is wrong."""
+    from mica_ray.cli.data import run_check
+
+    if not run_check(cards, ratings=ratings, json_file=json_file):
+        raise typer.Exit(1)
+
+
+@data.command()
+def rate(
+    cards: Cards,
+    judge: Annotated[
+        str, typer.Option("--judge", help="As roles.judge: an endpoint as JSON, vllm:MODEL or module:CLASS.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="JSON lines; what is there is kept.")],
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Cards in rating at once.")] = 8,
+    limit: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--limit", min=1, help="Rate so many cards at most."),
+    ] = None,
+    inline: Inline = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Have a judge model rate the cards whose initial state nobody has given."""
+    from mica_ray.cli.data import run_rate
+
+    run_rate(
+        cards,
+        judge=judge,
+        out=out,
+        concurrency=concurrency,
+        limit=limit,
+        inline=inline,
+        json_file=json_file,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

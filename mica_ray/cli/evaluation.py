@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 
 from mica_ray import run
+from mica_ray.chat.ledger import Ledger
 from mica_ray.cli.recipes import read_model
 from mica_ray.cli.stages import StageBars
 from mica_ray.config.world import num_evaluated
+from mica_ray.evaluation.costs import cost_table
 from mica_ray.evaluation.report import evaluation_record, evaluations_table, write_json
 
 
@@ -22,10 +25,18 @@ def run_evaluation(model: str, *, assignments: Sequence[str], inline: bool, json
     """
     console = Console()
     config = read_model(model, assignments)
+    ledger = Ledger()
     with StageBars(config, console, num_evaluated=num_evaluated(config)) as bars:
-        evaluation = run.evaluate_policy(config, inline=inline, progress=bars)
+        evaluation = run.evaluate_policy(config, inline=inline, progress=bars, ledger=ledger)
     console.print(
-        evaluations_table(f"{config.evaluation.split} scenarios of {config.domain}", {model: evaluation})
+        evaluations_table(
+            f"{config.evaluation.split} scenarios of {config.domain}",
+            {model: evaluation},
+            contaminated=config.contaminated,
+        )
     )
+    console.print(cost_table("what the roles took", ledger.totals()))
     if json_file is not None:
-        write_json(json_file, {"model": model, **evaluation_record(evaluation)})
+        costs = {role: asdict(tally) for role, tally in ledger.totals().items()}
+        record = evaluation_record(evaluation, contaminated=config.contaminated)
+        write_json(json_file, {"model": model, **record, "costs": costs})

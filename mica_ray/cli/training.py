@@ -15,6 +15,7 @@ from mica_ray.config import RunConfig
 from mica_ray.config.preflight import Plan
 from mica_ray.config.run_record import RunSummary
 from mica_ray.config.world import num_evaluated
+from mica_ray.evaluation.costs import cost_table
 from mica_ray.evaluation.report import comparison_table, write_json
 from mica_ray.training.tracker import ConsoleTracker
 
@@ -62,7 +63,13 @@ def _plan_table(plan: Plan) -> Table:
 
 def _show_summary(console: Console, config: RunConfig, summary: RunSummary) -> None:
     title = f"{config.name}, seed {config.seed}: before and after training"
-    console.print(comparison_table(title, summary.before, summary.after, summary.comparison))
+    console.print(
+        comparison_table(
+            title, summary.before, summary.after, summary.comparison, contaminated=summary.contaminated
+        )
+    )
+    console.print(cost_table("what policy and roles took", summary.costs))
+    per_point = summary.usd_per_point
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in summary.seconds.items())
     folder = summary.folder
     for subject, place in (
@@ -71,6 +78,8 @@ def _show_summary(console: Console, config: RunConfig, summary: RunSummary) -> N
         ("dialogues", folder.dialogues),
         ("metrics", folder.metrics),
         ("MLflow", summary.tracking_uri),
+        ("costs", folder.costs),
+        *([("price", f"{per_point:.3g} USD per point of EPM-Q gained")] if per_point is not None else []),
         ("time", seconds),
         ("talk to it", f"mica chat {folder.path}"),
     ):

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mica_ray.chat.ledger import POLICY, DialogueKey, Ledger, Tally, dialogue_costs
 from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
@@ -18,11 +19,15 @@ from mica_ray.training.checkpoint import CheckpointError, Checkpoints
 from mica_ray.training.dialogue_log import DialogueLog
 from mica_ray.training.learner import Learner
 from mica_ray.training.loop import Progress, Run
+from mica_ray.training.metrics import cost_metrics
 from mica_ray.training.scenario_order import ScenarioOrder
 from mica_ray.training.tracker import Tracker
 from mica_ray.types import Scenario, Trajectory
 
 Tell = Callable[[Trajectory], None]
+
+_TRAIN = "train"
+"""The ledger's phase in which the policy learns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,8 @@ class Parts:
     engine: PolicyEngine
     learner: Learner | None
     """None where nothing is trained."""
+    ledger: Ledger
+    """Counts what the world's role models take."""
 
 
 def assemble(
@@ -60,8 +67,11 @@ def assemble(
         first_step: 0, or where a checkpoint continues.
     """
     assert parts.learner is not None, "a run trains"
+    ledger, before = parts.ledger, dict[str, Tally]()
 
     async def play(step: int, scenarios: Sequence[Scenario], tell: Tell) -> list[Trajectory]:
+        ledger.phase = _TRAIN
+        before.update(ledger.totals([_TRAIN]))
         return await collect(
             scenarios,
             parts.world.environment,
@@ -70,12 +80,18 @@ def assemble(
             config.rollout,
             step=step,
             seed=config.seed,
-            policy_prompt=parts.world.domain.policy_prompt,
-            progress=tell,
+            policy_prompt=parts.world.policy_prompt,
+            progress=_closing(ledger, step, tell),
         )
 
+    def spent() -> Mapping[str, float]:
+        after = ledger.totals([_TRAIN])
+        return cost_metrics({role: tally - before.get(role, Tally()) for role, tally in after.items()})
+
     async def measure_at(engine: PolicyEngine) -> Mapping[str, float]:
-        return evaluation_metrics(await measure(config, replace(parts, engine=engine), progress))
+        return evaluation_metrics(
+            await measure(config, replace(parts, engine=engine), progress, phase="evaluate_during")
+        )
 
     return Run(
         loop=config.loop,
@@ -93,14 +109,17 @@ def assemble(
         first_step=first_step,
         temperature=config.rollout.sampling.temperature,
         discount=config.discount,
+        exhausted=lambda: config.budget.excess(ledger.totals()),
+        spent=spent,
         config_digest=hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16],
     )
 
 
 async def measure(
-    config: RunConfig, parts: Parts, progress: Progress, *, step: int | None = None
+    config: RunConfig, parts: Parts, progress: Progress, *, step: int | None = None, phase: str = "evaluate"
 ) -> Evaluation:
-    """Play the evaluation scenarios; with a step, the stage is announced here."""
+    """Play the evaluation scenarios; with a step, the stage is announced here. The phase is the ledger's."""
+    parts.ledger.phase = phase
     chosen = parts.world.scenarios(config.evaluation.split)[: config.evaluation.max_scenarios]
     if step is not None:
         progress.stage("evaluate", step=step, num_steps=config.loop.num_steps)
@@ -111,9 +130,30 @@ async def measure(
         chosen,
         config=config.evaluation,
         rollout=config.rollout,
-        policy_prompt=parts.world.domain.policy_prompt,
-        progress=progress.dialogue_ended,
+        policy_prompt=parts.world.policy_prompt,
+        progress=_closing(parts.ledger, 0, progress.dialogue_ended),
     )
+
+
+def _closing(ledger: Ledger, step: int, tell: Tell) -> Tell:
+    """Close a dialogue's account as it ends, the policy's own tokens included."""
+
+    def close(trajectory: Trajectory) -> None:
+        key = DialogueKey(step, trajectory.scenario.id, trajectory.sample)
+        replies = [turn.generation for turn in trajectory.turns if turn.generation is not None]
+        with dialogue_costs(key):
+            ledger.add(
+                POLICY,
+                Tally(
+                    calls=len(replies),
+                    prompt_tokens=sum(len(reply.prompt_ids) for reply in replies),
+                    completion_tokens=sum(len(reply.token_ids) for reply in replies),
+                ),
+            )
+        ledger.close(key)
+        tell(trajectory)
+
+    return close
 
 
 def restored_step(checkpoints: Checkpoints, learner: Learner, order: ScenarioOrder) -> int:

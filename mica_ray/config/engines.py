@@ -31,7 +31,12 @@ async def start_policy(
     """
     rollout = config.rollout
     if inline:
-        return await _start_local(path, template, config.learner.dtype, rollout.context_length)
+        # With LLM roles it depends on the endpoints' speed which replies share a batch, and a batch's
+        # company changes the last bits of a reply. Alone, a reply is the same when it is replayed.
+        is_alone = config.roles.are_recorded
+        return await _start_local(
+            path, template, config.learner.dtype, rollout.context_length, is_alone=is_alone
+        )
     return await _start_pool(
         path,
         template,
@@ -73,12 +78,22 @@ async def start_role_model(config: RunConfig, model: str, *, inline: bool) -> tu
 
 
 async def _start_local(
-    path: Path, template: ChatTemplate, dtype: Literal["float32", "bfloat16"], context_length: int
+    path: Path,
+    template: ChatTemplate,
+    dtype: Literal["float32", "bfloat16"],
+    context_length: int,
+    *,
+    is_alone: bool = False,
 ) -> PolicyEngine:
-    from mica_ray.rollout.local_engine import LocalEngine
+    from mica_ray.rollout.local_engine import MAX_BATCH, LocalEngine
 
     return await asyncio.to_thread(
-        LocalEngine.from_folder, path, template, dtype=dtype, context_length=context_length
+        LocalEngine.from_folder,
+        path,
+        template,
+        dtype=dtype,
+        context_length=context_length,
+        max_batch=1 if is_alone else MAX_BATCH,
     )
 
 

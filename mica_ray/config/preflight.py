@@ -7,6 +7,8 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from mica_ray.config.card_source import describe_deck, read_deck
+from mica_ray.config.cost_estimate import describe_costs
 from mica_ray.config.plan import Plan, describe_policy, describe_processes, describe_work, gpus_wanted
 from mica_ray.config.policy_source import (
     EMBEDDED,
@@ -18,7 +20,8 @@ from mica_ray.config.policy_source import (
 from mica_ray.config.references import ConfigError
 from mica_ray.config.role_config import VLLM_PREFIX
 from mica_ray.config.run_config import RunConfig
-from mica_ray.config.world import check_roles, read_domain
+from mica_ray.config.world import check_roles, embedded_domain, read_domain
+from mica_ray.evaluation.report import CONTAMINATED
 from mica_ray.rollout.embedded_policy import EmbeddedPolicyRecipe
 
 _GIB = 2**30
@@ -47,10 +50,18 @@ def check_run(
         ConfigError: one line for the first thing that cannot work.
     """
     domain = read_domain(config)
+    if config.cards is not None and not domain.split("train"):
+        raise ConfigError(
+            f"cards {config.cards}: every card whose P_0 is known is an official EMPA test case and not "
+            "trained on; rate others by `mica data rate`, or --set allow_test_cards=true and the run is "
+            "marked contaminated"
+        )
     counts = {split: len(domain.split(split)) for split in ("train", "valid", "test")}
     for split in ("train", config.evaluation.split):
         if not counts[split]:
             raise ConfigError(f"domain {domain.name}: no scenario in split {split!r}; add some to its file")
+    if config.policy == EMBEDDED:
+        embedded_domain(config)
     check_roles(config.roles, environment)
     if config.learner.mini_batches > config.loop.scenarios_per_step:
         raise ConfigError(
@@ -73,10 +84,19 @@ def check_run(
         (
             ("policy", describe_policy(config, facts)),
             ("scenarios", f"{scenarios} of {domain.name}"),
+            *_describe_cards(config),
             ("work", describe_work(config)),
+            ("roles", describe_costs(config, domain)),
             *describe_processes(config, facts, inline=inline),
         )
     )
+
+
+def _describe_cards(config: RunConfig) -> tuple[tuple[str, str], ...]:
+    """Say which cards are played, and whether test cases are trained on."""
+    cards = config.cards and ("cards", describe_deck(read_deck(config.cards, config.card_ratings)))
+    mark = config.contaminated and ("contaminated", CONTAMINATED)
+    return tuple(line for line in (cards, mark) if line)
 
 
 def _check_processes(config: RunConfig, gpus_here: int | None) -> None:

@@ -160,6 +160,11 @@ class RoleConfig(BaseModel):
         return {name: player for name, player in players.items() if player is not None}
 
     @property
+    def are_recorded(self) -> bool:
+        """Whether a role's calls are recorded or replayed, so that timing must not matter."""
+        return any(isinstance(getattr(self, name), Recording) for name in ROLES)
+
+    @property
     def served_models(self) -> tuple[str, ...]:
         """The models that vLLM shall serve for roles, each once."""
         names = [player for player in self.asked.values() if isinstance(player, str)]

@@ -14,9 +14,12 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
+from mica_ray.chat.ledger import Budget
 from mica_ray.config.overrides import build_object, describe_named, describe_object, validated
 from mica_ray.config.policy_source import EMBEDDED
 from mica_ray.config.references import ConfigError
@@ -61,6 +64,14 @@ class RunConfig(BaseModel):
     """JSON lines that take the place of the domain's own scenarios."""
     retellings: int = Field(default=14, ge=0)
     """How often each of the domain's own training scenarios is told about another topic, beside its own."""
+    cards: str | None = None
+    """Folder of EMPA cards or hub dataset id; they are the scenarios of mica_ray.domains.empa:EMPA."""
+    card_ratings: Path | None = None
+    """What `mica data rate` wrote; None for rated_iedr.jsonl beside the cards, if it is there."""
+    allow_test_cards: bool = False
+    """Whether the official EMPA test cases may be trained on; such a run is marked contaminated."""
+    contaminated: Annotated[bool, Field(validate_default=True)] = False
+    """Set by allow_test_cards and kept from then on: what test cases taught cannot be taken back."""
     rules: ProgressRules | None = None
     """When a dialogue ends, in training and evaluation; None for the domain's rules."""
     policy: str = EMBEDDED
@@ -90,6 +101,8 @@ class RunConfig(BaseModel):
     loop: LoopConfig = LoopConfig(num_steps=22, scenarios_per_step=16, checkpoint_every=10)
     evaluation: EvaluationConfig = EvaluationConfig(samples=3, temperature=0.7)
     """At a temperature one would serve at; training explores at that of `rollout.sampling`."""
+    budget: Budget = Budget()
+    """What the role models may cost; once it is used up, the run stops behind a checkpoint."""
     policy_seed: int = 0
     """Of the embedded policy's making; apart from the run's, so that all seeds begin at one policy."""
     inline_threads: int = Field(default=1, ge=1)
@@ -98,6 +111,11 @@ class RunConfig(BaseModel):
     """Of the dashboard of a Ray started here; None starts none."""
     tracking_uri: str | None = None
     """MLflow store; None for a sqlite file in the run folder."""
+
+    @field_validator("contaminated")
+    @classmethod
+    def _mark_contaminated(cls, value: bool, info: ValidationInfo) -> bool:
+        return value or bool(info.data.get("allow_test_cards"))
 
     @model_validator(mode="after")
     def _check_total_updates(self) -> RunConfig:

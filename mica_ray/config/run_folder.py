@@ -84,6 +84,11 @@ class RunFolder:
         return self.path / "dialogues.jsonl"
 
     @property
+    def costs(self) -> Path:
+        """One JSON line per dialogue of training and evaluations: what its calls took."""
+        return self.path / "costs.jsonl"
+
+    @property
     def group_checkpoints(self) -> Path:
         """What the Ray Train group falls back to."""
         return self.path / "learner-group"
@@ -107,9 +112,11 @@ class RunFolder:
         """One JSON line per evaluation dialogue, "before" or "after" training."""
         return self.path / f"evaluation_{when}.jsonl"
 
-    def write_evaluation(self, when: str, evaluation: Evaluation) -> None:
+    def write_evaluation(self, when: str, evaluation: Evaluation, *, contaminated: bool = False) -> None:
         """Keep an evaluation's scores, so that a resumed run compares with the same beginning."""
-        write_json(self.path / f"evaluation_{when}.json", evaluation_record(evaluation))
+        write_json(
+            self.path / f"evaluation_{when}.json", evaluation_record(evaluation, contaminated=contaminated)
+        )
 
     def read_evaluation(self, when: str, *, seed: int) -> Evaluation | None:
         """Give a kept evaluation without its dialogues, None when it was not made."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from mica_ray.chat.ledger import Ledger, Tally, total
 from mica_ray.config.provenance import flat_config, git_state, package_versions
 from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
+from mica_ray.evaluation.costs import usd_per_point
 from mica_ray.evaluation.empa import Comparison, Evaluation, compare, evaluation_metrics
 from mica_ray.evaluation.report import comparison_record, evaluation_record, write_json
 from mica_ray.training.checkpoint import Checkpoints
@@ -34,6 +36,12 @@ class RunSummary:
     comparison: Comparison
     seconds: Mapping[str, float]
     """By stage: set_up, evaluate_before, train, evaluate_after; what a resumed run did not redo is absent."""
+    costs: Mapping[str, Tally]
+    """By role, over training and all evaluations, what was done again after a resume included."""
+    usd_per_point: float | None
+    """USD of the training dialogues per point of EPM-Q gained; None without a gain or without a price."""
+    contaminated: bool = False
+    """Whether official EMPA test cases were trained on."""
 
     def record(self) -> dict[str, object]:
         """Give the summary as plain JSON values."""
@@ -41,10 +49,13 @@ class RunSummary:
             "folder": str(self.folder.path),
             "policy": str(self.policy),
             "tracking_uri": self.tracking_uri,
-            "before": evaluation_record(self.before),
-            "after": evaluation_record(self.after),
+            "contaminated": self.contaminated,
+            "before": evaluation_record(self.before, contaminated=self.contaminated),
+            "after": evaluation_record(self.after, contaminated=self.contaminated),
             "difference": comparison_record(self.comparison),
             "seconds": dict(self.seconds),
+            "costs": {role: asdict(tally) for role, tally in self.costs.items()},
+            "usd_per_epm_q_point": self.usd_per_point,
         }
 
 
@@ -82,7 +93,7 @@ class RunRecord:
             artifacts=folder.artifacts,
             run_id=folder.read_tracking_run(),
             params=flat_config(config),
-            tags={**git_state(), **versions},
+            tags={**git_state(), **versions, "contaminated": str(config.contaminated).lower()},
             description=metrics_table(),
         )
         folder.write_tracking_run(mlflow.run_id)
@@ -99,13 +110,15 @@ class RunRecord:
         # No credit is given in an evaluation; the records write NaN as null.
         nothing = np.full(turns.rewards.shape, np.nan)
         DialogueLog(path).append(step, evaluation.dialogues, turns=turns, returns=nothing, advantages=nothing)
-        folder.write_evaluation(when, evaluation)
+        folder.write_evaluation(when, evaluation, contaminated=self._config.contaminated)
         tracker.log(evaluation_metrics(evaluation), step)
         tracker.artifact(path)
 
-    def summarize(self, checkpoints: Checkpoints, before: Evaluation, after: Evaluation) -> RunSummary:
+    def summarize(
+        self, checkpoints: Checkpoints, before: Evaluation, after: Evaluation, ledger: Ledger
+    ) -> RunSummary:
         """Write the summary of a finished run."""
-        latest = checkpoints.latest()
+        latest, comparison = checkpoints.latest(), compare(before, after, seed=self._config.evaluation.seed)
         assert latest is not None, "the loop writes a checkpoint after its last step"
         summary = RunSummary(
             folder=self._folder,
@@ -113,8 +126,11 @@ class RunRecord:
             tracking_uri=self._config.tracking_uri or self._folder.tracking_uri,
             before=before,
             after=after,
-            comparison=compare(before, after, seed=self._config.evaluation.seed),
+            comparison=comparison,
             seconds=self.seconds,
+            contaminated=self._config.contaminated,
+            costs=ledger.totals(),
+            usd_per_point=usd_per_point(total(ledger.totals(["train"])).usd, comparison.epm_q.estimate),
         )
         write_json(self._folder.summary, summary.record())
         return summary

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from mica_ray.chat.ledger import Ledger, MeteredChat, Price
 from mica_ray.chat.model import ChatModel
 from mica_ray.chat.openai_api import Endpoint, OpenAIChat
 from mica_ray.chat.recorded import RecordingChat, ReplayChat
 from mica_ray.chat.scripted import ScriptedRoles
+from mica_ray.config.card_source import card_scenarios, refuse_test_cases
+from mica_ray.config.policy_source import EMBEDDED
 from mica_ray.config.references import ConfigError, resolve
 from mica_ray.config.role_config import ROLES, SCRIPTED, Player, Recording, RoleConfig
 from mica_ray.config.run_config import RunConfig
@@ -36,9 +39,14 @@ class World:
 
     def environment(self, scenario: Scenario, seed: int) -> Environment:
         """Make the environment of one dialogue."""
+        director = self.director if self.domain.director_prompt else None
         return DialogueEnvironment(
-            scenario, self.domain, actor=self.actor, judge=self.judge, director=self.director, seed=seed
+            scenario, self.domain, actor=self.actor, judge=self.judge, director=director, seed=seed
         )
+
+    def policy_prompt(self, scenario: Scenario) -> str:
+        """Give the policy's system prompt, in the scenario's language."""
+        return self.domain.prompts(scenario.language).policy_prompt
 
     def scenarios(self, split: Split) -> tuple[Scenario, ...]:
         """Give the scenarios of a split.
@@ -58,18 +66,65 @@ def read_domain(config: RunConfig) -> Domain:
     """Give the domain of a config, with the scenarios and rules that take the place of its own.
 
     Raises:
-        ConfigError: there is no such domain, or the scenario file is wrong.
+        ConfigError: there is no such domain, the scenario file or the cards are wrong, there are no
+            scenarios, or official EMPA test cases would be trained on.
+    """
+    domain = own_domain(config)
+    if config.rules is not None:
+        domain = replace(domain, rules=config.rules)
+    scenarios, source = _scenarios(config, domain)
+    if not scenarios:
+        raise ConfigError(
+            f"{source}: brings no scenarios; name the cards by --set cards=FOLDER, "
+            "or a file by --set scenarios_file=FILE"
+        )
+    if not config.allow_test_cards:
+        refuse_test_cases(scenarios, source)
+    if scenarios is domain.scenarios:
+        scenarios = with_retellings(scenarios, config.retellings, seed=config.seed)
+    return replace(domain, scenarios=scenarios)
+
+
+def own_domain(config: RunConfig) -> Domain:
+    """Give the domain that a config names, as it is.
+
+    Raises:
+        ConfigError: there is no such domain.
     """
     domain = resolve(config.domain)
     if not isinstance(domain, Domain):
         raise ConfigError(f"domain={config.domain}: is a {type(domain).__name__}, not a Domain")
-    if config.rules is not None:
-        domain = replace(domain, rules=config.rules)
+    return domain
+
+
+def embedded_domain(config: RunConfig) -> Domain:
+    """Give the domain of whose own scenarios and rules the embedded policy is made, whatever a run plays.
+
+    Raises:
+        ConfigError: there is no such domain, or it has no scenarios of its own.
+    """
+    domain = own_domain(config)
+    if not domain.scenarios:
+        raise ConfigError(
+            f"policy={EMBEDDED}: is made of a domain's own scenarios, and {domain.name} has none; "
+            "name a model by --set policy=MODEL"
+        )
+    return domain
+
+
+def _scenarios(config: RunConfig, domain: Domain) -> tuple[tuple[Scenario, ...], str]:
+    """Give the scenarios that a run plays, and where they come from."""
+    if config.cards is not None and config.scenarios_file is not None:
+        raise ConfigError("cards and scenarios_file: both bring scenarios; name one of them")
+    if config.cards is not None:
+        found = card_scenarios(
+            config.cards, config.card_ratings, domain, allow_test_cards=config.allow_test_cards
+        )
+        return found, f"cards {config.cards}"
     if config.scenarios_file is None:
-        told = with_retellings(domain.scenarios, config.retellings, seed=config.seed)
-        return replace(domain, scenarios=told)
+        return domain.scenarios, f"domain {domain.name}"
     try:
-        return replace(domain, scenarios=load_scenarios(config.scenarios_file, domain.name))
+        return load_scenarios(config.scenarios_file, domain.name), str(config.scenarios_file)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -80,13 +135,20 @@ def num_evaluated(config: RunConfig) -> int:
     return len(scenarios) * config.evaluation.samples
 
 
-def build_world(config: RunConfig, *, environment: Mapping[str, str], served: ServedModel) -> World:
+def build_world(
+    config: RunConfig,
+    *,
+    environment: Mapping[str, str],
+    served: ServedModel,
+    ledger: Ledger | None = None,
+) -> World:
     """Make the domain and its three roles.
 
     Args:
         config: of the run.
         environment: variables among which endpoints find their keys.
         served: gives models that vLLM serves in the cluster.
+        ledger: counts every role's calls; None counts none. A judge without a chat model makes none.
 
     Raises:
         ConfigError: no such domain, a wrong scenario file, or a key that is not set.
@@ -95,25 +157,37 @@ def build_world(config: RunConfig, *, environment: Mapping[str, str], served: Se
     sampling = Sampling(temperature=roles.temperature, max_tokens=roles.max_tokens)
     models: dict[str, ChatModel] = {}
 
-    def model(role: Player | Recording) -> ChatModel:
+    def model(name: str) -> ChatModel:
+        role = getattr(roles, name)
+        inner = shared(role)
+        return inner if ledger is None else MeteredChat(inner, ledger, name, role_price(role))
+
+    def shared(role: Player | Recording) -> ChatModel:
         # Roles on one endpoint share a client, and with it the bound on calls at once; a file has one writer.
         name = repr(role)
         if name not in models:
-            models[name] = _role_model(role, environment=environment, served=served)
+            models[name] = role_model(role, environment=environment, served=served)
         return models[name]
 
     deadline = roles.deadline_seconds
     judge: Judge = (
-        roles.judge
-        if isinstance(roles.judge, Judge)
-        else Judger(model(roles.judge), domain, sampling, deadline)
+        roles.judge if isinstance(roles.judge, Judge) else Judger(model("judge"), domain, sampling, deadline)
     )
     return World(
         domain=domain,
-        actor=Actor(model(roles.actor), domain, sampling, deadline),
-        director=Director(model(roles.director), domain, sampling, deadline),
+        actor=Actor(model("actor"), domain, sampling, deadline),
+        director=Director(model("director"), domain, sampling, deadline),
         judge=judge,
     )
+
+
+def role_price(role: Player | Recording) -> Price:
+    """Give what a role's tokens cost; a replay and engines of one's own cost nothing per token."""
+    if isinstance(role, Recording):
+        return Price() if role.mode == "replay" or role.inner is None else role_price(role.inner)
+    if isinstance(role, Endpoint):
+        return Price(role.price_per_million_prompt_tokens, role.price_per_million_completion_tokens)
+    return Price()
 
 
 def check_roles(roles: RoleConfig, environment: Mapping[str, str]) -> None:
@@ -133,14 +207,17 @@ def check_roles(roles: RoleConfig, environment: Mapping[str, str]) -> None:
             )
 
 
-def _role_model(
-    role: Player | Recording, *, environment: Mapping[str, str], served: ServedModel
-) -> ChatModel:
+def role_model(role: Player | Recording, *, environment: Mapping[str, str], served: ServedModel) -> ChatModel:
+    """Make the model that plays a role, or a policy known by its text.
+
+    Raises:
+        ConfigError: a key that is not set, or a recording that cannot be used.
+    """
     if isinstance(role, Recording):
         try:
             if role.mode == "replay" or role.inner is None:
                 return ReplayChat(role.recording)
-            inner = _role_model(role.inner, environment=environment, served=served)
+            inner = role_model(role.inner, environment=environment, served=served)
             return RecordingChat(inner, role.recording)
         except (OSError, ValueError) as error:
             raise ConfigError(str(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +26,7 @@ def check_estimator(estimator: CreditEstimator) -> None:
 
     Shape, dtype, zero where not valid, no NaN on constant, lone or empty groups, and no dependence on the
     order of dialogues, the numbers of groups, padding columns, or what stands where a turn is not valid.
+    Every batch has states, which an estimator may leave unread.
 
     Args:
         estimator: any callable of the protocol; called about ten times on batches of a few turns.
@@ -44,6 +46,7 @@ def _require(condition: bool, estimator: CreditEstimator, promise: str) -> None:
 
 def _check_values(estimator: CreditEstimator, turns: TurnRewards, name: str) -> None:
     rewards, valid, group = turns.rewards.copy(), turns.valid.copy(), turns.group.copy()
+    states = None if turns.states is None else turns.states.copy()
     advantages = estimator(turns)
     got = (type(advantages).__name__, np.shape(advantages), str(getattr(advantages, "dtype", None)))
     expected = ("ndarray", valid.shape, "float64")
@@ -55,6 +58,8 @@ def _check_values(estimator: CreditEstimator, turns: TurnRewards, name: str) -> 
         and np.array_equal(turns.valid, valid)
         and np.array_equal(turns.group, group)
     )
+    if turns.states is not None and states is not None:
+        untouched = untouched and np.array_equal(turns.states, states, equal_nan=True)
     _require(untouched, estimator, f"must not write into its input ({name})")
 
 
@@ -69,17 +74,34 @@ def _check_invariances(estimator: CreditEstimator, turns: TurnRewards) -> None:
     same = np.arange(num_dialogues)
     agrees(turns, "must give equal advantages for equal rewards", same)
     order = np.roll(same, 3)[::-1]
-    shuffled = TurnRewards(turns.rewards[order], turns.valid[order], turns.group[order])
-    agrees(shuffled, "the order of dialogues must not matter", order)
-    renamed = TurnRewards(turns.rewards, turns.valid, 1000 - 7 * turns.group)
+    agrees(_reordered(turns, order), "the order of dialogues must not matter", order)
+    renamed = replace(turns, group=1000 - 7 * turns.group)
     agrees(renamed, "the numbers of groups must not matter", same)
-    junk = np.where(turns.valid, turns.rewards, np.nan)
-    agrees(TurnRewards(junk, turns.valid, turns.group), "rewards that are not valid must not matter", same)
+    agrees(_with_nan(turns), "what stands where a turn is not valid must not matter", same)
+    agrees(_widened(turns), "padding columns must not matter", same)
+
+
+def _reordered(turns: TurnRewards, order: np.ndarray) -> TurnRewards:
+    states = None if turns.states is None else turns.states[order]
+    return TurnRewards(turns.rewards[order], turns.valid[order], turns.group[order], states)
+
+
+def _with_nan(turns: TurnRewards) -> TurnRewards:
+    states = None if turns.states is None else np.where(turns.valid[..., None], turns.states, np.nan)
+    return replace(turns, rewards=np.where(turns.valid, turns.rewards, np.nan), states=states)
+
+
+def _widened(turns: TurnRewards) -> TurnRewards:
     width = ((0, 0), (0, 2))
-    wider = np.pad(turns.rewards, width, constant_values=9.0)
-    agrees(
-        TurnRewards(wider, np.pad(turns.valid, width), turns.group), "padding columns must not matter", same
-    )
+    states = None if turns.states is None else np.pad(turns.states, (*width, (0, 0)), constant_values=9.0)
+    rewards = np.pad(turns.rewards, width, constant_values=9.0)
+    return TurnRewards(rewards, np.pad(turns.valid, width), turns.group, states)
+
+
+def _with_states(rewards: np.ndarray, valid: np.ndarray, group: np.ndarray) -> TurnRewards:
+    # Whole points, so that some dialogues share a state and others do not.
+    states = np.random.default_rng(1).integers(-3, 0, size=(*rewards.shape, 2)).astype(np.float64)
+    return TurnRewards(rewards, valid, group, states)
 
 
 def _mixed_batch() -> TurnRewards:
@@ -88,7 +110,7 @@ def _mixed_batch() -> TurnRewards:
     lengths = np.array([4, 2, 3, 0, 1, 4, 4, 3])
     valid = np.arange(4) < lengths[:, None]
     valid[0, 1] = False
-    return TurnRewards(generator.normal(size=(8, 4)), valid, np.array([0, 0, 0, 0, 1, 1, 1, 2]))
+    return _with_states(generator.normal(size=(8, 4)), valid, np.array([0, 0, 0, 0, 1, 1, 1, 2]))
 
 
 def _corner_cases() -> dict[str, TurnRewards]:
@@ -97,12 +119,12 @@ def _corner_cases() -> dict[str, TurnRewards]:
     one_group = np.zeros(4, dtype=np.int64)
     return {
         "mixed batch": mixed,
-        "constant rewards": TurnRewards(np.full((4, 3), 0.1), everything, one_group),
-        "single-member groups": TurnRewards(np.arange(12.0).reshape(4, 3), everything, np.arange(4)),
-        "no valid turn": TurnRewards(mixed.rewards, np.zeros_like(mixed.valid), mixed.group),
-        "not a number where not valid": TurnRewards(
-            np.where(mixed.valid, mixed.rewards, np.nan), mixed.valid, mixed.group
-        ),
-        "no turns": TurnRewards(np.zeros((4, 0)), np.zeros((4, 0), dtype=bool), one_group),
-        "no dialogues": TurnRewards(np.zeros((0, 3)), np.zeros((0, 3), dtype=bool), one_group[:0]),
+        "constant rewards": _with_states(np.full((4, 3), 0.1), everything, one_group),
+        "single-member groups": _with_states(np.arange(12.0).reshape(4, 3), everything, np.arange(4)),
+        "no valid turn": replace(mixed, valid=np.zeros_like(mixed.valid)),
+        "not a number where not valid": _with_nan(mixed),
+        "one turn": _with_states(np.arange(4.0)[:, None], everything[:, :1], one_group),
+        "one dialogue": _with_states(np.arange(3.0)[None], everything[:1], one_group[:1]),
+        "no turns": _with_states(np.zeros((4, 0)), np.zeros((4, 0), dtype=bool), one_group),
+        "no dialogues": _with_states(np.zeros((0, 3)), np.zeros((0, 3), dtype=bool), one_group[:0]),
     }

@@ -17,7 +17,7 @@ from mica_ray.types import TurnRewards
 
 Scope = Literal["group", "batch"]
 Horizon = Literal["survivors", "shortest"]
-LoneTurn = Literal["zero", "group"]
+LoneTurn = Literal["zero", "group", "return"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class Mica:
     divide: bool = True
     """Whether to divide by the standard deviations."""
     lone_turn: LoneTurn = "zero"
-    """What a turn reached by one dialogue alone gets: "zero" for its turn part, or the whole weight to the
-    group part."""
+    """What a turn reached by one dialogue alone gets: "zero" for its turn part, the whole weight to the group
+    part, or its "return" as it is, which alone leaves the leave-one-out form unbiased (divide=False only)."""
 
     def __post_init__(self) -> None:
         """Refuse weights, discounts and names outside their sets."""
@@ -64,6 +64,8 @@ class Mica:
         ):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+        if self.lone_turn == "return" and self.divide:
+            raise ValueError("lone_turn='return' needs divide=False: a return is no z-score; got divide=True")
 
     @property
     def beta(self) -> float:
@@ -94,7 +96,10 @@ class Mica:
 
         is_lone = segment_sizes(valid, same_turn) == 1
         alpha = np.where(is_lone & (self.lone_turn == "group"), 0.0, self.alpha)
-        return alpha * compare(returns, same_turn) + (1.0 - alpha) * compare(turns.rewards, scope)
+        turn_part = compare(returns, same_turn)
+        if self.lone_turn == "return":
+            turn_part = np.where(is_lone & valid, returns, turn_part)
+        return alpha * turn_part + (1.0 - alpha) * compare(turns.rewards, scope)
 
 
 def before_shortest(turns: TurnRewards) -> np.ndarray:

@@ -1,15 +1,15 @@
 """A role's structured answer: asked for once, repaired once, then given up as a failure that says so.
 
-Director and Judger share it. What a good answer holds is their business, told by the `read` they pass.
+Director and Judger share it. What a good answer holds is their business, told by the `read` they pass; how
+it is found in the text a model wrote is that of `answer_text.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 from mica_ray.chat.model import ChatError, ChatModel, JsonSchema
 from mica_ray.types import Message, Sampling, Status
@@ -57,8 +57,13 @@ async def ask(
     except TimeoutError:
         return Answer(None, Status.TIMED_OUT, f"no answer within {deadline_seconds:g} s")
     except ChatError as error:
-        statuses = {"timeout": Status.TIMED_OUT, "content": Status.INVALID}
-        return Answer(None, statuses.get(error.kind, Status.ABANDONED), str(error))
+        return Answer(None, failure_status(error), str(error))
+
+
+def failure_status(error: ChatError) -> Status:
+    """Give the status of an answer that never came."""
+    statuses = {"timeout": Status.TIMED_OUT, "content": Status.INVALID}
+    return statuses.get(error.kind, Status.ABANDONED)
 
 
 async def _ask_twice(
@@ -87,20 +92,3 @@ def _complaint(answer: str, problem: str) -> tuple[Message, Message]:
             "content": f"That answer cannot be used: {problem}. Answer again with the corrected JSON object.",
         },
     )
-
-
-def read_object(text: str) -> Mapping[str, object]:
-    """Read the one JSON object in a model's answer; thoughts before it and a fence around it are passed over.
-
-    Raises:
-        ValueError: there is no JSON object, or it is broken.
-    """
-    spoken = text.rpartition("</think>")[2]
-    start, end = spoken.find("{"), spoken.rfind("}")
-    if start < 0 or end < start:
-        raise ValueError("the answer holds no JSON object")
-    try:
-        found: object = json.loads(spoken[start : end + 1])
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"the answer is not one valid JSON object: {error}") from error
-    return cast(Mapping[str, object], found)

@@ -1,4 +1,4 @@
-"""What a role is shown: the domain's instructions, and one JSON object that holds the case.
+"""What a role is shown: instructions in the scenario's language, and the case as one JSON object.
 
 Language models and scripted models read the same object. What comes back is read by the roles.
 """
@@ -39,7 +39,8 @@ def judge_messages(
         state: P_{t-1}, points, before the reply to score.
         dialogue: oldest first; the last entry is the one to score.
     """
-    return _messages(domain.judge_prompt, _case("judge", domain, scenario, state, dialogue))
+    prompts = domain.prompts(scenario.language)
+    return _messages(prompts.judge_prompt, _case("judge", domain, scenario, state, dialogue))
 
 
 def director_messages(
@@ -65,7 +66,7 @@ def director_messages(
     """
     case = _case("director", domain, scenario, state, dialogue)
     plot = {"turn": len(dialogue), "energy": list(energy), "told": list(told), "untold": list(untold)}
-    return _messages(domain.director_prompt, case | plot)
+    return _messages(domain.prompts(scenario.language).director_prompt, case | plot)
 
 
 def actor_messages(
@@ -91,7 +92,7 @@ def actor_messages(
     """
     case = _case("actor", domain, scenario, state, dialogue)
     plot = {"told": list(told), "guidance": guidance, "fragment": fragment}
-    return _messages(domain.actor_prompt, case | plot)
+    return _messages(domain.prompts(scenario.language).actor_prompt, case | plot)
 
 
 def _case(
@@ -102,7 +103,7 @@ def _case(
         "scenario": scenario.id,
         "persona": scenario.persona,
         "topic": scenario.topic,
-        "axes": {axis.key: axis.name for axis in domain.axes},
+        "axes": dict(zip(AXES, domain.prompts(scenario.language).axis_names, strict=True)),
         "need_order": list(domain.need_order),
         "dominant_axis": scenario.dominant_axis,
         "initial_state": dict(zip(AXES, scenario.initial_state, strict=True)),

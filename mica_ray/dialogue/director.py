@@ -1,34 +1,21 @@
 """The Director: after each scored reply, chooses how the story goes on. What was told is kept in a `Plot`.
 
-The model proposes a move; which fragment that reveals, and whether it is possible, is decided here.
+The model calls a move (`moves.py`); which fragment that reveals, and whether it is possible, is decided here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from typing import cast
 
 from mica_ray.chat.model import ChatModel, JsonSchema
-from mica_ray.dialogue.answer import ask, read_object
+from mica_ray.dialogue.answer import ask
+from mica_ray.dialogue.answer_text import read_object
 from mica_ray.dialogue.case_file import SpokenTurn, director_messages
 from mica_ray.dialogue.domain import Domain
+from mica_ray.dialogue.moves import Move, heard_by_actor, moves_schema, moves_text
 from mica_ray.types import Sampling, Scenario, State, Status
-
-
-class Move(StrEnum):
-    """What a Director can do (the seven moves of EMPA, arXiv 2603.00552)."""
-
-    REVEAL_STAGE = "reveal_stage"
-    """Let the user tell the next story fragment; possible while one is untold."""
-    REVEAL_MEMORY = "reveal_memory"
-    ADJUST_EMPATHY = "adjust_empathy"
-    """Change how the user takes empathy; the guidance says how."""
-    TURNING_POINT = "turning_point"
-    OBSERVE = "observe"
-    """Nothing new; the Actor gets no guidance."""
-    CONTINUE = "continue"
-    END = "end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +39,11 @@ class Plot:
     def moves(self) -> tuple[Move, ...]:
         """The moves that are possible now."""
         return tuple(move for move in Move if self.untold or move is not Move.REVEAL_STAGE)
+
+    @property
+    def next_stage(self) -> int:
+        """The number of the fragment that comes next, from 1."""
+        return self.num_told + 1
 
     def after(self, direction: Direction) -> Plot:
         """Give the plot once a direction has been carried out."""
@@ -103,20 +95,23 @@ class Director:
             plot: what has been told.
             seed: makes the choice reproducible.
         """
+        language = scenario.language
+        instructions, case = director_messages(
+            self.domain,
+            scenario,
+            state=state,
+            dialogue=dialogue,
+            energy=energy,
+            told=plot.told,
+            untold=plot.untold,
+        )
+        calls = moves_text(plot.moves, plot.next_stage, language)
         answer = await ask(
             self.model,
-            director_messages(
-                self.domain,
-                scenario,
-                state=state,
-                dialogue=dialogue,
-                energy=energy,
-                told=plot.told,
-                untold=plot.untold,
-            ),
+            ({"role": "system", "content": f"{instructions['content']}\n\n{calls}"}, case),
             sampling=replace(self.sampling, seed=seed),
             schema=direction_schema(plot),
-            read=lambda text: read_direction(text, plot),
+            read=lambda text: read_direction(text, plot, language=language),
             deadline_seconds=self.deadline_seconds,
         )
         if answer.value is None:
@@ -125,33 +120,30 @@ class Director:
 
 
 def direction_schema(plot: Plot) -> JsonSchema:
-    """Give the JSON schema of a Director's answer: only moves that are possible now."""
-    return {
-        "type": "object",
-        "properties": {
-            "move": {"type": "string", "enum": [move.value for move in plot.moves]},
-            "guidance": {"type": "string"},
-        },
-        "required": ["move", "guidance"],
-        "additionalProperties": False,
-    }
+    """Give the JSON schema of a Director's answer: one call of a move that is possible now."""
+    return moves_schema(plot.moves, plot.next_stage)
 
 
-def read_direction(text: str, plot: Plot) -> Direction:
-    """Read a Director's answer and work out which fragment it reveals.
+def read_direction(text: str, plot: Plot, *, language: str = "en") -> Direction:
+    """Read a Director's call and work out which fragment it reveals.
+
+    Args:
+        text: one JSON object, the call itself or {"call": the call}.
+        plot: what has been told.
+        language: in which the Actor is guided.
 
     Raises:
-        ValueError: no JSON object, a move that is unknown or impossible now, guidance that is not text.
+        ValueError: no JSON object, a move that is unknown or impossible now, an argument that does not fit.
     """
     answer = read_object(text)
-    move = next((move for move in plot.moves if move.value == answer.get("move")), None)
+    inner = answer.get("call")
+    call = cast("Mapping[str, object]", inner) if isinstance(inner, Mapping) else answer
+    move = next((move for move in plot.moves if move.value == call.get("move")), None)
     if move is None:
-        raise ValueError(f"move must be one of {', '.join(plot.moves)}; got {answer.get('move')!r}")
-    guidance = answer.get("guidance")
-    if guidance is not None and not isinstance(guidance, str):
-        raise ValueError(f"guidance must be text; got {guidance!r}")
+        raise ValueError(f"move must be one of {', '.join(plot.moves)}; got {call.get('move')!r:.40}")
+    heard = heard_by_actor(move, call, plot.next_stage, language)
     return Direction(
         move,
-        guidance=None if move is Move.OBSERVE or guidance is None else guidance.strip() or None,
+        guidance=None if move is Move.OBSERVE else heard,
         fragment=plot.untold[0] if move is Move.REVEAL_STAGE else None,
     )

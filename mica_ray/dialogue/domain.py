@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from mica_ray.dialogue.potential import Potential
 from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.types import Scenario, Split
 
@@ -41,6 +42,20 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True)
+class RolePrompts:
+    """What policy and roles are told in one language."""
+
+    language: str
+    """As `Scenario.language` writes it: "en", "zh"."""
+    policy_prompt: str
+    actor_prompt: str
+    director_prompt: str
+    judge_prompt: str
+    axis_names: tuple[str, str, str]
+    """What the axes C, A, P are called in the case file."""
+
+
+@dataclass(frozen=True, slots=True)
 class Domain:
     """Everything that makes one kind of dialogue: plain data, so that a new domain is one new file."""
 
@@ -53,9 +68,36 @@ class Domain:
     """System prompt of the policy in training."""
     actor_prompt: str
     director_prompt: str
+    """Empty for a world without a Director."""
     judge_prompt: str
     rules: ProgressRules
     scenarios: tuple[Scenario, ...]
+    # Not in the repr: an embedded policy's cache goes by it, and such a policy reads the own prompts alone.
+    translations: tuple[RolePrompts, ...] = field(default=(), repr=False)
+    """The prompts in other languages, one of each; a language without any gets the domain's own."""
+    # Not in the repr: an embedded policy's cache goes by it, and such a policy knows no scalar world.
+    potential: Potential | None = field(default=None, repr=False)
+    """The scalar that the judge reads instead of levels; None for the three axes."""
+
+    def __post_init__(self) -> None:
+        """Refuse two translations into one language."""
+        languages = [prompts.language for prompts in self.translations]
+        if len(set(languages)) != len(languages):
+            raise ValueError(f"translations must be of one language each; got {', '.join(languages)}")
+
+    def prompts(self, language: str) -> RolePrompts:
+        """Give the prompts for a scenario of a language: the translation, or the domain's own."""
+        for translation in self.translations:
+            if translation.language == language:
+                return translation
+        return RolePrompts(
+            language=language,
+            policy_prompt=self.policy_prompt,
+            actor_prompt=self.actor_prompt,
+            director_prompt=self.director_prompt,
+            judge_prompt=self.judge_prompt,
+            axis_names=(self.axes[0].name, self.axes[1].name, self.axes[2].name),
+        )
 
     def split(self, split: Split) -> tuple[Scenario, ...]:
         """Give the scenarios of one split, in file order."""

@@ -1,4 +1,4 @@
-"""The environment of one dialogue: everything around the policy, and the record of what happened.
+"""The environment of one dialogue: everything around the policy. What happened is written in record.py.
 
 Text only: who makes the replies is unknown here. A rollout drives it with tokens, `converse` with text.
 """
@@ -6,44 +6,43 @@ Text only: who makes the replies is unknown here. A rollout drives it with token
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
+from mica_ray.chat.ledger import DialogueKey, dialogue_costs
 from mica_ray.chat.model import ChatError, ChatModel
 from mica_ray.dialogue.actor import Actor
+from mica_ray.dialogue.answer import failure_status
 from mica_ray.dialogue.case_file import SpokenTurn
 from mica_ray.dialogue.director import Direction, Director, Move, Plot
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.judger import Judge
 from mica_ray.dialogue.progress import energy_increments, judge_stop
+from mica_ray.dialogue.record import DialogueRecord, Exchange
 from mica_ray.seeding import derive_seed
-from mica_ray.types import Generation, Judgement, Message, Sampling, Scenario, State, Stop, Trajectory, Turn
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """What the environment gives back for one reply."""
-
-    judgement: Judgement
-    state_after: State
-    """P_t, points; unchanged when the judgement failed."""
-    user: Message | None
-    """The user's next message; None exactly when the dialogue is over."""
-    stop: Stop | None
-    """Why the dialogue is over, None to go on."""
-    guidance: str | None = None
-    """What the Director told the Actor for `user`; it belongs to the next turn."""
-    error: str | None = None
-    """The reason when `stop` is FAILED; otherwise a failure of the Director that the dialogue survived."""
+from mica_ray.types import (
+    Judgement,
+    Message,
+    RoleAnswer,
+    Sampling,
+    Scenario,
+    State,
+    Stop,
+    Trajectory,
+)
 
 
 class Environment(Protocol):
     """One dialogue around a policy, used once."""
 
     async def open(self) -> Message:
-        """Give the user's first message."""
+        """Give the user's first message.
+
+        Raises:
+            ChatError: a model had to find it, and failed.
+        """
         ...
 
     async def respond(self, reply: str) -> Exchange:
@@ -57,7 +56,7 @@ class DialogueEnvironment:
     Consumes replies, produces exchanges; waits for its roles one after the other. A failed judgement leaves
     the state where it is and the dialogue goes on; a failed Director means no new guidance; a failed Actor
     ends the dialogue as FAILED. Every role call samples under `derive_seed(seed, role, turn)`, where turn is
-    the one being scored for the judge, and the one being prepared for Director and Actor.
+    the one being scored for the judge, and the one being prepared for Director and Actor (0 for an opening).
 
     Args:
         scenario: who the user is.
@@ -91,16 +90,17 @@ class DialogueEnvironment:
         """The message that waits for a reply; None before the opening and after the end."""
 
     async def open(self) -> Message:
-        """Give the scenario's opening; no model is asked.
+        """Give the scenario's opening, and where it has none, the Actor's.
 
         Raises:
+            ChatError: the Actor was asked and failed.
             RuntimeError: the dialogue was opened before.
         """
         if self._user is not None or self._dialogue:
             raise RuntimeError(
                 f"the dialogue of scenario {self._scenario.id} was opened before: use a new one"
             )
-        self._user = self._scenario.opening
+        self._user = self._scenario.opening or await self._find_opening()
         return {"role": "user", "content": self._user}
 
     async def respond(self, reply: str) -> Exchange:
@@ -123,14 +123,22 @@ class DialogueEnvironment:
             seed=derive_seed(self._seed, "judge", turn),
         )
         self._states.append(_moved(self._states[-1], judgement))
-        direction = Direction(Move.CONTINUE)
+        direction, answers = Direction(Move.CONTINUE), tuple[RoleAnswer, ...]()
         stop = judge_stop(np.asarray(self._states), self._rules)
         if stop is None:
             direction = await self._direct()
             stop = Stop.ENDED if direction.move is Move.END else None
+            if self._director is not None:
+                answers = (RoleAnswer("director", direction.status, direction.error),)
         if stop is not None:
-            return Exchange(judgement, self._states[-1], user=None, stop=stop, error=direction.error)
-        return await self._speak(judgement, direction)
+            return Exchange(
+                judgement, self._states[-1], user=None, stop=stop, error=direction.error, answers=answers
+            )
+        return await self._speak(judgement, direction, answers)
+
+    async def _find_opening(self) -> str:
+        opening = await self._actor.open(self._scenario, seed=derive_seed(self._seed, "actor", 0))
+        return opening.text
 
     async def _direct(self) -> Direction:
         if self._director is None:
@@ -144,10 +152,12 @@ class DialogueEnvironment:
             seed=derive_seed(self._seed, "director", len(self._dialogue)),
         )
 
-    async def _speak(self, judgement: Judgement, direction: Direction) -> Exchange:
+    async def _speak(
+        self, judgement: Judgement, direction: Direction, answers: tuple[RoleAnswer, ...]
+    ) -> Exchange:
         state = self._states[-1]
         try:
-            self._user = await self._actor.speak(
+            message = await self._actor.speak(
                 self._scenario,
                 tuple(self._dialogue),
                 state=state,
@@ -157,15 +167,24 @@ class DialogueEnvironment:
                 seed=derive_seed(self._seed, "actor", len(self._dialogue)),
             )
         except ChatError as error:
-            return Exchange(judgement, state, user=None, stop=Stop.FAILED, error=str(error))
-        self._plot = self._plot.after(direction)
+            silence = RoleAnswer("actor", failure_status(error), str(error))
+            return Exchange(
+                judgement,
+                state,
+                user=None,
+                stop=Stop.FAILED,
+                error=str(error),
+                answers=(*answers, silence),
+            )
+        self._plot, self._user = self._plot.after(direction), message.text
         return Exchange(
             judgement,
             state,
-            user={"role": "user", "content": self._user},
+            user={"role": "user", "content": message.text},
             stop=None,
             guidance=direction.guidance,
             error=direction.error,
+            answers=(*answers, RoleAnswer("actor", message.status)),
         )
 
 
@@ -175,91 +194,6 @@ def _moved(state: State, judgement: Judgement) -> State:
         return state
     c, a, p = (before + change for before, change in zip(state, judgement.delta, strict=True))
     return c, a, p
-
-
-class DialogueRecord:
-    """Writes down one dialogue while it is played: what the policy sees, and the trajectory it becomes.
-
-    Whoever drives an environment calls `open` with the user's first message and `add` after each exchange;
-    `stop` is set when the dialogue is over.
-
-    Args:
-        scenario: whose dialogue.
-        policy_prompt: the policy's system prompt; empty for none.
-        group: equal for the dialogues of one scenario in one step.
-        sample: 0..N-1 within the group.
-    """
-
-    def __init__(self, scenario: Scenario, *, policy_prompt: str, group: int = 0, sample: int = 0) -> None:
-        self.messages: list[Message] = []
-        """What the policy answers next; ends with the user's message while the dialogue goes on."""
-        if policy_prompt:
-            self.messages.append({"role": "system", "content": policy_prompt})
-        self.stop: Stop | None = None
-        """None while the dialogue goes on."""
-        self._director_failures = 0
-        self._error: str | None = None
-        self._guidance: str | None = None
-        self._turns: list[Turn] = []
-        self._scenario = scenario
-        self._group = group
-        self._sample = sample
-
-    @property
-    def num_turns(self) -> int:
-        """Turns written down so far."""
-        return len(self._turns)
-
-    def open(self, opening: Message) -> None:
-        """Write down the user's first message, as `Environment.open` gave it."""
-        self.messages.append(opening)
-
-    def add(self, reply: str, exchange: Exchange, *, generation: Generation | None = None) -> None:
-        """Write down one played turn.
-
-        Args:
-            reply: the policy's reply as the environment got it.
-            exchange: what the environment gave back.
-            generation: the reply's tokens, None for a text-only policy.
-        """
-        turn = Turn(
-            index=len(self._turns),
-            user=self.messages[-1]["content"],
-            reply=reply,
-            judgement=exchange.judgement,
-            state_after=exchange.state_after,
-            generation=generation,
-            guidance=self._guidance,
-        )
-        self._turns.append(turn)
-        self.messages.append({"role": "assistant", "content": reply})
-        if exchange.user is not None:
-            self.messages.append(exchange.user)
-        self.stop, self._guidance = exchange.stop, exchange.guidance
-        self._error = exchange.error if exchange.stop is Stop.FAILED else None
-        self._director_failures += exchange.error is not None and exchange.stop is not Stop.FAILED
-
-    def end(self, stop: Stop, error: str | None = None) -> None:
-        """End the dialogue from outside: FAILED with its reason, or LIMIT where the context is full."""
-        self.stop, self._error = stop, error
-
-    def trajectory(self) -> Trajectory:
-        """Give the finished record.
-
-        Raises:
-            RuntimeError: the dialogue is not over.
-        """
-        if self.stop is None:
-            raise RuntimeError(f"the dialogue of scenario {self._scenario.id} is not over: end it first")
-        return Trajectory(
-            scenario=self._scenario,
-            group=self._group,
-            sample=self._sample,
-            turns=tuple(self._turns),
-            stop=self.stop,
-            error=self._error,
-            director_failures=self._director_failures,
-        )
 
 
 async def converse(
@@ -275,7 +209,7 @@ async def converse(
 ) -> Trajectory:
     """Play one dialogue between an environment and a text model.
 
-    A policy that fails ends the dialogue as FAILED; the finished turns are kept.
+    A policy that fails, or an Actor without an opening, ends the dialogue as FAILED; finished turns are kept.
 
     Args:
         environment: unused so far.
@@ -287,18 +221,23 @@ async def converse(
         group: equal for the dialogues of one scenario.
         sample: 0..N-1 within the group.
     """
-    record = DialogueRecord(scenario, policy_prompt=domain.policy_prompt, group=group, sample=sample)
-    record.open(await environment.open())
-    while record.stop is None:
+    policy_prompt = domain.prompts(scenario.language).policy_prompt
+    record = DialogueRecord(scenario, policy_prompt=policy_prompt, group=group, sample=sample)
+    with dialogue_costs(DialogueKey(0, scenario.id, sample)):
         try:
-            async with asyncio.timeout(deadline_seconds):
-                answer = await policy.chat(tuple(record.messages), _of_turn(sampling, record.num_turns))
-        except TimeoutError:
-            record.end(Stop.FAILED, f"the policy gave no reply within {deadline_seconds:g} s")
+            record.open(await environment.open())
         except ChatError as error:
             record.end(Stop.FAILED, str(error))
-        else:
-            record.add(answer.text, await environment.respond(answer.text))
+        while record.stop is None:
+            try:
+                async with asyncio.timeout(deadline_seconds):
+                    answer = await policy.chat(tuple(record.messages), _of_turn(sampling, record.num_turns))
+            except TimeoutError:
+                record.end(Stop.FAILED, f"the policy gave no reply within {deadline_seconds:g} s")
+            except ChatError as error:
+                record.end(Stop.FAILED, str(error))
+            else:
+                record.add(answer.text, await environment.respond(answer.text))
     return record.trajectory()
 
 

@@ -5,12 +5,15 @@ The rubric lies in the domain, the case in `case_file.py`, the one repair attemp
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from mica_ray.chat.model import ChatModel, JsonSchema
-from mica_ray.dialogue.answer import ask, read_object
+from mica_ray.dialogue.answer import ask
+from mica_ray.dialogue.answer_text import read_object
 from mica_ray.dialogue.case_file import AXES, SpokenTurn, judge_messages
 from mica_ray.dialogue.domain import Domain
 from mica_ray.types import Judgement, Sampling, Scenario, State
@@ -23,7 +26,9 @@ _PARTS = ("evidence", "reasoning", "level")
 
 _FIELDS = tuple(f"{axis}_{side}_{part}" for axis in AXES for side in LEVELS for part in _PARTS)
 _LEVELS = {f"{axis}_{side}_level": levels for axis in AXES for side, levels in LEVELS.items()}
-_LEVEL_WORDS = {str(level): level for level in (-2, -1, 0, 1, 2)}
+_LEVEL_TEXT = re.compile(r"(?:(?:level|等级)\s*:?\s*)?([+-]?[0-2])\s*[分级]?", re.IGNORECASE)
+"""A level as text, once full-width forms are narrow: "-1", "+2", "1分", "等级:2"."""
+_DASHES = str.maketrans(dict.fromkeys("−–—", "-"))
 
 
 @runtime_checkable
@@ -63,12 +68,17 @@ class Judger:
             state: P_{t-1}, points, before the reply.
             seed: makes the judgement reproducible.
         """
+        potential = self.domain.potential
+
+        def read(text: str) -> Judgement:
+            return read_judgement(text, self.domain) if potential is None else potential.read(text, state)
+
         answer = await ask(
             self.model,
             judge_messages(self.domain, scenario, state=state, dialogue=dialogue),
             sampling=replace(self.sampling, seed=seed),
-            schema=judgement_schema(),
-            read=lambda text: read_judgement(text, self.domain),
+            schema=judgement_schema() if potential is None else potential.schema(),
+            read=read,
             deadline_seconds=self.deadline_seconds,
         )
         if answer.value is None:
@@ -93,7 +103,8 @@ def read_judgement(text: str, domain: Domain) -> Judgement:
 
         v_k = points(progress_k) + points(regress_k)            EMPA, arXiv 2603.00552
 
-    Levels are whole numbers, or such numbers as text ("1"); truth values and fractions are refused.
+    Levels are whole numbers, or such numbers as text ("1", "－1", "等级：2"); truth values and fractions are
+    refused.
 
     Raises:
         JudgementError: no JSON object, a missing field, a level out of range, a text that is not text.
@@ -121,7 +132,8 @@ def read_judgement(text: str, domain: Domain) -> Judgement:
 def _level(value: object) -> int | None:
     """Read a level; a bool is an int in Python, and "true" is not a score."""
     if isinstance(value, str):
-        return _LEVEL_WORDS.get(value.strip())
+        found = _LEVEL_TEXT.fullmatch(unicodedata.normalize("NFKC", value).translate(_DASHES).strip())
+        return int(found.group(1)) if found else None
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 

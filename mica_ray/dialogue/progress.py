@@ -6,7 +6,7 @@ No I/O and no language: states in, numbers or a `Stop` out. Who asks them when i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,15 +33,18 @@ class ProgressRules:
     stall_negative_fraction: float = 0.7
     stall_energy: float = -1.0
     """Points: the energy of the lookback must lie below it."""
+    # Not in the repr: an embedded policy's cache goes by it.
+    give_up_norm: float | None = field(default=None, repr=False)
+    """Points: the user gives up where ||P_t|| is above it; None where nobody does. No rule of EMPA."""
 
     def __post_init__(self) -> None:
         """Refuse rules under which no dialogue could be played or judged."""
-        for field in ("max_turns", "check_from", "collapse_window", "stall_window", "stall_lookback"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be >= 1; got {getattr(self, field)}")
-        for field in ("tolerance", "stall_negative_fraction"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise ValueError(f"{field} must be in [0, 1]; got {getattr(self, field)}")
+        for name in ("max_turns", "check_from", "collapse_window", "stall_window", "stall_lookback"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
+        for name in ("tolerance", "stall_negative_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1]; got {getattr(self, name)}")
         if self.stall_deviation < 0:
             raise ValueError(f"stall_deviation must be >= 0; got {self.stall_deviation}")
 
@@ -111,7 +114,7 @@ def judge_stop(states: np.ndarray, rules: ProgressRules) -> Stop | None:
     """Say whether the dialogue is over after the turns played, and why (EMPA, arXiv 2603.00552).
 
         success:  (||P_t|| <= a ||P_0|| or P_t . v* >= -a ||P_0||) and E >= ||P_0||
-        collapse: the last dE are all below 0
+        collapse: the last dE are all below 0, or ||P_t|| > `give_up_norm`
         stall:    std of the last ||P|| small, most of the last dE below 0, and their sum below `stall_energy`
 
     They are looked for from turn `rules.check_from` on, in this order; a window longer than the dialogue is
@@ -134,7 +137,7 @@ def judge_stop(states: np.ndarray, rules: ProgressRules) -> Stop | None:
     if len(energy) >= rules.check_from:
         if _is_success(path, float(energy.sum()), rules):
             return Stop.SUCCESS
-        if _is_collapse(energy, rules):
+        if _is_collapse(energy, rules) or _has_given_up(path, rules):
             return Stop.COLLAPSE
         if _is_stall(path, energy, rules):
             return Stop.STALL
@@ -152,6 +155,10 @@ def _is_success(path: np.ndarray, total_energy: float, rules: ProgressRules) -> 
 def _is_collapse(energy: np.ndarray, rules: ProgressRules) -> bool:
     recent = energy[-rules.collapse_window :]
     return len(recent) == rules.collapse_window and bool((recent < -_ROUNDING).all())
+
+
+def _has_given_up(path: np.ndarray, rules: ProgressRules) -> bool:
+    return rules.give_up_norm is not None and float(np.linalg.norm(path[-1])) > rules.give_up_norm + _ROUNDING
 
 
 def _is_stall(path: np.ndarray, energy: np.ndarray, rules: ProgressRules) -> bool:

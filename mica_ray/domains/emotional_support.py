@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from mica_ray.dialogue.domain import Axis, Domain
 from mica_ray.dialogue.progress import ProgressRules
-from mica_ray.domains.role_prompts import actor_prompt, director_prompt, judge_prompt
+from mica_ray.domains.role_prompts import role_prompts
+from mica_ray.domains.role_prompts_zh import SUPPORT_PROMPTS_ZH
 from mica_ray.domains.stories.family import FAMILY
 from mica_ray.domains.stories.health import HEALTH
 from mica_ray.domains.stories.loneliness import LONELINESS
@@ -70,14 +71,23 @@ _AXES = (
     ),
 )
 
+SUPPORT_PROMPTS_EN = role_prompts(
+    person=_PERSON,
+    helper=_HELPER,
+    axes=_AXES,
+    policy_prompt="You are a kind listener. Answer in one or two short sentences.",
+)
+"""For domains of emotional support whose own language is another."""
+
 EMOTIONAL_SUPPORT = Domain(
     name="emotional_support",
     axes=_AXES,
     need_order=("A", "C", "P"),
-    policy_prompt="You are a kind listener. Answer in one or two short sentences.",
-    actor_prompt=actor_prompt(person=_PERSON, helper=_HELPER),
-    director_prompt=director_prompt(person=_PERSON, helper=_HELPER, axes=_AXES),
-    judge_prompt=judge_prompt(person=_PERSON, helper=_HELPER, axes=_AXES),
+    policy_prompt=SUPPORT_PROMPTS_EN.policy_prompt,
+    actor_prompt=SUPPORT_PROMPTS_EN.actor_prompt,
+    director_prompt=SUPPORT_PROMPTS_EN.director_prompt,
+    judge_prompt=SUPPORT_PROMPTS_EN.judge_prompt,
     rules=ProgressRules(max_turns=12, check_from=4, tolerance=0.05),
     scenarios=scenarios_of(STORIES, "emotional_support"),
+    translations=(SUPPORT_PROMPTS_ZH,),
 )

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar, cast, get_args
 
 from mica_ray.dialogue.domain import Domain
+from mica_ray.domains.sage import is_profile, profile_fields
 from mica_ray.domains.story import AXIS_KEYS
 from mica_ray.types import Scenario, Split, State
 
@@ -69,34 +70,48 @@ def load_scenarios(path: Path, domain: str) -> tuple[Scenario, ...]:
     Fields: id, category, dominant_axis ("C", "A" or "P"), persona, opening, initial_state ([C, A, P] in
     points, none above 0 and not all 0), stages (a list of texts), split ("train", "valid" or "test");
     language is optional ("en"), topic too (""), and so is domain, which must then be the one asked for.
+    A line of a SAGE or RLVER profile (domains/sage.py) is a scenario too.
+
+    Args:
+        path: the file, or a folder, whose *.jsonl files are read as one.
+        domain: name of the domain they are played in.
 
     Raises:
         ScenarioError: the file cannot be read, holds no scenario, or one line is wrong.
     """
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    if not files:
+        raise ScenarioError(f"{path}: holds no *.jsonl; name a file of scenarios, or a folder of such files")
+    scenarios: list[Scenario] = []
+    place_of: dict[str, str] = {}
+    for file in files:
+        for number, line in _lines(file):
+            try:
+                scenario = _scenario(_json_object(line), domain)
+            except _FieldError as error:
+                raise ScenarioError(f"{file}, line {number}: {error}") from error
+            if scenario.id in place_of:
+                first = place_of[scenario.id]
+                raise ScenarioError(
+                    f"{file}, line {number}: field 'id': {scenario.id!r} stands in {first} already"
+                )
+            place_of[scenario.id] = f"line {number}" if len(files) == 1 else f"{file.name}, line {number},"
+            scenarios.append(scenario)
+    if not scenarios:
+        raise ScenarioError(f"{path}: holds no scenario; expected one JSON object a line")
+    return tuple(scenarios)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Give the lines that hold something, with their numbers."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ScenarioError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-    scenarios: list[Scenario] = []
-    line_of: dict[str, int] = {}
     # Not splitlines(): JSON texts may hold U+2028, which it takes for the end of a line.
     for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            scenario = _scenario(_json_object(line), domain)
-        except _FieldError as error:
-            raise ScenarioError(f"{path}, line {number}: {error}") from error
-        if scenario.id in line_of:
-            first = line_of[scenario.id]
-            raise ScenarioError(
-                f"{path}, line {number}: field 'id': {scenario.id!r} stands in line {first} already"
-            )
-        line_of[scenario.id] = number
-        scenarios.append(scenario)
-    if not scenarios:
-        raise ScenarioError(f"{path}: holds no scenario; expected one JSON object a line")
-    return tuple(scenarios)
+        if line.strip():
+            yield number, line
 
 
 def _json_object(line: str) -> Mapping[str, object]:
@@ -112,7 +127,12 @@ def _json_object(line: str) -> Mapping[str, object]:
 
 def _scenario(fields: Mapping[str, object], domain: str) -> Scenario:
     """Check the fields of one line and make the scenario."""
-    fields = {"domain": domain, "language": "en", "topic": "", **fields}
+    checks = _text, _texts
+    if is_profile(fields):
+        fields = _of_profile(fields)
+        checks = _text_or_nothing, _all_texts
+    check_opening, check_stages = checks
+    fields = {"domain": domain, "language": "en", "topic": "", "difficulty": "", **fields}
     unknown = sorted(set(fields) - set(Scenario.__dataclass_fields__))
     if unknown:
         raise _FieldError(
@@ -125,13 +145,23 @@ def _scenario(fields: Mapping[str, object], domain: str) -> Scenario:
         category=_checked(fields, "category", _text),
         dominant_axis=_checked(fields, "dominant_axis", _one_of(AXIS_KEYS)),
         persona=_checked(fields, "persona", _text),
-        opening=_checked(fields, "opening", _text),
+        opening=_checked(fields, "opening", check_opening),
         initial_state=_checked(fields, "initial_state", _state),
-        stages=_checked(fields, "stages", _texts),
+        stages=_checked(fields, "stages", check_stages),
         split=_checked(fields, "split", one_of_splits),
         language=_checked(fields, "language", _text),
         topic=_checked(fields, "topic", _text_or_nothing),
+        difficulty=_checked(fields, "difficulty", _text_or_nothing),
     )
+
+
+def _of_profile(fields: Mapping[str, object]) -> Mapping[str, object]:
+    try:
+        return profile_fields(fields)
+    except KeyError as error:
+        raise _FieldError(f"field {error} of the profile is missing") from error
+    except TypeError as error:
+        raise _FieldError(f"field {str(error)!r} of the profile must be a text that is not empty") from error
 
 
 def _checked(fields: Mapping[str, object], name: str, check: Callable[[object], _Value]) -> _Value:
@@ -169,6 +199,10 @@ def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
         raise _FieldError("a list of at least one text")
     return tuple(_text(item) for item in cast("list[object]", value))
+
+
+def _all_texts(value: object) -> tuple[str, ...]:
+    return _texts(value) if value else ()
 
 
 def _state(value: object) -> State:

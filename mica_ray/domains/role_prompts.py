@@ -5,7 +5,7 @@ Each role then gets one user message, the JSON case file, whose keys these texts
 
 from __future__ import annotations
 
-from mica_ray.dialogue.domain import Axis
+from mica_ray.dialogue.domain import Axis, RolePrompts
 from mica_ray.domains.rubric import judge_fields, rubric_text
 
 CASE_FILE = """The user message is one JSON object, the case file:
@@ -99,3 +99,24 @@ Rules
 
 Output: one JSON object with exactly these 18 fields and nothing else. Levels are integers, the others texts.
 {fields}"""
+
+
+def role_prompts(
+    *, person: str, helper: str, axes: tuple[Axis, Axis, Axis], policy_prompt: str
+) -> RolePrompts:
+    """Write all prompts of a domain in English, for domains whose own language is another.
+
+    Args:
+        person: who the user is in this domain.
+        helper: whom the user talks to.
+        axes: of the domain, worded in English.
+        policy_prompt: system prompt of the policy.
+    """
+    return RolePrompts(
+        language="en",
+        policy_prompt=policy_prompt,
+        actor_prompt=actor_prompt(person=person, helper=helper),
+        director_prompt=director_prompt(person=person, helper=helper, axes=axes),
+        judge_prompt=judge_prompt(person=person, helper=helper, axes=axes),
+        axis_names=(axes[0].name, axes[1].name, axes[2].name),
+    )

@@ -18,14 +18,18 @@ def judge_fields(axes: tuple[Axis, Axis, Axis]) -> tuple[str, ...]:
     )
 
 
-def rubric_text(axes: tuple[Axis, Axis, Axis]) -> str:
+def rubric_text(axes: tuple[Axis, Axis, Axis], *, heading: str = "Axis {key}, {name}") -> str:
     """Write the levels of every axis as lines an LLM can read, level 0 first.
 
     The points behind the levels are left out: the judge rates what it sees, and the domain does the sums.
+
+    Args:
+        axes: whose levels.
+        heading: the line above an axis, with {key} and {name} in it.
     """
     blocks: list[str] = []
     for axis in axes:
-        lines = [f"Axis {axis.key}, {axis.name}"]
+        lines = [heading.format(key=axis.key, name=axis.name)]
         lines.append(f"  {axis.key}_progress_level:")
         lines += [f"    {level}: {text}" for level, text in enumerate(axis.progress_levels)]
         lines.append(f"  {axis.key}_regress_level:")

@@ -12,7 +12,7 @@ from mica_ray.evaluation.empa_score import score_trajectory
 from mica_ray.evaluation.statistics import Interval, bootstrap_mean, paired_difference, wilson
 from mica_ray.rewards import zone_distance
 from mica_ray.rollout.chat_template import ChatTemplate
-from mica_ray.rollout.collect import NewEnvironment, RolloutConfig, collect
+from mica_ray.rollout.collect import NewEnvironment, PolicyPrompt, RolloutConfig, collect
 from mica_ray.rollout.engine import PolicyEngine
 from mica_ray.types import Scenario, Split, Stop, Trajectory
 
@@ -96,7 +96,7 @@ async def evaluate(
     *,
     config: EvaluationConfig,
     rollout: RolloutConfig,
-    policy_prompt: str,
+    policy_prompt: str | PolicyPrompt,
     progress: Callable[[Trajectory], None] | None = None,
 ) -> Evaluation:
     """Play `config.samples` dialogues of every scenario and score them.
@@ -111,7 +111,7 @@ async def evaluate(
         config: how many dialogues, which seeds.
         rollout: how the policy samples and how long it may; its group size is not read, nor its temperature
             where the config has one.
-        policy_prompt: system prompt of the policy.
+        policy_prompt: system prompt of the policy, or what gives a scenario's.
         progress: called with each dialogue as it ends.
 
     Raises:

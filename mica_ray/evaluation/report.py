@@ -24,15 +24,20 @@ MEASURES: Mapping[str, str] = {
 """Fields that Evaluation and Comparison share, with their titles; 80 columns hold no longer ones."""
 
 
+CONTAMINATED = "contaminated: official EMPA test cases were training scenarios"
+"""How a report says that its scores measure memory too."""
+
 UNITS = "EPM-Q: score; passed: share of dialogues; mean IDR: points per turn"
 
 
-def comparison_table(title: str, before: Evaluation, after: Evaluation, comparison: Comparison) -> Table:
+def comparison_table(
+    title: str, before: Evaluation, after: Evaluation, comparison: Comparison, *, contaminated: bool = False
+) -> Table:
     """Lay out before, after and difference, each with its 95 % interval."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=title, caption=_caption(after), box=SIMPLE_HEAD)
+    table = Table(title=title, caption=_caption(after, contaminated=contaminated), box=SIMPLE_HEAD)
     for column in ("", "before", "after", "difference"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
     for field, label in MEASURES.items():
@@ -40,12 +45,15 @@ def comparison_table(title: str, before: Evaluation, after: Evaluation, comparis
     return table
 
 
-def evaluations_table(title: str, evaluations: Mapping[str, Evaluation]) -> Table:
+def evaluations_table(
+    title: str, evaluations: Mapping[str, Evaluation], *, contaminated: bool = False
+) -> Table:
     """Lay out one row per evaluated policy."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=title, caption=_caption(*evaluations.values()), box=SIMPLE_HEAD)
+    caption = _caption(*evaluations.values(), contaminated=contaminated)
+    table = Table(title=title, caption=caption, box=SIMPLE_HEAD)
     for column in ("", *MEASURES.values()):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
     for name, evaluation in evaluations.items():
@@ -59,9 +67,10 @@ def show_interval(interval: Interval) -> str:
     return f"{interval.estimate:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
 
 
-def evaluation_record(evaluation: Evaluation) -> dict[str, object]:
+def evaluation_record(evaluation: Evaluation, *, contaminated: bool = False) -> dict[str, object]:
     """Give an evaluation as plain JSON values, its dialogues left out."""
     return {
+        "contaminated": contaminated,
         **{field: asdict(getattr(evaluation, field)) for field in MEASURES},
         "num_dialogues": sum(row.samples for row in evaluation.rows),
         "num_failed_dialogues": evaluation.num_failed_dialogues,
@@ -97,7 +106,7 @@ def _without_nan(value: object) -> object:
     return value
 
 
-def _caption(*evaluations: Evaluation) -> str:
+def _caption(*evaluations: Evaluation, contaminated: bool) -> str:
     dialogues = sum(row.samples for item in evaluations for row in item.rows)
     failed = sum(item.num_failed_dialogues for item in evaluations)
     judgements = sum(item.num_failed_judgements for item in evaluations)
@@ -107,4 +116,5 @@ def _caption(*evaluations: Evaluation) -> str:
         if failed or judgements
         else ""
     )
-    return f"{scenarios} scenarios, {dialogues} dialogues, 95 % intervals over scenarios{lost}\n{UNITS}"
+    mark = f"\n{CONTAMINATED}" if contaminated else ""
+    return f"{scenarios} scenarios, {dialogues} dialogues, 95 % intervals over scenarios{lost}\n{UNITS}{mark}"

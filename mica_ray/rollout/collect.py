@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
-from mica_ray.dialogue.environment import DialogueRecord, Environment
+from mica_ray.chat.ledger import DialogueKey, dialogue_costs
+from mica_ray.dialogue.environment import Environment
+from mica_ray.dialogue.record import DialogueRecord
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError, PolicyEngine
 from mica_ray.seeding import derive_seed
@@ -19,6 +21,9 @@ from mica_ray.types import Generation, Sampling, Scenario, Stop, Trajectory
 
 NewEnvironment = Callable[[Scenario, int], Environment]
 """Makes the environment of one dialogue from its scenario and seed."""
+
+PolicyPrompt = Callable[[Scenario], str]
+"""Gives the policy's system prompt in a scenario's language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ async def collect(
     *,
     step: int,
     seed: int,
-    policy_prompt: str,
+    policy_prompt: str | PolicyPrompt,
     progress: Callable[[Trajectory], None] | None = None,
 ) -> list[Trajectory]:
     """Play `group_size` dialogues of every scenario at once.
@@ -86,7 +91,7 @@ async def collect(
         config: how many, how sampled, how long.
         step: of the loop; part of the seeds.
         seed: of the run.
-        policy_prompt: system prompt of the policy; none is sent when empty.
+        policy_prompt: system prompt of the policy, or what gives a scenario's; none is sent when empty.
         progress: called with each dialogue as it ends.
 
     Returns:
@@ -105,10 +110,11 @@ async def collect(
             engine=engine.route(number) if isinstance(engine, RoutingEngine) else engine,
             template=template,
             config=config,
-            policy_prompt=policy_prompt,
+            policy_prompt=policy_prompt if isinstance(policy_prompt, str) else policy_prompt(scenario),
         )
         async with permits:
-            trajectory = await dialogue.play(new_environment)
+            with dialogue_costs(DialogueKey(step, scenario.id, sample)):
+                trajectory = await dialogue.play(new_environment)
         if progress is not None:
             progress(trajectory)
         return trajectory

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+MAX_BATCH = 128
+"""Replies generated together, unless said otherwise."""
 _GATHERING_TICKS = 3
 """Turns of the event loop to wait for more requests: enough for dialogues that continue in the same turn."""
 
@@ -61,7 +63,7 @@ class LocalEngine:
         template: ChatTemplate,
         *,
         context_length: int | None = None,
-        max_batch: int = 128,
+        max_batch: int = MAX_BATCH,
     ) -> None:
         limit = int(model.config.max_position_embeddings)
         if context_length is not None and context_length > limit:
@@ -84,6 +86,7 @@ class LocalEngine:
         *,
         dtype: Literal["float32", "bfloat16"] = "float32",
         context_length: int | None = None,
+        max_batch: int = MAX_BATCH,
     ) -> LocalEngine:
         """Load a model folder or hub id.
 
@@ -99,7 +102,7 @@ class LocalEngine:
             raise EngineError(
                 f"policy {path}: no causal language model loads from there: {str(error).splitlines()[0]}"
             ) from error
-        return cls(model, template, context_length=context_length)
+        return cls(model, template, context_length=context_length, max_batch=max_batch)
 
     async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
         """Sample one reply, together with whoever else asks now.

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
+from mica_ray.chat.thinking import OPENINGS, UnclosedThoughtError, split_thinking
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError, PolicyEngine
 from mica_ray.types import Generation, Message, Sampling
+
+_LAST_TOKENS = 16
+"""Of a prompt, in which a template opens the thought; no tokenizer writes its mark in more."""
 
 
 @runtime_checkable
@@ -50,7 +54,8 @@ class PolicyChat:
         """Answer the conversation.
 
         Raises:
-            ChatError: the engine failed, or the conversation does not fit its context.
+            ChatError: the engine failed, the conversation does not fit its context, or the reply ends inside
+                its thinking.
         """
         begin = time.perf_counter()
         prompt_ids = self._template.prompt(messages)
@@ -61,9 +66,21 @@ class PolicyChat:
                 generation = await self._engine.generate(prompt_ids, sampling)
         except EngineError as error:
             raise ChatError(str(error), kind="infrastructure", endpoint=self._name) from error
+        is_open = self._template.text(prompt_ids[-_LAST_TOKENS:]).rstrip().endswith(OPENINGS)
+        try:
+            said = split_thinking(generation.text, is_open=is_open)
+        except UnclosedThoughtError as error:
+            raise ChatError(
+                f"{self._name}: {error}",
+                kind="content",
+                endpoint=self._name,
+                prompt_tokens=len(prompt_ids),
+                completion_tokens=len(generation.token_ids),
+            ) from error
         return ChatReply(
-            text=generation.text,
+            text=said.text,
             model=self._name,
+            thinking=said.thinking,
             prompt_tokens=len(prompt_ids),
             completion_tokens=len(generation.token_ids),
             seconds=time.perf_counter() - begin,

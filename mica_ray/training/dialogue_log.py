@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mica_ray.dialogue.answer_counts import count_failures
+from mica_ray.dialogue.transcript import transcript, transcript_turn
 from mica_ray.training.records import StepRecords
 from mica_ray.types import Trajectory, Turn, TurnRewards
 
@@ -21,6 +23,8 @@ class DialogueLog:
         """
         self._records = StepRecords(path, first_step=first_step)
         self.path = path
+        self.num_failures = sum(row["failures"] for row in self._records.rows())
+        """Of the dialogues in the file (dialogue/answer_counts.py)."""
 
     def append(
         self,
@@ -40,6 +44,7 @@ class DialogueLog:
             returns: [B, T], reward units.
             advantages: [B, T], no unit.
         """
+        self.num_failures += count_failures(groups)
         self._records.append(
             step,
             (
@@ -52,10 +57,7 @@ class DialogueLog:
 def dialogue_row(
     trajectory: Trajectory, *, turns: TurnRewards, returns: np.ndarray, advantages: np.ndarray, index: int
 ) -> dict[str, object]:
-    """Give the JSON form of one dialogue.
-
-    Top level: scenario, category, group, sample, stop, error, director_failures, initial_state, turns (a
-    list, see `_turn_row`).
+    """Give the JSON form of one dialogue (dialogue/transcript.py), with what it earned in every turn.
 
     Args:
         trajectory: the dialogue.
@@ -65,14 +67,7 @@ def dialogue_row(
         index: the dialogue's row in those arrays.
     """
     return {
-        "scenario": trajectory.scenario.id,
-        "category": trajectory.scenario.category,
-        "group": int(trajectory.group),
-        "sample": int(trajectory.sample),
-        "stop": str(trajectory.stop),
-        "error": trajectory.error,
-        "director_failures": trajectory.director_failures,
-        "initial_state": list(trajectory.scenario.initial_state),
+        **transcript(trajectory),
         "turns": [_turn_row(turn, turns, returns, advantages, index) for turn in trajectory.turns],
     }
 
@@ -80,24 +75,11 @@ def dialogue_row(
 def _turn_row(
     turn: Turn, turns: TurnRewards, returns: np.ndarray, advantages: np.ndarray, index: int
 ) -> dict[str, object]:
-    """Give one turn; numbers that do not exist (a failed judgement, a text-only policy) are null, never 0."""
-    judgement, generation = turn.judgement, turn.generation
+    """Give one turn; the numbers of a turn whose judgement failed are null, never 0."""
     is_valid = bool(turns.valid[index, turn.index])
     return {
-        "index": turn.index,
-        "user": turn.user,
-        "reply": turn.reply,
-        "guidance": turn.guidance,
-        "progress": None if judgement.progress is None else list(judgement.progress),
-        "regress": None if judgement.regress is None else list(judgement.regress),
-        "delta": None if judgement.delta is None else list(judgement.delta),
-        "state": list(turn.state_after),
-        "status": str(judgement.status),
-        "evidence": dict(judgement.evidence),
+        **transcript_turn(turn),
         "reward": float(turns.rewards[index, turn.index]) if is_valid else None,
         "return": float(returns[index, turn.index]) if is_valid else None,
         "advantage": float(advantages[index, turn.index]) if is_valid else None,
-        "policy_version": None if generation is None else generation.policy_version,
-        "reply_tokens": None if generation is None else len(generation.token_ids),
-        "finish_reason": None if generation is None else generation.finish_reason,
     }

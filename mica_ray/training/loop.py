@@ -31,9 +31,9 @@ Evaluation = Callable[[PolicyEngine], Awaitable[Mapping[str, float]]]
 
 
 class RolloutError(Exception):
-    """So many dialogues of a step failed that training on the rest would mislead.
+    """The run must not go on: too much failed for the rest to be trained on, or a budget is used up.
 
-    The message names the first reason.
+    The message names the first reason and the remedy. Steps already done lie behind a checkpoint.
     """
 
 
@@ -53,6 +53,11 @@ class LoopConfig:
     """Steps between evaluations; 0: never."""
     max_failed_fraction: float = 0.5
     """The run stops when more than this share of a step's dialogues failed."""
+    max_failed_judgement_fraction: float = 0.5
+    """The run stops when more than this share of a step's judgements is missing."""
+    max_failures_per_run: int | None = None
+    """The run stops after the step with which more answers of the roles than this have failed, dialogues that
+    were broken off included; None for no bound."""
     track_policy: bool = True
     """Whether the tracker gets a copy of the final policy folder."""
 
@@ -64,8 +69,11 @@ class LoopConfig:
         for name in ("checkpoint_every", "evaluate_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0; got {getattr(self, name)}")
-        if not 0 <= self.max_failed_fraction <= 1:
-            raise ValueError(f"max_failed_fraction must be in [0, 1]; got {self.max_failed_fraction}")
+        for name in ("max_failed_fraction", "max_failed_judgement_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1]; got {getattr(self, name)}")
+        if self.max_failures_per_run is not None and self.max_failures_per_run < 0:
+            raise ValueError(f"max_failures_per_run must be >= 0 or null; got {self.max_failures_per_run}")
 
 
 class Progress(Protocol):
@@ -115,6 +123,10 @@ class Run:
     discount: float = 1.0
     """Per turn, of the returns written to the dialogue records; the estimator has its own."""
     config_digest: str = ""
+    exhausted: Callable[[], str | None] = lambda: None
+    """Says why nothing more may be spent; asked before every step."""
+    spent: Callable[[], Mapping[str, float]] = dict
+    """What the step's dialogues took, as metrics."""
 
 
 async def train(run: Run) -> None:
@@ -124,13 +136,22 @@ async def train(run: Run) -> None:
     behind the last checkpoint is dropped from the records on resume and done again.
 
     Raises:
-        RolloutError: too many dialogues of a step failed.
+        RolloutError: too much of a step or of the run failed, or a budget is used up; what was learned before
+            lies behind a checkpoint.
         LearnerError: the learner cannot go on.
         CheckpointError: a checkpoint cannot be written.
     """
     await run.engine.load_weights(await asyncio.to_thread(run.learner.weights))
+    checkpoint_step, version = run.first_step, 0
     for step in range(run.first_step, run.loop.num_steps):
-        metrics = await _train_step(run, step)
+        try:
+            _refuse_exhausted(run, step)
+            metrics = await _train_step(run, step)
+        except RolloutError:
+            if step > checkpoint_step:
+                await _checkpoint(run, step - 1, version=version, is_last=False)
+            raise
+        version = int(metrics["weight_version"])
         run.tracker.log(metrics, step)
         if is_due(step, run.loop.evaluate_every):
             run.progress.stage("evaluate", step=step, num_steps=run.loop.num_steps)
@@ -139,7 +160,8 @@ async def train(run: Run) -> None:
         # Last, so that a step is either wholly in the records and behind a checkpoint, or done again.
         is_last = step == run.loop.num_steps - 1
         if is_last or is_due(step, run.loop.checkpoint_every):
-            await _checkpoint(run, step, version=int(metrics["weight_version"]), is_last=is_last)
+            await _checkpoint(run, step, version=version, is_last=is_last)
+            checkpoint_step = step + 1
 
 
 def is_due(step: int, every: int) -> bool:
@@ -152,7 +174,7 @@ async def _train_step(run: Run, step: int) -> dict[str, float]:
     seconds: dict[str, float] = {}
     with _stage(run, step, "collect dialogues", seconds, "rollout_seconds"):
         groups = await run.collect(step, run.scenarios(step), run.progress.dialogue_ended)
-    _refuse_failed(groups, step, run.loop.max_failed_fraction)
+    _refuse_failed(groups, step, run.loop)
     turns = run.rewards(groups)
     advantages = run.credit(turns)
     batch = pack(step, groups, advantages, turns.valid, pad_id=run.pad_id, temperature=run.temperature)
@@ -163,7 +185,11 @@ async def _train_step(run: Run, step: int) -> dict[str, float]:
         await run.engine.load_weights(await asyncio.to_thread(run.learner.weights))
     returns = discounted_returns(turns.rewards, turns.valid, gamma=run.discount)
     run.dialogues.append(step, groups, turns=turns, returns=returns, advantages=advantages)
-    return {**step_metrics(groups, turns, advantages=advantages, batch=batch, report=report), **seconds}
+    return {
+        **step_metrics(groups, turns, advantages=advantages, batch=batch, report=report),
+        **run.spent(),
+        **seconds,
+    }
 
 
 async def _checkpoint(run: Run, step: int, *, version: int, is_last: bool) -> None:
@@ -183,18 +209,41 @@ async def _checkpoint(run: Run, step: int, *, version: int, is_last: bool) -> No
             run.tracker.artifact(path / "learner" / "policy")
 
 
-def _refuse_failed(groups: Sequence[Trajectory], step: int, max_failed_fraction: float) -> None:
-    """Stop before an outage turns into training on the few dialogues that escaped it.
+def _refuse_failed(groups: Sequence[Trajectory], step: int, bounds: LoopConfig) -> None:
+    """Stop before an outage turns into training on the little that escaped it.
 
     Raises:
-        RolloutError: the share of failed dialogues is above the bound.
+        RolloutError: the share of failed dialogues or judgements is above its bound.
     """
     failed = [trajectory for trajectory in groups if trajectory.stop is Stop.FAILED]
-    if len(failed) > max_failed_fraction * len(groups):
+    if len(failed) > bounds.max_failed_fraction * len(groups):
         raise RolloutError(
             f"{len(failed)} of {len(groups)} dialogues of step {step} failed, the first with: "
             f"{failed[0].error}; mend that and --resume, or raise loop.max_failed_fraction"
         )
+    judgements = [turn.judgement for trajectory in groups for turn in trajectory.turns]
+    missing = [judgement for judgement in judgements if not judgement.is_valid]
+    if len(missing) > bounds.max_failed_judgement_fraction * len(judgements):
+        raise RolloutError(
+            f"{len(missing)} of {len(judgements)} judgements of step {step} are missing, the first because: "
+            f"{missing[0].error}; mend that and --resume, or raise loop.max_failed_judgement_fraction"
+        )
+
+
+def _refuse_exhausted(run: Run, step: int) -> None:
+    """Stop between two steps when the run has no budget left.
+
+    Raises:
+        RolloutError: the money, the calls or the failures allowed are used up.
+    """
+    failures, bound = run.dialogues.num_failures, run.loop.max_failures_per_run
+    if bound is not None and failures > bound:
+        raise RolloutError(
+            f"stopped before step {step}: {failures} failures so far, {bound} allowed; see the errors in "
+            f"{run.dialogues.path}, then raise loop.max_failures_per_run and --resume"
+        )
+    if reason := run.exhausted():
+        raise RolloutError(f"stopped before step {step}: {reason}")
 
 
 @contextmanager

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
 
+from mica_ray.chat.ledger import POLICY, Tally, total
 from mica_ray.credit.returns import dialogue_rewards
+from mica_ray.dialogue.answer_counts import ROLES, count_answers
 from mica_ray.rewards import Rewards
-from mica_ray.types import Stop, TokenBatch, Trajectory, TurnRewards, UpdateReport
+from mica_ray.types import Status, Stop, TokenBatch, Trajectory, TurnRewards, UpdateReport
+
+_STATUS_TEXTS: Mapping[Status, str] = {
+    Status.OK: "that came at once",
+    Status.RETRIED: "that took its endpoint several attempts",
+    Status.REPAIRED: "that it corrected when asked to",
+    Status.INVALID: "that could not be used",
+    Status.TIMED_OUT: "that did not come in time",
+    Status.ABANDONED: "given up because its endpoint was down or refused",
+}
+
+_COST_TEXTS: Mapping[str, tuple[str, str]] = {
+    "calls": ("calls", "count"),
+    "failed_calls": ("calls without an answer", "count"),
+    "retries": ("attempts beyond the first", "count"),
+    "prompt_tokens": ("tokens of the prompts", "tokens"),
+    "completion_tokens": ("tokens of the answers, thinking included", "tokens"),
+    "seconds": ("time of the calls, added up, waiting included,", "seconds"),
+    "usd": ("price of the calls", "USD"),
+}
+_POLICY_COSTS = ("calls", "prompt_tokens", "completion_tokens")
+"""What trajectories tell of the model in training."""
 
 METRICS: Mapping[str, str] = {
     "idr_mean": "mean over judged turns of D(P_{t-1}) - D(P_t), zone distance; points per turn",
@@ -55,6 +79,20 @@ METRICS: Mapping[str, str] = {
     "eval_idr_mean": "mean over scenarios of the mean IDR of their judged turns; points per turn",
     "eval_failed_dialogues": "evaluation dialogues that failed or had no judged turn; count",
     "eval_failed_judgements": "judgements of an evaluation without a score; count",
+    "data_failures": "answers of actor, director and judge that could not be used; count",
+    "infrastructure_failures": "answers of the three that never came: too late, server down; count",
+    **{
+        f"{role}_{status}": f"answers of the {role} {_STATUS_TEXTS[status]}; count"
+        for role in ROLES
+        for status in Status
+    },
+    **{
+        f"{role}_{name}": f"{text} of the {role}; {unit}"
+        for role in (*ROLES, POLICY)
+        for name, (text, unit) in _COST_TEXTS.items()
+        if role != POLICY or name in _POLICY_COSTS
+    },
+    "usd": "price of the step's calls, all roles; USD",
 }
 
 
@@ -90,6 +128,7 @@ def step_metrics(
     """
     found = {
         **_dialogue_metrics(groups),
+        **_answer_metrics(groups),
         **_credit_metrics(turns, advantages),
         **_reply_metrics(groups, report.version - 1),
         "return_mean": _mean(dialogue_rewards(turns.rewards, turns.valid)[turns.valid.any(axis=1)]),
@@ -100,6 +139,21 @@ def step_metrics(
         **report.metrics,
     }
     return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def cost_metrics(spent: Mapping[str, Tally]) -> dict[str, float]:
+    """Give what calls took, by the names of `METRICS`.
+
+    Args:
+        spent: by role; roles that were not asked are left out.
+    """
+    costs = {
+        f"{role}_{name}": float(getattr(tally, name))
+        for role, tally in spent.items()
+        if tally.calls
+        for name in (_POLICY_COSTS if role == POLICY else _COST_TEXTS)
+    }
+    return {**costs, "usd": total(spent).usd}
 
 
 def _dialogue_metrics(groups: Sequence[Trajectory]) -> dict[str, float | None]:
@@ -114,6 +168,25 @@ def _dialogue_metrics(groups: Sequence[Trajectory]) -> dict[str, float | None]:
         "failed_judgement_fraction": _mean([not judgement.is_valid for judgement in judgements]),
         "failed_dialogue_fraction": _mean([trajectory.stop is Stop.FAILED for trajectory in groups]),
         "director_failures": float(sum(trajectory.director_failures for trajectory in groups)),
+    }
+
+
+def _answer_metrics(groups: Sequence[Trajectory]) -> dict[str, float | None]:
+    """Count the roles' answers by status; roles that were never asked are left out."""
+    counts = count_answers(groups)
+    asked = {role for role, _ in counts}
+    kinds = Counter[str | None]()
+    for (_, status), count in counts.items():
+        kinds[status.failure_kind] += count
+    return {
+        **{
+            f"{role}_{status}": float(counts[role, status])
+            for role in ROLES
+            if role in asked
+            for status in Status
+        },
+        "data_failures": float(kinds["data"]),
+        "infrastructure_failures": float(kinds["infrastructure"]),
     }
 
 

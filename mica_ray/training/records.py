@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 
 class StepRecords:
@@ -24,6 +25,12 @@ class StepRecords:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             _keep_before(path, first_step)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Give the rows that are in the file."""
+        if self.path.exists():
+            with self.path.open(encoding="utf-8") as file:
+                yield from map(json.loads, file)
 
     def append(self, step: int, rows: Iterable[Mapping[str, object]]) -> None:
         """Write the rows of a step, "step" first, and flush them to the disk.

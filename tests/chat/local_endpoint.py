@@ -20,6 +20,8 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     body: str | None = None
     """Sent instead of a completion."""
+    model: str | None = None
+    """Who is said to have answered; None for the model that was asked, "-served"."""
     finish_reason: str = "stop"
     after_seconds: float = 0.0
     is_dropped: bool = False
@@ -64,7 +66,7 @@ class LocalEndpoint:
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await self._exchange(reader, writer)
-        except ConnectionError:
+        except (ConnectionError, asyncio.IncompleteReadError):
             pass  # The client gave up first.
         finally:
             self.in_flight -= 1
@@ -112,5 +114,10 @@ def _completion(answer: Answer, model: str) -> str:
     message = {"role": "assistant", "content": answer.text}
     choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
     usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-    completion = {"id": "1", "object": "chat.completion", "created": 0, "model": f"{model}-served"}
+    completion = {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": answer.model or f"{model}-served",
+    }
     return json.dumps(completion | {"choices": [choice], "usage": usage})

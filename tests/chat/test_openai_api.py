@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import pytest
 from mica_ray.chat.model import ChatError
 from mica_ray.chat.openai_api import Endpoint, OpenAIChat
 from mica_ray.types import Message, Sampling
-from tests.chat.local_endpoint import DROP, HANG, TRICKLE, Answer, LocalEndpoint, refusal
+from tests.chat.local_endpoint import DROP, HANG, TRICKLE, Answer, LocalEndpoint, Request, refusal
 
 MESSAGES: list[Message] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}]
 SCHEMA = {
@@ -203,6 +204,95 @@ async def test_cancelled_call_gives_its_slot_back() -> None:
     assert reply.text == "hi"
 
 
+async def test_thinking_is_kept_apart_from_what_is_said() -> None:
+    message = {"role": "assistant", "content": "Hi.", "reasoning_content": "They greet me."}
+    body = json.dumps({"choices": [{"message": message}]})
+    async with LocalEndpoint(Answer("<think>A greeting.</think>\n\nHello."), Answer(body=body)) as server:
+        chat = OpenAIChat(endpoint(server), "key")
+        replies = [await chat.chat(MESSAGES, Sampling()) for _ in range(2)]
+    assert [(reply.text, reply.thinking) for reply in replies] == [
+        ("Hello.", "A greeting."),
+        ("Hi.", "They greet me."),
+    ]
+
+
+async def test_answer_cut_off_inside_its_thinking_is_a_content_error_that_was_paid_for() -> None:
+    async with LocalEndpoint(Answer("<think>Well, let me", finish_reason="length")) as server:
+        error = await failure(server)
+    assert (error.kind, len(server.requests)) == ("content", 1)
+    assert "raise max_tokens" in str(error)
+    assert (error.prompt_tokens, error.completion_tokens) == (7, 3)
+
+
+async def test_outage_costs_one_probe_a_pause_and_no_retries() -> None:
+    down = True
+
+    async def respond(request: Request) -> Answer:
+        return refusal(503, "loading") if down else Answer("hi")
+
+    async with LocalEndpoint(respond=respond) as server:
+        chat = OpenAIChat(
+            endpoint(server, attempts=2, breaker_failures=4, breaker_pause_seconds=1.0, max_concurrency=20),
+            "key",
+        )
+        calls = [asyncio.create_task(chat.chat(MESSAGES, Sampling(seed=seed))) for seed in range(4)]
+        await asyncio.sleep(0.3)
+        # Four failures opened it; the second attempts wait, and so does everybody else.
+        assert len(server.requests) == 4
+        calls += [asyncio.create_task(chat.chat(MESSAGES, Sampling(seed=seed))) for seed in range(4, 20)]
+        await asyncio.sleep(0.05)
+        assert len(server.requests) == 4
+        down = False
+        replies = await asyncio.gather(*calls)
+    assert [reply.text for reply in replies] == ["hi"] * 20
+    assert len(server.requests) == 24
+
+
+async def test_call_that_an_outage_outlasts_fails_as_infrastructure() -> None:
+    async with LocalEndpoint(refusal(503, "loading")) as server:
+        error = await failure(server, breaker_failures=1, breaker_pause_seconds=60.0)
+    assert (error.kind, len(server.requests)) == ("infrastructure", 1)
+    assert "left alone after 1 failures in a row" in str(error)
+
+
+@pytest.mark.parametrize("bad", [Answer(body="<html>oops"), refusal(400, "no")], ids=["content", "refused"])
+async def test_answers_that_cannot_be_used_never_open_the_breaker(bad: Answer) -> None:
+    async with LocalEndpoint(*[bad] * 6, Answer("hi")) as server:
+        chat = OpenAIChat(endpoint(server, attempts=1, breaker_failures=2), "key")
+        for _ in range(6):
+            with pytest.raises(ChatError):
+                await chat.chat(MESSAGES, Sampling())
+        assert (await chat.chat(MESSAGES, Sampling())).text == "hi"
+
+
+async def test_requests_keep_to_their_rate() -> None:
+    async with LocalEndpoint(Answer("hi")) as server:
+        chat = OpenAIChat(endpoint(server, requests_per_minute=1200), "key")
+        started = time.monotonic()
+        await asyncio.gather(*(chat.chat(MESSAGES, Sampling(seed=seed)) for seed in range(6)))
+    # One every 50 ms: the sixth begins after 250 ms.
+    assert time.monotonic() - started >= 0.25
+
+
+async def test_tokens_keep_to_their_rate_as_they_were_used() -> None:
+    async with LocalEndpoint(Answer("hi")) as server:
+        chat = OpenAIChat(endpoint(server, tokens_per_minute=3000), "key")
+        started = time.monotonic()
+        # Estimated at about 70 tokens, which would be 1.4 s apart; each answer takes 10, which is 0.2 s.
+        for _ in range(3):
+            await chat.chat(MESSAGES, Sampling())
+    assert 0.4 <= time.monotonic() - started < 2.8
+
+
+async def test_turn_after_the_deadline_is_refused_at_once() -> None:
+    async with LocalEndpoint(Answer("hi")) as server:
+        chat = OpenAIChat(endpoint(server, requests_per_minute=1), "key")
+        await chat.chat(MESSAGES, Sampling())
+        with pytest.raises(ChatError, match=r"requests_per_minute=1") as caught:
+            await chat.chat(MESSAGES, Sampling())
+    assert caught.value.kind == "timeout"
+
+
 def test_missing_key_names_the_variable() -> None:
     with pytest.raises(ValueError, match="set MY_KEY"):
         OpenAIChat(Endpoint("tiny", api_key_env="MY_KEY"), "")
@@ -210,7 +300,15 @@ def test_missing_key_names_the_variable() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("attempts", 0), ("max_concurrency", 0), ("timeout_seconds", 0.0), ("deadline_seconds", -1.0)],
+    [
+        ("attempts", 0),
+        ("max_concurrency", 0),
+        ("timeout_seconds", 0.0),
+        ("deadline_seconds", -1.0),
+        ("requests_per_minute", 0.0),
+        ("breaker_failures", 0),
+        ("price_per_million_prompt_tokens", -1.0),
+    ],
 )
 def test_impossible_endpoint_is_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} must be"):

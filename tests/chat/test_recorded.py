@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
+from mica_ray.chat.model import ChatError, ChatModel, ChatReply, JsonSchema
 from mica_ray.chat.recorded import RecordingChat, ReplayChat, call_hash
-from mica_ray.types import Message, Sampling
+from mica_ray.dialogue.answer import Answer, ask
+from mica_ray.types import Message, Sampling, Status
 
 ONE: list[Message] = [{"role": "user", "content": "Hello?"}]
 OTHER: list[Message] = [{"role": "user", "content": "Grüße, 你好"}]
@@ -37,6 +38,16 @@ class Counting:
         return ChatReply(f"ü{number}", "counting", 5, 6, 0.25, 2)
 
 
+class Silent:
+    """Never answers."""
+
+    async def chat(
+        self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
+    ) -> ChatReply:
+        await asyncio.sleep(3600)
+        return ChatReply("late", "silent")
+
+
 async def test_replay_gives_the_whole_reply_without_the_model(tmp_path: Path) -> None:
     path = tmp_path / "calls" / "run.jsonl"
     recorded = await RecordingChat(Counting(), path).chat(OTHER, Sampling(seed=1), {"type": "object"})
@@ -58,6 +69,32 @@ async def test_recorded_failure_fails_again(tmp_path: Path) -> None:
     with pytest.raises(ChatError, match="it said no") as caught:
         await ReplayChat(tmp_path / "run.jsonl").chat(refused, Sampling())
     assert (caught.value.kind, caught.value.endpoint) == ("content", "counting")
+
+
+async def test_call_given_up_by_its_role_is_given_up_again_at_once(tmp_path: Path) -> None:
+    async def answer(model: ChatModel, seconds: float) -> Answer[str]:
+        return await ask(model, ONE, sampling=Sampling(), schema={}, read=str, deadline_seconds=seconds)
+
+    path = tmp_path / "run.jsonl"
+    recorded = await answer(RecordingChat(Silent(), path), 0.01)
+    # A deadline that would fail the test by its time-out, were it waited for.
+    replayed = await answer(ReplayChat(path), 3600.0)
+    assert (recorded.status, recorded.error) == (Status.TIMED_OUT, "no answer within 0.01 s")
+    assert (replayed.status, replayed.error) == (Status.TIMED_OUT, "no answer within 3600 s")
+
+
+async def test_half_a_surrogate_pair_is_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    halves: list[Message] = [{"role": "user", "content": "\ud83d"}]
+
+    class Broken:
+        async def chat(
+            self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
+        ) -> ChatReply:
+            return ChatReply("\ud83d", "broken")
+
+    await RecordingChat(Broken(), path).chat(halves, Sampling())
+    assert (await ReplayChat(path).chat(halves, Sampling())).text == "\ud83d"
 
 
 async def test_missing_call_names_its_hash_and_the_file(tmp_path: Path) -> None:

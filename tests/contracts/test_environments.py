@@ -21,13 +21,19 @@ from mica_ray.types import Message, Sampling, Scenario, Stop, Trajectory
 
 
 def find_domains() -> list[Domain]:
-    """Give every Domain value in mica_ray/domains/*.py, so that a new file is tested the day it appears."""
+    """Give every Domain value in mica_ray/domains/*.py, so that a new file is tested the day it appears.
+
+    Those that bring no scenarios, because the user supplies them, cannot be played here.
+    """
     modules = [
         importlib.import_module(f"mica_ray.domains.{item.name}")
         for item in pkgutil.iter_modules(mica_ray.domains.__path__)
     ]
     found = {
-        id(value): value for module in modules for value in vars(module).values() if isinstance(value, Domain)
+        id(value): value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, Domain) and value.scenarios
     }
     return sorted(found.values(), key=lambda domain: domain.name)
 

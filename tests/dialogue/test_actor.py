@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from mica_ray.chat.model import ChatError
-from mica_ray.dialogue.actor import Actor
+from mica_ray.chat.model import ChatError, ChatReply
+from mica_ray.chat.scripted import ScriptedRoles
+from mica_ray.dialogue.actor import Actor, ActorMessage
 from mica_ray.dialogue.case_file import SpokenTurn
-from mica_ray.types import Sampling
+from mica_ray.types import Sampling, Status
 from tests.dialogue.tiny_domain import DOMAIN, SCENARIO, Forever, QueuedChat
 
 DIALOGUE: list[SpokenTurn] = [{"user": SCENARIO.opening, "reply": "I hear you."}]
 
 
-async def spoken(model: QueuedChat, deadline_seconds: float = 30.0) -> str:
+async def message(model: QueuedChat, deadline_seconds: float = 30.0) -> ActorMessage:
     actor = Actor(model, DOMAIN, Sampling(temperature=0.5), deadline_seconds)
     return await actor.speak(
         SCENARIO,
@@ -24,6 +25,10 @@ async def spoken(model: QueuedChat, deadline_seconds: float = 30.0) -> str:
         fragment="b",
         seed=9,
     )
+
+
+async def spoken(model: QueuedChat, deadline_seconds: float = 30.0) -> str:
+    return (await message(model, deadline_seconds)).text
 
 
 async def test_message_is_free_text_under_the_given_seed() -> None:
@@ -38,11 +43,34 @@ async def test_thoughts_before_the_message_are_not_said() -> None:
     assert await spoken(QueuedChat("<think>She is sad.</think>\n\nThank you.")) == "Thank you."
 
 
-@pytest.mark.parametrize("silence", ["", " \n", "<think>hm</think>"])
-async def test_silence_is_a_content_error(silence: str) -> None:
-    with pytest.raises(ChatError, match="the actor of scenario tiny-1 said nothing") as caught:
-        await spoken(QueuedChat(silence))
+@pytest.mark.parametrize("silence", ["", " \n", "<think>hm</think>", "<think>hm", '""', "User:"])
+async def test_silence_after_the_repair_is_a_content_error(silence: str) -> None:
+    model = QueuedChat(silence)
+    with pytest.raises(ChatError, match="the actor of scenario tiny-1 gave no usable message") as caught:
+        await spoken(model)
     assert caught.value.kind == "content"
+    assert len(model.asked) == 2
+
+
+async def test_repair_shows_the_model_its_message_and_the_problem() -> None:
+    model = QueuedChat(SCENARIO.opening, "And the nights are worst.")
+    assert await spoken(model) == "And the nights are worst."
+    own, complaint = model.asked[1].messages[2:]
+    assert own == {"role": "assistant", "content": SCENARIO.opening}
+    assert "repeats what the person said before" in complaint["content"]
+    assert model.asked[1].sampling == model.asked[0].sampling
+
+
+async def test_scripted_person_may_say_its_lines_again() -> None:
+    model = QueuedChat(ChatReply(f"{SCENARIO.opening} ", ScriptedRoles.name))
+    assert await spoken(model) == SCENARIO.opening
+    assert len(model.asked) == 1
+
+
+async def test_message_says_how_it_came_about() -> None:
+    assert (await message(QueuedChat("Thank you."))).status is Status.OK
+    assert (await message(QueuedChat(ChatReply("Thank you.", "m", attempts=2)))).status is Status.RETRIED
+    assert (await message(QueuedChat("", "Thank you."))).status is Status.REPAIRED
 
 
 async def test_late_actor_is_a_timeout() -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.dialogue.actor import Actor
+from mica_ray.dialogue.answer_counts import count_answers, count_failures
 from mica_ray.dialogue.director import Director
-from mica_ray.dialogue.environment import DialogueEnvironment, DialogueRecord, converse
+from mica_ray.dialogue.environment import DialogueEnvironment, converse
 from mica_ray.dialogue.judger import Judger
+from mica_ray.dialogue.record import DialogueRecord, Exchange
 from mica_ray.seeding import derive_seed
-from mica_ray.types import Message, Sampling, Status, Stop, Trajectory
+from mica_ray.types import Judgement, Message, RoleAnswer, Sampling, Scenario, Status, Stop, Trajectory
 from tests.dialogue.tiny_domain import DOMAIN, SCENARIO, Forever, QueuedChat, judgement_json
 
 # P_0 = (-1, -2, -2). HELP moves every axis by +1, FULL by +3, HARM by -2.
@@ -42,10 +45,12 @@ class Roles:
         self.order.append(role)
         return await self.queues[role].chat(messages, sampling, schema)
 
-    def environment(self, seed: int = 0, *, has_director: bool = True) -> DialogueEnvironment:
+    def environment(
+        self, seed: int = 0, *, has_director: bool = True, scenario: Scenario = SCENARIO
+    ) -> DialogueEnvironment:
         sampling = Sampling()
         return DialogueEnvironment(
-            SCENARIO,
+            scenario,
             DOMAIN,
             actor=Actor(self, DOMAIN, sampling, 30),
             judge=Judger(self, DOMAIN, sampling, 30),
@@ -172,6 +177,49 @@ async def test_failing_actor_ends_the_dialogue_and_keeps_the_scored_turns() -> N
     assert [turn.state_after for turn in trajectory.turns] == [(0.0, -1.0, -1.0)] * 2
 
 
+async def test_every_turn_carries_the_status_of_every_role() -> None:
+    late = ChatError("tiny: late", kind="timeout", endpoint="tiny")
+    director = QueuedChat(move("continue"), "no json", "nor this", move("continue"))
+    trajectory = await played(Roles(QueuedChat(HELP, STILL), QueuedChat("Yes.", "No.", late), director))
+    assert [turn.answers for turn in trajectory.turns] == [
+        (RoleAnswer("director", Status.OK), RoleAnswer("actor", Status.OK)),
+        (
+            RoleAnswer(
+                "director", Status.INVALID, "the answer holds no JSON object (after one repair attempt)"
+            ),
+            RoleAnswer("actor", Status.OK),
+        ),
+        (RoleAnswer("director", Status.OK), RoleAnswer("actor", Status.TIMED_OUT, "tiny: late")),
+    ]
+    assert [count_failures([trajectory]), trajectory.stop] == [2, Stop.FAILED]
+    assert count_answers([trajectory])["judge", Status.OK] == 3
+
+
+async def test_dialogue_whose_judge_never_answers_is_failed_and_not_cut_at_its_limit() -> None:
+    trajectory = await played(Roles(QueuedChat(DOWN), QueuedChat("Yes.")))
+    assert (trajectory.stop, len(trajectory.turns)) == (Stop.FAILED, 4)
+    assert trajectory.error == "no turn was judged, the last because: tiny at nowhere: down"
+    # Four lost judgements; the ending follows from them and is no fifth failure.
+    assert count_failures([trajectory]) == 4
+
+
+def test_dialogue_that_an_engine_breaks_off_is_one_failure() -> None:
+    record = DialogueRecord(SCENARIO, policy_prompt="")
+    record.end(Stop.FAILED, "engine 0 died")
+    assert count_failures([record.trajectory()]) == 1
+
+
+@pytest.mark.parametrize("stop", [Stop.SUCCESS, Stop.LIMIT])
+def test_silent_user_never_makes_a_short_ending(stop: Stop) -> None:
+    record = DialogueRecord(SCENARIO, policy_prompt="")
+    record.open({"role": "user", "content": "Hello."})
+    judgement = Judgement((1, 1, 1), (0, 0, 0), (1.0, 1.0, 1.0))
+    silence = RoleAnswer("actor", Status.TIMED_OUT, "late")
+    record.add("Hi.", Exchange(judgement, (0.0, -1.0, -1.0), user=None, stop=stop, answers=(silence,)))
+    with pytest.raises(AssertionError):
+        record.trajectory()
+
+
 async def test_failing_director_is_survived_and_told() -> None:
     roles = Roles(QueuedChat(STILL), QueuedChat("Yes."), QueuedChat(DOWN))
     environment = roles.environment()
@@ -262,3 +310,37 @@ async def test_unfinished_record_is_no_trajectory_until_it_is_ended() -> None:
         record.trajectory()
     record.end(Stop.LIMIT)
     assert (record.trajectory().stop, record.trajectory().turns) == (Stop.LIMIT, ())
+
+
+SILENT = replace(SCENARIO, opening="", language="zh")
+
+
+async def test_actor_speaks_first_where_the_scenario_brings_no_opening() -> None:
+    roles = Roles(QueuedChat(STILL), QueuedChat("它又掉叶子了。", "嗯。"))
+    environment = roles.environment(7, scenario=SILENT)
+    assert await environment.open() == {"role": "user", "content": "它又掉叶子了。"}
+    asked = roles.queues["actor"].asked[0]
+    assert (asked.case["dialogue"], asked.case["told"], asked.case["fragment"]) == ([], [], None)
+    assert "由你先开口" in asked.case["guidance"]
+    # The next message has another seed, and what was said first is part of the dialogue.
+    assert asked.sampling.seed == derive_seed(7, "actor", 0)
+    await environment.respond("我在。")
+    later = roles.queues["actor"].asked[1]
+    assert later.sampling.seed == derive_seed(7, "actor", 1)
+    assert later.case["dialogue"] == [{"user": "它又掉叶子了。", "reply": "我在。"}]
+    with pytest.raises(RuntimeError, match="opened before"):
+        await environment.open()
+
+
+async def test_scenario_with_an_opening_asks_no_actor_for_it() -> None:
+    roles = Roles(QueuedChat(STILL), QueuedChat("Not this."))
+    assert (await roles.environment().open())["content"] == SCENARIO.opening
+    assert roles.order == []
+
+
+async def test_actor_that_finds_no_opening_fails_the_dialogue() -> None:
+    roles = Roles(QueuedChat(STILL), QueuedChat(DOWN))
+    trajectory = await converse(
+        roles.environment(scenario=SILENT), QueuedChat("I hear you."), SILENT, DOMAIN, Sampling()
+    )
+    assert (trajectory.stop, trajectory.error, trajectory.turns) == (Stop.FAILED, str(DOWN), ())

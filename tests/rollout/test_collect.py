@@ -9,7 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from mica_ray.dialogue.environment import Environment, Exchange
+from mica_ray.dialogue.environment import Environment
+from mica_ray.dialogue.record import Exchange
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.collect import RolloutConfig, collect
 from mica_ray.rollout.engine import EngineError, PolicyEngine

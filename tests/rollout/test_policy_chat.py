@@ -13,7 +13,7 @@ from mica_ray.rollout.engine import EngineError
 from mica_ray.rollout.local_engine import LocalEngine
 from mica_ray.rollout.policy_chat import PolicyChat
 from mica_ray.types import Generation, Message, PolicyWeights, Sampling
-from tests.small_policy import small_model, small_tokenizer
+from tests.small_policy import CHATML, small_model, small_tokenizer
 
 MESSAGES: list[Message] = [{"role": "user", "content": "Hello."}]
 
@@ -36,6 +36,16 @@ class GuidedEcho:
     async def load_weights(self, weights: PolicyWeights) -> None: ...
 
     async def close(self) -> None: ...
+
+
+@dataclass
+class Thinker(GuidedEcho):
+    """An engine whose model thinks aloud."""
+
+    says: str = ""
+
+    async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
+        return Generation(tuple(prompt_ids), (20,), (0.0,), self.says, "stop", 0)
 
 
 class DeadEngine(GuidedEcho):
@@ -69,3 +79,24 @@ async def test_engine_failure_is_a_chat_failure() -> None:
             MESSAGES, Sampling()
         )
     assert (caught.value.kind, caught.value.endpoint) == ("infrastructure", "tiny")
+
+
+async def test_thinking_of_a_served_model_is_kept_apart() -> None:
+    chat = PolicyChat(Thinker(says="<think>\nhm\n</think>\n\nHello."), ChatTemplate(small_tokenizer()))
+    reply = await chat.chat(MESSAGES, Sampling())
+    assert (reply.text, reply.thinking) == ("Hello.", "hm")
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        (CHATML, "<think>hm, this goes on"),
+        (CHATML.replace("assistant\n", "assistant\n<think>\n"), "hm, this"),
+    ],
+    ids=["opened by the model", "opened by the template"],
+)
+async def test_reply_cut_off_inside_its_thinking_is_a_content_failure(template: str, says: str) -> None:
+    chat = PolicyChat(Thinker(says=says), ChatTemplate(small_tokenizer(template)), name="tiny")
+    with pytest.raises(ChatError, match=r"tiny: .*raise max_tokens") as caught:
+        await chat.chat(MESSAGES, Sampling())
+    assert (caught.value.kind, caught.value.completion_tokens) == ("content", 1)

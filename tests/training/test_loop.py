@@ -86,7 +86,7 @@ def dialogue(of: Scenario, group: int, sample: int, *, step: int, version: int) 
     return Trajectory(of, group, sample, tuple(turns), Stop.LIMIT)
 
 
-def new_run(policy: Path, folder: Path, num_steps: int, **loop: int) -> tuple[Run, VersionEngine]:
+def new_run(policy: Path, folder: Path, num_steps: int, **loop: float) -> tuple[Run, VersionEngine]:
     engine = VersionEngine()
 
     async def collect(
@@ -201,6 +201,47 @@ async def test_outage_stops_the_run_with_its_first_reason(policy: Path, tmp_path
     ):
         await train(replace(run, collect=collect))
     assert run.checkpoints.latest() is None
+
+
+async def test_missing_judgements_stop_the_run_with_their_first_reason(policy: Path, tmp_path: Path) -> None:
+    run, _ = new_run(policy, tmp_path, 2, max_failed_judgement_fraction=0.1)
+    # One of three dialogues loses one of its two judgements: 2 of 12.
+    with pytest.raises(
+        RolloutError, match=r"2 of 12 judgements of step 0 are missing, the first because: late; .*--resume"
+    ):
+        await train(run)
+
+
+async def test_run_that_fails_too_often_stops_behind_a_checkpoint(policy: Path, tmp_path: Path) -> None:
+    # Two judgements are lost in every step; five are allowed: the third step is the last.
+    run, _ = new_run(policy, tmp_path, 6, max_failures_per_run=5)
+    with pytest.raises(RolloutError, match=r"stopped before step 3: 6 failures so far, 5 allowed"):
+        await train(run)
+    newest = run.checkpoints.latest()
+    assert newest is not None and read_run_state(newest).step == 3
+    metrics = pandas.read_json(tmp_path / "metrics.jsonl", lines=True)
+    assert metrics["judge_timed_out"].tolist() == metrics["infrastructure_failures"].tolist() == [2.0] * 3
+    # A resumed run counts on from its records, and stops at once while the bound is what it was.
+    again, _ = new_run(policy, tmp_path / "other", 6, max_failures_per_run=5)
+    again = resumed(replace(again, checkpoints=run.checkpoints), tmp_path)
+    with pytest.raises(RolloutError, match="stopped before step 3: 6 failures"):
+        await train(again)
+    more = replace(again, loop=replace(again.loop, max_failures_per_run=100))
+    await train(more)
+    assert more.dialogues.num_failures == 12
+
+
+async def test_spent_budget_stops_the_run_behind_a_checkpoint(policy: Path, tmp_path: Path) -> None:
+    run, _ = new_run(policy, tmp_path, 6)
+
+    def exhausted() -> str | None:
+        return "3 of 3 USD are spent" if run.dialogues.num_failures >= 4 else None
+
+    with pytest.raises(RolloutError, match="stopped before step 2: 3 of 3 USD are spent"):
+        await train(replace(run, exhausted=exhausted, spent=lambda: {"usd": 1.5}))
+    newest = run.checkpoints.latest()
+    assert newest is not None and read_run_state(newest).step == 2
+    assert pandas.read_json(tmp_path / "metrics.jsonl", lines=True)["usd"].tolist() == [1.5, 1.5]
 
 
 async def test_user_sees_the_stages_and_evaluations_come_when_due(policy: Path, tmp_path: Path) -> None:

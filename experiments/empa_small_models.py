@@ -1,0 +1,279 @@
+"""What becomes of the whole loop when small real models play all four roles? Every answer is counted.
+
+Command: cluster/with-env python experiments/empa_small_models.py --model FOLDER --out DIR [--judge FOLDER]
+    [--cards FOLDER] [--transport engine|http|both]
+Actor, policy and Director are --model, the Judger is --judge (default: the same); 8 cards x 6 turns.
+`engine`: vLLM engines in Ray actors, answers held to a JSON schema. `http`: AsyncOpenAI against `vllm serve`
+of the same folders, each server started here on a free port and ended by its own process id.
+Time: --deadline bounds every answer, one hour each transport. Expected: every judgement is valid or a counted
+failure, and nothing hangs; what small models say of the cards is not worth reading.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from local_server import free_port, running_server, server_command
+from rich.console import Console
+from rich.table import Table
+from role_counts import CountedChat, RoleCount, count_failures
+
+from mica_ray.chat.model import ChatModel
+from mica_ray.chat.openai_api import Endpoint, OpenAIChat
+from mica_ray.dialogue.actor import Actor
+from mica_ray.dialogue.director import Director
+from mica_ray.dialogue.domain import Domain
+from mica_ray.dialogue.environment import DialogueEnvironment, converse
+from mica_ray.dialogue.judger import Judger
+from mica_ray.domains.empa import EMPA
+from mica_ray.domains.epm_cards import read_cards
+from mica_ray.domains.loader import load_domain
+from mica_ray.evaluation.report import write_json
+from mica_ray.rewards import Rewards
+from mica_ray.training.dialogue_log import dialogue_row
+from mica_ray.types import Sampling, Scenario, Trajectory
+
+ROLES = ("actor", "policy", "judge", "director")
+SAMPLING = {
+    "actor": Sampling(temperature=0.9, top_p=0.95, max_tokens=160),
+    "policy": Sampling(temperature=0.9, top_p=0.95, max_tokens=160, seed=0),
+    "judge": Sampling(temperature=0.0, max_tokens=1536),
+    "director": Sampling(temperature=0.7, top_p=0.95, max_tokens=256),
+}
+"""The judge's bound leaves room for eighteen fields in Chinese; what does not end within it is invalid."""
+CONTEXT = 8192
+SERVER_START_SECONDS = 900.0
+DIALOGUE_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """All dialogues of one transport."""
+
+    dialogues: tuple[Trajectory, ...]
+    counts: Mapping[str, RoleCount]
+    seconds: float
+
+
+async def play(
+    models: Mapping[str, ChatModel],
+    domain: Domain,
+    scenarios: Sequence[Scenario],
+    *,
+    num_turns: int,
+    deadline_seconds: float,
+) -> Played:
+    """Play one dialogue per scenario, all at once, and count what every role did.
+
+    Args:
+        models: by role.
+        domain: whose prompts and axes; its dialogues are cut at `num_turns`.
+        scenarios: one dialogue each.
+        num_turns: at most.
+        deadline_seconds: for one answer of a role.
+    """
+    domain = replace(domain, rules=replace(domain.rules, max_turns=num_turns))
+    counts = {role: RoleCount() for role in ROLES}
+    chats = {role: CountedChat(models[role], counts[role], is_policy=role == "policy") for role in ROLES}
+
+    async def one(number: int, scenario: Scenario) -> Trajectory:
+        environment = DialogueEnvironment(
+            scenario,
+            domain,
+            actor=Actor(chats["actor"], domain, SAMPLING["actor"], deadline_seconds),
+            judge=Judger(chats["judge"], domain, SAMPLING["judge"], deadline_seconds),
+            director=Director(chats["director"], domain, SAMPLING["director"], deadline_seconds),
+            seed=number,
+        )
+        sampling = replace(SAMPLING["policy"], seed=number)
+        return await converse(
+            environment, chats["policy"], scenario, domain, sampling,
+            deadline_seconds=deadline_seconds, group=number,
+        )  # fmt: skip
+
+    started = time.monotonic()
+    async with asyncio.timeout(DIALOGUE_SECONDS):
+        dialogues = await asyncio.gather(*(one(number, item) for number, item in enumerate(scenarios)))
+    count_failures(dialogues, counts)
+    return Played(tuple(dialogues), counts, time.monotonic() - started)
+
+
+def counts_table(name: str, played: Played) -> Table:
+    """Show the counts, one row per role."""
+    turns = sum(len(dialogue.turns) for dialogue in played.dialogues)
+    table = Table(
+        title=f"{name}: {len(played.dialogues)} dialogues, {turns} turns, {played.seconds:.0f} s",
+        caption="usable = at the first asking; repaired = at the second; failed = counted, never a number",
+    )
+    for head in (
+        "role",
+        "asked",
+        "usable",
+        "repaired",
+        "failed",
+        "prompt tokens",
+        "new tokens",
+        "call seconds",
+    ):
+        table.add_column(head, justify="left" if head == "role" else "right")
+    for role, count in played.counts.items():
+        numbers = (count.asked, count.first, count.repaired, count.failed, count.prompt_tokens)
+        row = [*map(str, numbers), str(count.completion_tokens), f"{count.seconds:.0f}"]
+        table.add_row(role, *row)
+    return table
+
+
+def played_record(played: Played) -> dict[str, object]:
+    """Give the counts and what was missed as JSON."""
+    return {
+        "seconds": played.seconds,
+        "dialogues": len(played.dialogues),
+        "stops": dict(Counter(str(dialogue.stop) for dialogue in played.dialogues)),
+        "turns": sum(len(dialogue.turns) for dialogue in played.dialogues),
+        "judgements": dict(
+            Counter(str(turn.judgement.status) for dialogue in played.dialogues for turn in dialogue.turns)
+        ),
+        "roles": {
+            role: {
+                "asked": count.asked,
+                "usable": count.first,
+                "repaired": count.repaired,
+                "failed": count.failed,
+                "prompt_tokens": count.prompt_tokens,
+                "completion_tokens": count.completion_tokens,
+                "call_seconds": count.seconds,
+                "errors": dict(count.errors.most_common(8)),
+            }
+            for role, count in played.counts.items()
+        },
+    }
+
+
+def write_dialogues(path: Path, dialogues: Sequence[Trajectory]) -> None:
+    """Write the dialogues as `mica report figures` reads them."""
+    turns = Rewards()(dialogues)
+    none = np.zeros_like(turns.rewards)
+    rows = [
+        dialogue_row(dialogue, turns=turns, returns=none, advantages=none, index=index)
+        for index, dialogue in enumerate(dialogues)
+    ]
+    scratch = path.with_name(f".{path.name}.part")
+    scratch.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
+    os.replace(scratch, path)
+
+
+@asynccontextmanager
+async def engine_models(
+    model: str, judge: str, *, deadline_seconds: float
+) -> AsyncIterator[dict[str, ChatModel]]:
+    """Serve both folders by vLLM engines in Ray actors, one engine where they are the same."""
+    import ray
+
+    from mica_ray.config.engines import start_role_model
+    from mica_ray.config.role_config import RoleConfig
+    from mica_ray.config.run_config import RunConfig
+    from mica_ray.rollout.vllm_engine import EngineConfig
+
+    engine = EngineConfig(dtype="bfloat16", max_model_len=CONTEXT, kv_cache_gib=4.0, max_num_seqs=32)
+    config = RunConfig(roles=RoleConfig(engine=engine, max_tokens=1536, deadline_seconds=deadline_seconds))
+    ray.init(address="local", num_cpus=os.cpu_count() or 1, include_dashboard=False, log_to_driver=False)
+    async with AsyncExitStack() as stack:
+        stack.callback(ray.shutdown)
+        chats: dict[str, ChatModel] = {}
+        for folder in dict.fromkeys((model, judge)):
+            chats[folder], started = await start_role_model(config, folder, inline=False)
+            stack.push_async_callback(started.close)
+        yield {role: chats[judge if role == "judge" else model] for role in ROLES}
+
+
+@asynccontextmanager
+async def http_models(
+    model: str, judge: str, *, deadline_seconds: float, logs: Path
+) -> AsyncIterator[dict[str, ChatModel]]:
+    """Serve both folders by `vllm serve` and ask them through AsyncOpenAI."""
+    async with AsyncExitStack() as stack:
+        chats: dict[str, ChatModel] = {}
+        for number, folder in enumerate(dict.fromkeys((model, judge))):
+            port = free_port()
+            command = server_command(folder, port, context=CONTEXT)
+            log = logs / f"server-{number}.log"
+            await stack.enter_async_context(running_server(command, port, log, SERVER_START_SECONDS))
+            endpoint = Endpoint(
+                model=folder,
+                base_url=f"http://127.0.0.1:{port}/v1",
+                timeout_seconds=deadline_seconds,
+                deadline_seconds=deadline_seconds,
+            )
+            chat = OpenAIChat(endpoint, "none-needed")
+            stack.push_async_callback(chat.close)
+            chats[folder] = chat
+        yield {role: chats[judge if role == "judge" else model] for role in ROLES}
+
+
+def read_world(arguments: argparse.Namespace) -> tuple[Domain, tuple[Scenario, ...]]:
+    """Give domain and scenarios: cards where a folder is named, else the domain's own.
+
+    Raises:
+        CardError: the folder holds no cards that can be played.
+    """
+    if arguments.cards is None:
+        domain = load_domain(arguments.domain)
+        return domain, domain.split("train")[: arguments.num_cards]
+    domain = replace(EMPA, scenarios=read_cards(arguments.cards).scenarios(EMPA.name))
+    # Nothing is learned here, so that test cases serve where a folder has no others.
+    return domain, (domain.split("train") or domain.scenarios)[: arguments.num_cards]
+
+
+async def run(arguments: argparse.Namespace) -> dict[str, object]:
+    """Play over every transport asked for, print the tables and write what was played."""
+    console = Console()
+    domain, scenarios = read_world(arguments)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    model, judge = str(arguments.model), str(arguments.judge or arguments.model)
+    record: dict[str, object] = {"model": model, "judge": judge, "cards": [item.id for item in scenarios]}
+    deadline = arguments.deadline
+    for transport in ("engine", "http") if arguments.transport == "both" else (arguments.transport,):
+        console.print(f"{transport}: starting; {len(scenarios)} cards x {arguments.turns} turns")
+        opened = (
+            engine_models(model, judge, deadline_seconds=deadline)
+            if transport == "engine"
+            else http_models(model, judge, deadline_seconds=deadline, logs=arguments.out)
+        )
+        async with opened as models:
+            played = await play(
+                models, domain, scenarios, num_turns=arguments.turns, deadline_seconds=deadline
+            )
+        console.print(counts_table(transport, played))
+        write_dialogues(arguments.out / f"{transport}.jsonl", played.dialogues)
+        record[transport] = played_record(played)
+        write_json(arguments.out / "counts.json", record)
+    return record
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True, help="folder of actor, policy and director")
+    parser.add_argument("--judge", type=Path, help="folder of the judge; default: the model")
+    parser.add_argument("--cards", type=Path, help="folder above cards/; default: scenarios of --domain")
+    parser.add_argument("--domain", default="mica_ray.domains.emotional_support:EMOTIONAL_SUPPORT")
+    parser.add_argument("--num-cards", type=int, default=8)
+    parser.add_argument("--turns", type=int, default=6)
+    parser.add_argument("--transport", choices=("engine", "http", "both"), default="both")
+    parser.add_argument("--deadline", type=float, default=600.0, help="seconds for one answer of a role")
+    parser.add_argument("--out", type=Path, required=True, help="tables, dialogues and server logs")
+    asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

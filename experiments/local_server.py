@@ -1,0 +1,113 @@
+"""A `vllm serve` of one model folder, for the length of a block: own port, own process group, own log."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+
+def free_port() -> int:
+    """Give a port on which nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def server_command(folder: str, port: int, *, context: int) -> list[str]:
+    """Give the command that serves a folder under its own path as the model's name.
+
+    Args:
+        folder: of the model.
+        port: to listen on, for this machine alone.
+        context: tokens of prompt and answer together.
+    """
+    vllm = Path(sys.executable).with_name("vllm")
+    program = str(vllm) if vllm.exists() else shutil.which("vllm") or "vllm"
+    settings = {
+        "--host": "127.0.0.1",
+        "--port": str(port),
+        "--dtype": "bfloat16",
+        "--max-model-len": str(context),
+        "--max-num-seqs": "32",
+        "--generation-config": "vllm",
+    }
+    return [
+        program,
+        "serve",
+        folder,
+        *(word for pair in settings.items() for word in pair),
+        "--enforce-eager",
+    ]
+
+
+@asynccontextmanager
+async def running_server(
+    command: Sequence[str], port: int, log: Path, start_seconds: float
+) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """Run a server in a process group of its own until the block ends; it is ended by its own id.
+
+    Args:
+        command: the server's.
+        port: where /health answers once it is ready.
+        log: what it writes.
+        start_seconds: longest wait for /health.
+
+    Raises:
+        RuntimeError: the server ended, or was not ready in time; names the log.
+    """
+    environment = os.environ | {
+        "VLLM_CPU_KVCACHE_SPACE": "4",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env=environment
+        )
+    try:
+        await _until_ready(server, port, log, start_seconds)
+        yield server
+    finally:
+        await asyncio.to_thread(_end, server)
+
+
+async def _until_ready(server: subprocess.Popen[bytes], port: int, log: Path, start_seconds: float) -> None:
+    until = time.monotonic() + start_seconds
+    while time.monotonic() < until:
+        if server.poll() is not None:
+            raise RuntimeError(f"the server ended with code {server.returncode}: read {log}")
+        if await asyncio.to_thread(_is_healthy, port):
+            return
+        await asyncio.sleep(0.5)
+    raise RuntimeError(f"the server was not ready within {start_seconds:g} s: read {log}")
+
+
+def _is_healthy(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End the server and what it started: its group has its id, and nobody else is in it."""
+    for sign, seconds in ((signal.SIGTERM, 30), (signal.SIGKILL, 10)):
+        try:
+            os.killpg(server.pid, sign)
+            server.wait(seconds)
+        except ProcessLookupError:
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    server.wait(10)

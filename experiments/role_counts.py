@@ -1,0 +1,84 @@
+"""How often each role was asked, answered at once, answered after a repair, or failed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mica_ray.chat.model import ChatError, ChatModel, ChatReply, JsonSchema
+from mica_ray.types import Message, Sampling, Stop, Trajectory
+
+
+@dataclass(slots=True)
+class RoleCount:
+    """What one role was asked and what became of it."""
+
+    asked: int = 0
+    """Answers wanted, their repairs not counted."""
+    repairs: int = 0
+    """Second askings after an unusable answer."""
+    first_failures: int = 0
+    """First askings that brought no answer at all."""
+    failed: int = 0
+    """Answers that never became usable."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    """Summed over calls; calls overlap, so it is more than the clock showed."""
+    errors: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def repaired(self) -> int:
+        """Answers that were usable at the second asking."""
+        return self.repairs + self.first_failures - self.failed
+
+    @property
+    def first(self) -> int:
+        """Answers that were usable at once."""
+        return self.asked - self.repairs - self.first_failures
+
+
+class CountedChat:
+    """A chat model that counts what it is asked. Consumes and produces what the inner model does."""
+
+    def __init__(self, inner: ChatModel, count: RoleCount, *, is_policy: bool = False) -> None:
+        self._inner, self._count, self._is_policy = inner, count, is_policy
+
+    async def chat(
+        self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
+    ) -> ChatReply:
+        """Ask the inner model; failures are counted and passed on."""
+        # A role's call is instructions and case; its repair adds the answer and the complaint.
+        is_repair = not self._is_policy and len(messages) > 2
+        self._count.repairs += is_repair
+        self._count.asked += not is_repair
+        started = time.monotonic()
+        try:
+            reply = await self._inner.chat(messages, sampling, schema)
+        except (ChatError, asyncio.CancelledError) as error:
+            self._count.first_failures += not is_repair
+            kind = error.kind if isinstance(error, ChatError) else "timeout"
+            self._count.errors[f"call: {kind}"] += 1
+            raise
+        finally:
+            self._count.seconds += time.monotonic() - started
+        self._count.prompt_tokens += reply.prompt_tokens
+        self._count.completion_tokens += reply.completion_tokens
+        return reply
+
+
+def count_failures(dialogues: Sequence[Trajectory], counts: Mapping[str, RoleCount]) -> None:
+    """Read from the dialogues which answers never became usable; every one has a reason."""
+    for dialogue in dialogues:
+        for turn in dialogue.turns:
+            if not turn.judgement.is_valid:
+                counts["judge"].failed += 1
+                counts["judge"].errors[f"{turn.judgement.status}: {turn.judgement.error:.60}"] += 1
+        counts["director"].failed += dialogue.director_failures
+        if dialogue.stop is Stop.FAILED:
+            role = "actor" if "the actor of" in (dialogue.error or "") else "policy"
+            counts[role].failed += 1
+            counts[role].errors[f"dialogue ended: {(dialogue.error or '').rpartition('gave ')[2]:.60}"] += 1

@@ -1,0 +1,118 @@
+"""When an attempt at an endpoint may begin: its circuit breaker first, then its requests and tokens a minute.
+
+Both wait within the caller's deadline and say so when that is too short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Literal, Protocol
+
+from mica_ray.chat.circuit_breaker import BreakerOpenError, CircuitBreaker, Outcome
+from mica_ray.chat.model import ChatError
+from mica_ray.chat.pace import Pace
+
+
+class AdmissionRules(Protocol):
+    """What an endpoint says of how it wants to be asked; `Endpoint` does."""
+
+    @property
+    def requests_per_minute(self) -> float | None: ...  # noqa: D102
+    @property
+    def tokens_per_minute(self) -> float | None: ...  # noqa: D102
+    @property
+    def breaker_failures(self) -> int: ...  # noqa: D102
+    @property
+    def breaker_pause_seconds(self) -> float: ...  # noqa: D102
+    @property
+    def breaker_longest_pause_seconds(self) -> float: ...  # noqa: D102
+
+
+class Admission:
+    """Lets attempts through. Consumes their outcomes; waits for breaker and pace, never beyond a deadline.
+
+    Args:
+        rules: of the endpoint.
+        name: of the endpoint, for errors.
+    """
+
+    def __init__(self, rules: AdmissionRules, name: str) -> None:
+        self._rules, self._name = rules, name
+        self.breaker = CircuitBreaker(
+            rules.breaker_failures, rules.breaker_pause_seconds, rules.breaker_longest_pause_seconds
+        )
+        self._requests = Pace(rules.requests_per_minute) if rules.requests_per_minute else None
+        self._tokens = Pace(rules.tokens_per_minute) if rules.tokens_per_minute else None
+
+    @asynccontextmanager
+    async def attempt(self, until: float, tokens: int) -> AsyncGenerator[None]:
+        """Wait for permission, make the attempt inside, learn from how it ends.
+
+        A ChatError of kind "timeout" or "infrastructure" raised inside counts against the endpoint.
+
+        Args:
+            until: the caller's deadline on the monotonic clock.
+            tokens: that the attempt will take, estimated; `correct_tokens` mends it.
+
+        Raises:
+            ChatError: the wait would outlast the deadline.
+        """
+        is_probe = await self._permission(until, tokens)
+        outcome = Outcome.ABANDONED
+        try:
+            yield
+            outcome = Outcome.ANSWERED
+        except ChatError as error:
+            outcome = Outcome.FAILED if error.kind in ("timeout", "infrastructure") else Outcome.ANSWERED
+            raise
+        finally:
+            self.breaker.settle(outcome, is_probe=is_probe)
+
+    def correct_tokens(self, estimated: int, actual: int) -> None:
+        """Put the tokens that an answer took in the place of their estimate."""
+        if self._tokens is not None:
+            self._tokens.correct(actual - estimated)
+
+    async def _permission(self, until: float, tokens: int) -> bool:
+        """Wait for breaker and pace; say whether the attempt is the breaker's probe."""
+        while True:
+            is_probe = await self._pass_breaker(until)
+            try:
+                await self._keep_pace(until, tokens)
+            except BaseException:
+                self.breaker.settle(Outcome.ABANDONED, is_probe=is_probe)
+                raise
+            # It may have opened while this call waited for its turn.
+            if is_probe or not self.breaker.is_open:
+                return is_probe
+
+    async def _pass_breaker(self, until: float) -> bool:
+        try:
+            return await self.breaker.admit(until)
+        except BreakerOpenError as error:
+            raise self._error(
+                f"left alone after {self.breaker.failures_in_a_row} failures in a row; the deadline comes "
+                "before the next probe: check that the server runs and is not overloaded",
+                "infrastructure",
+            ) from error
+
+    async def _keep_pace(self, until: float, tokens: int) -> None:
+        booked = [
+            (pace, units) for pace, units in ((self._requests, 1), (self._tokens, tokens)) if pace is not None
+        ]
+        wait = max((pace.seconds_until_free() for pace, _ in booked), default=0.0)
+        if wait > 0 and time.monotonic() + wait > until:
+            raise self._error(
+                f"its turn would come in {wait:.3g} s, after the deadline, under requests_per_minute="
+                f"{self._rules.requests_per_minute} and tokens_per_minute={self._rules.tokens_per_minute}: "
+                "raise them, or play fewer dialogues at once",
+                "timeout",
+            )
+        if waits := [pace.book(units) for pace, units in booked]:
+            await asyncio.sleep(max(waits))
+
+    def _error(self, problem: str, kind: Literal["timeout", "infrastructure"]) -> ChatError:
+        return ChatError(f"{self._name}: {problem}", kind=kind, endpoint=self._name)

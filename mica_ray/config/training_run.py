@@ -1,0 +1,75 @@
+"""One training run, from its first evaluation to its summary. What it uses is started in `run.py`."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+
+from mica_ray.config.assembly import Parts, assemble, measure, restored_step
+from mica_ray.config.run_config import RunConfig
+from mica_ray.config.run_folder import RunFolder
+from mica_ray.config.run_record import RunRecord, RunSummary
+from mica_ray.evaluation.empa import Evaluation, evaluation_metrics
+from mica_ray.training import loop
+from mica_ray.training.checkpoint import Checkpoints
+from mica_ray.training.loop import Progress
+from mica_ray.training.scenario_order import ScenarioOrder
+from mica_ray.training.tracker import Tracker
+
+
+class TrainingRun:
+    """One training run in its folder. Consumes a config, leaves files; waits for everything it starts."""
+
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, progress: Progress, tracker: Tracker | None
+    ) -> None:
+        self._config, self._folder, self._progress, self._tracker = config, folder, progress, tracker
+        self._record = RunRecord(config, folder)
+
+    async def play(self, started: AbstractAsyncContextManager[Parts], *, resumes: bool) -> RunSummary:
+        """Do the whole run.
+
+        Args:
+            started: starts and ends what the run uses; a learner is among it.
+            resumes: go on from the last checkpoint.
+        """
+        config, folder, record = self._config, self._folder, self._record
+        async with AsyncExitStack() as stack:
+            with record.timed("set_up"):
+                parts = await stack.enter_async_context(started)
+            assert parts.learner is not None
+            order = ScenarioOrder(parts.world.scenarios("train"), config.seed, config.loop.scenarios_per_step)
+            checkpoints = Checkpoints(folder.checkpoints, keep=config.loop.keep_checkpoints)
+            first_step = restored_step(checkpoints, parts.learner, order) if resumes else 0
+            tracker = record.open(first_step, self._tracker)
+            stack.callback(tracker.close)
+            before = folder.read_evaluation("before", seed=config.evaluation.seed)
+            if before is None:
+                before = await self._measure("before", parts, tracker, step=first_step)
+            elif first_step == 0:
+                # Opening the records for step 0 dropped what they said of it.
+                tracker.log(evaluation_metrics(before), 0)
+            with record.timed("train"):
+                await loop.train(
+                    assemble(
+                        config,
+                        parts,
+                        folder,
+                        order=order,
+                        checkpoints=checkpoints,
+                        tracker=tracker,
+                        progress=self._progress,
+                        first_step=first_step,
+                    )
+                )
+            after = await self._measure("after", parts, tracker, step=config.loop.num_steps)
+            summary = record.summarize(checkpoints, before, after, parts.ledger)
+            tracker.artifact(folder.summary)
+        return summary
+
+    async def _measure(self, when: str, parts: Parts, tracker: Tracker, *, step: int) -> Evaluation:
+        with self._record.timed(f"evaluate_{when}"):
+            evaluation = await measure(
+                self._config, parts, self._progress, step=step, phase=f"evaluate_{when}"
+            )
+        self._record.keep_evaluation(when, evaluation, tracker, step=step)
+        return evaluation

@@ -1,0 +1,1 @@
+"""Is an estimator right? Dialogue processes so small that enumeration gives the exact policy gradient."""

@@ -1,0 +1,194 @@
+"""The Director's seven moves as tools: what each takes, its JSON schema, and what the Actor hears of it.
+
+A call is a JSON object, {"move": name, its argument, "guidance": text}; `director.py` carries it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mica_ray.chat.model import JsonSchema
+
+
+class Move(StrEnum):
+    """What a Director can do (the seven moves of EMPA, arXiv 2603.00552)."""
+
+    REVEAL_STAGE = "reveal_stage"
+    """Let the user tell the next story fragment; possible while one is untold."""
+    REVEAL_MEMORY = "reveal_memory"
+    """Let the user recall more of what was told already."""
+    ADJUST_EMPATHY = "adjust_empathy"
+    """Change how the user takes empathy."""
+    TURNING_POINT = "turning_point"
+    """Let the user see things anew, or lose patience."""
+    OBSERVE = "observe"
+    """Nothing new; the Actor gets no guidance."""
+    CONTINUE = "continue"
+    """The talk goes on as it is."""
+    END = "end"
+    """The user leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """What a move takes beside the guidance."""
+
+    name: str
+    about: Mapping[str, str]
+    """What to give, by language."""
+    heard: Mapping[str, str]
+    """What the Actor hears of a free text {value}, by language; empty for nothing."""
+    choices: Mapping[str, Mapping[str, str]] | None = None
+    """Allowed values, each with what the Actor hears by language; None for free text."""
+
+
+ARGUMENTS: Mapping[Move, Argument] = {
+    Move.REVEAL_MEMORY: Argument(
+        name="memory",
+        about={"en": "what comes back, one sentence", "zh": "想起了什么，一句话"},
+        heard={"en": "You remember: {value}", "zh": "你想起了：{value}"},
+    ),
+    Move.ADJUST_EMPATHY: Argument(
+        name="openness",
+        about={"en": "how the person takes the next words", "zh": "这个人接下来怎样听"},
+        heard={},
+        choices={
+            "more_open": {"en": "You open up more than before.", "zh": "你比刚才更愿意敞开一些。"},
+            "more_guarded": {"en": "You are more guarded than before.", "zh": "你比刚才更有防备。"},
+        },
+    ),
+    Move.TURNING_POINT: Argument(
+        name="turn",
+        about={"en": "which way it turns", "zh": "往哪边转"},
+        heard={},
+        choices={
+            "sees_anew": {"en": "It looks different to you now.", "zh": "你忽然对这件事有了不同的看法。"},
+            "loses_patience": {"en": "You are losing your patience.", "zh": "你快没有耐心了。"},
+        },
+    ),
+    Move.END: Argument(
+        name="reason",
+        about={"en": "why the person leaves", "zh": "这个人为什么离开"},
+        heard={},
+    ),
+}
+"""By move; reveal_stage takes the number of the stage, the others nothing but guidance."""
+
+_STAGE = {
+    "en": "stage: the number of the fragment that comes next, now {number}",
+    "zh": "stage：接下来那个片段的编号，现在是 {number}",
+}
+_HEADINGS = {
+    "en": "Each move is a call with its own argument, given between move and guidance:",
+    "zh": "每个动作都是一次调用，带有自己的参数，写在 move 和 guidance 之间：",
+}
+_OR = {"en": " or ", "zh": " 或 "}
+_COLON = {"en": ": ", "zh": "："}
+_SPACE = {"en": " ", "zh": ""}
+
+
+def moves_schema(moves: Sequence[Move], next_stage: int) -> JsonSchema:
+    """Give the JSON schema of one call: a union over the moves that are possible now, told apart by `move`.
+
+    Args:
+        moves: possible now.
+        next_stage: the only stage that may be revealed, from 1.
+    """
+    # Below a key of its own: some endpoints refuse a union at the root.
+    return _record({"call": {"anyOf": [_call_schema(move, next_stage) for move in moves]}})
+
+
+def moves_text(moves: Sequence[Move], next_stage: int, language: str) -> str:
+    """Write the arguments of the possible moves as lines an LLM can read; English where there is no other.
+
+    Args:
+        moves: possible now.
+        next_stage: the only stage that may be revealed, from 1.
+        language: as `Scenario.language` writes it.
+    """
+    language = _known(language)
+    lines = [_HEADINGS[language]]
+    for move in moves:
+        argument = ARGUMENTS.get(move)
+        if move is Move.REVEAL_STAGE:
+            lines.append(f"- {move}({_STAGE[language].format(number=next_stage)})")
+        elif argument is not None:
+            choices = _OR[language].join(f'"{choice}"' for choice in argument.choices or ())
+            about = argument.about[language]
+            text = f"{argument.name}{_COLON[language]}{about}{choices and _COLON[language]}{choices}"
+            lines.append(f"- {move}({text})")
+        else:
+            lines.append(f"- {move}()")
+    return "\n".join(lines)
+
+
+def heard_by_actor(move: Move, call: Mapping[str, object], next_stage: int, language: str) -> str | None:
+    """Put a call's argument and guidance into the words that the Actor hears.
+
+    An argument that is left out is none: the guidance alone can say what is meant.
+
+    Args:
+        move: that was called.
+        call: the Director's JSON object.
+        next_stage: the only stage that may be revealed, from 1.
+        language: of the scenario.
+
+    Returns:
+        None when there is nothing to hear.
+
+    Raises:
+        ValueError: a text that is none, a value that is not allowed, or a move that says nothing.
+    """
+    guidance = _text(call, "guidance")
+    if move is Move.REVEAL_STAGE and str(call.get("stage", next_stage)).strip() != str(next_stage):
+        raise ValueError(f"stage must be {next_stage}, the next one; got {call.get('stage')!r:.40}")
+    argument = ARGUMENTS.get(move)
+    if argument is None:
+        return guidance or None
+    heard = _heard(argument, _text(call, argument.name), _known(language))
+    if not heard and not guidance and move is not Move.END:
+        raise ValueError(f"{move} needs {argument.name} or guidance; got neither")
+    return _SPACE[_known(language)].join(part for part in (heard, guidance) if part) or None
+
+
+def _heard(argument: Argument, value: str, language: str) -> str:
+    if not value:
+        return ""
+    if argument.choices is None:
+        return argument.heard[language].format(value=value) if argument.heard else ""
+    if value not in argument.choices:
+        raise ValueError(f"{argument.name} must be one of {', '.join(argument.choices)}; got {value!r:.40}")
+    return argument.choices[value][language]
+
+
+def _text(call: Mapping[str, object], name: str) -> str:
+    value = call.get(name)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{name} must be text; got {value!r:.40}")
+    return (value or "").strip()
+
+
+def _call_schema(move: Move, next_stage: int) -> JsonSchema:
+    fields: dict[str, object] = {"move": {"type": "string", "enum": [move.value]}}
+    argument = ARGUMENTS.get(move)
+    if move is Move.REVEAL_STAGE:
+        fields["stage"] = {"type": "integer", "enum": [next_stage]}
+    elif argument is not None:
+        choices = {} if argument.choices is None else {"enum": list(argument.choices)}
+        fields[argument.name] = {"type": "string", **choices}
+    return _record(fields | {"guidance": {"type": "string"}})
+
+
+def _record(fields: Mapping[str, object]) -> JsonSchema:
+    return {
+        "type": "object",
+        "properties": dict(fields),
+        "required": list(fields),
+        "additionalProperties": False,
+    }
+
+
+def _known(language: str) -> str:
+    return language if language in _HEADINGS else "en"

@@ -1,0 +1,54 @@
+"""The JSON form of a dialogue: what every file of dialogues holds of it. Who writes files is elsewhere."""
+
+from __future__ import annotations
+
+from mica_ray.dialogue.answer_counts import count_failures
+from mica_ray.types import Trajectory, Turn
+
+
+def transcript(trajectory: Trajectory) -> dict[str, object]:
+    """Give the JSON form of one dialogue.
+
+    Top level: domain, scenario, category, dominant_axis, difficulty, group, sample, stop, error,
+    director_failures, failures, initial_state, turns (a list, see `transcript_turn`).
+    """
+    return {
+        "domain": trajectory.scenario.domain,
+        "scenario": trajectory.scenario.id,
+        "category": trajectory.scenario.category,
+        "dominant_axis": trajectory.scenario.dominant_axis,
+        "difficulty": trajectory.scenario.difficulty,
+        "group": int(trajectory.group),
+        "sample": int(trajectory.sample),
+        "stop": str(trajectory.stop),
+        "error": trajectory.error,
+        "director_failures": trajectory.director_failures,
+        "failures": count_failures([trajectory]),
+        "initial_state": list(trajectory.scenario.initial_state),
+        "turns": [transcript_turn(turn) for turn in trajectory.turns],
+    }
+
+
+def transcript_turn(turn: Turn) -> dict[str, object]:
+    """Give one turn; what does not exist (a failed judgement, a text-only policy) is null, never 0."""
+    judgement, generation = turn.judgement, turn.generation
+    return {
+        "index": turn.index,
+        "user": turn.user,
+        "reply": turn.reply,
+        "guidance": turn.guidance,
+        "progress": None if judgement.progress is None else list(judgement.progress),
+        "regress": None if judgement.regress is None else list(judgement.regress),
+        "delta": None if judgement.delta is None else list(judgement.delta),
+        "state": list(turn.state_after),
+        "status": str(judgement.status),
+        "judge_error": judgement.error,
+        "answers": [
+            {"role": answer.role, "status": str(answer.status), "error": answer.error}
+            for answer in turn.answers
+        ],
+        "evidence": dict(judgement.evidence),
+        "policy_version": None if generation is None else generation.policy_version,
+        "reply_tokens": None if generation is None else len(generation.token_ids),
+        "finish_reason": None if generation is None else generation.finish_reason,
+    }

@@ -1,0 +1,88 @@
+"""How much text two cards share: shingles of five characters, their overlap, and sketches of them.
+
+A sketch is a handful of hashes from which the text cannot be told, and by which it is known again.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Shingles = frozenset[int]
+"""Hashes (CRC-32) of all runs of five letters of a text."""
+
+NEAR_DUPLICATE = 0.5
+"""Shared fraction from which two texts are one. No pair of the 1010 published cards reaches 0.17."""
+
+_LENGTH = 5
+_NO_LETTER = re.compile(r"[\W_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class NearText:
+    """A text and the reference that is most like it."""
+
+    name: str
+    reference: str
+    shared_fraction: float
+    """Shingles in both, as a share of the smaller one's."""
+
+    @property
+    def is_duplicate(self) -> bool:
+        """Whether the two are one text, up to small changes."""
+        return self.shared_fraction >= NEAR_DUPLICATE
+
+
+def shingles(text: str) -> Shingles:
+    """Give the shingles of a text; case, blanks and punctuation do not count."""
+    letters = _NO_LETTER.sub("", text.lower())
+    return frozenset(
+        zlib.crc32(letters[start : start + _LENGTH].encode())
+        for start in range(max(1, len(letters) - _LENGTH + 1))
+    )
+
+
+def sketch(found: Shingles, size: int = 32) -> Shingles:
+    """Give the `size` smallest hashes: a random sample of a text's shingles, the same each time.
+
+    The share of a sketch that a second text contains estimates the share of the first text in it (bottom-k
+    sketch; Broder 1997), with a standard error of at most 0.5 / sqrt(size).
+    """
+    return frozenset(sorted(found)[:size])
+
+
+def shared_fraction(part: Shingles, whole: Shingles) -> float:
+    """Give the share of `part` that stands in `whole`; 0 where there is nothing to share."""
+    return len(part & whole) / len(part) if part else 0.0
+
+
+def nearest(texts: Mapping[str, str], references: Mapping[str, str]) -> tuple[NearText, ...]:
+    """Give the nearest reference of every text, nearest first; a text is not compared with itself.
+
+        shared(a, b) = |S_a and S_b| / min(|S_a|, |S_b|),   S the shingles          overlap coefficient
+
+    Args:
+        texts: by name.
+        references: by name.
+
+    Returns:
+        One entry per text that shares a shingle with some reference.
+    """
+    sizes = dict.fromkeys(references, 0)
+    owners: defaultdict[int, list[str]] = defaultdict(list)
+    for name, text in references.items():
+        for shingle in (found := shingles(text)):
+            owners[shingle].append(name)
+        sizes[name] = len(found)
+    near: list[NearText] = []
+    for name, text in texts.items():
+        found = shingles(text)
+        shared = Counter(owner for shingle in found for owner in owners.get(shingle, ()) if owner != name)
+        fractions = {owner: count / min(len(found), sizes[owner]) for owner, count in shared.items()}
+        if fractions:
+            best = max(sorted(fractions), key=fractions.__getitem__)
+            near.append(NearText(name, best, fractions[best]))
+    return tuple(sorted(near, key=lambda item: (-item.shared_fraction, item.name)))

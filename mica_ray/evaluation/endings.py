@@ -1,0 +1,114 @@
+"""Replay the recorded levels of published runs through our progress rules: do both end the same way?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mica_ray.evaluation.recorded_paths import RecordedCase
+from mica_ray.evaluation.rescore import RELEASED_RULES, first_stop
+from mica_ray.types import Stop
+
+PROGRESS_POINTS = np.array([0.0, 1.0, 3.0])
+"""Points of progress levels 0, 1, 2 (EMPA, arXiv 2603.00552)."""
+REGRESS_POINTS = np.array([[0.0, -2.0, -4.0], [0.0, -2.0, -5.0], [0.0, -2.0, -5.0]])
+"""Points of regress levels 0, -1, -2, by axis (EMPA, arXiv 2603.00552)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndingDifference:
+    """A dialogue that our rules end otherwise than its record does."""
+
+    case: str
+    recorded: str
+    recorded_turn: int
+    replayed: str
+    """A `Stop`, or "goes on"."""
+    replayed_turn: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndingCheck:
+    """How many recorded endings our rules give again, and every one they do not."""
+
+    checked: int
+    differences: tuple[EndingDifference, ...]
+
+    @property
+    def agreeing_fraction(self) -> float:
+        """Share of the dialogues that end at the recorded turn in the recorded way; 1 when there is none."""
+        return 1 - len(self.differences) / self.checked if self.checked else 1.0
+
+
+def check_endings(records: Sequence[RecordedCase]) -> EndingCheck:
+    """Play the recorded levels by our rules with a = 0.1 and compare turn and kind of ending.
+
+    The states are made anew from P_0 and the levels, v_k = points(progress_k) + points(regress_k), so that
+    levels, points, state and rules are all under test. The turn limit is the one that the record names, else
+    45. Dialogues whose ending is not recorded are passed over.
+    """
+    told = [record for record in records if record.ending and not record.is_failed]
+    differences = [found for record in told if (found := _difference(record)) is not None]
+    return EndingCheck(checked=len(told), differences=tuple(differences))
+
+
+def recorded_kind(ending: str) -> str:
+    """Give the kind of ending that a published termination reason tells of.
+
+    Returns:
+        A `Stop` that has the same meaning, "oscillation", or "unknown".
+    """
+    text = ending.lower()
+    if "success" in text:
+        return Stop.SUCCESS
+    if "direction collapse" in text:
+        return Stop.COLLAPSE
+    if "oscillation" in text:
+        return "oscillation"
+    if "max turns" in text or "timeout" in text:
+        return Stop.LIMIT
+    return Stop.STALL if "failure" in text else "unknown"
+
+
+def replayed_states(record: RecordedCase) -> np.ndarray:
+    """Make the path [T+1, 3] from P_0 and the recorded levels, points."""
+    gains = PROGRESS_POINTS[record.progress.astype(int)]
+    losses = np.stack(
+        [REGRESS_POINTS[axis][-record.regress[:, axis].astype(int)] for axis in range(3)], axis=1
+    )
+    return record.states[0] + np.vstack([np.zeros(3), np.cumsum(gains + losses, axis=0)])
+
+
+def _difference(record: RecordedCase) -> EndingDifference | None:
+    states = replayed_states(record)
+    limit = re.search(r"max turns\D*(\d+)", record.ending.lower())
+    rules = RELEASED_RULES if limit is None else replace(RELEASED_RULES, max_turns=int(limit[1]))
+    stop, turn = first_stop(states, rules)
+    kind, replayed = recorded_kind(record.ending), str(stop or "goes on")
+    if (kind, record.num_turns) == (replayed, turn):
+        return None
+    return EndingDifference(
+        case=record.case,
+        recorded=kind,
+        recorded_turn=record.num_turns,
+        replayed=replayed,
+        replayed_turn=turn,
+        cause=_cause(record, states, kind, turn),
+    )
+
+
+def _cause(record: RecordedCase, states: np.ndarray, kind: str, turn: int) -> str:
+    apart = np.flatnonzero((np.abs(states - record.states) > 1e-6).any(axis=1))
+    if apart.size:
+        return f"the levels of turn {apart[0]} do not give the recorded state"
+    if kind == "oscillation":
+        return f"ended by a rule on oscillation, which ours do not have: {record.ending}"
+    if kind == "unknown":
+        return f"the reason is not one we know: {record.ending}"
+    if turn < record.num_turns:
+        return "our rules end it earlier: it was recorded under others"
+    return f"our rules do not end it so at this turn: {record.ending}"

@@ -47,10 +47,13 @@ CONFIG = RunConfig(
     name="smollm2",
     policy="HuggingFaceTB/SmolLM2-135M-Instruct",
     retellings=0,  # Other topics are words in a slot: a model that knows English would read oddities.
-    rollout=RolloutConfig(group_size=4, sampling=Sampling(max_tokens=48), context_length=1536),
+    # At temperature 1 a model of this size wanders off within a sentence.
+    rollout=RolloutConfig(
+        group_size=4, sampling=Sampling(temperature=0.7, max_tokens=48), context_length=1536
+    ),
     engine=EngineConfig(dtype="bfloat16", max_model_len=1536, max_num_seqs=64),
     learner=LearnerConfig(
-        learning_rate=1e-5,
+        learning_rate=5e-5,
         weight_decay=0.0,
         micro_batch_tokens=2048,
         dtype="bfloat16",
@@ -58,7 +61,7 @@ CONFIG = RunConfig(
     loop=LoopConfig(
         num_steps=12, scenarios_per_step=4, checkpoint_every=4, keep_checkpoints=1, track_policy=False
     ),
-    evaluation=EvaluationConfig(max_scenarios=24, temperature=0.7),
+    evaluation=EvaluationConfig(max_scenarios=24),
 )
 
 

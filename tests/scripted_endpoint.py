@@ -13,8 +13,14 @@ from mica_ray.chat.scripted import ScriptedRoles
 from mica_ray.types import Sampling
 from tests.chat.local_endpoint import DROP, Answer, LocalEndpoint, Request, refusal
 
-FAULTS = {3: refusal(500, "down"), 7: Answer(text="no JSON at all"), 11: DROP, 15: Answer(text="{")}
+FAULTS = {3: refusal(500, "down"), 11: DROP}
 """What becomes of the request of this number, counted around every 19."""
+
+GARBLED = {1: "no JSON at all", 6: "{"}
+"""What the judge's first answer of this number says instead; asked to repair it, the judge answers well."""
+
+JUDGED = "C_progress_level"
+"""A field that only the judge's schema has."""
 
 
 @dataclass(slots=True)
@@ -23,6 +29,8 @@ class ScriptedEndpoint:
 
     url: str = ""
     requests: int = 0
+    judgements: int = 0
+    """Requests for a judgement, repairs not counted."""
 
 
 @contextmanager
@@ -31,11 +39,15 @@ def scripted_endpoint(*, is_faulty: bool, seed: int) -> Iterator[ScriptedEndpoin
     endpoint, roles, pauses = ScriptedEndpoint(), ScriptedRoles(), random.Random(seed)
 
     async def respond(request: Request) -> Answer:
+        schema = request.get("response_format", {}).get("json_schema", {}).get("schema")
+        is_first_judgement = JUDGED in (schema or {}).get("properties", {}) and len(request["messages"]) == 2
         endpoint.requests += 1
+        endpoint.judgements += is_first_judgement
+        if is_faulty and is_first_judgement and endpoint.judgements in GARBLED:
+            return Answer(text=GARBLED[endpoint.judgements])
         fault = FAULTS.get(endpoint.requests % 19) if is_faulty else None
         if fault is not None:
             return fault
-        schema = request.get("response_format", {}).get("json_schema", {}).get("schema")
         sampling = Sampling(temperature=0.0, max_tokens=request["max_tokens"], seed=request["seed"])
         # Asked to repair an answer, they give the case's own.
         reply = await roles.chat(request["messages"][:2], sampling, schema)

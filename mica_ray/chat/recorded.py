@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Literal
 
+from mica_ray.chat.json_lines import append_line, mend_lines
 from mica_ray.chat.model import ChatError, ChatModel, ChatReply, ErrorKind, JsonSchema
 from mica_ray.types import Message, Sampling
 
@@ -52,9 +52,7 @@ class RecordingChat:
     def __init__(self, inner: ChatModel, path: Path) -> None:
         self._inner = inner
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        _cut_unfinished_line(path)
+        mend_lines(path)
         self._made = Counter(key for (key, _), _ in _lines(path))
 
     async def chat(
@@ -87,11 +85,9 @@ class RecordingChat:
         return reply
 
     def _write(self, key: str, occurrence: int, outcome: Mapping[str, object]) -> None:
-        line = json.dumps({"call": key, "occurrence": occurrence, **outcome}, ensure_ascii=False) + "\n"
-        # One unbuffered write in append mode: a reader or a crash never sees half of two lines.
-        with self._path.open("ab", buffering=0) as file:
-            # A model may write half a surrogate pair, which strict UTF-8 refuses and json reads.
-            file.write(line.encode("utf-8", "surrogatepass"))
+        line = json.dumps({"call": key, "occurrence": occurrence, **outcome}, ensure_ascii=False)
+        # A model may write half a surrogate pair, which strict UTF-8 refuses and json reads.
+        append_line(self._path, line.encode("utf-8", "surrogatepass"))
 
 
 class ReplayChat:
@@ -162,8 +158,3 @@ def _failure(
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
     )
-
-
-def _cut_unfinished_line(path: Path) -> None:
-    content = path.read_bytes()
-    os.truncate(path, content.rfind(b"\n") + 1)

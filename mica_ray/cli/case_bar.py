@@ -6,15 +6,8 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
+from mica_ray.cli.progress_bars import new_bars
 from mica_ray.types import Stop, Trajectory
 
 
@@ -31,15 +24,7 @@ class CaseBar:
         """
         self._console, self._done, self._total = console, done, total
         self._ended = {"success": 0, "other": 0, "failed": 0}
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        self._bar = new_bars(console)
         self._task = self._bar.add_task("play cases", total=total, completed=done)
 
     def __enter__(self) -> Self:

@@ -6,16 +6,9 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import TaskID
 
+from mica_ray.cli.progress_bars import new_bars
 from mica_ray.config import RunConfig
 from mica_ray.types import Trajectory
 
@@ -36,15 +29,7 @@ class StageBars:
             "collect dialogues": config.loop.scenarios_per_step * config.rollout.group_size,
             "evaluate": num_evaluated,
         }
-        self._bars = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        self._bars = new_bars(console)
         self._steps: TaskID = self._bars.add_task("steps", total=config.loop.num_steps)
         self._stage: TaskID = self._bars.add_task("set up", total=None)
         self._name = ""

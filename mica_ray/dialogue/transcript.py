@@ -7,10 +7,15 @@ from mica_ray.types import Trajectory, Turn
 
 
 def transcript(trajectory: Trajectory) -> dict[str, object]:
-    """Give the JSON form of one dialogue.
+    """Give the JSON form of one dialogue: `transcript_head`, and `turns`, a list of `transcript_turn`."""
+    return {**transcript_head(trajectory), "turns": [transcript_turn(turn) for turn in trajectory.turns]}
 
-    Top level: domain, scenario, category, dominant_axis, difficulty, group, sample, stop, error,
-    director_failures, failures, initial_state, turns (a list, see `transcript_turn`).
+
+def transcript_head(trajectory: Trajectory) -> dict[str, object]:
+    """Give what is said of the dialogue as a whole.
+
+    Keys: domain, scenario, category, dominant_axis, difficulty, group, sample, stop, error,
+    director_failures, failures, initial_state.
     """
     return {
         "domain": trajectory.scenario.domain,
@@ -25,7 +30,6 @@ def transcript(trajectory: Trajectory) -> dict[str, object]:
         "director_failures": trajectory.director_failures,
         "failures": count_failures([trajectory]),
         "initial_state": list(trajectory.scenario.initial_state),
-        "turns": [transcript_turn(turn) for turn in trajectory.turns],
     }
 
 

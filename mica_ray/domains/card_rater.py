@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mica_ray.chat.json_lines import append_line, mend_lines
 from mica_ray.chat.model import ChatModel, JsonSchema
 from mica_ray.dialogue.answer import Answer, ask
 from mica_ray.dialogue.answer_text import read_object
@@ -169,7 +169,7 @@ async def rate_cards(
         patience: cards that find the judge out of reach one after the other before the rest is not asked.
         progress: called as each card is done.
     """
-    _cut_unfinished_line(path)
+    mend_lines(path)
     there = finished_ratings(path)
     asked = [card for card in cards if there.get(card.id) != card.digest]
     permits = asyncio.Semaphore(concurrency)
@@ -208,12 +208,5 @@ def _append(path: Path, card: EpmCard, rating: CardRating, status: Status) -> No
         "reasoning": rating.reasoning,
         "status": str(status),
     }
-    # One unbuffered write in append mode: a reader or a crash never sees half of two lines.
-    with path.open("ab", buffering=0) as file:
-        file.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
-
-
-def _cut_unfinished_line(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+    # A model may write half a surrogate pair, which UTF-8 has no form for.
+    append_line(path, json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace"))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mica_ray.chat.json_lines import append_line, mend_lines
 from mica_ray.dialogue.transcript import transcript
 from mica_ray.evaluation.report import write_json
 from mica_ray.types import Scenario, Stop, Trajectory
@@ -76,10 +76,8 @@ class CaseLog:
         row = {"model": self._model, **transcript(trajectory)}
         del row["group"]  # The place among those of this call, which is none of the dialogue's business.
         # Ids and texts of models may hold half a surrogate pair, which UTF-8 has no form for.
-        line = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-        with path.open("ab", buffering=0) as file:
-            file.write(line)
-            os.fsync(file.fileno())
+        line = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        append_line(path, line, synced=True)
 
 
 def _check_settings(path: Path, settings: Mapping[str, object]) -> None:
@@ -103,10 +101,9 @@ def _finished(path: Path) -> set[tuple[str, int]]:
     """Read which cases are finished; a line that a crash left unfinished is cut off."""
     if not path.exists():
         return set()
-    content = path.read_bytes()
-    os.truncate(path, content.rfind(b"\n") + 1)
+    mend_lines(path)
     done: set[tuple[str, int]] = set()
-    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
             row = json.loads(line)
             done.add((str(row["scenario"]), int(row["sample"])))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mica_ray.reporting.drawn_dialogue import DrawnDialogue, Outcome, models_of
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -61,6 +62,17 @@ def finished(figure: Figure, name: str, *, title: str, caption: str) -> DrawnFig
     figure.suptitle(title, fontsize=12, fontweight="bold")
     figure.supxlabel("\n".join(textwrap.wrap(caption, width)), fontsize=8, color="#444444")
     return DrawnFigure(name, title, caption, figure)
+
+
+def model_panels(num_models: int, *, row_height: float) -> tuple[Figure, np.ndarray]:
+    """Give a figure with one panel per model on common scales, at most four in a row, and its panels."""
+    columns = min(num_models, 4)
+    rows = -(-num_models // columns)
+    figure = new_figure(max(5.5, 3.6 * columns), row_height * rows + 0.9)
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for panel in panels.flat[num_models:]:
+        panel.set_axis_off()
+    return figure, panels
 
 
 def tidy(axes: Axes, *, x: str, y: str, title: str = "") -> None:

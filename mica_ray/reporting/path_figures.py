@@ -16,6 +16,7 @@ from mica_ray.reporting.canvas import (
     counts,
     drawn_share,
     finished,
+    model_panels,
     new_figure,
     plain,
     some_of,
@@ -61,19 +62,14 @@ def state_path_figure(dialogues: Sequence[DrawnDialogue]) -> DrawnFigure:
 def distance_figure(dialogues: Sequence[DrawnDialogue]) -> DrawnFigure:
     """Draw the distance left by turn, each dialogue marked by how it ended, one panel per model."""
     groups = models_of(dialogues)
-    columns = min(len(groups), 4)
-    rows = -(-len(groups) // columns)
-    figure = new_figure(max(5.5, 3.6 * columns), 3.4 * rows + 0.9)
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    figure, panels = model_panels(len(groups), row_height=3.4)
     panels[0, 0].set_ylim(0, 1.05 * max(1.0, *(float(one.distances.max()) for one in dialogues)))
-    for panel in panels.flat[len(groups) :]:
-        panel.set_axis_off()
     for number, (model, members) in enumerate(groups.items()):
         axes = panels.flat[number]
         for dialogue in sorted(some_of(members), key=lambda one: _OUTCOMES.index(one.outcome)):
             distances = dialogue.distances
             _draw_path(axes, np.column_stack([np.arange(len(distances)), distances]), dialogue, start=False)
-        tidy(axes, x="turn", y="distance D (points)" if number % columns == 0 else "")
+        tidy(axes, x="turn", y="distance D (points)" if number % panels.shape[1] == 0 else "")
         passed = sum(dialogue.outcome == "success" for dialogue in members)
         axes.set_title(f"{plain(model)}: {passed} of {len(members)} succeed", fontsize=10)
     _legend(figure, dialogues)

@@ -14,6 +14,7 @@ from mica_ray.reporting.canvas import (
     DrawnFigure,
     counts,
     finished,
+    model_panels,
     new_figure,
     plain,
     tidy,
@@ -51,12 +52,7 @@ def turn_means(rows: Sequence[np.ndarray], *, fewest: int = FEWEST) -> tuple[np.
 def alignment_figure(dialogues: Sequence[DrawnDialogue]) -> DrawnFigure:
     """Draw what each axis adds to the alignment of a turn's move with the way out, one panel per model."""
     groups = models_of(dialogues)
-    columns = min(len(groups), 4)
-    rows = -(-len(groups) // columns)
-    figure = new_figure(max(5.5, 3.6 * columns), 3.2 * rows + 0.9)
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for panel in panels.flat[len(groups) :]:
-        panel.set_axis_off()
+    figure, panels = model_panels(len(groups), row_height=3.2)
     for number, (model, members) in enumerate(groups.items()):
         axes = panels.flat[number]
         parts = [dialogue.axis_alignments for dialogue in members]
@@ -68,7 +64,8 @@ def alignment_figure(dialogues: Sequence[DrawnDialogue]) -> DrawnFigure:
         turns, mean, *_ = turn_means([part.sum(axis=1) for part in parts])
         axes.plot(turns, mean, color="black", linewidth=2.0, label="all, cos(v, v*)")
         axes.axhline(0, color="black", linewidth=0.7)
-        tidy(axes, x="turn", y="alignment (no unit)" if number % columns == 0 else "", title=plain(model))
+        is_leftmost = number % panels.shape[1] == 0
+        tidy(axes, x="turn", y="alignment (no unit)" if is_leftmost else "", title=plain(model))
     figure.legend(
         *panels.flat[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8, frameon=False
     )

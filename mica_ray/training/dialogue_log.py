@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mica_ray.dialogue.answer_counts import count_failures
-from mica_ray.dialogue.transcript import transcript, transcript_turn
+from mica_ray.dialogue.transcript import transcript_head, transcript_turn
 from mica_ray.training.records import StepRecords
 from mica_ray.types import Trajectory, Turn, TurnRewards
 
@@ -67,7 +67,7 @@ def dialogue_row(
         index: the dialogue's row in those arrays.
     """
     return {
-        **transcript(trajectory),
+        **transcript_head(trajectory),
         "turns": [_turn_row(turn, turns, returns, advantages, index) for turn in trajectory.turns],
     }
 

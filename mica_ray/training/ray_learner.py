@@ -241,14 +241,18 @@ class _RankZero:
             LearnerError: it could not.
         """
         session = TransferSession(self.route, engines, deadline_seconds)
-        index = await self.mailbox.put.remote(Command("send", session))
+        index: int | None = None
+        answer: Answer | None = None
         try:
             async with asyncio.timeout(deadline_seconds):
+                index = await self.mailbox.put.remote(Command("send", session))
                 answer = cast(Answer, await self.mailbox.wait.remote(index))
-        except (TimeoutError, asyncio.CancelledError):
-            await self.mailbox.give_up.remote(index, "the session is over")
-            raise
-        if answer.error:
+        except TimeoutError as error:
+            raise LearnerError(f"the learner sent no weights within {deadline_seconds:g} s") from error
+        finally:
+            if index is not None and answer is None:
+                self.mailbox.give_up.remote(index, "the session is over")
+        if answer is not None and answer.error:
             raise LearnerError(answer.error)
 
 

@@ -68,7 +68,10 @@ def run_credit(
     console = Console()
     print_credit(stored, comparison, settings, console)
     if json_file is not None:
-        write_json(json_file, {"settings": settings, **credit_record(stored, comparison)})
+        try:
+            write_json(json_file, {"settings": settings, **credit_record(stored, comparison)})
+        except OSError as error:
+            raise ConfigError(f"--json {json_file}: cannot be written ({error.strerror})") from error
     if out is not None:
         _write_page(stored, comparison, settings, gamma=gamma, out=out)
         console.print(f"{out}: opens offline", highlight=False, markup=False, soft_wrap=True)

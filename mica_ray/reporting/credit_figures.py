@@ -102,7 +102,7 @@ def correlation_figure(comparison: CreditComparison) -> Figure:
             col=column,
         )
     figure.update_yaxes(autorange="reversed")
-    figure.update_layout(height=200 + 46 * len(names))
+    figure.update_layout(height=200 + 46 * len(names), margin={"t": 40, "r": 20})
     return figure
 
 

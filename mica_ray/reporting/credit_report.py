@@ -72,7 +72,7 @@ def credit_page(stored: StoredTurns, comparison: CreditComparison, *, settings: 
             )
             + _table(bounds),
         ),
-        Section("Terms and length", _table(shares)),
+        Section("Origin of credit", _table(shares)),
         Section(
             "Agreement",
             plotted(
@@ -92,7 +92,11 @@ def _paragraphs(texts: tuple[str, ...]) -> Markup:
 
 
 def _table(laid: TextTable) -> Markup:
-    return table(laid.heads, laid.rows) + Markup('<p class="note">{}: {}.</p>').format(laid.title, laid.note)
+    return (
+        Markup("<h3>{}</h3>").format(laid.title)
+        + table(laid.heads, laid.rows)
+        + Markup('<p class="note">{}.</p>').format(laid.note)
+    )
 
 
 def _folded(summary: str, laid: TextTable) -> Markup:

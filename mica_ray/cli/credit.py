@@ -68,10 +68,7 @@ def run_credit(
     console = Console()
     print_credit(stored, comparison, settings, console)
     if json_file is not None:
-        try:
-            write_json(json_file, {"settings": settings, **credit_record(stored, comparison)})
-        except OSError as error:
-            raise ConfigError(f"--json {json_file}: cannot be written ({error.strerror})") from error
+        _write_record(stored, comparison, settings, json_file=json_file)
     if out is not None:
         _write_page(stored, comparison, settings, gamma=gamma, out=out)
         console.print(f"{out}: opens offline", highlight=False, markup=False, soft_wrap=True)
@@ -94,7 +91,7 @@ def _rewards(reward: str, *, gamma: float) -> Rewards | None:
     if kind == "recorded":
         return None
     try:
-        # Only the potential form discounts; gamma = 0 is no discount of a reward.
+        # Only the potential form discounts.
         return Rewards(kind=kind, gamma=gamma if kind == "potential" else 1.0)
     except ValueError as error:
         raise ConfigError(f"--reward {reward}: {error}") from error
@@ -105,6 +102,17 @@ def _one_of(option: str, value: str, allowed: Sequence[Name]) -> Name:
     if found is None:
         raise ConfigError(f"--{option} must be one of {', '.join(allowed)}; got {value!r}")
     return found
+
+
+def _write_record(
+    stored: StoredTurns, comparison: CreditComparison, settings: str, *, json_file: Path
+) -> None:
+    try:
+        write_json(json_file, {"settings": settings, **credit_record(stored, comparison)})
+    except OSError as error:
+        raise ConfigError(
+            f"--json {json_file}: cannot be written ({error.strerror}); choose another file"
+        ) from error
 
 
 def _write_page(

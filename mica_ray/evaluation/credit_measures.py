@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,9 +49,7 @@ class CreditMeasures:
     """Pearson, over judged turns, of A with the length of the reply."""
 
 
-def by_batch(
-    estimator: Callable[[TurnRewards], np.ndarray], turns: TurnRewards, *, batch: np.ndarray
-) -> np.ndarray:
+def by_batch(estimator: CreditEstimator, turns: TurnRewards, *, batch: np.ndarray) -> np.ndarray:
     """Credit each batch by itself, as training did.
 
     Returns:
@@ -68,16 +65,15 @@ def by_batch(
     return advantages
 
 
-def terms_of(estimator: CreditEstimator, turns: TurnRewards) -> tuple[np.ndarray, np.ndarray] | None:
-    """Give the weighted turn term and group term of a mix, which add up to its advantage.
+def terms_of(estimator: CreditEstimator) -> tuple[tuple[float, CreditEstimator], ...]:
+    """Give the turn term and the group term of a mix, each with its weight: their sum is the advantage.
 
-    Returns:
-        Two arrays [B, T]; None for an estimator that mixes no two terms, or whose weights change by turn.
+    Empty for an estimator that mixes no two terms, or whose weights change by turn.
     """
     if not isinstance(estimator, Mica | LambdaReturns) or getattr(estimator, "lone_turn", "") == "group":
-        return None
+        return ()
     alpha = estimator.alpha
-    return alpha * replace(estimator, alpha=1.0)(turns), (1 - alpha) * replace(estimator, alpha=0.0)(turns)
+    return (alpha, replace(estimator, alpha=1.0)), (1 - alpha, replace(estimator, alpha=0.0))
 
 
 def measure_credit(
@@ -102,7 +98,8 @@ def measure_credit(
     size = np.abs(credit)
     rms, total = root_mean_square(credit), float(size.sum())
     top = np.sort(size)[::-1][: max(1, round(TOP_FRACTION * size.size))]
-    by_group = np.array([root_mean_square(advantages[rows][valid[rows]]) for rows in _rows_of(turns.group)])
+    rows_of = (turns.group == group for group in np.unique(turns.group))
+    by_group = np.array([root_mean_square(advantages[rows][valid[rows]]) for rows in rows_of])
     middle = float(np.median(by_group))
     num_judged = valid.sum(axis=1)
     is_played = num_judged > 0
@@ -128,22 +125,11 @@ def _shares(
     estimator: CreditEstimator, turns: TurnRewards, advantages: np.ndarray, *, batch: np.ndarray
 ) -> tuple[float, float]:
     total = float((advantages**2).sum())
-    if not total or terms_of(estimator, turns) is None:
-        return math.nan, math.nan
-
-    def share(number: int) -> float:
-        def term(part: TurnRewards) -> np.ndarray:
-            terms = terms_of(estimator, part)
-            assert terms is not None, "told above"
-            return terms[number]
-
-        return float((by_batch(term, turns, batch=batch) * advantages).sum()) / total
-
-    return share(0), share(1)
-
-
-def _rows_of(group: np.ndarray) -> list[np.ndarray]:
-    return [group == code for code in np.unique(group)]
+    shares = [
+        weight * float((by_batch(term, turns, batch=batch) * advantages).sum()) / (total or math.nan)
+        for weight, term in terms_of(estimator)
+    ]
+    return (shares[0], shares[1]) if shares else (math.nan, math.nan)
 
 
 def root_mean_square(values: np.ndarray) -> float:

@@ -140,8 +140,16 @@ def page_chart(chart: LineChart) -> Markup:
 
 def _draw_line(axes: Axes, line: Line) -> None:
     marker = line.marker if len(line.x) <= _MOST_MARKERS else ""
-    style = {"color": line.colour, "linestyle": _dash(line), "marker": marker}
-    axes.plot(line.x, line.y, markersize=3.5, linewidth=1.5, label=line.name, **style)
+    axes.plot(
+        line.x,
+        line.y,
+        color=line.colour,
+        linestyle=_dash(line),
+        marker=marker,
+        markersize=3.5,
+        linewidth=1.5,
+        label=line.name,
+    )
     if line.band is not None:
         low, high = _bounds(line)
         axes.fill_between(line.x, low, high, color=line.colour, alpha=_BAND_OPACITY, linewidth=0)

@@ -54,8 +54,8 @@ def _learning_chart(runs: Sequence[RunFiles]) -> LineChart:
     return LineChart(
         name="learning",
         title="What the policy learns",
-        caption="Reward in the run's own reward; success of the dialogues trained on; EPM-Q and passes of the "
-        "evaluations, which fall only on some steps. Step s was played by the policy after s steps.",
+        caption="Reward in the run's own reward; success of the dialogues trained on; EPM-Q and passes of "
+        "the evaluations, which fall only on some steps. Step s was played by the policy after s steps.",
         panels=tuple(_panel(runs, *row) for row in _LEARNING),
     )
 
@@ -88,7 +88,8 @@ def _earned_chart(runs: Sequence[RunFiles]) -> LineChart:
         name="rewards_by_turn",
         title="Rewards and returns by turn",
         caption="Mean over the training dialogues that reached a turn; whole lines: the last quarter of the "
-        f"steps{banded}; dashed: the first quarter. Returns are discounted as the run's credit does it. Turns that fewer than {FEWEST} dialogues reached are not drawn.",
+        f"steps{banded}; dashed: the first quarter. Returns are discounted as the run's credit "
+        f"does it. Turns that fewer than {FEWEST} dialogues reached are not drawn.",
         panels=(
             Panel("immediate reward", "turn", "reward r", _turn_lines(runs, "reward")),
             Panel("return", "turn", "return G", _turn_lines(runs, "return")),

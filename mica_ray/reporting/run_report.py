@@ -105,8 +105,7 @@ def _results(runs: Sequence[RunFiles]) -> Markup:
     """Give before, after and difference of every finished run; empty where none is."""
     rows = [
         [
-            run.name,
-            label,
+            f"{run.name}: {label}",
             *(_interval(run.summary[part][field]) for part in ("before", "after", "difference")),
         ]
         for run in runs
@@ -116,7 +115,7 @@ def _results(runs: Sequence[RunFiles]) -> Markup:
     if not rows:
         return Markup()
     note = f"95 % intervals over scenarios. {UNITS}."
-    return table(["run", "", "before", "after", "difference"], rows) + _note(note)
+    return table(["", "before", "after", "difference"], rows) + _note(note)
 
 
 def _interval(value: Mapping[str, float | None]) -> str:

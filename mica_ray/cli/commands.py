@@ -176,6 +176,24 @@ def report_runs(
 
 
 @report.command()
+def turns(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, finished or not.")],
+    dialogue: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--dialogue", metavar="ID", help="STEP-GROUP-DIALOGUE: its group alone."),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", metavar="FILE.html", help="The page; turns.html in the run's folder."),
+    ] = None,
+) -> None:
+    """Write one page of dialogues with what every turn was credited with, against GRPO."""
+    from mica_ray.cli.turn_report import run_turn_report
+
+    run_turn_report(run, dialogue=dialogue, out=out)
+
+
+@report.command()
 def figures(
     files: Annotated[
         list[Path], typer.Argument(help="Judged dialogues, JSON lines: ours, or published EMPA runs.")

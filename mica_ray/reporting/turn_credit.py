@@ -84,7 +84,7 @@ RULES_TEXT = "; ".join(f"{quota} by: {name}" for name, quota, _ in _RULES)
 def estimator_of(run: RunFiles) -> tuple[Mica, str]:
     """Give the MICA whose terms are shown, and a sentence on where it comes from.
 
-    A run trained with MICA brings its own; for any other credit, MICA as published stands beside what was given.
+    A run trained with MICA brings its own; for another credit it is MICA as published, beside what was given.
     """
     stored = run.config.get("credit", {})
     try:

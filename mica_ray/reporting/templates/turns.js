@@ -27,6 +27,7 @@
 
   const signed = (value, digits = 2) =>
     value === null || value === undefined ? "–" : (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
+  const level = (value) => (value ? signed(value, 0) : "0");
   const point = (value) => String(value).replace("-", "−");
 
   // The list.
@@ -121,7 +122,7 @@
       const head = make("th", "", name);
       head.scope = "row";
       return make("tr", "", head, make("td", "", `${point(before[axis])} → ${point(after[axis])}`),
-        make("td", "", `+${turn.progress[axis]}`), make("td", "", `−${Math.abs(turn.regress[axis])}`));
+        make("td", "", level(turn.progress[axis])), make("td", "", level(turn.regress[axis])));
     }));
     const heads = make("thead", "", make("tr", "", ...["axis", "state", "progress", "regress"].map((text) => {
       const head = make("th", "", text);
@@ -176,7 +177,7 @@
       const points = line.path.map((value, turn) => `${x(turn)},${y(value)}`).join(" ");
       lowest = Math.max(lowest + 13, y(line.path.at(-1)) + 4);
       chart.append(svg("polyline", { points, fill: "none", stroke: line.colour, "stroke-width": 2 }),
-        svg("text", { x: width - right + 6, y: lowest, fill: line.colour, class: "name" }, line.name));
+        svg("text", { x: width - right + 6, y: lowest, style: `fill: ${line.colour}`, class: "name" }, line.name));
     }
     return make("figure", "", chart, make("figcaption", "", "Points of need on each axis, 0 when met, and the distance left, by turn."));
   }

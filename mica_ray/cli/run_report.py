@@ -37,6 +37,6 @@ def run_report_of_runs(folders: Sequence[Path], *, out: Path | None) -> None:
     unfinished = [run.name for run in runs if run.summary is None]
     note = f"; unfinished: {', '.join(unfinished)}" if unfinished else ""
     console.print(
-        f"{len(runs)} runs{note}: {len(written) - 1} pictures and {written[-1]}",
+        f"{', '.join(run.name for run in runs)}{note}: {len(written) - 1} pictures and {written[-1]}",
         markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip

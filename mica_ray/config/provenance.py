@@ -64,12 +64,12 @@ def git_state() -> dict[str, str]:
         return {}
 
 
-def environment() -> dict[str, object]:
-    """Give what this process runs in, as plain JSON values: git state, versions, Python and machine."""
+def environment() -> dict[str, str]:
+    """Give what this process runs in: git state, versions, Python and machine."""
     return {
         **git_state(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpus": os.cpu_count(),
+        "cpus": str(os.cpu_count()),
         **{f"version.{name}": text for name, text in package_versions().items()},
     }

@@ -78,6 +78,16 @@ class RunRecord:
         yield
         self.seconds[stage] = time.perf_counter() - start
 
+    def note_environment(self, first_step: int) -> dict[str, str]:
+        """Write down what this start or resumption runs in, and give it; earlier starts stay in the file.
+
+        Args:
+            first_step: starts noted for it and later steps are dropped, because those steps come again.
+        """
+        found = environment()
+        StepRecords(self._folder.environment, first_step=first_step).append(first_step, [found])
+        return found
+
     def open(self, first_step: int, extra: Tracker | None) -> Trackers:
         """Note the environment, and open the metrics file and MLflow; a resumed run goes on in the same.
 
@@ -86,8 +96,6 @@ class RunRecord:
             extra: one more tracker, such as the screen.
         """
         config, folder = self._config, self._folder
-        made_in = environment()
-        StepRecords(folder.environment, first_step=first_step).append(first_step, [made_in])
         mlflow = MlflowTracker(
             config.tracking_uri or folder.tracking_uri,
             experiment=config.name,
@@ -96,7 +104,7 @@ class RunRecord:
             run_id=folder.read_tracking_run(),
             params=flat_config(config),
             tags={
-                **{name: str(value) for name, value in made_in.items()},
+                **self.note_environment(first_step),
                 "contaminated": str(config.contaminated).lower(),
             },
             description=metrics_table(),

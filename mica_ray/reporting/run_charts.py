@@ -125,14 +125,14 @@ def _turn_lines(runs: Sequence[RunFiles], name: str) -> tuple[Line, ...]:
 
 
 def _both_parts(runs: Sequence[RunFiles], line: Callable[..., Line]) -> tuple[Line, ...]:
-    """Draw the first and the last steps of every run that has dialogues; one line where they are the same."""
+    """Draw the first and the last steps of every run with dialogues that can be drawn; one line for one step."""
     lines: list[Line] = []
     for number, run in enumerate(runs):
         if run.dialogues:
             first, last = first_and_last_steps(run.dialogues)
             lines += [line(number, run, first, is_first=True)] if first != last else []
             lines.append(line(number, run, last, is_first=False))
-    return tuple(lines)
+    return tuple(line for line in lines if line.x)
 
 
 def _part_name(run: RunFiles, is_first: bool) -> str:

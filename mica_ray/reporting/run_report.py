@@ -81,18 +81,18 @@ def _overview(runs: Sequence[RunFiles]) -> Markup:
     rows = [
         [
             run.name,
-            "finished" if run.summary is not None else "unfinished",
+            f"{'unfinished' if run.summary is None else 'finished'}"
+            f"{', contaminated' if run.is_contaminated else ''}",
             f"{run.num_steps} of {run.num_planned or '?'}",
             f"{len(run.dialogues):,}",
             str(run.config.get("credit", {}).get("object", "?")).rpartition(":")[2],
             str(run.config.get("seed", "?")),
             str(run.config.get("policy", "?")),
-            "contaminated" if run.is_contaminated else "none trained on",
             _seconds(run),
         ]
         for run in runs
     ]
-    heads = ["run", "state", "steps", "dialogues", "credit", "seed", "policy", "test cases", "training"]
+    heads = ["run", "state", "steps", "dialogues", "credit", "seed", "policy", "training"]
     return table(heads, rows, numbers=False)
 
 

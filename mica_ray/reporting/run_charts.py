@@ -125,7 +125,7 @@ def _turn_lines(runs: Sequence[RunFiles], name: str) -> tuple[Line, ...]:
 
 
 def _both_parts(runs: Sequence[RunFiles], line: Callable[..., Line]) -> tuple[Line, ...]:
-    """Draw the first and the last steps of every run with dialogues that can be drawn; one line for one step."""
+    """Draw the first and the last steps of every run that has dialogues; one line where they are the same."""
     lines: list[Line] = []
     for number, run in enumerate(runs):
         if run.dialogues:

@@ -191,6 +191,7 @@ def test_fields_bound_to_each_other_move_together() -> None:
         ("learner.adam_betas=[1,", ["not JSON"]),
         ("num_engines=0", ["num_engines", "greater than or equal to 1", "got 0"]),
         ("learner.total_updates=7", ["learner.total_updates=7 must be 176", "loop.num_steps"]),
+        ("engine.weight_transfer=tcp", ["engine.weight_transfer", "'tcp'"]),
         ("name=a/b", ["name", "'a/b'"]),
         ("seed", ["--set seed", "key.path=value"]),
     ],
@@ -491,6 +492,16 @@ def test_evaluation_dialogues_are_strict_json_without_credit(tmp_path: Path) -> 
     (written,) = json.loads(text, parse_constant=refuse)["turns"]
     assert (written["return"], written["advantage"]) == (None, None)
     assert written["reward"] > 0
+
+
+def test_every_start_of_a_run_notes_what_it_ran_in(tmp_path: Path) -> None:
+    folder = RunFolder.create(RunConfig(), tmp_path / "run")
+    for first_step in (0, 20, 10):  # Resumed behind step 20, and again, behind an older checkpoint.
+        noted = RunRecord(RunConfig(), folder).note_environment(first_step)
+    rows = [json.loads(line) for line in folder.environment.read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 10]
+    assert rows[1] == {"step": 10, **noted}
+    assert "version.numpy" in noted and "python" in noted
 
 
 def test_kept_evaluation_is_read_back(tmp_path: Path) -> None:

@@ -9,7 +9,12 @@ from typing import Annotated, Optional
 
 import typer
 
-from mica_ray.cli.open_group import COMPARE_COMMAND, MODEL_COMMAND, CreditGroup, EvaluateGroup
+from mica_ray.cli.default_command import (
+    COMPARE_COMMAND,
+    MODEL_COMMAND,
+    RUNS_COMMAND,
+    group_with_default,
+)
 
 app = typer.Typer(
     name="mica",
@@ -20,14 +25,14 @@ app = typer.Typer(
 )
 
 evaluate = typer.Typer(
-    cls=EvaluateGroup,
+    cls=group_with_default(MODEL_COMMAND),
     name="evaluate",
     help="Evaluate a policy: `mica evaluate MODEL` on the test scenarios, or one of the commands below.",
 )
 app.add_typer(evaluate)
 
 credit = typer.Typer(
-    cls=CreditGroup,
+    cls=group_with_default(COMPARE_COMMAND),
     name="credit",
     help="Credit of stored dialogues: `mica credit FILES` is `mica credit compare FILES`.",
 )
@@ -214,13 +219,44 @@ def chat(
     run_conversation(model, assignments=sets or ())
 
 
-report = typer.Typer(name="report", help="Show what was played: figures.", no_args_is_help=True)
+report = typer.Typer(
+    cls=group_with_default(RUNS_COMMAND),
+    name="report",
+    help="Report runs: `mica report RUN...` side by side, or one of the commands below.",
+)
 app.add_typer(report)
 
 
-@report.callback()
-def _reports() -> None:
-    """Keep `report` a group while it has one command."""
+@report.command(RUNS_COMMAND, hidden=True)
+def report_runs(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, finished or not.")],
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", metavar="FILE.html", help="The page; report.html in the first run's folder."),
+    ] = None,
+) -> None:
+    """Write one page of charts, failures, costs and configs, and the charts as PNG files beside it."""
+    from mica_ray.cli.run_report import run_report_of_runs
+
+    run_report_of_runs(runs, out=out)
+
+
+@report.command()
+def turns(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, finished or not.")],
+    dialogue: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--dialogue", metavar="ID", help="STEP-GROUP-DIALOGUE: its group alone."),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", metavar="FILE.html", help="The page; turns.html in the run's folder."),
+    ] = None,
+) -> None:
+    """Write one page of dialogues with what every turn was credited with, against GRPO."""
+    from mica_ray.cli.turn_report import run_turn_report
+
+    run_turn_report(run, dialogue=dialogue, out=out)
 
 
 @report.command()

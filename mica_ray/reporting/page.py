@@ -96,18 +96,30 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool 
 
 
 def plotted(figure: Figure, *, title: str, caption: str = "") -> Markup:
-    """Put a plotly figure in a page; the page's colours, fonts and margins are taken (templates/plots.js).
+    """Put a plotly figure in a page, with a title above and a caption below.
 
     Args:
-        figure: drawn on a transparent ground; its own title is better left out.
+        figure: as `plot_area` takes it; its own title is better left out.
         title: above it, and what a reader of screens is told.
         caption: below it.
+    """
+    area = plot_area(figure, label=title)
+    return rendered("plot.html", {"title": title, "caption": caption, "area": area})
+
+
+def plot_area(figure: Figure, *, label: str) -> Markup:
+    """Put a plotly figure in a page, bare; the page's colours and fonts are taken (templates/plots.js).
+
+    plotly reads some tags in names and texts: escape what people or models wrote (`html.escape`).
+
+    Args:
+        figure: without colours of ground, grid and text; its height is kept.
+        label: what a reader of screens is told.
     """
     # Through plotly's own JSON: it writes numpy arrays, and NaN as null.
     drawing = json.loads(figure.to_json() or "{}")
     height = drawing.get("layout", {}).get("height") or PLOT_HEIGHT
-    values = {"title": title, "caption": caption, "height": height, "drawing": script_json(drawing)}
-    return rendered("plot.html", values)
+    return rendered("plot_area.html", {"label": label, "height": height, "drawing": script_json(drawing)})
 
 
 def picture(png: bytes, *, title: str, caption: str = "") -> Markup:

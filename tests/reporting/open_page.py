@@ -27,6 +27,7 @@ def opened(
 ) -> Iterator[OpenPage]:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     context.set_offline(True)
+    context.set_default_timeout(120_000)  # Milliseconds: a loaded machine takes long over 5 MB of script.
     found = OpenPage(context.new_page())
     found.page.on("pageerror", lambda error: found.problems.append(error.message))
     found.page.on(

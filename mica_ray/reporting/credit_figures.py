@@ -19,6 +19,9 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 """Line, dash and marker change together, so that no estimator is known by its colour alone."""
 
+LONGEST_NAME = 32
+"""Letters of a name in a figure: a longer one leaves no room to draw."""
+
 TAIL_POINTS = 120
 """Of each curve of the spike figure."""
 
@@ -37,7 +40,7 @@ def turn_figure(comparison: CreditComparison, values: np.ndarray, *, y: str) -> 
     turns = np.arange(1, values.shape[1] + 1)
     for number, (name, row) in enumerate(zip(comparison.names, values, strict=True)):
         figure.add_trace(
-            go.Scatter(x=turns, y=row, mode="lines+markers", name=escape(name), **_style(number))
+            go.Scatter(x=turns, y=row, mode="lines+markers", name=_label(name), **_style(number))
         )
     return _labelled(figure, x="turn", y=y)
 
@@ -71,7 +74,7 @@ def spike_figure(comparison: CreditComparison, valid: np.ndarray) -> Figure:
         levels = np.linspace(0.0, size[-1], TAIL_POINTS)
         share = 1.0 - np.searchsorted(size, levels, side="left") / size.size
         style = {"line": _style(number)["line"]}
-        figure.add_trace(go.Scatter(x=levels, y=share, mode="lines", name=escape(name), **style))
+        figure.add_trace(go.Scatter(x=levels, y=share, mode="lines", name=_label(name), **style))
     figure.update_yaxes(type="log", exponentformat="none")
     return _labelled(
         figure, x="|A| in multiples of the estimator's rms", y="share of turns at least so large"
@@ -83,7 +86,7 @@ def correlation_figure(comparison: CreditComparison) -> Figure:
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    names = [escape(name) for name in comparison.names]
+    names = [_label(name) for name in comparison.names]
     figure = make_subplots(1, 2, subplot_titles=("Pearson", "Spearman's rank"), horizontal_spacing=0.18)
     for column, values in enumerate((comparison.pearson, comparison.rank), start=1):
         figure.add_trace(
@@ -128,6 +131,11 @@ def bound_figure(comparison: CreditComparison) -> Figure:
         figure.add_trace(go.Scatter(x=points[:, 0], y=points[:, 1], mode="markers", name=name, marker=marker))
     figure.update_xaxes(type="log")
     return _labelled(figure, x="n, turns compared with each other", y="largest |z|")
+
+
+def _label(name: str) -> str:
+    """Make an estimator's name fit to be drawn: short, and without tags, some of which plotly reads."""
+    return escape(name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…")
 
 
 def _style(number: int) -> dict[str, dict[str, str | int]]:

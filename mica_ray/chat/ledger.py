@@ -145,6 +145,11 @@ class Ledger:
                 found[role] = found.get(role, _NOTHING) + tally
         return found
 
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """What calls were made for so far, in order of their first call."""
+        return tuple(dict.fromkeys(phase for phase, _ in self._totals))
+
     def _count(self, phase: str, role: str, tally: Tally) -> None:
         self._totals[phase, role] = self._totals.get((phase, role), _NOTHING) + tally
 

@@ -9,7 +9,12 @@ from typing import Annotated, Optional
 
 import typer
 
-from mica_ray.cli.evaluate_group import MODEL_COMMAND, EvaluateGroup
+from mica_ray.cli.default_command import (
+    COMPARE_COMMAND,
+    MODEL_COMMAND,
+    RUNS_COMMAND,
+    group_with_default,
+)
 
 app = typer.Typer(
     name="mica",
@@ -20,11 +25,18 @@ app = typer.Typer(
 )
 
 evaluate = typer.Typer(
-    cls=EvaluateGroup,
+    cls=group_with_default(MODEL_COMMAND),
     name="evaluate",
     help="Evaluate a policy: `mica evaluate MODEL` on the test scenarios, or one of the commands below.",
 )
 app.add_typer(evaluate)
+
+credit = typer.Typer(
+    cls=group_with_default(COMPARE_COMMAND),
+    name="credit",
+    help="Credit of stored dialogues: `mica credit FILES` is `mica credit compare FILES`.",
+)
+app.add_typer(credit)
 
 Recipe = Annotated[
     Optional[str],  # noqa: UP045 -- typer reads the annotation
@@ -142,6 +154,60 @@ def empa(
     )
 
 
+@credit.command(COMPARE_COMMAND)
+def compare(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN_OR_FILES...", help="Run folders, our own dialogues.jsonl, published EMPA runs."
+        ),
+    ],
+    estimators: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--estimator", metavar="NAME", help="A name or module:NAME; repeatable. Default: a handful."
+        ),
+    ] = None,
+    alpha: Annotated[
+        float, typer.Option("--alpha", help="Weight of the turn term where two are mixed.")
+    ] = 0.5,
+    gamma: Annotated[
+        float, typer.Option("--gamma", help="Discount of the returns, where they have one.")
+    ] = 0.85,
+    scope: Annotated[
+        str, typer.Option("--scope", help="Whose immediate rewards the group term compares: group or batch.")
+    ] = "group",
+    reward: Annotated[
+        str, typer.Option("--reward", help="recorded (idr where none is), idr, adr, sum or potential.")
+    ] = "recorded",
+    group_by: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--group-by", help="What makes a group: recorded, case or model. Default: as recorded, else case."
+        ),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", metavar="FILE.html", help="Write a page that opens offline."),
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Credit stored dialogues by several estimators, side by side, without playing any."""
+    from mica_ray.cli.credit import run_credit
+
+    run_credit(
+        files,
+        estimators=estimators or (),
+        alpha=alpha,
+        gamma=gamma,
+        scope=scope,
+        reward=reward,
+        group_by=group_by,
+        out=out,
+        json_file=json_file,
+    )
+
+
 @app.command()
 def chat(
     model: Annotated[str, typer.Argument(help="A run folder, a model folder, a hub id, or `embedded`.")],
@@ -153,13 +219,44 @@ def chat(
     run_conversation(model, assignments=sets or ())
 
 
-report = typer.Typer(name="report", help="Show what was played: figures.", no_args_is_help=True)
+report = typer.Typer(
+    cls=group_with_default(RUNS_COMMAND),
+    name="report",
+    help="Report runs: `mica report RUN...` side by side, or one of the commands below.",
+)
 app.add_typer(report)
 
 
-@report.callback()
-def _reports() -> None:
-    """Keep `report` a group while it has one command."""
+@report.command(RUNS_COMMAND, hidden=True)
+def report_runs(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, finished or not.")],
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", metavar="FILE.html", help="The page; report.html in the first run's folder."),
+    ] = None,
+) -> None:
+    """Write one page of charts, failures, costs and configs, and the charts as PNG files beside it."""
+    from mica_ray.cli.run_report import run_report_of_runs
+
+    run_report_of_runs(runs, out=out)
+
+
+@report.command()
+def turns(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, finished or not.")],
+    dialogue: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--dialogue", metavar="ID", help="STEP-GROUP-DIALOGUE: its group alone."),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", metavar="FILE.html", help="The page; turns.html in the run's folder."),
+    ] = None,
+) -> None:
+    """Write one page of dialogues with what every turn was credited with, against GRPO."""
+    from mica_ray.cli.turn_report import run_turn_report
+
+    run_turn_report(run, dialogue=dialogue, out=out)
 
 
 @report.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +17,11 @@ _GIT_SECONDS = 10.0
 
 def flat_config(config: RunConfig) -> dict[str, str]:
     """Give the config as dotted names and texts."""
+    return flat_values(config.model_dump(mode="json"))
+
+
+def flat_values(values: Mapping[str, object]) -> dict[str, str]:
+    """Give nested values, such as those of a stored config, as dotted names and texts."""
 
     def walk(prefix: str, value: object) -> dict[str, str]:
         if isinstance(value, Mapping) and value:
@@ -22,7 +29,7 @@ def flat_config(config: RunConfig) -> dict[str, str]:
             return {name: text for part in parts for name, text in part.items()}
         return {prefix: str(value)}
 
-    return walk("", config.model_dump(mode="json"))
+    return walk("", values) if values else {}
 
 
 def package_versions() -> dict[str, str]:
@@ -55,3 +62,14 @@ def git_state() -> dict[str, str]:
         return {"git.commit": commit, "git.is_clean": str(not git("status", "--porcelain")).lower()}
     except (OSError, subprocess.SubprocessError):
         return {}
+
+
+def environment() -> dict[str, str]:
+    """Give what this process runs in: git state, versions, Python and machine."""
+    return {
+        **git_state(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": str(os.cpu_count()),
+        **{f"version.{name}": text for name, text in package_versions().items()},
+    }

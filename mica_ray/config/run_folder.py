@@ -89,6 +89,11 @@ class RunFolder:
         return self.path / "costs.jsonl"
 
     @property
+    def environment(self) -> Path:
+        """One JSON line per start or resumption: its first step, git state, versions, machine."""
+        return self.path / "environment.jsonl"
+
+    @property
     def group_checkpoints(self) -> Path:
         """What the Ray Train group falls back to."""
         return self.path / "learner-group"

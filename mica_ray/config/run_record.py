@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mica_ray.chat.ledger import Ledger, Tally, total
-from mica_ray.config.provenance import flat_config, git_state, package_versions
+from mica_ray.config.provenance import environment, flat_config
 from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.evaluation.costs import usd_per_point
@@ -20,6 +20,7 @@ from mica_ray.evaluation.report import comparison_record, evaluation_record, wri
 from mica_ray.training.checkpoint import Checkpoints
 from mica_ray.training.dialogue_log import DialogueLog
 from mica_ray.training.metrics import metrics_table
+from mica_ray.training.records import StepRecords
 from mica_ray.training.tracker import JsonlTracker, MlflowTracker, Tracker, Trackers
 
 
@@ -77,15 +78,24 @@ class RunRecord:
         yield
         self.seconds[stage] = time.perf_counter() - start
 
+    def note_environment(self, first_step: int) -> dict[str, str]:
+        """Write down what this start or resumption runs in, and give it; earlier starts stay in the file.
+
+        Args:
+            first_step: starts noted for it and later steps are dropped, because those steps come again.
+        """
+        found = environment()
+        StepRecords(self._folder.environment, first_step=first_step).append(first_step, [found])
+        return found
+
     def open(self, first_step: int, extra: Tracker | None) -> Trackers:
-        """Open the metrics file and MLflow; a resumed run goes on in the same MLflow run.
+        """Note the environment, and open the metrics file and MLflow; a resumed run goes on in the same.
 
         Args:
             first_step: records of it and later steps are dropped, because those steps come again.
             extra: one more tracker, such as the screen.
         """
         config, folder = self._config, self._folder
-        versions = {f"version.{name}": text for name, text in package_versions().items()}
         mlflow = MlflowTracker(
             config.tracking_uri or folder.tracking_uri,
             experiment=config.name,
@@ -93,7 +103,10 @@ class RunRecord:
             artifacts=folder.artifacts,
             run_id=folder.read_tracking_run(),
             params=flat_config(config),
-            tags={**git_state(), **versions, "contaminated": str(config.contaminated).lower()},
+            tags={
+                **self.note_environment(first_step),
+                "contaminated": str(config.contaminated).lower(),
+            },
             description=metrics_table(),
         )
         folder.write_tracking_run(mlflow.run_id)

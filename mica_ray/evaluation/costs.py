@@ -1,4 +1,4 @@
-"""What calls cost, as a table for the terminal and per point gained. Counting is done in chat/ledger.py."""
+"""What calls cost, as tables and per point gained. Counting is done in chat/ledger.py."""
 
 from __future__ import annotations
 
@@ -16,22 +16,40 @@ def usd_per_point(usd: float, points: float) -> float | None:
     return usd / points if usd > 0 and points > 0 else None
 
 
+COST_HEADS = ("", "calls", "failed", "retries", "tokens in", "tokens out", "seconds", "USD")
+COST_NOTE = "seconds are added up over calls side by side; tokens of lost attempts are unknown"
+
+
+def cost_rows(costs: Mapping[str, Tally]) -> list[tuple[str, ...]]:
+    """Give one row of texts per role, and their sum, under `COST_HEADS`."""
+    return [
+        (
+            role,
+            *(
+                f"{count:,}"
+                for count in (
+                    tally.calls,
+                    tally.failed_calls,
+                    tally.retries,
+                    tally.prompt_tokens,
+                    tally.completion_tokens,
+                )
+            ),
+            f"{tally.seconds:,.0f}",
+            f"{tally.usd:,.2f}",
+        )
+        for role, tally in (*sorted(costs.items()), ("all", total(costs)))
+    ]
+
+
 def cost_table(title: str, costs: Mapping[str, Tally]) -> Table:
     """Lay out one row per role and their sum."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    caption = "seconds are added up over calls side by side; tokens of lost attempts are unknown"
-    table = Table(title=title, caption=caption, box=SIMPLE_HEAD)
-    for column in ("", "calls", "failed", "retries", "tokens in", "tokens out", "seconds", "USD"):
+    table = Table(title=title, caption=COST_NOTE, box=SIMPLE_HEAD)
+    for column in COST_HEADS:
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
-    for role, tally in (*sorted(costs.items()), ("all", total(costs))):
-        counts = (
-            tally.calls,
-            tally.failed_calls,
-            tally.retries,
-            tally.prompt_tokens,
-            tally.completion_tokens,
-        )
-        table.add_row(role, *(f"{count:,}" for count in counts), f"{tally.seconds:,.0f}", f"{tally.usd:,.2f}")
+    for row in cost_rows(costs):
+        table.add_row(*row)
     return table

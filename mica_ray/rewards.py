@@ -118,7 +118,7 @@ class Rewards:
             if trajectory.stop is Stop.FAILED or not columns:
                 continue
             scored = np.array([turn.judgement.is_valid for turn in trajectory.turns])
-            rewards[row, columns] = np.where(scored, self._of_path(trajectory.states), 0.0)
+            rewards[row, columns] = np.where(scored, self.of_path(trajectory.states), 0.0)
             judged[row, columns] = scored
             missing[row, columns] = ~scored
             states[row, columns] = trajectory.states[:-1]
@@ -127,7 +127,8 @@ class Rewards:
             rewards, judged = _fill_with_dialogue_mean(rewards, judged, missing)
         return TurnRewards(rewards=rewards, valid=judged, group=group, states=states)
 
-    def _of_path(self, states: np.ndarray) -> np.ndarray:
+    def of_path(self, states: np.ndarray) -> np.ndarray:
+        """Give the rewards [T] of one state path [T+1, K], whether its turns were judged or not."""
         if self.kind == "sum":
             return np.diff(states, axis=0).sum(axis=-1)
         if self.kind == "potential":

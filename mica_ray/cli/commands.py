@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from mica_ray.cli.evaluate_group import MODEL_COMMAND, EvaluateGroup
+from mica_ray.cli.open_group import COMPARE_COMMAND, MODEL_COMMAND, CreditGroup, EvaluateGroup
 
 app = typer.Typer(
     name="mica",
@@ -25,6 +25,13 @@ evaluate = typer.Typer(
     help="Evaluate a policy: `mica evaluate MODEL` on the test scenarios, or one of the commands below.",
 )
 app.add_typer(evaluate)
+
+credit = typer.Typer(
+    cls=CreditGroup,
+    name="credit",
+    help="Credit of stored dialogues: `mica credit FILES` is `mica credit compare FILES`.",
+)
+app.add_typer(credit)
 
 Recipe = Annotated[
     Optional[str],  # noqa: UP045 -- typer reads the annotation
@@ -138,6 +145,60 @@ def empa(
         out=out,
         inline=inline,
         assignments=sets or (),
+        json_file=json_file,
+    )
+
+
+@credit.command(COMPARE_COMMAND)
+def compare(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN_OR_FILES...", help="Run folders, our own dialogues.jsonl, published EMPA runs."
+        ),
+    ],
+    estimators: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--estimator", metavar="NAME", help="A name or module:NAME; repeatable. Default: a handful."
+        ),
+    ] = None,
+    alpha: Annotated[
+        float, typer.Option("--alpha", help="Weight of the turn term where two are mixed.")
+    ] = 0.5,
+    gamma: Annotated[
+        float, typer.Option("--gamma", help="Discount of the returns, where they have one.")
+    ] = 0.85,
+    scope: Annotated[
+        str, typer.Option("--scope", help="Whose immediate rewards the group term compares: group or batch.")
+    ] = "group",
+    reward: Annotated[
+        str, typer.Option("--reward", help="recorded (idr where none is), idr, adr, sum or potential.")
+    ] = "recorded",
+    group_by: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--group-by", help="What makes a group: recorded, case or model. Default: as recorded, else case."
+        ),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", metavar="FILE.html", help="Write a page that opens offline."),
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Credit stored dialogues by several estimators, side by side, without playing any."""
+    from mica_ray.cli.credit import run_credit
+
+    run_credit(
+        files,
+        estimators=estimators or (),
+        alpha=alpha,
+        gamma=gamma,
+        scope=scope,
+        reward=reward,
+        group_by=group_by,
+        out=out,
         json_file=json_file,
     )
 

@@ -5,16 +5,14 @@ The files are read in evaluation/recorded_paths.py; a dialogue that cannot be dr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
-
-import numpy as np
 
 from mica_ray.evaluation.case_metadata import CaseMetadata
-from mica_ray.evaluation.recorded_lines import Format, Line, RecordingError, format_of, number_of, read_lines
+from mica_ray.evaluation.recorded_lines import Format, RecordingError, format_of, read_lines
 from mica_ray.evaluation.recorded_paths import RecordedCase, read_case
+from mica_ray.evaluation.recorded_talk import recorded_rewards, talk_of
 from mica_ray.reporting.drawn_dialogue import DrawnDialogue, Outcome
 from mica_ray.types import Stop
 
@@ -65,9 +63,9 @@ def _drawn(case: RecordedCase, form: Format) -> DrawnDialogue:
             judged=~case.lost,
             outcome=_outcome(case),
             dominant_axis=case.dominant_axis,
-            rewards=_rewards(case.line) if form == "own" else None,
+            rewards=recorded_rewards(case.line) if form == "own" else None,
             keeps_lost_turns=form == "run",
-            talk=_own_talk(case.line) if form == "own" else _history(case.line.fields.get("history")),
+            talk=talk_of(case.line),
         )
     except ValueError as error:
         raise case.line.error(str(error)) from error
@@ -78,34 +76,3 @@ def _outcome(case: RecordedCase) -> Outcome:
         return "success"
     failed = case.ending in (Stop.COLLAPSE, Stop.STALL) or "failure" in case.ending.lower()
     return "failure" if failed else "open"
-
-
-def _own_turns(line: Line) -> list[Mapping[str, object]]:
-    return cast("list[Mapping[str, object]]", line.fields["turns"])
-
-
-def _rewards(line: Line) -> np.ndarray | None:
-    """Give what the turns of our own dialogue earned; None for a dialogue that nobody trained on."""
-    earned = [number_of(turn.get("reward")) for turn in _own_turns(line)]
-    if all(value is None for value in earned):
-        return None
-    return np.array([value or 0.0 for value in earned], dtype=np.float64)
-
-
-def _own_talk(line: Line) -> tuple[tuple[str, str], ...]:
-    return tuple((str(turn.get("user", "")), str(turn.get("reply", ""))) for turn in _own_turns(line))
-
-
-def _history(messages: object) -> tuple[tuple[str, str], ...]:
-    """Pair the messages of a published run: the actor's, and the tested model's reply to it."""
-    talk: list[tuple[str, str]] = []
-    user = ""
-    for message in messages if isinstance(messages, list) else ():
-        fields = cast("Mapping[str, object]", message if isinstance(message, dict) else {})
-        text = str(fields.get("content", ""))
-        if fields.get("role") == "actor":
-            user = text
-        elif fields.get("role") == "test_model":
-            talk.append((user, text))
-            user = ""
-    return tuple(talk)

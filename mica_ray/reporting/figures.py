@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from mica_ray.reporting.canvas import DrawnFigure
 from mica_ray.reporting.drawn_dialogue import DrawnDialogue
 from mica_ray.reporting.html_report import html_report
 from mica_ray.reporting.model_figures import alignment_score_figure, comparison_figure, success_figure
+from mica_ray.reporting.page import write_whole
 from mica_ray.reporting.path_figures import distance_figure, state_path_figure
 from mica_ray.reporting.turn_figures import alignment_figure, reward_figure
 
@@ -67,11 +67,9 @@ def write_figures(
     paths: list[Path] = []
     pictures: list[tuple[DrawnFigure, bytes]] = []
 
-    def write(name: str, content: bytes) -> None:
-        place, scratch = folder / name, folder / f".{name}.part"
-        scratch.write_bytes(content)
-        os.replace(scratch, place)
-        paths.append(place)
+    def write(name: str, content: str | bytes) -> None:
+        write_whole(folder / name, content)
+        paths.append(folder / name)
         if progress is not None:
             progress(name)
 
@@ -79,5 +77,5 @@ def write_figures(
         drawn = draw(dialogues)
         pictures.append((drawn, drawn.png()))
         write(f"{drawn.name}.png", pictures[-1][1])
-    write(REPORT_NAME, html_report(dialogues, pictures, num_left_out=num_left_out).encode())
+    write(REPORT_NAME, html_report(dialogues, pictures, num_left_out=num_left_out))
     return tuple(paths)

@@ -1,0 +1,158 @@
+"""What one estimator made of a set of turns, as numbers: spikes, silence, its two terms, bias by length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mica_ray.credit.estimator import CreditEstimator
+from mica_ray.credit.lambda_returns import LambdaReturns
+from mica_ray.credit.mica import Mica
+from mica_ray.types import TurnRewards
+
+TOP_FRACTION = 0.01
+"""Share of the turns, those of largest |A|, whose part of all |A| tells of spikes."""
+
+SILENT = 1e-9
+"""Advantages: below this a turn pulls at nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreditMeasures:
+    """What one estimator did to the turns; NaN where a number is not defined."""
+
+    rms: float
+    """Root mean square of A over the judged turns, in the estimator's own unit."""
+    largest: float
+    """Largest |A|, in multiples of `rms`: near it a gradient step is the work of one turn."""
+    top_fraction: float
+    """Share of all |A| that falls on the TOP_FRACTION of turns with the largest."""
+    effective_fraction: float
+    """(sum |A|)^2 / (V sum A^2): the share of the V judged turns that pull."""
+    zero_fraction: float
+    """Share of the judged turns with A = 0."""
+    silent_groups: int
+    """Groups whose every turn has A = 0."""
+    group_spike: float
+    """Largest root mean square of A of a group over the median group's: how much a gradient's norm may jump
+    while the gradients of single turns are alike."""
+    turn_share: float
+    """sum A A_turn / sum A^2, with A = A_turn + A_group: the part of A that its turn term is; NaN where the
+    estimator has no two terms."""
+    group_share: float
+    """The same of the group term; both add up to 1."""
+    dialogue_length_correlation: float
+    """Pearson, over dialogues, of the mean A with the number of judged turns."""
+    reply_length_correlation: float
+    """Pearson, over judged turns, of A with the length of the reply."""
+
+
+def by_batch(
+    estimator: Callable[[TurnRewards], np.ndarray], turns: TurnRewards, *, batch: np.ndarray
+) -> np.ndarray:
+    """Credit each batch by itself, as training did.
+
+    Returns:
+        [B, T], 0 where not judged.
+    """
+    advantages = np.zeros(turns.rewards.shape)
+    for code in np.unique(batch):
+        rows = batch == code
+        states = None if turns.states is None else turns.states[rows]
+        advantages[rows] = estimator(
+            TurnRewards(turns.rewards[rows], turns.valid[rows], turns.group[rows], states)
+        )
+    return advantages
+
+
+def terms_of(estimator: CreditEstimator, turns: TurnRewards) -> tuple[np.ndarray, np.ndarray] | None:
+    """Give the weighted turn term and group term of a mix, which add up to its advantage.
+
+    Returns:
+        Two arrays [B, T]; None for an estimator that mixes no two terms, or whose weights change by turn.
+    """
+    if not isinstance(estimator, Mica | LambdaReturns) or getattr(estimator, "lone_turn", "") == "group":
+        return None
+    alpha = estimator.alpha
+    return alpha * replace(estimator, alpha=1.0)(turns), (1 - alpha) * replace(estimator, alpha=0.0)(turns)
+
+
+def measure_credit(
+    estimator: CreditEstimator,
+    turns: TurnRewards,
+    advantages: np.ndarray,
+    *,
+    batch: np.ndarray,
+    reply_lengths: np.ndarray,
+) -> CreditMeasures:
+    """Measure what an estimator made of the turns.
+
+    Args:
+        estimator: whose advantages they are.
+        turns: B dialogues.
+        advantages: [B, T], 0 where not judged.
+        batch: [B] int, equal for dialogues that the estimator saw together.
+        reply_lengths: [B, T], any unit, NaN where not recorded.
+    """
+    valid = turns.valid
+    credit = advantages[valid]
+    size = np.abs(credit)
+    rms, total = root_mean_square(credit), float(size.sum())
+    top = np.sort(size)[::-1][: max(1, round(TOP_FRACTION * size.size))]
+    by_group = np.array([root_mean_square(advantages[rows][valid[rows]]) for rows in _rows_of(turns.group)])
+    middle = float(np.median(by_group))
+    num_judged = valid.sum(axis=1)
+    is_played = num_judged > 0
+    mean = advantages.sum(axis=1)[is_played] / num_judged[is_played]
+    known = valid & np.isfinite(reply_lengths)
+    turn_share, group_share = _shares(estimator, turns, advantages, batch=batch)
+    return CreditMeasures(
+        rms=rms,
+        largest=float(size.max()) / rms if rms else math.nan,
+        top_fraction=float(top.sum()) / total if total else math.nan,
+        effective_fraction=total**2 / (size.size**2 * rms**2) if rms else 0.0,
+        zero_fraction=float((size <= SILENT).mean()),
+        silent_groups=int((by_group <= SILENT).sum()),
+        group_spike=float(by_group.max()) / middle if middle > SILENT else math.nan,
+        turn_share=turn_share,
+        group_share=group_share,
+        dialogue_length_correlation=correlation(mean, num_judged[is_played]),
+        reply_length_correlation=correlation(advantages[known], reply_lengths[known]),
+    )
+
+
+def _shares(
+    estimator: CreditEstimator, turns: TurnRewards, advantages: np.ndarray, *, batch: np.ndarray
+) -> tuple[float, float]:
+    total = float((advantages**2).sum())
+    if not total or terms_of(estimator, turns) is None:
+        return math.nan, math.nan
+
+    def share(number: int) -> float:
+        def term(part: TurnRewards) -> np.ndarray:
+            terms = terms_of(estimator, part)
+            assert terms is not None, "told above"
+            return terms[number]
+
+        return float((by_batch(term, turns, batch=batch) * advantages).sum()) / total
+
+    return share(0), share(1)
+
+
+def _rows_of(group: np.ndarray) -> list[np.ndarray]:
+    return [group == code for code in np.unique(group)]
+
+
+def root_mean_square(values: np.ndarray) -> float:
+    """Give sqrt(mean x^2), 0 of nothing."""
+    return float(np.sqrt(np.mean(values**2))) if values.size else 0.0
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Give Pearson's correlation, NaN where either does not vary."""
+    if one.size < 2 or np.ptp(one) <= SILENT or np.ptp(other) <= SILENT:
+        return math.nan
+    return float(np.corrcoef(one, other)[0, 1])

@@ -1,0 +1,46 @@
+"""A page from the file system in a browser without a network, and all that it complains about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+HOSTILE = "</script><script>document.title = 'owned'</script><img src=x onerror=alert(1)> & \"'quoted'\""
+
+
+@dataclass
+class OpenPage:
+    page: Page
+    problems: list[str] = field(default_factory=list)
+    """Errors of scripts, warnings and errors of the console, requests for anything but the file."""
+
+
+@contextmanager
+def opened(
+    browser: Browser, path: Path, *, width: int = 1280, scheme: Literal["light", "dark"] = "light"
+) -> Iterator[OpenPage]:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    context.set_offline(True)
+    found = OpenPage(context.new_page())
+    found.page.on("pageerror", lambda error: found.problems.append(error.message))
+    found.page.on(
+        "console",
+        lambda line: found.problems.append(line.text) if line.type in ("error", "warning") else None,
+    )
+    found.page.on(
+        "request",
+        lambda request: (
+            found.problems.append(request.url)
+            if not request.url.startswith(("file:", "data:", "blob:"))
+            else None
+        ),
+    )
+    found.page.goto(path.as_uri())
+    yield found
+    context.close()

@@ -66,7 +66,7 @@ class TurnCredit(ConnectorV2):
         self._credit = credit
 
     def __call__(
-        self, *, rl_module: Any, batch: dict[str, Any], episodes: Sequence[Any], **kwargs: Any
+        self, *, rl_module: Any, batch: dict[str, Any], episodes: list[Any], **kwargs: Any
     ) -> dict[str, Any]:
         """Add `advantages` and `value_targets` to the batch of the one module."""
         listed = list(self.single_agent_episode_iterator(episodes, agents_that_stepped_only=False))

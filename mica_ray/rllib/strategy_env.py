@@ -33,6 +33,9 @@ KINDS: tuple[Kind, ...] = tuple(Kind)
 POINTS = 10.0
 """Points of need that count as 1 in an observation: about what a scenario's person brings in all."""
 
+GUARDED_ABOUT = slice(6, 9)
+"""Where an observation says, for C, A, P, that help cannot land yet."""
+
 SPECIFIC_FRACTION = 0.8
 """Share of replies that take up what this person said: how a choice is worded is not the chooser's part."""
 

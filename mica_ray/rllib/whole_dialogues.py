@@ -55,13 +55,14 @@ class WholeDialogues(SingleAgentEnvRunner):
             random_actions: whether they are drawn evenly, without the policy.
             force_reset: not read: every call begins anew.
         """
+        assert self.env is not None
         environments = cast(SyncVectorEnv, self.env.unwrapped)
-        environments.set_attr("upcoming", self._next_scenarios())
-        limit = cast(StrategyEnv, environments.envs[0].unwrapped).max_turns
+        first = cast(StrategyEnv, environments.envs[0].unwrapped)
+        environments.set_attr("upcoming", self._next_scenarios(len(first.scenarios)))
         episodes = super().sample(
             # Within so many ticks every first dialogue ends, for none is longer than the turn limit.
-            num_timesteps=limit * self.num_envs,
-            explore=explore,
+            num_timesteps=first.max_turns * self.num_envs,
+            explore=cast(bool, explore),  # RLlib's own default is None.
             random_actions=random_actions,
             force_reset=True,
         )
@@ -70,11 +71,10 @@ class WholeDialogues(SingleAgentEnvRunner):
         self._done_episodes_for_metrics = list(asked)
         return asked
 
-    def _next_scenarios(self) -> list[int]:
+    def _next_scenarios(self, num_scenarios: int) -> list[int]:
         """Give the scenario of every sub-environment, and take them off the round."""
-        environment = cast(StrategyEnv, cast(SyncVectorEnv, self.env.unwrapped).envs[0].unwrapped)
         num_groups = self.num_envs // self._group_size
         while len(self._waiting) < num_groups:
-            self._waiting += self._generator.permutation(len(environment.scenarios)).tolist()
+            self._waiting += self._generator.permutation(num_scenarios).tolist()
         chosen, self._waiting = self._waiting[:num_groups], self._waiting[num_groups:]
         return [index for index in chosen for _ in range(self._group_size)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import SupportsFloat
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def dialogue(scenario: str, rewards: list[float]) -> SingleAgentEpisode:
     return SingleAgentEpisode(
         observations=[np.array([turn, 1.0], np.float32) for turn in range(length + 1)],
         actions=[0] * length,
-        rewards=rewards,
+        rewards=list[SupportsFloat](rewards),
         infos=[{"scenario": scenario}] * (length + 1),
         terminated=True,
         len_lookback_buffer=0,
@@ -89,9 +90,10 @@ def test_groups_must_fill_the_environments() -> None:
 def test_ppo_learns_with_either_credit(credit: CreditEstimator | None) -> None:
     algorithm = small_run(credit, num_groups=12).config().build_algo()
     try:
-        learner = algorithm.learner_group._learner
-        assert learner is not None
-        pieces = {type(piece) for piece in learner._learner_connector.connectors}
+        group = algorithm.learner_group
+        learner = group._learner if group else None
+        connector = learner._learner_connector if learner else None
+        pieces = {type(piece) for piece in connector.connectors} if connector else set[type]()
         assert isinstance(learner, CreditLearner) == (credit is not None)
         assert (TurnCredit in pieces, GeneralAdvantageEstimation in pieces) == (
             credit is not None,

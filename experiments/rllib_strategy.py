@@ -160,7 +160,7 @@ def _played(choose: Callable[[np.ndarray], int]) -> float:
 
 
 def _steps_per_second(num_steps: int = 20_000) -> float:
-    """Time the environment alone with even choices, beginnings included, by this process's own CPU seconds."""
+    """Time the environment alone with even choices, beginnings included, in CPU seconds of this process."""
     environment = StrategyEnv(BASE.domain)
     environment.reset(seed=0)
     began = time.process_time()

@@ -37,7 +37,16 @@ def turn_rewards(episodes: Sequence[SingleAgentEpisode]) -> TurnRewards:
 
     Args:
         episodes: whole dialogues, B of them, after `AddOneTsToEpisodesAndTruncate`.
+
+    Raises:
+        ValueError: an episode is a piece of a dialogue: what its last turns lead to is not in the batch.
     """
+    for episode in episodes:
+        if episode.t_started or not episode.is_terminated:
+            raise ValueError(
+                f"credit needs whole dialogues; episode {episode.id_} starts at turn {episode.t_started} "
+                f"and {'ends' if episode.is_terminated else 'does not end'}"
+            )
     played = np.array([len(episode) - 1 for episode in episodes])
     num_turns = int(played.max(initial=0))
     rewards = np.zeros((len(episodes), num_turns))
@@ -68,14 +77,21 @@ class TurnCredit(ConnectorV2):
     def __call__(
         self, *, rl_module: Any, batch: dict[str, Any], episodes: list[Any], **kwargs: Any
     ) -> dict[str, Any]:
-        """Add `advantages` and `value_targets` to the batch of the one module."""
+        """Add `advantages` and `value_targets` to the batch of the one module.
+
+        Raises:
+            ValueError: an episode is no whole dialogue, or the module has a memory and its batch is padded.
+        """
         listed = list(self.single_agent_episode_iterator(episodes, agents_that_stepped_only=False))
         turns = turn_rewards(listed)
         columns = np.arange(turns.valid.shape[1] + 1)
         in_batch = columns < np.array([len(episode) for episode in listed])[:, None]
         advantages = np.pad(self._credit(turns), ((0, 0), (0, 1)))[in_batch]
         module = batch[DEFAULT_MODULE_ID]
-        written = torch.from_numpy(advantages.astype(np.float32)).to(module[Columns.LOSS_MASK].device)
+        mask = module[Columns.LOSS_MASK]
+        if tuple(mask.shape) != advantages.shape:
+            raise ValueError(f"the module must have no memory: one row a step; got {tuple(mask.shape)}")
+        written = torch.from_numpy(advantages.astype(np.float32)).to(mask.device)
         module[Postprocessing.ADVANTAGES] = written
         module[Postprocessing.VALUE_TARGETS] = torch.zeros_like(written)
         return batch

@@ -45,6 +45,15 @@ def test_artificial_step_is_no_turn() -> None:
     np.testing.assert_array_equal(turns.states[0], [[0, 1], [1, 1]])
 
 
+def test_piece_of_a_dialogue_gets_no_credit() -> None:
+    piece = dialogue("a", [0.0, 1.0])
+    piece.is_terminated = False
+    with pytest.raises(
+        ValueError, match=r"credit needs whole dialogues; .* starts at turn 0 and does not end"
+    ):
+        turn_rewards(lengthened(piece))
+
+
 def test_credit_crosses_turns_on_its_way_into_the_batch() -> None:
     # One of two dialogues wins at its second turn: returns [1, 1] and [0, 0], z = +1 and -1 at both turns.
     # The artificial steps, third and sixth, get 0.

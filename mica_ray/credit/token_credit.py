@@ -70,7 +70,7 @@ def token_advantages(
         )
     turns = _turn_rewards(token_rewards, token_turns, groups)
     advantages = estimator(turns)
-    rows = np.arange(shape[0])[:, None]
+    rows = np.arange(len(token_turns), dtype=np.int64)[:, None]
     numbers = np.where(token_turns >= 0, rows * advantages.shape[1] + token_turns, -1)
     return spread_over_tokens(advantages, numbers)
 

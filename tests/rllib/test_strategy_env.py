@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -35,11 +33,11 @@ def test_gymnasium_takes_it_for_an_environment() -> None:
 
 def test_rllib_takes_it_for_an_environment() -> None:
     # RLlib checks environments of several agents; its own wrapper makes two of one.
-    from ray.rllib.env.multi_agent_env import MultiAgentEnv, make_multi_agent
+    from ray.rllib.env.multi_agent_env import make_multi_agent
     from ray.rllib.utils.pre_checks.env import check_multiagent_environments
 
-    two_of_one: Callable[..., MultiAgentEnv] = make_multi_agent(lambda _: strategy_env())
-    check_multiagent_environments(two_of_one({"num_agents": 2}))
+    two_of_one = make_multi_agent(lambda _: strategy_env())
+    check_multiagent_environments(two_of_one({"num_agents": 2}))  # pyright: ignore[reportCallIssue]
 
 
 def test_acknowledging_first_meets_the_first_need() -> None:

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,9 @@ REPLY_TOKENS, USER_TOKENS = 3, 2
 VERL_ESTIMATORS = ("grpo", "rloo", "reinforce_plus_plus", "reinforce_plus_plus_baseline")
 """Those that need nothing but rewards, mask and groups."""
 
+AdvantageFunction = Callable[..., tuple[Any, Any]]
+"""(token_level_rewards, response_mask, index, config) -> advantages and returns, torch tensors."""
+
 
 @dataclass(frozen=True)
 class TokenEstimator:
@@ -26,8 +30,7 @@ class TokenEstimator:
     The reward sits on the last token of its reply. A turn without judgement is masked like a user's tokens.
     """
 
-    function: Callable[..., tuple[object, object]]
-    """(token_level_rewards, response_mask, index, config) -> advantages and returns, torch tensors."""
+    function: AdvantageFunction
 
     def __call__(self, turns: TurnRewards) -> np.ndarray:
         """Give the advantage of every turn, [B, T] float64."""
@@ -49,8 +52,8 @@ class TokenEstimator:
         return by_token.reshape(num_dialogues, num_turns, width)[..., USER_TOKENS:].mean(axis=2)
 
 
-def verl_contestants() -> list[Contestant]:
-    """Give verl's own estimators.
+def verl_functions() -> dict[str, AdvantageFunction]:
+    """Give verl's own estimators as they are, by name.
 
     Raises:
         ValueError: verl cannot be imported here.
@@ -63,11 +66,16 @@ def verl_contestants() -> list[Contestant]:
             f"--peer verl: import verl failed ({error}); run with a Python that has verl, or leave --peer out"
         ) from error
     version = getattr(verl, "__version__", "?")
+    return {f"verl {version} {name}": algorithms.get_adv_estimator_fn(name) for name in VERL_ESTIMATORS}
+
+
+def verl_contestants() -> list[Contestant]:
+    """Give verl's own estimators, each seeing a whole step.
+
+    Raises:
+        ValueError: verl cannot be imported here.
+    """
     return [
-        Contestant(
-            f"verl {version} {name}",
-            TokenEstimator(algorithms.get_adv_estimator_fn(name)),
-            sees_batch=True,
-        )
-        for name in VERL_ESTIMATORS
+        Contestant(name, TokenEstimator(function), sees_batch=True)
+        for name, function in verl_functions().items()
     ]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mica_ray.credit.tokens import spread_over_tokens
 from mica_ray.types import Generation, TokenBatch, Trajectory, Turn
 
 
@@ -246,30 +247,28 @@ def _lay_out(step: int, rows: Sequence[_Row], *, pad_id: int, temperature: float
     shape = (len(rows), int(lengths.max(initial=0)))
     token_ids = np.full(shape, pad_id, dtype=np.int64)
     turn_ids = np.full(shape, -1, dtype=np.int64)
-    advantages = np.zeros(shape, dtype=np.float32)
     behaviour_logprobs = np.zeros(shape, dtype=np.float32)
-    num_turns = 0
+    by_turn: list[float] = []
     for index, row in enumerate(rows):
         token_ids[index, : len(row.token_ids)] = row.token_ids
         for piece in row.pieces:
             start = len(piece.generation.prompt_ids)
             columns = slice(start, start + len(piece.generation.token_ids))
-            turn_ids[index, columns] = num_turns
-            advantages[index, columns] = piece.advantage
+            turn_ids[index, columns] = len(by_turn)
             behaviour_logprobs[index, columns] = piece.generation.logprobs
-            num_turns += 1
+            by_turn.append(piece.advantage)
     loss_mask = turn_ids >= 0
     return TokenBatch(
         step=step,
         token_ids=token_ids,
         lengths=lengths,
         loss_mask=loss_mask,
-        advantages=advantages,
+        advantages=spread_over_tokens(np.array(by_turn), turn_ids),
         behaviour_logprobs=behaviour_logprobs,
         turn_ids=turn_ids,
         group=np.array([row.group for row in rows], dtype=np.int64),
         loss_tokens=int(loss_mask.sum()),
-        loss_turns=num_turns,
+        loss_turns=len(by_turn),
         temperature=temperature,
     )
 

@@ -136,3 +136,23 @@ def test_importing_a_low_floor_leaves_the_heavy_libraries_out(modules: str, abse
     )
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stdout.strip() == ""
+
+
+def test_credit_imports_with_numpy_alone() -> None:
+    # For whoever wants our credit in another trainer: any other package is refused while it is imported.
+    script = """
+import sys
+
+class NumpyAlone:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in {"numpy", "mica_ray", *sys.stdlib_module_names}:
+            raise ImportError(f"only numpy may be imported; got {name}")
+
+sys.meta_path.insert(0, NumpyAlone())
+import mica_ray.credit.token_credit
+"""
+    outcome = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert outcome.returncode == 0, outcome.stderr

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mica_ray import credit
 from mica_ray.credit import (
     AnchorStates,
     CreditEstimator,
@@ -59,7 +60,17 @@ DIVIDED = [
 """Estimators whose advantages have no unit; those of the others are in reward units."""
 
 COMPARED_AT_ONE_TURN = [estimator for estimator in ESTIMATORS if getattr(estimator, "group_lambda", 0.0) == 0]
-"""Estimators that hold returns against returns of the same turn (or state) only, immediate rewards aside."""
+"""Estimators that hold returns against returns of the same turn (or state) only, immediate rewards aside.
+
+A shift of all rewards raises every return by the shift times the turns to come: equally for those who reached
+the same turn in dialogues of equal length, so that comparing them takes it out. Returns of different turns
+held against each other (`group_lambda` above 0) keep it.
+"""
+
+
+def test_every_estimator_of_the_package_is_tested_here() -> None:
+    offered = {item for name in credit.__all__ if isinstance(item := getattr(credit, name), type)}
+    assert {type(estimator) for estimator in ESTIMATORS} == offered - {CreditEstimator}
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)

@@ -201,9 +201,8 @@ def verdict(a: Arm, b: Arm, metric: str, *, seed: int = 0, confidence: float = 0
     gap = difference(a, b, seed=seed, confidence=confidence)
     if np.isnan(gap.estimate):
         return f"{a.name} and {b.name} cannot be compared in {metric}: one of them has no score."
-    numbers = (
-        f"{gap.estimate:+.2f}, {confidence:.0%} interval {gap.low:+.2f} to {gap.high:+.2f}; {_basis(a, b)}"
-    )
+    share = f"{100 * confidence:.0f} %"
+    numbers = f"{gap.estimate:+.2f}, {share} interval {gap.low:+.2f} to {gap.high:+.2f}; {_basis(a, b)}"
     chance = probability_of_improvement(a, b, seed=seed, confidence=confidence)
     if not np.isnan(chance.estimate):
         numbers += (
@@ -245,6 +244,9 @@ def _on_shared_cases(a: Arm, b: Arm) -> tuple[Arm, Arm]:
 def _basis(a: Arm, b: Arm) -> str:
     """Say what a difference of the two rests on."""
     pairs = _pairs(a, b)
+    if len(a.seeds) == len(b.seeds) == 1 and set(a.cases) & set(b.cases):
+        cases = _count(len(_on_shared_cases(a, b)[0].cases), "case")
+        return f"paired by {cases}, one seed each, so of these two policies alone"
     if pairs is not None:
         return f"paired by {_count(len(pairs.cases), 'case')} and {_count(len(pairs.seeds), 'seed')}"
     left, right = _on_shared_cases(a, b)

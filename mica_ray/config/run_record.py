@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from mica_ray.chat.ledger import Ledger, Tally, total
-from mica_ray.config.provenance import environment, flat_config
+from mica_ray.config.provenance import environment, scenarios_digest
 from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
+from mica_ray.config.tracking import begin_tracking
 from mica_ray.evaluation.costs import usd_per_point
 from mica_ray.evaluation.empa import Comparison, Evaluation, compare, evaluation_metrics
 from mica_ray.evaluation.report import comparison_record, evaluation_record, write_json
 from mica_ray.training.checkpoint import Checkpoints
 from mica_ray.training.dialogue_log import DialogueLog
-from mica_ray.training.metrics import metrics_table
+from mica_ray.training.mlflow_tracker import MlflowTracker, TrackedDataset
 from mica_ray.training.records import StepRecords
-from mica_ray.training.tracker import JsonlTracker, MlflowTracker, Tracker, Trackers
+from mica_ray.training.tracker import JsonlTracker, Tracker, Trackers
+from mica_ray.types import Scenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class RunRecord:
 
     def __init__(self, config: RunConfig, folder: RunFolder) -> None:
         self._config, self._folder = config, folder
+        self._datasets: list[TrackedDataset] = []
         self.seconds: dict[str, float] = {}
 
     @contextmanager
@@ -78,15 +82,25 @@ class RunRecord:
         yield
         self.seconds[stage] = time.perf_counter() - start
 
-    def note_environment(self, first_step: int) -> dict[str, str]:
-        """Write down what this start or resumption runs in, and give it; earlier starts stay in the file.
+    def note_environment(self, first_step: int) -> None:
+        """Write down what this start or resumption runs in; earlier starts stay in the file.
 
         Args:
             first_step: starts noted for it and later steps are dropped, because those steps come again.
         """
-        found = environment()
-        StepRecords(self._folder.environment, first_step=first_step).append(first_step, [found])
-        return found
+        StepRecords(self._folder.environment, first_step=first_step).append(first_step, [environment()])
+
+    def uses(self, scenarios: Sequence[Scenario], context: Literal["training", "evaluation"]) -> None:
+        """Say which scenarios the run uses, before `open`: MLflow is told their digest."""
+        config = self._config
+        self._datasets.append(
+            TrackedDataset(
+                name=f"{config.domain.rpartition(':')[2]}-{scenarios[0].split}",
+                digest=scenarios_digest(scenarios),
+                source=str(config.scenarios_file or config.cards or config.domain),
+                context=context,
+            )
+        )
 
     def open(self, first_step: int, extra: Tracker | None) -> Trackers:
         """Note the environment, and open the metrics file and MLflow; a resumed run goes on in the same.
@@ -94,25 +108,21 @@ class RunRecord:
         Args:
             first_step: records of it and later steps are dropped, because those steps come again.
             extra: one more tracker, such as the screen.
+
+        Raises:
+            ConfigError: MLflow cannot be reached when a run begins, or does not know the run that goes on.
         """
-        config, folder = self._config, self._folder
-        mlflow = MlflowTracker(
-            config.tracking_uri or folder.tracking_uri,
-            experiment=config.name,
-            run_name=folder.path.name,
-            artifacts=folder.artifacts,
-            run_id=folder.read_tracking_run(),
-            params=flat_config(config),
-            tags={
-                **self.note_environment(first_step),
-                "contaminated": str(config.contaminated).lower(),
-            },
-            description=metrics_table(),
-        )
-        folder.write_tracking_run(mlflow.run_id)
-        mlflow.artifact(folder.config_file)
-        file = JsonlTracker(folder.metrics, first_step=first_step)
+        self.note_environment(first_step)
+        mlflow = self._open_mlflow()
+        file = JsonlTracker(self._folder.metrics, first_step=first_step)
         return Trackers([file, mlflow, *([extra] if extra else [])])
+
+    def _open_mlflow(self) -> MlflowTracker:
+        mlflow = begin_tracking(self._config, self._folder)
+        if mlflow.is_new:
+            for dataset in self._datasets:
+                mlflow.dataset(dataset)
+        return mlflow
 
     def keep_evaluation(self, when: str, evaluation: Evaluation, tracker: Tracker, *, step: int) -> None:
         """Write scores and dialogues of an evaluation into the run folder, and its numbers to the tracker."""

@@ -40,6 +40,8 @@ class TrainingRun:
             order = ScenarioOrder(parts.world.scenarios("train"), config.seed, config.loop.scenarios_per_step)
             checkpoints = Checkpoints(folder.checkpoints, keep=config.loop.keep_checkpoints)
             first_step = restored_step(checkpoints, parts.learner, order) if resumes else 0
+            record.uses(order.scenarios, "training")
+            record.uses(parts.world.scenarios(config.evaluation.split), "evaluation")
             tracker = record.open(first_step, self._tracker)
             stack.callback(tracker.close)
             before = folder.read_evaluation("before", seed=config.evaluation.seed)

@@ -90,9 +90,18 @@ def write_json(path: Path, record: Mapping[str, object]) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
+    write_whole(path, json.dumps(_without_nan(record), indent=2, allow_nan=False) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.part")
-    scratch.write_text(json.dumps(_without_nan(record), indent=2, allow_nan=False) + "\n")
+    scratch.write_text(text, encoding="utf-8")
     os.replace(scratch, path)
 
 

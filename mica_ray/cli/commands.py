@@ -155,7 +155,7 @@ def empa(
 
 
 @credit.command(COMPARE_COMMAND)
-def compare(
+def compare_credit(
     files: Annotated[
         list[Path],
         typer.Argument(

@@ -98,7 +98,7 @@ def compare_credit(
         survivors=count_survivors(turns),
         turn_bound=spike_bound(returns, turns.valid, turn_segments(turns.group, num_turns)),
         group_bound=spike_bound(turns.rewards, turns.valid, group_segments(turns.group, num_turns)),
-        constant_groups=sum(len(earned) > 1 and np.ptp(earned) <= SILENT for earned in members),
+        constant_groups=sum(len(earned) > 1 and bool(np.ptp(earned) <= SILENT) for earned in members),
         lone_groups=sum(len(earned) == 1 for earned in members),
         disagreement=(scaled.std(axis=0) * turns.valid).sum(axis=1) / np.maximum(turns.valid.sum(axis=1), 1),
     )

@@ -84,18 +84,20 @@ class StoredTurns:
         return np.where(self.turns.valid, _padded(rows, self.turns.valid.shape[1]), np.nan)
 
     @property
-    def reply_tokens(self) -> np.ndarray:
-        """Sampled tokens of every reply [B, T], NaN where not recorded."""
-        return _padded([dialogue.reply_tokens for dialogue in self.dialogues], self.turns.valid.shape[1])
+    def reply_lengths(self) -> tuple[np.ndarray, str]:
+        """Lengths of the replies [B, T], NaN where not recorded, and their unit.
 
-    @property
-    def reply_characters(self) -> np.ndarray:
-        """Characters of every reply [B, T], NaN where no words were recorded."""
-        rows = [
+        Sampled tokens where every judged turn has them, else characters.
+        """
+        width = self.turns.valid.shape[1]
+        tokens = _padded([dialogue.reply_tokens for dialogue in self.dialogues], width)
+        if np.isfinite(tokens[self.turns.valid]).all():
+            return tokens, "tokens"
+        characters = [
             np.array([len(reply) for _, reply in dialogue.talk], dtype=np.float64)
             for dialogue in self.dialogues
         ]
-        return _padded(rows, self.turns.valid.shape[1])
+        return _padded(characters, width), "characters"
 
 
 def read_stored_turns(

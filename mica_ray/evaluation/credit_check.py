@@ -18,7 +18,7 @@ from mica_ray.evaluation.recorded_lines import RecordingError
 from mica_ray.evaluation.stored_turns import StoredTurns
 from mica_ray.rollout.collect import Branch
 from mica_ray.seeding import derive_seed
-from mica_ray.types import Scenario, State, Trajectory, TurnRewards
+from mica_ray.types import Scenario, State, Stop, Trajectory, TurnRewards
 
 CHECKED: Mapping[str, CreditEstimator] = {
     "MICA": Mica(),
@@ -204,7 +204,7 @@ def _returns(
         weights = gamma ** np.maximum(columns - first, 0)
         value = float((weights * np.where(counts, earned.rewards[row], 0.0)).sum())
         # A judgement that failed leaves a turn out; a dialogue that failed says nothing at all.
-        returns.append(None if trajectory.error is not None else value)
+        returns.append(None if trajectory.stop is Stop.FAILED else value)
     return returns
 
 

@@ -24,9 +24,7 @@ CHECKED: Mapping[str, CreditEstimator] = {
     "MICA": Mica(),
     "turn only": Mica(alpha=1.0),
     "group only": Mica(alpha=0.0),
-    "turn, leave-one-out": Mica(
-        alpha=1.0, gamma=1.0, baseline="leave_one_out", divide=False, lone_turn="return"
-    ),
+    "leave-one-out": Mica(alpha=1.0, gamma=1.0, baseline="leave_one_out", divide=False, lone_turn="return"),
     "GRPO": Grpo(),
     "RLOO": Rloo(),
     "REINFORCE++": ReinforcePlusPlus(),

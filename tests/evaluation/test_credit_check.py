@@ -99,8 +99,8 @@ async def test_worth_is_what_the_stored_reply_earned_more() -> None:
 async def test_credit_by_turn_is_true_and_credit_by_dialogue_half_so() -> None:
     estimators = (await check(Helpers())).estimators
     # Returns at turn 0 are 0, 2, 2, 4: centred -2, 0, 0, 2, the worth itself; at turn 1 both are 0.
-    assert estimators["turn, leave-one-out"].pearson.estimate == pytest.approx(1)
-    assert estimators["turn, leave-one-out"].sign_agreement.estimate == 1
+    assert estimators["leave-one-out"].pearson.estimate == pytest.approx(1)
+    assert estimators["leave-one-out"].sign_agreement.estimate == 1
     # GRPO says -2, 0, 0, 2 of the second turns too, where nothing was earned: 8 / sqrt(16 * 8).
     assert estimators["GRPO"].pearson.estimate == pytest.approx(math.sqrt(0.5))
     assert estimators["GRPO"].sign_agreement.estimate == 6 / 8

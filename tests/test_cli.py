@@ -217,6 +217,27 @@ def test_run_folder_is_evaluated_by_its_own_config(finished_run: Path, tmp_path:
 
 
 @pytest.mark.slow
+def test_credit_of_a_run_is_checked_alike_twice(finished_run: Path, tmp_path: Path) -> None:
+    tables = [tmp_path / "one.json", tmp_path / "two.json"]
+    for table in tables:
+        run(
+            "credit", "check", str(finished_run), "--turns", "4", "--rerolls", "2",
+            "--json", str(table), "--out", str(tmp_path / "check.png"),
+        )  # fmt: skip
+    record = json.loads(tables[0].read_text())
+    assert {"MICA", "turn only", "group only", "GRPO"} <= record["estimators"].keys()
+    assert len(record["sampled_turns"]) == 4
+    assert tables[0].read_text() == tables[1].read_text()
+    assert (tmp_path / "check.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_credit_check_needs_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no run; give the folder that `mica train` named" in refuse(
+        capsys, "credit", "check", str(tmp_path)
+    )
+
+
+@pytest.mark.slow
 def test_chat_answers_each_line_with_the_judged_state(finished_run: Path) -> None:
     code = f"from mica_ray.cli import main; main(['chat', {str(finished_run)!r}])"
     done = subprocess.run(

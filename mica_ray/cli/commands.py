@@ -208,6 +208,29 @@ def compare_credit(
     )
 
 
+@credit.command("check")
+def check_credit(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with a checkpoint.")],
+    turns: Annotated[int, typer.Option("--turns", help="Turns sampled from its dialogues.")] = 16,
+    rerolls: Annotated[
+        int, typer.Option("--rerolls", help="Continuations of each stored reply, and other replies.")
+    ] = 8,
+    gamma: Annotated[float, typer.Option("--gamma", help="Discount of the measured returns.")] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the choice of turns and of the continuations.")] = 0,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", metavar="FILE.png", help="Draw credit against measured worth."),
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Roll other replies forward from sampled turns of a run: does credit go with what replies are worth?"""
+    from mica_ray.cli.credit_check import run_credit_check
+
+    run_credit_check(
+        folder, turns=turns, rerolls=rerolls, gamma=gamma, seed=seed, out=out, json_file=json_file
+    )
+
+
 @app.command()
 def compare(
     runs: Annotated[

@@ -10,6 +10,7 @@ from rich.progress import TaskID
 
 from mica_ray.cli.progress_bars import new_bars
 from mica_ray.config import RunConfig
+from mica_ray.config.assembly import ROLL_FORWARD
 from mica_ray.types import Trajectory
 
 
@@ -22,12 +23,13 @@ class StageBars:
         Args:
             config: of the run.
             console: where they are drawn; plain lines where it is no terminal.
-            num_evaluated: dialogues of one evaluation.
+            num_evaluated: dialogues of one evaluation, or continuations of a check of credit.
         """
         self._console = console
         self._totals = {
             "collect dialogues": config.loop.scenarios_per_step * config.rollout.group_size,
             "evaluate": num_evaluated,
+            ROLL_FORWARD: num_evaluated,
         }
         self._bars = new_bars(console)
         self._steps: TaskID = self._bars.add_task("steps", total=config.loop.num_steps)

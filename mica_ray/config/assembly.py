@@ -11,9 +11,12 @@ from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.config.world import World
+from mica_ray.evaluation.credit_agreement import CreditCheck
+from mica_ray.evaluation.credit_check import CheckConfig, check_credit
 from mica_ray.evaluation.empa import Evaluation, evaluate, evaluation_metrics
+from mica_ray.evaluation.stored_turns import StoredTurns
 from mica_ray.rollout.chat_template import ChatTemplate
-from mica_ray.rollout.collect import collect
+from mica_ray.rollout.collect import Branch, collect, play_on
 from mica_ray.rollout.engine import PolicyEngine
 from mica_ray.training.checkpoint import CheckpointError, Checkpoints
 from mica_ray.training.dialogue_log import DialogueLog
@@ -25,6 +28,9 @@ from mica_ray.training.tracker import Tracker
 from mica_ray.types import Scenario, Trajectory
 
 Tell = Callable[[Trajectory], None]
+
+ROLL_FORWARD = "roll replies forward"
+"""The stage in which credit is checked."""
 
 _TRAIN = "train"
 """The ledger's phase in which the policy learns."""
@@ -133,6 +139,34 @@ async def measure(
         policy_prompt=parts.world.policy_prompt,
         progress=_closing(parts.ledger, 0, progress.dialogue_ended),
     )
+
+
+async def check_credit_of(
+    config: RunConfig,
+    parts: Parts,
+    stored: StoredTurns,
+    check: CheckConfig,
+    progress: Progress,
+    *,
+    policy_step: int | None,
+) -> CreditCheck:
+    """Roll turns of stored dialogues forward with the policy and the world of their run."""
+    parts.ledger.phase = "check_credit"
+
+    async def on(branches: Sequence[Branch]) -> Sequence[Trajectory]:
+        progress.stage(ROLL_FORWARD, step=0, num_steps=config.loop.num_steps)
+        return await play_on(
+            branches,
+            parts.world.environment,
+            parts.engine,
+            parts.template,
+            config.rollout,
+            policy_prompt=parts.world.policy_prompt,
+            progress=_closing(parts.ledger, 0, progress.dialogue_ended),
+        )
+
+    scenarios = {scenario.id: scenario for scenario in parts.world.domain.scenarios}
+    return await check_credit(stored, scenarios, on, config.rewards, check, policy_step=policy_step)
 
 
 def _closing(ledger: Ledger, step: int, tell: Tell) -> Tell:

@@ -20,6 +20,7 @@ from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.environment import DialogueEnvironment, Environment
 from mica_ray.dialogue.judger import Judge, Judger
+from mica_ray.dialogue.prefix import Prefix
 from mica_ray.domains.loader import load_scenarios
 from mica_ray.rollout.support_stories import with_retellings
 from mica_ray.types import Sampling, Scenario, Split
@@ -37,11 +38,17 @@ class World:
     director: Director
     judge: Judge
 
-    def environment(self, scenario: Scenario, seed: int) -> Environment:
-        """Make the environment of one dialogue."""
+    def environment(self, scenario: Scenario, seed: int, begun: Prefix | None = None) -> Environment:
+        """Make the environment of one dialogue, from its opening or from where it stood before."""
         director = self.director if self.domain.director_prompt else None
         return DialogueEnvironment(
-            scenario, self.domain, actor=self.actor, judge=self.judge, director=director, seed=seed
+            scenario,
+            self.domain,
+            actor=self.actor,
+            judge=self.judge,
+            director=director,
+            seed=seed,
+            begun=begun,
         )
 
     def policy_prompt(self, scenario: Scenario) -> str:

@@ -19,6 +19,7 @@ from mica_ray.dialogue.case_file import SpokenTurn
 from mica_ray.dialogue.director import Direction, Director, Move, Plot
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.judger import Judge
+from mica_ray.dialogue.prefix import Prefix
 from mica_ray.dialogue.progress import energy_increments, judge_stop
 from mica_ray.dialogue.record import DialogueRecord, Exchange
 from mica_ray.seeding import derive_seed
@@ -65,6 +66,7 @@ class DialogueEnvironment:
         judge: scores the replies.
         director: guides the Actor, None for no Director.
         seed: of this dialogue alone.
+        begun: what was played before; None for a dialogue from its opening.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class DialogueEnvironment:
         judge: Judge,
         director: Director | None = None,
         seed: int = 0,
+        begun: Prefix | None = None,
     ) -> None:
         self._scenario = scenario
         self._rules = domain.rules
@@ -83,24 +86,32 @@ class DialogueEnvironment:
         self._judge = judge
         self._director = director
         self._seed = seed
-        self._states: list[State] = [scenario.initial_state]
-        self._dialogue: list[SpokenTurn] = []
-        self._plot = Plot(scenario.stages)
+        self._begun = begun
+        self._states: list[State] = [scenario.initial_state] if begun is None else list(begun.states)
+        self._dialogue: list[SpokenTurn] = [
+            {"user": user, "reply": reply} for user, reply in (() if begun is None else begun.spoken)
+        ]
+        self._plot = Plot(scenario.stages, 0 if begun is None else begun.num_told)
+        self._was_opened = False
         self._user: str | None = None
         """The message that waits for a reply; None before the opening and after the end."""
 
     async def open(self) -> Message:
-        """Give the scenario's opening, and where it has none, the Actor's.
+        """Give the message that waits; of a new dialogue the scenario's opening, and without one the Actor's.
 
         Raises:
             ChatError: the Actor was asked and failed.
             RuntimeError: the dialogue was opened before.
         """
-        if self._user is not None or self._dialogue:
+        if self._was_opened:
             raise RuntimeError(
                 f"the dialogue of scenario {self._scenario.id} was opened before: use a new one"
             )
-        self._user = self._scenario.opening or await self._find_opening()
+        if self._begun is not None:
+            self._user = self._begun.user
+        else:
+            self._user = self._scenario.opening or await self._find_opening()
+        self._was_opened = True
         return {"role": "user", "content": self._user}
 
     async def respond(self, reply: str) -> Exchange:

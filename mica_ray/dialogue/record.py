@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from mica_ray.dialogue.prefix import Prefix
 from mica_ray.types import (
     Generation,
     Judgement,
@@ -47,20 +48,34 @@ class DialogueRecord:
         policy_prompt: the policy's system prompt; empty for none.
         group: equal for the dialogues of one scenario in one step.
         sample: 0..N-1 within the group.
+        begun: what was played before; None for a dialogue from its opening. Its turns are seen by the policy
+            and not part of the trajectory, which begins in the state they led to and keeps counting them.
     """
 
-    def __init__(self, scenario: Scenario, *, policy_prompt: str, group: int = 0, sample: int = 0) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        policy_prompt: str,
+        group: int = 0,
+        sample: int = 0,
+        begun: Prefix | None = None,
+    ) -> None:
         self.messages: list[Message] = []
         """What the policy answers next; ends with the user's message while the dialogue goes on."""
         if policy_prompt:
             self.messages.append({"role": "system", "content": policy_prompt})
+        for user, reply in () if begun is None else begun.spoken:
+            self.messages.append({"role": "user", "content": user})
+            self.messages.append({"role": "assistant", "content": reply})
         self.stop: Stop | None = None
         """None while the dialogue goes on."""
         self._director_failures = 0
         self._error: str | None = None
         self._guidance: str | None = None
         self._turns: list[Turn] = []
-        self._scenario = scenario
+        self._first_turn = 0 if begun is None else begun.num_turns
+        self._scenario = scenario if begun is None else replace(scenario, initial_state=begun.states[-1])
         self._group = group
         self._sample = sample
 
@@ -82,7 +97,7 @@ class DialogueRecord:
             generation: the reply's tokens, None for a text-only policy.
         """
         turn = Turn(
-            index=len(self._turns),
+            index=self._first_turn + len(self._turns),
             user=self.messages[-1]["content"],
             reply=reply,
             judgement=exchange.judgement,

@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from mica_ray.chat.ledger import DialogueKey, dialogue_costs
 from mica_ray.dialogue.environment import Environment
+from mica_ray.dialogue.prefix import Prefix
 from mica_ray.dialogue.record import DialogueRecord
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError, PolicyEngine
@@ -21,6 +22,9 @@ from mica_ray.types import Generation, Sampling, Scenario, Stop, Trajectory
 
 NewEnvironment = Callable[[Scenario, int], Environment]
 """Makes the environment of one dialogue from its scenario and seed."""
+
+ResumeEnvironment = Callable[[Scenario, int, Prefix], Environment]
+"""Makes the environment of a dialogue that goes on from a prefix, from its scenario and seed."""
 
 PolicyPrompt = Callable[[Scenario], str]
 """Gives the policy's system prompt in a scenario's language."""
@@ -128,6 +132,71 @@ async def collect(
     return [task.result() for task in playing]
 
 
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A dialogue to be played on from somewhere in the middle."""
+
+    scenario: Scenario
+    begun: Prefix
+    seed: int
+    """Of what follows alone."""
+
+
+async def play_on(
+    branches: Sequence[Branch],
+    resume_environment: ResumeEnvironment,
+    engine: PolicyEngine,
+    template: ChatTemplate,
+    config: RolloutConfig,
+    *,
+    policy_prompt: PolicyPrompt,
+    progress: Callable[[Trajectory], None] | None = None,
+) -> list[Trajectory]:
+    """Play dialogues on from where they stand, one continuation for each branch.
+
+    What was said before is rendered anew by the template: it is text, and its tokens are not kept.
+
+    Args:
+        branches: where to go on.
+        resume_environment: makes one environment per branch.
+        engine: the policy.
+        template: of the policy's tokenizer.
+        config: how sampled, how long; its group size is not read.
+        policy_prompt: gives a scenario's system prompt.
+        progress: called with each dialogue as it ends.
+
+    Returns:
+        What followed, branch by branch, `sample` being the branch: the turns after the prefix, from the state
+        it led to. One whose prefix fills the context is LIMIT without turns; one that failed says why.
+    """
+    permits = asyncio.Semaphore(config.max_concurrent_dialogues)
+
+    async def play(number: int, branch: Branch) -> Trajectory:
+        dialogue = _Dialogue(
+            branch.scenario,
+            0,
+            number,
+            seed=branch.seed,
+            engine=engine.route(number) if isinstance(engine, RoutingEngine) else engine,
+            template=template,
+            config=config,
+            policy_prompt=policy_prompt(branch.scenario),
+            begun=branch.begun,
+        )
+        async with permits:
+            with dialogue_costs(DialogueKey(0, branch.scenario.id, number)):
+                trajectory = await dialogue.play(
+                    lambda scenario, seed: resume_environment(scenario, seed, branch.begun)
+                )
+        if progress is not None:
+            progress(trajectory)
+        return trajectory
+
+    async with asyncio.TaskGroup() as tasks:
+        playing = [tasks.create_task(play(number, branch)) for number, branch in enumerate(branches)]
+    return [task.result() for task in playing]
+
+
 class _Dialogue:
     """One dialogue being played. Consumes an environment, produces a trajectory; waits for both."""
 
@@ -142,13 +211,17 @@ class _Dialogue:
         template: ChatTemplate,
         config: RolloutConfig,
         policy_prompt: str,
+        begun: Prefix | None = None,
     ) -> None:
         self._scenario = scenario
         self._seed = seed
         self._engine = engine
         self._template = template
         self._config = config
-        self._record = DialogueRecord(scenario, policy_prompt=policy_prompt, group=group, sample=sample)
+        self._begun = begun
+        self._record = DialogueRecord(
+            scenario, policy_prompt=policy_prompt, group=group, sample=sample, begun=begun
+        )
 
     async def play(self, new_environment: NewEnvironment) -> Trajectory:
         """Play until someone ends it or something fails; never raises but for cancellation."""
@@ -174,7 +247,7 @@ class _Dialogue:
             if record.stop is not None:
                 return
             prompt_ids = self._template.next_prompt(record.messages, generation)
-        if not record.num_turns:
+        if not record.num_turns and self._begun is None:
             raise EngineError(
                 f"the first prompt has {len(prompt_ids)} tokens and leaves no room for a reply of "
                 f"{self._config.sampling.max_tokens} in a context of {self._config.context_length}: "

@@ -1,0 +1,137 @@
+"""`mica credit check RUN`: credit held against what other replies would have earned."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from mica_ray import run
+from mica_ray.cli.recipes import read_model
+from mica_ray.cli.stages import StageBars
+from mica_ray.config.assembly import check_credit_of
+from mica_ray.config.references import ConfigError
+from mica_ray.config.run_config import RunConfig
+from mica_ray.config.run_folder import RunFolder
+from mica_ray.evaluation.credit_agreement import CreditCheck
+from mica_ray.evaluation.credit_check import CheckConfig
+from mica_ray.evaluation.recorded_lines import RecordingError
+from mica_ray.evaluation.report import show_interval, write_json
+from mica_ray.evaluation.stored_turns import StoredTurns, read_stored_turns
+
+
+def run_credit_check(
+    folder: Path,
+    *,
+    turns: int,
+    rerolls: int,
+    gamma: float,
+    seed: int,
+    out: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Roll replies forward, print how credit goes with their worth, write what is asked for.
+
+    Raises:
+        ConfigError: one line for what cannot be checked.
+    """
+    if not RunFolder.holds_run(folder):
+        raise ConfigError(f"{folder}: no run; give the folder that `mica train` named")
+    console = Console()
+    config = read_model(str(folder), [])
+    try:
+        check = CheckConfig(turns=turns, rerolls=rerolls, gamma=gamma, seed=seed)
+        stored = read_stored_turns([folder])
+        outcome = _check(config, stored, check, console)
+    except (RecordingError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    console.print(agreement_table(outcome, check))
+    for fact in facts_of(outcome, check, policy_step=_policy_step(config)):
+        console.print(fact, highlight=False, markup=False)
+    if json_file is not None:
+        write_json(json_file, {"policy": config.policy, **asdict(check), **check_record(outcome)})
+    if out is not None:
+        _draw(outcome, out)
+        console.print(f"{out}: credit against worth", highlight=False, markup=False, soft_wrap=True)
+
+
+def _check(config: RunConfig, stored: StoredTurns, check: CheckConfig, console: Console) -> CreditCheck:
+    """Start engine and world in this process, and end them."""
+    run.plan(config, inline=True)
+
+    async def play() -> CreditCheck:
+        with StageBars(config, console, num_evaluated=2 * check.turns * check.rerolls) as bars:
+            async with run.set_up(config, inline=True, progress=bars) as parts:
+                return await check_credit_of(
+                    config, parts, stored, check, bars, policy_step=_policy_step(config)
+                )
+
+    return asyncio.run(play())
+
+
+def _policy_step(config: RunConfig) -> int:
+    """Give the step of the checkpoint that `policy` lies in: checkpoints/step-000010/learner/policy."""
+    return int(Path(config.policy).parents[1].name.removeprefix("step-"))
+
+
+def agreement_table(outcome: CreditCheck, check: CheckConfig) -> Table:
+    """Lay out the estimators."""
+    table = Table(
+        title=f"Credit against measured worth: {len(outcome.turns)} turns, {check.rerolls} rerolls",
+        caption="correlations [95 %, bootstrap over turns]; share of equal signs [95 %, Wilson]",
+        box=SIMPLE_HEAD,
+    )
+    table.add_column("estimator", no_wrap=True)
+    for heading in ("correlation", "rank", "same sign"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, row in outcome.estimators.items():
+        table.add_row(name, *(show_interval(item) for item in (row.pearson, row.rank, row.sign_agreement)))
+    return table
+
+
+def facts_of(outcome: CreditCheck, check: CheckConfig, *, policy_step: int) -> list[str]:
+    """Say what the figures rest on."""
+    steps = [turn.step for turn in outcome.turns if turn.step is not None]
+    facts = [
+        f"Worth: mean return after the stored reply less that after {check.rerolls} other replies at the "
+        f"same place, gamma {check.gamma:g}; {outcome.reliability:.0%} of its variance is no noise.",
+        f"Policy of step {policy_step}; turns of steps {min(steps, default=0)} to {max(steps, default=0)}.",
+    ]
+    if outcome.num_failed or outcome.num_dropped:
+        facts.append(
+            f"Left out: {outcome.num_failed} continuations that failed, {outcome.num_dropped} turns without "
+            "enough of them."
+        )
+    return facts
+
+
+def check_record(outcome: CreditCheck) -> dict[str, object]:
+    """Give the JSON form: every turn with its returns, and every estimator."""
+    return {
+        "reliability": outcome.reliability,
+        "num_failed": outcome.num_failed,
+        "num_dropped": outcome.num_dropped,
+        "estimators": {name: asdict(row) for name, row in outcome.estimators.items()},
+        "sampled_turns": [
+            {**asdict(turn), "difference": turn.difference, "error": turn.error} for turn in outcome.turns
+        ],
+    }
+
+
+def _draw(outcome: CreditCheck, out: Path) -> None:
+    from mica_ray.reporting.check_figure import draw_credit_check
+
+    scratch = out.with_name(out.name + ".part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_bytes(draw_credit_check(outcome).png())
+        os.replace(scratch, out)
+    except OSError as error:
+        raise ConfigError(
+            f"--out {out}: cannot be written ({error.strerror}); choose another file"
+        ) from error

@@ -497,11 +497,10 @@ def test_evaluation_dialogues_are_strict_json_without_credit(tmp_path: Path) -> 
 def test_every_start_of_a_run_notes_what_it_ran_in(tmp_path: Path) -> None:
     folder = RunFolder.create(RunConfig(), tmp_path / "run")
     for first_step in (0, 20, 10):  # Resumed behind step 20, and again, behind an older checkpoint.
-        noted = RunRecord(RunConfig(), folder).note_environment(first_step)
+        RunRecord(RunConfig(), folder).note_environment(first_step)
     rows = [json.loads(line) for line in folder.environment.read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 10]
-    assert rows[1] == {"step": 10, **noted}
-    assert "version.numpy" in noted and "python" in noted
+    assert "version.numpy" in rows[1] and "python" in rows[1]
 
 
 def test_kept_evaluation_is_read_back(tmp_path: Path) -> None:

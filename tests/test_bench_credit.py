@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +20,8 @@ from mica_ray.types import TurnRewards
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "experiments"))  # as when the script is run
-from bench_credit import whitened  # noqa: E402
-from credit_peers import REPLY_TOKENS, USER_TOKENS, TokenEstimator  # noqa: E402
+bench: Any = import_module("bench_credit")
+peers: Any = import_module("credit_peers")
 
 
 def test_bench_writes_ratios_of_equal_work(tmp_path: Path) -> None:
@@ -47,7 +49,7 @@ def suffix_sums(
     """A peer's function: what is earned from a token on, whitened over the batch."""
     assert config.gamma == 1.0 and len(index) == len(response_mask)
     returns = token_level_rewards.flip(1).cumsum(1).flip(1)
-    return whitened(returns, response_mask), returns
+    return bench.whitened(returns, response_mask), returns
 
 
 @settings(deadline=None, max_examples=30)
@@ -59,6 +61,6 @@ def test_peer_is_shown_the_turns_and_its_tokens_are_read_back(seed: int) -> None
     valid[0, 0] = valid[1, 1] = True
     rewards = np.where(valid, generator.integers(-4, 5, size=(4, 3)), np.nan)
     turns = TurnRewards(rewards, valid, np.array([0, 0, 1, 1]))
-    recursion = TokenRecursion(resets=False, reply_tokens=REPLY_TOKENS, user_tokens=USER_TOKENS)
+    recursion = TokenRecursion(resets=False, reply_tokens=peers.REPLY_TOKENS, user_tokens=peers.USER_TOKENS)
     # 1e-4: float32 on one side, and what is added to the deviation differs.
-    np.testing.assert_allclose(TokenEstimator(suffix_sums)(turns), recursion(turns), atol=1e-4)
+    np.testing.assert_allclose(peers.TokenEstimator(suffix_sums)(turns), recursion(turns), atol=1e-4)

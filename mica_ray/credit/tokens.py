@@ -32,4 +32,4 @@ def spread_over_tokens(advantages: np.ndarray, turn_ids: np.ndarray) -> np.ndarr
             f"turn_ids must be in [-1, {advantages.size}); got {turn_ids.min()} to {turn_ids.max()}"
         )
     # The last entry is what index -1 reads.
-    return np.append(advantages.astype(np.float32), np.float32(0))[turn_ids]
+    return np.append(advantages.astype(np.float32), np.float32(0)).take(turn_ids)

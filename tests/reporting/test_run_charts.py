@@ -71,7 +71,7 @@ def test_picture_and_page_show_the_same_lines_in_the_same_colours(
         assert axis.get_title() == panel.title
         for trace, line in zip(traces, pictured, strict=True):
             y = [np.nan if value is None else value for value in trace["y"]]
-            np.testing.assert_allclose(np.column_stack([trace["x"], y]), line.get_xydata())
+            np.testing.assert_allclose(np.column_stack([trace["x"], y]), np.asarray(line.get_xydata()))
             assert trace["line"]["color"] == to_hex(line.get_color()).upper()
 
 

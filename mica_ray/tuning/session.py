@@ -18,7 +18,7 @@ from mica_ray.training.loop import Progress
 from mica_ray.tuning.outcome import Outcome, cell_scores, conclude
 from mica_ray.tuning.resources import most_at_once, trial_total
 from mica_ray.tuning.search import rounds
-from mica_ray.tuning.space import Cell
+from mica_ray.tuning.space import JOINT, Cell
 from mica_ray.tuning.sweep import Optuna, Sweep
 from mica_ray.tuning.trial import Trial, make_trials, refuse_other_config, refuse_unknown_reference
 from mica_ray.tuning.trial_book import TrialBook, TrialWatch
@@ -52,9 +52,10 @@ def with_base(sweep: Sweep, assignments: Sequence[str]) -> Sweep:
     Raises:
         ConfigError: a key that the sweep varies, or an assignment that does not fit.
     """
+    swept = [single for joined in sweep.space for single in joined.split(JOINT)]
     for assignment in assignments:
         key = assignment.partition("=")[0].strip()
-        if key in sweep.space or key in ("seed", "out", "name"):
+        if key in (*swept, "seed", "out", "name"):
             raise ConfigError(f"--set {assignment}: {key} is the sweep's own; change it in the sweep file")
     try:
         return replace(sweep, base=override(sweep.base, assignments))

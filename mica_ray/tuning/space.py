@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from mica_ray.config.overrides import describe_object
 
+JOINT = "+"
+"""Between keys that move together."""
 _LABEL_DIGITS = 6
 
 
@@ -49,7 +51,7 @@ class Axis:
     """One key of the search space."""
 
     key: str
-    """Dotted, of RunConfig."""
+    """Dotted, of RunConfig; several that move together are joined by "+", and their values are tuples."""
     options: Mapping[str, object]
     """Values by label; empty for a span."""
     span: Span | None = None
@@ -70,6 +72,10 @@ class Axis:
         if len(dict(pairs)) < len(pairs):
             labels = ", ".join(label for label, _ in pairs)
             raise ValueError(f"space[{key!r}] has options of one name: {labels}; name them in a mapping")
+        num_keys = len(key.split(JOINT))
+        for label, value in pairs if num_keys > 1 else ():
+            if not isinstance(value, tuple) or len(value) != num_keys:
+                raise ValueError(f"space[{key!r}] takes tuples of {num_keys} values; got {label}: {value!r}")
         return cls(key, dict(pairs))
 
 
@@ -80,7 +86,12 @@ class Cell:
     labels: Mapping[str, str]
     """By key."""
     values: Mapping[str, object]
-    """By key, as they are put into a RunConfig."""
+    """By key."""
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """Values by single key, as they are put into a RunConfig."""
+        return split_joint(self.values)
 
     @property
     def name(self) -> str:
@@ -88,6 +99,16 @@ class Cell:
         short = [key.rpartition(".")[2] for key in self.labels]
         keys = short if len(set(short)) == len(short) else list(self.labels)
         return " ".join(f"{key}={label}" for key, label in zip(keys, self.labels.values(), strict=True))
+
+
+def split_joint(values: Mapping[str, object]) -> Mapping[str, object]:
+    """Give each of several joined keys its own value."""
+    settings: dict[str, object] = {}
+    for key, value in values.items():
+        keys = key.split(JOINT)
+        parts = value if isinstance(value, tuple) and len(keys) > 1 else (value,)
+        settings.update(zip(keys, parts, strict=True))
+    return settings
 
 
 def show_value(value: object) -> str:

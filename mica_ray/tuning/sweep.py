@@ -168,10 +168,9 @@ class Sweep:
             raise ValueError(f"retries must be >= 0; got {self.retries}")
         if not self.cpus > 0:
             raise ValueError(f"cpus must be > 0; got {self.cpus}")
-        if "seed" in self.space or "out" in self.space:
-            raise ValueError(
-                "space must not hold seed or out: seeds are the field `seeds`, folders are given"
-            )
+        own = {"seed", "out", "name"} & self.space.keys()
+        if own:
+            raise ValueError(f"space must not hold {', '.join(sorted(own))}: they are the sweep's own")
         spans = [axis.key for axis in self.axes if axis.span is not None]
         if spans and isinstance(self.search, Grid):
             raise ValueError(f"space[{spans[0]!r}] is a Span, of which no grid is made; use Random or Optuna")

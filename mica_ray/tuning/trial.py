@@ -96,7 +96,7 @@ def refuse_other_config(trial: Trial) -> None:
 
 
 def _config(sweep: Sweep, cell: Cell) -> RunConfig:
-    return with_values(sweep.base.model_copy(update={"name": sweep.name}), cell.values)
+    return with_values(sweep.base.model_copy(update={"name": sweep.name}), cell.settings)
 
 
 def refuse_unknown_reference(sweep: Sweep, cells: Sequence[Cell]) -> None:

@@ -26,7 +26,7 @@ from mica_ray.config.overrides import validated, with_values
 from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
 from mica_ray.tuning.resources import trial_bundles
-from mica_ray.tuning.space import Axis
+from mica_ray.tuning.space import Axis, split_joint
 from mica_ray.tuning.sweep import Asha, Pbt, Sweep
 from mica_ray.tuning.trial import Trial
 from mica_ray.tuning.trial_book import EARLY, TrialBook
@@ -132,7 +132,7 @@ def _train_trial(settings: dict[str, object], orders: Mapping[str, _Order]) -> N
 
     order = orders[str(settings[_TRIAL])]
     config = validated(RunConfig, json.loads(order.config))
-    config = with_values(config, {key: settings[key] for key in order.perturbed})
+    config = with_values(config, split_joint({key: settings[key] for key in order.perturbed}))
     with _locked(order.lock):
         _take_over(order, str(settings[_TRIAL]))
         resume = order.folder if (order.folder / "config.json").is_file() else None

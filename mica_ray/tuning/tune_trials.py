@@ -77,11 +77,14 @@ def play_trials(
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     is_pbt = isinstance(sweep.scheduler, Pbt)
     orders = {trial.id: _order(trial, folder, inline=inline, is_pbt=is_pbt) for trial in trials}
-    configs = {trial.id: trial.config for trial in trials}
+    # Plain dicts: what the trials' processes are sent must not need the sweep file to be read.
+    bundles = {
+        trial.id: [dict(bundle) for bundle in trial_bundles(trial.config, inline=inline, cpus=sweep.cpus)]
+        for trial in trials
+    }
 
     def resources(settings: Mapping[str, object]) -> tune.PlacementGroupFactory:
-        bundles = trial_bundles(configs[str(settings[_TRIAL])], inline=inline, cpus=sweep.cpus)
-        return tune.PlacementGroupFactory([dict(bundle) for bundle in bundles])
+        return tune.PlacementGroupFactory(bundles[str(settings[_TRIAL])])
 
     values = {trial.id: trial.cell.values for trial in trials}
     beginnings = {
@@ -94,7 +97,7 @@ def play_trials(
         param_space={_TRIAL: tune.grid_search(list(orders)), **beginnings},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=at_once,
-            scheduler=_scheduler(sweep, configs[trials[0].id].loop.num_steps),
+            scheduler=_scheduler(sweep, trials[0].config.loop.num_steps),
             trial_dirname_creator=lambda trial: f"{trial.config[_TRIAL]}"[:80],
             reuse_actors=False,
         ),
@@ -206,6 +209,10 @@ class _BookKeeper(tune.Callback):
     def __init__(self, book: TrialBook) -> None:
         self._book = book
 
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the book out of what Tune stores of itself, which nobody reads."""
+        return {}
+
     def on_trial_start(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object
     ) -> None:
@@ -253,6 +260,10 @@ class _BudgetStop(tune.Stopper):
 
     def __init__(self, book: TrialBook) -> None:
         self._book = book
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the book out of what Tune stores of itself, which nobody reads."""
+        return {}
 
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
         """Stop no trial by itself."""

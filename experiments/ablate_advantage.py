@@ -4,15 +4,15 @@ Command:   mica sweep experiments/ablate_advantage.py
            mica sweep experiments/ablate_advantage.py:qwen3_8b --set cards=DIR
                --set domain=mica_ray.domains.empa:EMPA --set roles.{actor,director,judge}.base_url=URL
 Cells:     alpha 0 (group only), 0.25, 0.5 (the paper's), 0.75, 1 (turn only); three seeds each
-Time:      TIME_ABLATE; a GPU node: fifteen runs of mica_qwen3.py,
-           as many at once as fit
+Time:      about 35 minutes on two cores, two trials of some 4 minutes side by side; on GPUs not measured:
+           fifteen runs of mica_qwen3.py:qwen3_8b, 8 GPUs each, as many at once as fit
 Expected:  the measured table is in README.md
 Paper:     EMPA passes of 30 / score: Qwen3-8B mixed 8.3 / 41.5, group 5.7 / 38.5, turn 5.7 / 36.1;
            Qwen2.5-7B mixed 9.0 / 58.9, group 6.0 / 50.8, turn 6.7 / 54.5; alpha in 0.5 to 0.7 works best
            (arXiv 2603.06194 v2)
 
-All trials share policy, scenarios and evaluation; BASE is the embedded run cut down so that two cores play
-fifteen of them in three quarters of an hour. The other sweeps of this folder have the same base.
+All trials share policy, scenarios and evaluation; BASE is the embedded run with 14 steps for 22 and two
+evaluation dialogues a scenario for three. The other sweeps of this folder have the same base.
 """
 
 from __future__ import annotations
@@ -28,13 +28,11 @@ from mica_ray.tuning.sweep import Sweep
 BASE = override(
     RunConfig(),
     (
-        "loop.num_steps=12",
-        "loop.scenarios_per_step=8",
-        "loop.checkpoint_every=4",
+        "loop.num_steps=14",
+        "loop.checkpoint_every=5",
         "loop.keep_checkpoints=1",
         "loop.track_policy=false",
-        "learner.mini_batches=4",
-        "evaluation.samples=1",
+        "evaluation.samples=2",
     ),
 )
 

@@ -4,8 +4,8 @@ Command:   mica sweep experiments/ablate_gamma.py
            mica sweep experiments/ablate_gamma.py:qwen3_8b, with the settings of ablate_advantage.py
 Cells:     gamma 0 (the next judgement alone), 0.5, 0.85 (the authors' scripts'), 0.95, 1 (the whole rest of
            the dialogue), in the mixed advantage; three seeds each
-Time:      TIME_ABLATE; a GPU node: fifteen runs of mica_qwen3.py,
-           as many at once as fit
+Time:      about 35 minutes on two cores; on GPUs not measured: fifteen runs of mica_qwen3.py:qwen3_8b, 8 GPUs
+           each, as many at once as fit
 Expected:  not measured by us yet
 Paper:     0.85 in the released scripts; no ablation of it is given (arXiv 2603.06194)
 """

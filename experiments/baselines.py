@@ -5,8 +5,8 @@ Command:   mica sweep experiments/baselines.py
            mica sweep experiments/baselines.py:qwen3_8b, with the settings of ablate_advantage.py
 Cells:     MICA, turn only, group only, GRPO, REINFORCE++ by trajectory, REINFORCE++ over batch-normalised
            IDR; three seeds each, one with whole_run
-Time:      TIME_BASE; a GPU node: eighteen runs of mica_qwen3.py, as many at
-           once as fit
+Time:      about 40 minutes on two cores, 18 with whole_run; on GPUs not measured: eighteen runs of
+           mica_qwen3.py:qwen3_8b, 8 GPUs each, as many at once as fit
 Expected:  the measured table is in README.md
 Paper:     EMPA score of Qwen3-8B: MICA 41.5, group only 38.5, turn only 36.1, GRPO 33.0 (2603.06194)
 

@@ -1,4 +1,4 @@
-"""Trials on a real Ray: killed ones are retried or marked and leave the others alone; a killed sweep goes on."""
+"""Trials on a real Ray: a killed one is retried or marked, beside the others; a killed sweep goes on."""
 
 from __future__ import annotations
 

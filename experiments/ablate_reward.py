@@ -4,8 +4,8 @@ Command:   mica sweep experiments/ablate_reward.py
            mica sweep experiments/ablate_reward.py:qwen3_8b, with the settings of ablate_advantage.py
 Cells:     incremental distance (IDR), absolute distance (ADR) and potential, each with the group term alone
            (alpha 0), the mix (0.5) and the turn term alone (1); three seeds each
-Time:      about an hour on two cores; on GPUs not measured: 27 runs of mica_qwen3.py:qwen3_8b, 8 GPUs each, as
-           many at once as fit
+Time:      about an hour on two cores; on GPUs not measured: 27 runs of mica_qwen3.py:qwen3_8b, 8 GPUs each,
+           as many at once as fit
 Expected:  not measured by us yet
 Paper:     EMPA passes of 30 / score of Qwen3-8B: IDR mixed 8.3 / 41.5, group 5.7 / 38.5, turn 5.7 / 36.1;
            ADR group 1.0 / 18.2, turn 3.3 / 31.5 (arXiv 2603.06194 v2)

@@ -58,7 +58,7 @@ class TrialBoard:
         done = sum(counts[status] for status in ("finished", "stopped", "failed"))
         return Text(
             f"{entry.trial.id}  {word}  {self._metric(entry)}  {show_time(entry.seconds)}  "
-            f"({done} of {len(self._entries)}){reason}"
+            f"({done} done){reason}"
         )
 
     def _table(self) -> Table:

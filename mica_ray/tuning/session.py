@@ -26,7 +26,7 @@ from mica_ray.tuning.trial_book import TrialBook, TrialWatch
 
 @dataclass(frozen=True, slots=True)
 class SweepFolder:
-    """Where a sweep lies: `sweep.json`, `trials/ID/` with a run folder each, `figures/`."""
+    """Where a sweep lies: `sweep.json`, a run folder `trials/ID/` each, `errors/ID.txt`, `figures/`."""
 
     path: Path
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import pickle
 import shutil
 import time
 import traceback
@@ -54,6 +55,8 @@ class _Order:
     """JSON of a RunConfig."""
     folder: Path
     lock: Path
+    error: Path
+    """Where the traceback of a failure goes; not into the run folder, which may not be there yet."""
     inline: bool
     perturbed: tuple[str, ...]
     """Keys whose values population based training may change on the way."""
@@ -123,7 +126,8 @@ def _order(trial: Trial, folder: Path, *, inline: bool, is_pbt: bool) -> _Order:
     return _Order(
         config=trial.config.model_dump_json(),
         folder=trial.folder.path,
-        lock=folder / "locks" / trial.id,
+        lock=(folder / "locks" / trial.id).absolute(),
+        error=(folder / "errors" / f"{trial.id}.txt").absolute(),
         inline=inline,
         perturbed=tuple(trial.cell.values) if is_pbt else (),
     )
@@ -142,7 +146,8 @@ def _train_trial(settings: dict[str, object], orders: Mapping[str, _Order]) -> N
         try:
             run.train(config, inline=order.inline, resume=resume, tracker=_TuneTracker(order))
         except Exception:
-            (order.folder / "error.txt").write_text(traceback.format_exc())
+            order.error.parent.mkdir(exist_ok=True)
+            order.error.write_text(traceback.format_exc())
             raise
 
 
@@ -313,7 +318,9 @@ def _id(trial: TuneTrial) -> str:
 
 def _reason(trial: TuneTrial) -> str:
     """Put a trial's failure into one line."""
-    error = trial.get_pickled_error()
+    # Tune's own reader looks where the file is copied later.
+    path = trial.pickled_error_file
+    error = pickle.loads(Path(path).read_bytes()) if path and Path(path).is_file() else None
     if isinstance(error, RayTaskError):
         error = getattr(error, "cause", error)
     if isinstance(error, RayActorError):

@@ -11,7 +11,7 @@ ON_GPUS = override(
     [
         "num_engines=2", "engine.gpus_per_engine=2", "engine.cpus_per_engine=1",
         "ray_learner.num_workers=4", "ray_learner.gpus_per_worker=1", "ray_learner.cpus_per_worker=2",
-        "roles=vllm:judge", "roles.engine.gpus_per_engine=8", "roles.engine.cpus_per_engine=1",
+        "roles.judge=vllm:judge", "roles.engine.gpus_per_engine=8", "roles.engine.cpus_per_engine=1",
     ],
 )  # fmt: skip
 

@@ -1,65 +1,40 @@
 """Play trials with Ray Tune: when each starts, on which resources, again after a failure, stopped early.
 
-What a trial does is `run.train`, in its own folder, where it also goes on. Nothing that Tune writes down is
-read again: a session knows from the folders what is left to do.
+What a trial's process does: trial_process.py. Nothing that Tune writes down is read again: a session knows
+from the trials' folders what is left to do.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import pickle
 import shutil
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from ray import tune
 from ray.exceptions import RayActorError, RayTaskError
 
-from mica_ray import run
-from mica_ray.config.overrides import validated, with_values
-from mica_ray.config.references import ConfigError
-from mica_ray.config.run_config import RunConfig
 from mica_ray.tuning.resources import trial_bundles
-from mica_ray.tuning.space import Axis, split_joint
+from mica_ray.tuning.space import Axis
 from mica_ray.tuning.sweep import Asha, Pbt, Sweep
 from mica_ray.tuning.trial import Trial
 from mica_ray.tuning.trial_book import EARLY, TrialBook
+from mica_ray.tuning.trial_process import STEPS, TRIAL, TrialOrder, train_trial
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
     from ray.tune.schedulers import TrialScheduler
     from ray.tune.search.sample import Domain
 
-_LOCK_SECONDS = 180.0
-"""Longest wait for the process that trained a folder before to be gone."""
-_TRIAL, _STEPS = "trial", "steps_done"
 _TUNE_SETTINGS = (
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS",  # The trials' folders hold every metric already.
     "TUNE_DISABLE_SIGINT_HANDLER",  # Ctrl-C ends the sweep; it can be resumed.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING",  # Evaluations and steps are reported apart.
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """What the process of a trial is told."""
-
-    config: str
-    """JSON of a RunConfig."""
-    folder: Path
-    lock: Path
-    error: Path
-    """Where the traceback of a failure goes; not into the run folder, which may not be there yet."""
-    inline: bool
-    perturbed: tuple[str, ...]
-    """Keys whose values population based training may change on the way."""
 
 
 def play_trials(
@@ -87,21 +62,21 @@ def play_trials(
     }
 
     def resources(settings: Mapping[str, object]) -> tune.PlacementGroupFactory:
-        return tune.PlacementGroupFactory(bundles[str(settings[_TRIAL])])
+        return tune.PlacementGroupFactory(bundles[str(settings[TRIAL])])
 
     values = {trial.id: trial.cell.values for trial in trials}
     beginnings = {
-        key: tune.sample_from(lambda spec, key=key: values[spec.config[_TRIAL]][key])
+        key: tune.sample_from(lambda spec, key=key: values[spec.config[TRIAL]][key])
         for key in (sweep.space if is_pbt else ())
     }
     scratch = folder / "tune"
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(_train_trial, orders=orders), resources),
-        param_space={_TRIAL: tune.grid_search(list(orders)), **beginnings},
+        tune.with_resources(tune.with_parameters(train_trial, orders=orders), resources),
+        param_space={TRIAL: tune.grid_search(list(orders)), **beginnings},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=at_once,
             scheduler=_scheduler(sweep, trials[0].config.loop.num_steps),
-            trial_dirname_creator=lambda trial: f"{trial.config[_TRIAL]}"[:80],
+            trial_dirname_creator=lambda trial: f"{trial.config[TRIAL]}"[:80],
             reuse_actors=False,
         ),
         run_config=tune.RunConfig(
@@ -122,8 +97,8 @@ def play_trials(
         book.ended(trial.id, "stopped", book.excess() or "the session ended")
 
 
-def _order(trial: Trial, folder: Path, *, inline: bool, is_pbt: bool) -> _Order:
-    return _Order(
+def _order(trial: Trial, folder: Path, *, inline: bool, is_pbt: bool) -> TrialOrder:
+    return TrialOrder(
         config=trial.config.model_dump_json(),
         folder=trial.folder.path,
         lock=(folder / "locks" / trial.id).absolute(),
@@ -131,81 +106,6 @@ def _order(trial: Trial, folder: Path, *, inline: bool, is_pbt: bool) -> _Order:
         inline=inline,
         perturbed=tuple(trial.cell.values) if is_pbt else (),
     )
-
-
-def _train_trial(settings: dict[str, object], orders: Mapping[str, _Order]) -> None:
-    """Train one trial, from where its folder stands; in a process of its own."""
-    import json
-
-    order = orders[str(settings[_TRIAL])]
-    config = validated(RunConfig, json.loads(order.config))
-    config = with_values(config, split_joint({key: settings[key] for key in order.perturbed}))
-    with _locked(order.lock):
-        _take_over(order, str(settings[_TRIAL]))
-        resume = order.folder if (order.folder / "config.json").is_file() else None
-        try:
-            run.train(config, inline=order.inline, resume=resume, tracker=_TuneTracker(order))
-        except Exception:
-            order.error.parent.mkdir(exist_ok=True)
-            order.error.write_text(traceback.format_exc())
-            raise
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Wait until no other process trains in the folder: one whose sweep was killed may take a while to go."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + _LOCK_SECONDS
-    with path.open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise ConfigError(f"{path}: another process trains this trial; end it first") from None
-                time.sleep(0.2)
-        yield
-
-
-def _take_over(order: _Order, trial_id: str) -> None:
-    """Put another trial's checkpoint in the place of one's own, where Tune says so."""
-    given = tune.get_checkpoint() if order.perturbed else None
-    if given is None or given.get_metadata().get(_TRIAL) == trial_id:
-        return  # Our own folder is never behind what we gave Tune of it.
-    checkpoints = order.folder / "checkpoints"
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    given.to_directory(str(checkpoints / given.get_metadata()["name"]))
-
-
-class _TuneTracker:
-    """Tells Tune of every step, and of checkpoints where trials may go on from each other's."""
-
-    def __init__(self, order: _Order) -> None:
-        self._order = order
-        self._told = ""
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Report the metrics."""
-        done = step + 1 if "loss" in metrics else step
-        tune.report({**metrics, "step": step, _STEPS: done}, checkpoint=self._new_checkpoint())
-
-    def artifact(self, path: Path) -> None:
-        """Files lie in the trial's folder."""
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-    def _new_checkpoint(self) -> tune.Checkpoint | None:
-        if not self._order.perturbed:
-            return None
-        found = sorted((self._order.folder / "checkpoints").glob("step-*"))
-        if not found or found[-1].name == self._told:
-            return None
-        self._told = found[-1].name
-        checkpoint = cast(tune.Checkpoint, tune.Checkpoint.from_directory(str(found[-1])))
-        checkpoint.set_metadata({_TRIAL: self._order.folder.name, "name": found[-1].name})
-        return checkpoint
 
 
 class _BookKeeper(tune.Callback):
@@ -285,7 +185,7 @@ def _scheduler(sweep: Sweep, num_steps: int) -> TrialScheduler | None:
     match sweep.scheduler:
         case Asha() as asha:
             return ASHAScheduler(
-                time_attr=_STEPS,
+                time_attr=STEPS,
                 metric=asha.metric,
                 mode=asha.mode,
                 max_t=num_steps + 1,  # The evaluation after the last step is awaited.
@@ -294,7 +194,7 @@ def _scheduler(sweep: Sweep, num_steps: int) -> TrialScheduler | None:
             )
         case Pbt() as pbt:
             return PopulationBasedTraining(
-                time_attr=_STEPS,
+                time_attr=STEPS,
                 metric=pbt.metric,
                 mode=pbt.mode,
                 perturbation_interval=pbt.every_steps,
@@ -313,7 +213,7 @@ def _mutation(axis: Axis) -> list[object] | Domain:
 
 
 def _id(trial: TuneTrial) -> str:
-    return str(trial.config[_TRIAL])
+    return str(trial.config[TRIAL])
 
 
 def _reason(trial: TuneTrial) -> str:

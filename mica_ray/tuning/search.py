@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -67,10 +68,12 @@ def _proposed(axes: Sequence[Axis], search: Optuna, mode: str) -> Rounds:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # A proposal of a round takes those before it for bad ones, so that they are not near each other.
-    sampler = optuna.samplers.TPESampler(
-        seed=search.seed, constant_liar=True, n_startup_trials=search.round_size
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # A proposal of a round takes those before it for bad ones, so that they are not near each other.
+        sampler = optuna.samplers.TPESampler(
+            seed=search.seed, constant_liar=True, n_startup_trials=search.round_size
+        )
     study = optuna.create_study(sampler=sampler, direction="maximize" if mode == "max" else "minimize")
     for first in range(0, search.num_cells, search.round_size):
         count = min(search.round_size, search.num_cells - first)

@@ -1,26 +1,26 @@
 """Build the objects of a RunConfig and run the loop, in this process or on Ray.
 
-The one place that reads the environment and joins a cluster. Checks beforehand: config/preflight.py.
+Reads the environment; which cluster it joins: config/cluster.py. Checks beforehand: config/preflight.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from mica_ray.chat.ledger import POLICY, Ledger, MeteredChat
 from mica_ray.chat.model import ChatModel
 from mica_ray.config.assembly import Parts, measure
+from mica_ray.config.cluster import gpus_here, join_ray_for
 from mica_ray.config.engines import start_policy, start_role_model
-from mica_ray.config.plan import Plan, cpus_wanted
+from mica_ray.config.plan import Plan
 from mica_ray.config.policy_source import EMBEDDED, check_context, fetch_policy, read_policy_facts
-from mica_ray.config.preflight import check_gpus, check_run
+from mica_ray.config.preflight import check_run
 from mica_ray.config.references import ConfigError
 from mica_ray.config.role_config import Player, Recording
 from mica_ray.config.run_config import RunConfig
@@ -44,7 +44,7 @@ def plan(config: RunConfig, *, inline: bool) -> Plan:
     Raises:
         ConfigError: one line for the first thing that cannot work.
     """
-    return check_run(config, inline=inline, environment=os.environ, gpus_here=_gpus_here())
+    return check_run(config, inline=inline, environment=os.environ, gpus_here=gpus_here())
 
 
 def train(
@@ -161,7 +161,7 @@ async def set_up(
         if inline:
             _limit_threads(config.inline_threads)
         else:
-            stack.callback(await asyncio.to_thread(_join_ray, config))
+            stack.callback(await asyncio.to_thread(join_ray_for, config))
         # The learner's group starts in the background while the engines load.
         learner = (
             None if folder is None else await asyncio.to_thread(_start_learner, config, path, folder, inline)
@@ -198,7 +198,7 @@ async def start_world(
     """
     served: dict[str, ChatModel] = {}
     if config.roles.served_models and not inline:
-        stack.callback(await asyncio.to_thread(_join_ray, config))
+        stack.callback(await asyncio.to_thread(join_ray_for, config))
     for model in config.roles.served_models:
         served[model], engine = await start_role_model(config, model, inline=inline)
         stack.push_async_callback(engine.close)
@@ -227,16 +227,7 @@ async def judge_model(config: RunConfig, *, inline: bool) -> AsyncIterator[ChatM
 
 
 def _check_all(config: RunConfig, inline: bool) -> Plan:
-    return check_run(config, inline=inline, environment=os.environ, gpus_here=_gpus_here(), weights=True)
-
-
-def _gpus_here() -> int | None:
-    """Count this machine's GPUs; None where a cluster is joined, which is asked after joining."""
-    if os.environ.get("RAY_ADDRESS"):
-        return None
-    import torch
-
-    return torch.cuda.device_count()
+    return check_run(config, inline=inline, environment=os.environ, gpus_here=gpus_here(), weights=True)
 
 
 def _quiet_libraries() -> None:
@@ -274,30 +265,3 @@ def _start_learner(config: RunConfig, path: Path, folder: RunFolder, inline: boo
             else TransferRoute(engine.weight_transfer, engine.tensor_parallel)
         ),
     )
-
-
-def _join_ray(config: RunConfig) -> Callable[[], None]:
-    """Join the cluster that RAY_ADDRESS names, or start one here. Gives the call that leaves it.
-
-    Raises:
-        ConfigError: the cluster has fewer GPUs than asked for.
-    """
-    import ray
-
-    if ray.is_initialized():
-        return lambda: None
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
-    else:
-        # "local" ignores whatever address an earlier head has left behind. Ray only counts CPUs: fewer
-        # cores than processes make a run slow, not impossible.
-        ray.init(
-            address="local",
-            num_cpus=max(os.cpu_count() or 1, math.ceil(cpus_wanted(config))),
-            include_dashboard=config.dashboard_port is not None,
-            dashboard_port=config.dashboard_port,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    check_gpus(config, ray.cluster_resources().get("GPU", 0))
-    return ray.shutdown

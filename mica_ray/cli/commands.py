@@ -75,6 +75,42 @@ def train(
     )
 
 
+@app.command()
+def sweep(
+    file: Annotated[
+        str, typer.Argument(metavar="SWEEP.py", help="A Python file that defines SWEEP, or FILE.py:NAME.")
+    ],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on in the sweep's folder; finished trials are only read.")
+    ] = False,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", metavar="DIR", help="The sweep's folder. Default: runs/NAME."),
+    ] = None,
+    sets: Sets = None,
+    concurrency: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--concurrency", min=1, help="Trials at once at most; default: as many as fit."),
+    ] = None,
+    json_file: JsonFile = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; check; start nothing.")] = False,
+) -> None:
+    """Train every cell of a search space under several seeds, compare them, and answer a question."""
+    from mica_ray.cli.sweep import run_sweep
+
+    is_answered = run_sweep(
+        file,
+        assignments=sets or (),
+        resume=resume,
+        out=out,
+        concurrency=concurrency,
+        dry_run=dry_run,
+        json_file=json_file,
+    )
+    if not is_answered:
+        raise typer.Exit(1)
+
+
 @evaluate.command(MODEL_COMMAND, hidden=True)
 def evaluate_model(
     model: Annotated[str, typer.Argument(help="A run folder, a model folder, a hub id, or `embedded`.")],

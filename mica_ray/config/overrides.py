@@ -95,6 +95,25 @@ def override(config: ConfigType, assignments: Sequence[str]) -> ConfigType:
     return validated(type(config), tree)
 
 
+def with_values(config: ConfigType, values: Mapping[str, object]) -> ConfigType:
+    """Give the config with values at dotted keys: plain ones, references, or objects as in a recipe.
+
+    Whole objects take their places first, so that `credit` and `credit.gamma` may be given together.
+
+    Raises:
+        ConfigError: one line naming the key, what is wrong and the remedy.
+    """
+    plain = (str, int, float, bool, list, tuple, dict, type(None))
+    for is_plain in (False, True):
+        chosen = {path: value for path, value in values.items() if isinstance(value, plain) is is_plain}
+        if chosen:
+            tree = cast(dict[str, object], config.model_dump(mode="json"))
+            for path, value in chosen.items():
+                _assign(tree, path, value)
+            config = validated(type(config), tree)
+    return config
+
+
 def validated(kind: type[ConfigType], values: Mapping[str, object]) -> ConfigType:
     """Make a config from plain values.
 

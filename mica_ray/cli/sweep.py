@@ -1,0 +1,140 @@
+"""`mica sweep`: the trials as they run, then the table by cell, the answer and the figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from mica_ray.cli.stages import StageBars
+from mica_ray.cli.trial_board import TrialBoard, show_time
+from mica_ray.config.plan import Plan
+from mica_ray.config.references import ConfigError, resolve
+from mica_ray.evaluation.report import show_interval, write_json
+from mica_ray.evaluation.statistics import Interval
+from mica_ray.reporting.sweep_figures import write_figures
+from mica_ray.tuning.outcome import CellRow, Outcome
+from mica_ray.tuning.session import SweepFolder, check_sweep, make_policies, play_sweep, with_base
+from mica_ray.tuning.sweep import Sweep
+
+SWEEP_NAME = "SWEEP"
+
+
+def run_sweep(
+    file: str,
+    *,
+    assignments: Sequence[str],
+    resume: bool,
+    out: Path | None,
+    concurrency: int | None,
+    dry_run: bool,
+    json_file: Path | None,
+) -> bool:
+    """Play a sweep, or print what would be done. Says whether there is an answer.
+
+    Raises:
+        ConfigError: one line for what cannot be done.
+    """
+    console = Console()
+    sweep = with_base(read_sweep(file), assignments)
+    folder = SweepFolder(out or Path("runs") / sweep.name)
+    plan = check_sweep(sweep, folder, resumes=resume, concurrency=concurrency)
+    if dry_run:
+        console.print(_plan_table(plan))
+        if json_file is not None:
+            write_json(json_file, {"plan": dict(plan.lines)})
+        return True
+    with StageBars(sweep.base, console, num_evaluated=0) as bars:
+        make_policies(sweep, bars)
+    with TrialBoard(sweep, console) as board:
+        outcome = play_sweep(sweep, folder, resumes=resume, concurrency=concurrency, watches=[board])
+    pictures = write_figures(sweep, outcome, folder.figures)
+    _show(console, sweep, folder, outcome, pictures)
+    if json_file is not None:
+        write_json(json_file, outcome.record())
+    return outcome.reference is not None
+
+
+def read_sweep(file: str) -> Sweep:
+    """Give the sweep of FILE.py or FILE.py:NAME.
+
+    Raises:
+        ConfigError: no such file or name, or it holds something else.
+    """
+    if ".py" not in file:
+        raise ConfigError(f"{file}: a sweep is a .py file that defines {SWEEP_NAME}, or FILE.py:NAME")
+    found = resolve(file if ".py:" in file else f"{file}:{SWEEP_NAME}")
+    sweep = found() if callable(found) and not isinstance(found, Sweep) else found
+    if not isinstance(sweep, Sweep):
+        raise ConfigError(f"{file}: must give a Sweep; got a {type(sweep).__name__}")
+    return sweep
+
+
+def _plan_table(plan: Plan) -> Table:
+    table = Table(
+        title="plan; everything that can be checked without starting is in order", show_header=False
+    )
+    for subject, statement in plan.lines:
+        table.add_row(subject, statement)
+    return table
+
+
+def _show(
+    console: Console, sweep: Sweep, folder: SweepFolder, outcome: Outcome, pictures: Sequence[Path]
+) -> None:
+    console.print(_trials_table(outcome))
+    console.print(cells_table(sweep, outcome))
+    if outcome.unplayed:
+        console.print(
+            f"not all trials were played: {outcome.unplayed}; raise it and --resume", style="yellow"
+        )
+    for subject, text in (
+        ("question", sweep.question),
+        ("answer", outcome.answer),
+        ("sweep", str(folder.book)),
+        *(("figure", str(path)) for path in pictures),
+    ):
+        # Paths must stay whole, so that they can be copied.
+        console.print(f"{subject:>10}  {text}", highlight=False, soft_wrap=True)
+
+
+def cells_table(sweep: Sweep, outcome: Outcome) -> Table:
+    """Lay out a row per cell."""
+    against = f"against {outcome.reference}" if outcome.reference else "difference"
+    table = Table(
+        title=f"{sweep.name}: {sweep.metric} by cell",
+        caption="95 % stratified bootstrap intervals; not widened for having chosen the best of several",
+        box=SIMPLE_HEAD,
+    )
+    for column in ("cell", "seeds", "interquartile mean", "mean", against, "P(better)"):
+        table.add_column(column, justify="left" if column == "cell" else "right", overflow="fold")
+    for row in outcome.rows:
+        table.add_row(row.cell.name, _counts(row), *map(_show_interval, (row.middle, row.mean, row.gain)),
+                      _show_interval(row.chance))  # fmt: skip
+    return table
+
+
+def _trials_table(outcome: Outcome) -> Table:
+    table = Table(title="trials", box=SIMPLE_HEAD)
+    for column in ("trial", "status", "retries", "time", "reason"):
+        table.add_column(
+            column, justify="right" if column in ("retries", "time") else "left", overflow="fold"
+        )
+    for entry in outcome.entries:
+        table.add_row(
+            entry.trial.id, entry.status, str(entry.retries), show_time(entry.seconds), entry.reason
+        )
+    return table
+
+
+def _counts(row: CellRow) -> str:
+    finished, every = row.trials.get("finished", 0), sum(row.trials.values())
+    return str(finished) if finished == every else f"{finished} of {every}"
+
+
+def _show_interval(interval: Interval | None) -> str:
+    return "" if interval is None or math.isnan(interval.estimate) else show_interval(interval)

@@ -1,0 +1,230 @@
+"""Play trials with Ray Tune: when each starts, on which resources, again after a failure, stopped early.
+
+What a trial's process does: trial_process.py. Nothing that Tune writes down is read again: a session knows
+from the trials' folders what is left to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from ray import tune
+from ray.exceptions import RayActorError, RayTaskError
+
+from mica_ray.tuning.resources import trial_bundles
+from mica_ray.tuning.space import Axis
+from mica_ray.tuning.sweep import Asha, Pbt, Sweep
+from mica_ray.tuning.trial import Trial
+from mica_ray.tuning.trial_book import EARLY, TrialBook
+from mica_ray.tuning.trial_process import STEPS, TRIAL, TrialOrder, train_trial
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial as TuneTrial
+    from ray.tune.schedulers import TrialScheduler
+    from ray.tune.search.sample import Domain
+
+_TUNE_SETTINGS = (
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS",  # The trials' folders hold every metric already.
+    "TUNE_DISABLE_SIGINT_HANDLER",  # Ctrl-C ends the sweep; it can be resumed.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING",  # Evaluations and steps are reported apart.
+)
+
+
+def play_trials(
+    sweep: Sweep, trials: Sequence[Trial], book: TrialBook, *, folder: Path, inline: bool, at_once: int
+) -> None:
+    """Play trials until each is finished, stopped or failed, or until the budget is used up. Ray must run.
+
+    Args:
+        sweep: whose trials they are.
+        trials: none of them finished.
+        book: told of what happens.
+        folder: of the sweep, visible on every node.
+        inline: whether a trial is one process.
+        at_once: most trials at once.
+    """
+    for name in _TUNE_SETTINGS:
+        os.environ.setdefault(name, "1")
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    is_pbt = isinstance(sweep.scheduler, Pbt)
+    orders = {trial.id: _order(trial, folder, inline=inline, is_pbt=is_pbt) for trial in trials}
+    # Plain dicts: what the trials' processes are sent must not need the sweep file to be read.
+    bundles = {
+        trial.id: [dict(bundle) for bundle in trial_bundles(trial.config, inline=inline, cpus=sweep.cpus)]
+        for trial in trials
+    }
+
+    def resources(settings: Mapping[str, object]) -> tune.PlacementGroupFactory:
+        return tune.PlacementGroupFactory(bundles[str(settings[TRIAL])])
+
+    values = {trial.id: trial.cell.values for trial in trials}
+    beginnings = {
+        key: tune.sample_from(lambda spec, key=key: values[spec.config[TRIAL]][key])
+        for key in (sweep.space if is_pbt else ())
+    }
+    scratch = folder / "tune"
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(train_trial, orders=orders), resources),
+        param_space={TRIAL: tune.grid_search(list(orders)), **beginnings},
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=at_once,
+            scheduler=_scheduler(sweep, trials[0].config.loop.num_steps),
+            trial_dirname_creator=lambda trial: f"{trial.config[TRIAL]}"[:80],
+            reuse_actors=False,
+        ),
+        run_config=tune.RunConfig(
+            name=f"session-{time.time_ns()}",
+            storage_path=str(scratch.absolute()),
+            failure_config=tune.FailureConfig(max_failures=sweep.retries),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
+            callbacks=[_BookKeeper(book)],
+            stop=_BudgetStop(book),
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    for trial in trials:
+        book.ended(trial.id, "stopped", book.excess() or "the session ended")
+
+
+def _order(trial: Trial, folder: Path, *, inline: bool, is_pbt: bool) -> TrialOrder:
+    return TrialOrder(
+        config=trial.config.model_dump_json(),
+        folder=trial.folder.path,
+        lock=(folder / "locks" / trial.id).absolute(),
+        error=(folder / "errors" / f"{trial.id}.txt").absolute(),
+        inline=inline,
+        perturbed=tuple(trial.cell.values) if is_pbt else (),
+    )
+
+
+class _BookKeeper(tune.Callback):
+    """Writes into the book what Tune tells of its trials."""
+
+    def __init__(self, book: TrialBook) -> None:
+        self._book = book
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the book out of what Tune stores of itself, which nobody reads."""
+        return {}
+
+    def on_trial_start(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object
+    ) -> None:
+        """Note the start."""
+        self._book.started(_id(trial))
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[TuneTrial],
+        trial: TuneTrial,
+        result: dict[str, object],
+        **info: object,
+    ) -> None:
+        """Note a step's metrics."""
+        if "step" in result:
+            numbers = {name: float(value) for name, value in result.items() if isinstance(value, int | float)}
+            self._book.reported(_id(trial), cast(int, result["step"]), numbers)
+
+    def on_trial_recover(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object
+    ) -> None:
+        """Note a failure after which the trial goes on."""
+        self._book.failed_once(_id(trial), _reason(trial))
+
+    def on_trial_error(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object
+    ) -> None:
+        """Note a failure after which it does not."""
+        self._book.ended(_id(trial), "failed", _reason(trial))
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object
+    ) -> None:
+        """Note the end: of the run, or of the scheduler's patience."""
+        entry = next(entry for entry in self._book.entries if entry.trial.id == _id(trial))
+        if entry.trial.is_finished:
+            self._book.ended(entry.trial.id, "finished")
+        else:
+            self._book.ended(entry.trial.id, "stopped", self._book.excess() or EARLY)
+
+
+class _BudgetStop(tune.Stopper):
+    """Stops all trials once the sweep's budget is used up."""
+
+    def __init__(self, book: TrialBook) -> None:
+        self._book = book
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the book out of what Tune stores of itself, which nobody reads."""
+        return {}
+
+    def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
+        """Stop no trial by itself."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Say whether there is nothing left."""
+        return self._book.excess() is not None
+
+
+def _scheduler(sweep: Sweep, num_steps: int) -> TrialScheduler | None:
+    from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
+
+    match sweep.scheduler:
+        case Asha() as asha:
+            return ASHAScheduler(
+                time_attr=STEPS,
+                metric=asha.metric,
+                mode=asha.mode,
+                max_t=num_steps + 1,  # The evaluation after the last step is awaited.
+                grace_period=asha.grace_steps,
+                reduction_factor=asha.reduction,
+            )
+        case Pbt() as pbt:
+            return PopulationBasedTraining(
+                time_attr=STEPS,
+                metric=pbt.metric,
+                mode=pbt.mode,
+                perturbation_interval=pbt.every_steps,
+                hyperparam_mutations={axis.key: _mutation(axis) for axis in sweep.axes},
+                require_attrs=False,  # An evaluation is reported by itself.
+            )
+        case None:
+            return None
+
+
+def _mutation(axis: Axis) -> list[object] | Domain:
+    if axis.span is None:
+        return list(axis.options.values())
+    low, high = axis.span.low, axis.span.high
+    return tune.loguniform(low, high) if axis.span.log else tune.uniform(low, high)
+
+
+def _id(trial: TuneTrial) -> str:
+    return str(trial.config[TRIAL])
+
+
+def _reason(trial: TuneTrial) -> str:
+    """Put a trial's failure into one line."""
+    # Tune's own reader looks where the file is copied later.
+    path = trial.pickled_error_file
+    error = pickle.loads(Path(path).read_bytes()) if path and Path(path).is_file() else None
+    if isinstance(error, RayTaskError):
+        error = getattr(error, "cause", error)
+    if isinstance(error, RayActorError):
+        return "its process died: " + (str(error).strip().splitlines() or ["no message"])[-1].strip()
+    if error is None:
+        return "unknown"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

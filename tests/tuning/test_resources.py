@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from mica_ray.config import ConfigError, RunConfig
+from mica_ray.config.overrides import override
+from mica_ray.tuning.resources import most_at_once, trial_bundles, trial_total
+
+ON_GPUS = override(
+    RunConfig(),
+    [
+        "num_engines=2", "engine.gpus_per_engine=2", "engine.cpus_per_engine=1",
+        "ray_learner.num_workers=4", "ray_learner.gpus_per_worker=1", "ray_learner.cpus_per_worker=2",
+        "roles.judge=vllm:judge", "roles.engine.gpus_per_engine=8", "roles.engine.cpus_per_engine=1",
+    ],
+)  # fmt: skip
+
+
+def test_trial_has_a_bundle_for_its_process_and_for_each_engine() -> None:
+    assert trial_bundles(ON_GPUS, inline=False, cpus=1) == (
+        {"CPU": 1},
+        {"CPU": 1, "GPU": 2},
+        {"CPU": 1, "GPU": 2},
+        {"CPU": 1, "GPU": 8},
+    )
+
+
+def test_inline_trial_is_one_bundle() -> None:
+    assert trial_bundles(ON_GPUS, inline=True, cpus=2) == ({"CPU": 2},)
+
+
+def test_room_is_left_for_every_learner() -> None:
+    # Engines 2 x 2 + 1 x 8, learner 4 x 1: 16 GPUs. CPUs: driver 1, engines 3, learner 4 x 2 = 12.
+    wanted = trial_total(ON_GPUS, inline=False, cpus=1)
+    assert wanted == {"CPU": 12, "GPU": 16}
+    assert most_at_once(wanted, {"CPU": 100, "GPU": 40}) == 2
+    assert most_at_once(wanted, {"CPU": 13, "GPU": 40}) == 1
+    assert most_at_once(wanted, {"CPU": 100, "GPU": 40}, bound=1) == 1
+
+
+def test_trial_larger_than_the_cluster_is_refused() -> None:
+    with pytest.raises(ConfigError, match="one trial takes 16 GPUs and the cluster has 8"):
+        most_at_once({"CPU": 1, "GPU": 16}, {"CPU": 64, "GPU": 8})

@@ -1,4 +1,4 @@
-"""Rules of care: signs of danger as patterns, and what makes them harmless. The patterns are in care_rules.toml."""
+"""Rules of care: signs of danger as patterns, and what makes them harmless; care_rules.toml holds them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ _ORDER: Sequence[CareKind] = ("self_harm", "medical", "abuse", "violence")
 
 
 class RuleCare:
-    """The care check of our own: rules that anyone can read, no model, well under a millisecond a sentence."""
+    """The care check of our own: rules that anyone can read, no model, milliseconds a message."""
 
     def __init__(self, rules: CareRules, help_lines: HelpLines) -> None:
         self._rules, self._help_lines = rules, help_lines

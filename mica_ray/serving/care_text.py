@@ -1,4 +1,4 @@
-"""The plain form of a message in which care rules look: one spelling, nothing hidden. It is made and forgotten."""
+"""The plain form of a message, in which care rules look: one spelling, nothing hidden."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from mica_ray.serving.care import CareCheck, NoCare
 from mica_ray.serving.chat_routes import add_chat_routes
 from mica_ray.serving.settings import LOOPBACK_NAMES, ServeSettings
 from mica_ray.serving.shield import Shield
+from mica_ray.serving.votes import add_vote_routes
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -54,6 +55,7 @@ def create_app(backend: Backend, settings: ServeSettings, *, care: CareCheck | N
     )
     _tell_errors(app)
     add_chat_routes(app, answering, callers, settings)
+    add_vote_routes(app, backend, callers, settings.votes_file)
     _add_page(app)
     return app
 

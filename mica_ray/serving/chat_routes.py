@@ -20,6 +20,7 @@ from mica_ray.serving.settings import ServeSettings
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
 
+CARE_HEADER = "X-Mica-Care"
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
 
 
@@ -121,9 +122,16 @@ async def _complete(answering: Answering, body: ChatBody, locale: str) -> Respon
     pieces = answering.pieces(asked, finding)
     completion = Completion(asked.model)
     if asked.is_streamed:
-        return await event_response(_chunks(pieces, completion, includes_usage=body.includes_usage))
-    text, last = await whole(pieces)
-    return json_response(completion.whole(text, last.finish_reason or "stop", last.usage or Usage(0, 0)))
+        answer = await event_response(_chunks(pieces, completion, includes_usage=body.includes_usage))
+    else:
+        text, last = await whole(pieces)
+        answer = json_response(
+            completion.whole(text, last.finish_reason or "stop", last.usage or Usage(0, 0))
+        )
+    if finding is not None:
+        # Tells a page that the first piece is the help line and not the model's.
+        answer.headers[CARE_HEADER] = finding.kind
+    return answer
 
 
 async def _chunks(

@@ -17,13 +17,14 @@ from mica_ray.serving.api_keys import KeyFile
 from mica_ray.serving.backend import Backend
 from mica_ray.serving.callers import Callers
 from mica_ray.serving.care import CareCheck, NoCare
-from mica_ray.serving.chat_routes import add_chat_routes
+from mica_ray.serving.chat_routes import add_chat_routes, json_response
 from mica_ray.serving.need_estimate import NeedEstimate
 from mica_ray.serving.session_routes import add_session_routes
 from mica_ray.serving.settings import LOOPBACK_NAMES, ServeSettings
 from mica_ray.serving.shield import Shield
 from mica_ray.serving.support_session import FileStore, MemoryStore, SessionStore
 from mica_ray.serving.support_sessions import SupportSessions
+from mica_ray.serving.votes import add_vote_routes
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -74,8 +75,31 @@ def create_app(
     add_chat_routes(app, answering, callers, settings)
     if store is not None:
         add_session_routes(app, SupportSessions(answering, store, settings, estimate), callers)
+    add_vote_routes(app, backend, callers, settings.votes_file)
+    _add_offer(app, callers, settings, estimates=estimate is not None)
     _add_page(app)
     return app
+
+
+def _add_offer(app: FastAPI, callers: Callers, settings: ServeSettings, *, estimates: bool) -> None:
+    """Add GET /v1/support: what the page may show."""
+    from fastapi import Request, Response
+
+    async def offer(request: Request) -> Response:
+        callers.admit(request.headers.get("authorization", ""))
+        return json_response(
+            {
+                "object": "support",
+                "sessions": settings.sessions,
+                "session_seconds": settings.session_seconds if settings.sessions else None,
+                "stored": settings.sessions_file is not None,
+                "estimates": settings.sessions and estimates,
+                "votes": settings.votes_file is not None,
+            }
+        )
+
+    offer.__annotations__ |= {"request": Request, "return": Response}
+    app.add_api_route("/v1/support", offer, methods=["GET"], response_model=None)
 
 
 def _session_store(settings: ServeSettings) -> SessionStore:

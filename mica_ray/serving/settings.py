@@ -44,6 +44,9 @@ class ServeSettings:
     sessions_file: Path | None = None
     """An SQLite file that outlives the process; None keeps sessions in memory."""
 
+    votes_file: Path | None = None
+    """JSON lines of votes on two models side by side, without text; None keeps none."""
+
     def __post_init__(self) -> None:
         """Refuse bounds under which nothing could be served."""
         for name in (

@@ -10,6 +10,8 @@ from typing import Annotated, Optional
 import typer
 
 from mica_ray.cli.evaluate_group import MODEL_COMMAND, EvaluateGroup
+from mica_ray.cli.options import JsonFile, Sets
+from mica_ray.cli.serve_commands import serve, serve_key
 
 app = typer.Typer(
     name="mica",
@@ -30,15 +32,7 @@ Recipe = Annotated[
     Optional[str],  # noqa: UP045 -- typer reads the annotation
     typer.Argument(help="A Python file that defines CONFIG, or FILE.py:NAME. Default: the embedded run."),
 ]
-Sets = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one key of the config; repeatable."),
-]
 Inline = Annotated[bool, typer.Option("--inline", help="All in this process: no Ray, no vLLM, no DeepSpeed.")]
-JsonFile = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--json", metavar="FILE", help="Write the table as JSON too."),
-]
 
 
 @app.command()
@@ -151,6 +145,10 @@ def chat(
     from mica_ray.cli.conversation import run_conversation
 
     run_conversation(model, assignments=sets or ())
+
+
+app.command()(serve)
+app.add_typer(serve_key)
 
 
 report = typer.Typer(name="report", help="Show what was played: figures.", no_args_is_help=True)

@@ -282,7 +282,8 @@ def join_ray(config: RunConfig, *, cpus: float | None = None) -> Callable[[], No
 
     Args:
         config: of the run.
-        cpus: that are wanted of a cluster started here; None for those of the run.
+        cpus: that are wanted of a cluster started here, for something else than the run; None for the run,
+            whose GPUs are looked for too.
 
     Raises:
         ConfigError: the cluster has fewer GPUs than asked for.
@@ -304,5 +305,6 @@ def join_ray(config: RunConfig, *, cpus: float | None = None) -> Callable[[], No
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    check_gpus(config, ray.cluster_resources().get("GPU", 0))
+    if cpus is None:
+        check_gpus(config, ray.cluster_resources().get("GPU", 0))
     return ray.shutdown

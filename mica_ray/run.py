@@ -272,9 +272,21 @@ def _start_learner(config: RunConfig, path: Path, folder: RunFolder, inline: boo
         from mica_ray.training.local_learner import LocalLearner
 
         return LocalLearner(path, config.whole_learner)
+    from mica_ray.rollout.weights import TransferRoute
     from mica_ray.training.ray_learner import RayLearner
 
-    return RayLearner(path, config.whole_learner, config.ray_learner, folder=folder.group_checkpoints)
+    engine = config.engine
+    return RayLearner(
+        path,
+        config.whole_learner,
+        config.ray_learner,
+        folder=folder.group_checkpoints,
+        route=(
+            None
+            if engine.weight_transfer == "bucket"
+            else TransferRoute(engine.weight_transfer, engine.tensor_parallel)
+        ),
+    )
 
 
 def join_ray(config: RunConfig, *, cpus: float | None = None) -> Callable[[], None]:

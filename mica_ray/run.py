@@ -226,6 +226,19 @@ async def judge_model(config: RunConfig, *, inline: bool) -> AsyncIterator[ChatM
         yield world.judge.model
 
 
+def role_world(config: RunConfig) -> World:
+    """Give the world of a config whose roles need no engine of ours.
+
+    Raises:
+        ConfigError: a role does, or cannot be asked.
+    """
+
+    def refuse(model: str) -> ChatModel:
+        raise ConfigError(f"vllm:{model} needs an engine of its own; give the role's endpoint as JSON")
+
+    return build_world(config, environment=os.environ, served=refuse)
+
+
 def _check_all(config: RunConfig, inline: bool) -> Plan:
     return check_run(config, inline=inline, environment=os.environ, gpus_here=gpus_here(), weights=True)
 

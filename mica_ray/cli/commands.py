@@ -15,6 +15,8 @@ from mica_ray.cli.default_command import (
     RUNS_COMMAND,
     group_with_default,
 )
+from mica_ray.cli.options import JsonFile, Sets
+from mica_ray.cli.serve_commands import serve, serve_key
 
 app = typer.Typer(
     name="mica",
@@ -42,15 +44,7 @@ Recipe = Annotated[
     Optional[str],  # noqa: UP045 -- typer reads the annotation
     typer.Argument(help="A Python file that defines CONFIG, or FILE.py:NAME. Default: the embedded run."),
 ]
-Sets = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one key of the config; repeatable."),
-]
 Inline = Annotated[bool, typer.Option("--inline", help="All in this process: no Ray, no vLLM, no DeepSpeed.")]
-JsonFile = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--json", metavar="FILE", help="Write the table as JSON too."),
-]
 
 
 @app.command()
@@ -343,6 +337,10 @@ def chat(
     from mica_ray.cli.conversation import run_conversation
 
     run_conversation(model, assignments=sets or ())
+
+
+app.command()(serve)
+app.add_typer(serve_key)
 
 
 report = typer.Typer(

@@ -1,0 +1,104 @@
+"""The plain form of a message, in which care rules look: one spelling, nothing hidden."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+_CONTRACTIONS = (
+    (r"\bcan'?t\b", "can not"), (r"\bwon't\b", "will not"), (r"n't\b", " not"), (r"'m\b", " am"),
+    (r"'ve\b", " have"), (r"'re\b", " are"), (r"'ll\b", " will"), (r"'d\b", " would"),
+    (r"\b(he|she|it|there|that|who|what|where|here)'s\b", r"\1 is"), (r"'s\b", ""), (r"'", ""),
+)  # fmt: skip
+_LOOKALIKES = str.maketrans({"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s"})
+_TRADITIONAL = str.maketrans(
+    "殺傷結束點這個來過時氣歲藥樓遺書藏買準備劃強姦暴虐鎖關嗎爸媽說話兒們給讓對斷離開燒發為無論會變動當還體顏嘔吐醫壓",
+    "杀伤结束点这个来过时气岁药楼遗书藏买准备划强奸暴虐锁关吗爸妈说话儿们给让对断离开烧发为无论会变动当还体颜呕吐医压",
+)
+_CJK = r"\u3400-\u9fff"
+_SENTENCES = re.compile(r"[.!?;\n。！？；…]+")
+_SPACED_OUT = re.compile(r"(?<![a-z])[a-z](?:[ .\-_*]{1,3}[a-z]){3,}(?![a-z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How words are written that people write in many ways.
+
+    Attributes:
+        listed: a spelling, and what it stands for.
+        near: words that one wrong, missing, added or swapped letter still means.
+        but_not: good words as near to those.
+    """
+
+    listed: Mapping[str, str] = field(default_factory=dict[str, str])
+    near: Collection[str] = ()
+    but_not: Collection[str] = ()
+
+    def mend(self, word: str) -> str:
+        """Give the word that is meant."""
+        if word in self.listed:
+            return self.listed[word]
+        if len(word) < 5 or word in self.near or word in self.but_not:
+            return word
+        return next((meant for meant in self.near if _is_one_slip(word, meant)), word)
+
+
+def sentences(text: str, spelling: Spelling) -> tuple[str, ...]:
+    """Give the sentences of a message in plain form.
+
+    Compatibility forms, hidden and combining characters, lookalike digits inside words, letters or characters
+    that stand apart, contractions, traditional characters and the listed misspellings are undone.
+
+    Args:
+        text: as the person wrote it.
+        spelling: of the rules.
+    """
+    plain = _shown(text).lower().translate(_TRADITIONAL)
+    plain = re.sub(r"[\u2018\u2019\u02bc`´]", "'", plain)
+    plain = re.sub(rf"(?<=[{_CJK}])[ .*_\-/·~|+]+(?=[{_CJK}])", "", plain)
+    plain = _SPACED_OUT.sub(_closed_up, plain)
+    plain = re.sub(r"(?<=[a-z])[!*|](?=[a-z])", "i", plain)
+    plain = re.sub(r"[a-z]*[013457@$]+[a-z]+|[a-z]+[013457@$]+[a-z]*", _letters_only, plain)
+    for pattern, meant in _CONTRACTIONS:
+        plain = re.sub(pattern, meant, plain)
+    found = (_words(part, spelling) for part in _SENTENCES.split(plain))
+    return tuple(sentence for sentence in found if sentence)
+
+
+def _shown(text: str) -> str:
+    """Leave what a reader sees: no zero-width characters, no marks stacked on Latin letters."""
+    folded = unicodedata.normalize("NFKD", text)
+    kept = "".join(character for character in folded if unicodedata.category(character) not in ("Cf", "Mn"))
+    return unicodedata.normalize("NFKC", kept)
+
+
+def _closed_up(match: re.Match[str]) -> str:
+    """Close letters that stand apart; a wider gap parts words, where there is one."""
+    words = re.split(r"\s{2,}", match.group())
+    return " ".join(re.sub(r"[^a-z]", "", word) for word in words)
+
+
+def _letters_only(match: re.Match[str]) -> str:
+    word = match.group()
+    return word if sum(character.isalpha() for character in word) < 3 else word.translate(_LOOKALIKES)
+
+
+def _words(sentence: str, spelling: Spelling) -> str:
+    spaced = re.sub(rf"[^\w\s,{_CJK}]|_", " ", sentence)
+    return " ".join(
+        ",".join(spelling.mend(part) for part in word.split(",")) for word in spaced.split()
+    ).strip(" ,")
+
+
+def _is_one_slip(word: str, meant: str) -> bool:
+    """Say whether one letter is wrong, missing, added, or two neighbours are swapped."""
+    if abs(len(word) - len(meant)) > 1:
+        return False
+    start = next((i for i, (a, b) in enumerate(zip(word, meant, strict=False)) if a != b), None)
+    if start is None:
+        return True
+    rest, goal = word[start:], meant[start:]
+    swapped = rest[1:2] + rest[:1] + rest[2:] == goal
+    return swapped or rest[1:] == goal[1:] or rest[1:] == goal or rest == goal[1:]

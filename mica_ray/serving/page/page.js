@@ -1,0 +1,208 @@
+// The page: what is pressed and what follows. What was said is in conversation.js, the network in service.js.
+
+import { Conversation } from './conversation.js'
+import * as service from './service.js'
+import { chart, distance, fillTable, shown } from './state_chart.js'
+import { TurnView, element } from './turn_view.js'
+
+const CHOICES = 'mica.choices'
+const at = (id) => document.getElementById(id)
+const conversation = Conversation.restored()
+const views = new Map()
+let names = []
+let running = null
+
+start()
+
+async function start() {
+  for (const turn of conversation.turns) show(turn)
+  drawState()
+  at('composer').addEventListener('submit', (event) => {
+    event.preventDefault()
+    say()
+  })
+  at('message').addEventListener('keydown', (event) => {
+    if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return
+    event.preventDefault()
+    say()
+  })
+  at('message').addEventListener('input', fitMessage)
+  at('stop').addEventListener('click', () => running?.abort())
+  at('new').addEventListener('click', startAnew)
+  at('key-open').addEventListener('click', askKey)
+  at('key-dialog').addEventListener('close', keepKey)
+  at('model').addEventListener('change', keepChoices)
+  at('compare').addEventListener('change', keepChoices)
+  at('message').focus()
+  toEnd()
+  await findModels()
+}
+
+async function findModels() {
+  try {
+    names = await service.models()
+  } catch (error) {
+    tell(error)
+    return
+  }
+  at('status').textContent = names.length ? '' : 'No model is served yet.'
+  at('model').replaceChildren(...names.map((name) => element('option', { value: name }, name)))
+  at('model-choice').hidden = at('compare-choice').hidden = names.length < 2
+  const kept = JSON.parse(sessionStorage.getItem(CHOICES) ?? '{}')
+  if (names.includes(kept.model)) at('model').value = kept.model
+  at('compare').checked = Boolean(kept.compare) && names.length > 1
+  keepChoices()
+}
+
+function keepChoices() {
+  const compare = at('compare').checked
+  sessionStorage.setItem(CHOICES, JSON.stringify({ model: at('model').value, compare }))
+  document.body.classList.toggle('compares', compare)
+}
+
+async function say() {
+  const said = at('message').value.trim()
+  if (!said || running) return
+  if (!names.length) await findModels()
+  if (!names.length) return
+  at('message').value = ''
+  fitMessage()
+  const replies = asked().map((model) => ({ model, lead: '', text: '', status: 'streaming', error: '' }))
+  const turn = { said, replies, taken: 0, choice: null }
+  conversation.turns.push(turn)
+  show(turn)
+  toEnd()
+  await answer(turn, turn.replies)
+}
+
+/** The models to ask: one, or two whose sides are drawn by lot, so that a vote is blind. */
+function asked() {
+  const first = at('model').value
+  if (!at('compare').checked) return [first]
+  const pair = [first, names.find((name) => name !== first)]
+  return Math.random() < 0.5 ? pair : pair.reverse()
+}
+
+async function answer(turn, replies) {
+  running = new AbortController()
+  waiting(true)
+  conversation.keep()
+  const kept = setInterval(() => conversation.keep(), 1000)
+  await Promise.all(replies.map((reply) => follow(turn, reply, running.signal)))
+  clearInterval(kept)
+  running = null
+  waiting(false)
+  conversation.keep()
+  drawState()
+}
+
+async function follow(turn, reply, signal) {
+  const view = views.get(turn)
+  const index = turn.replies.indexOf(reply)
+  Object.assign(reply, { lead: '', text: '', status: 'streaming', error: '' })
+  view.draw()
+  try {
+    for await (const piece of service.reply(reply.model, conversation.messages(turn), signal)) {
+      const isNear = nearEnd()
+      if (piece.lead) {
+        reply.lead = piece.lead
+        view.draw()
+      } else {
+        const text = reply.text ? piece.text : piece.text.trimStart()
+        reply.text += text
+        view.add(index, text)
+      }
+      if (isNear) toEnd()
+    }
+    reply.status = 'done'
+  } catch (error) {
+    const isStopped = error.name === 'AbortError'
+    Object.assign(reply, { status: isStopped ? 'stopped' : 'failed', error: isStopped ? 'Stopped.' : error.message })
+    if (error.status === 401) askKey()
+  }
+  const isNear = nearEnd()
+  view.draw()
+  if (isNear) toEnd()
+}
+
+async function choose(turn, choice) {
+  Object.assign(turn, { choice, taken: choice === 'right' ? 1 : 0 })
+  try {
+    await service.vote(turn.replies[0].model, turn.replies[1].model, choice)
+  } catch {
+    turn.voteError = 'The vote could not be kept by the service.'
+  }
+  conversation.keep()
+  views.get(turn).draw()
+  toEnd()
+  at('message').focus()
+}
+
+function show(turn) {
+  const view = new TurnView(turn, {
+    onChoice: choose,
+    onRetry: (again, reply) => running || answer(again, [reply]),
+  })
+  views.set(turn, view)
+  at('log').append(view.node)
+  at('welcome').hidden = true
+}
+
+function drawState() {
+  const { axes, path } = conversation
+  at('state').hidden = path.length === 0
+  if (!path.length) return
+  at('chart').replaceChildren(chart(axes, path))
+  fillTable(at('state-table'), axes, path)
+  at('distance').textContent = `distance ${shown(distance(path.at(-1)))}`
+}
+
+function startAnew() {
+  running?.abort()
+  conversation.clear()
+  views.clear()
+  at('log').replaceChildren()
+  at('welcome').hidden = false
+  at('status').textContent = ''
+  drawState()
+  at('message').focus()
+}
+
+function askKey() {
+  at('key').value = service.key.get()
+  if (!at('key-dialog').open) at('key-dialog').showModal()
+}
+
+async function keepKey() {
+  if (at('key-dialog').returnValue === 'keep') {
+    service.key.set(at('key').value.trim())
+    await findModels()
+  }
+  at('key').value = ''
+  at('message').focus()
+}
+
+function waiting(isWaiting) {
+  at('send').hidden = isWaiting
+  at('stop').hidden = !isWaiting
+}
+
+function tell(error) {
+  at('status').textContent = error.message
+  if (error.status === 401) askKey()
+}
+
+function fitMessage() {
+  const field = at('message')
+  field.style.height = 'auto'
+  field.style.height = `${field.scrollHeight + 2}px`
+}
+
+function nearEnd() {
+  const talk = at('talk')
+  return talk.scrollHeight - talk.scrollTop - talk.clientHeight < 80
+}
+
+function toEnd() {
+  at('talk').scrollTop = at('talk').scrollHeight
+}

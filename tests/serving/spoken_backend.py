@@ -1,0 +1,50 @@
+"""A backend without a model: says what it is told to, and fails where a test wants it to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+
+from mica_ray.serving.backend import BackendError, ChatRequest, ServedModel, TextDelta, Usage
+
+WORDS = ("That ", "sounds ", "heavy.")
+
+
+@dataclass
+class SpokenBackend:
+    """Gives `words` one by one to whoever asks."""
+
+    words: Sequence[str] = WORDS
+    names: Sequence[str] = ("support",)
+    error: BackendError | None = None
+    error_after: int = 0
+    """Words said before the error."""
+    pause_seconds: float = 0.0
+    """Before each word."""
+    gate: asyncio.Event | None = None
+    """Nothing is said before it is set."""
+    requests: list[ChatRequest] = field(default_factory=list)
+    num_closed: int = 0
+    """Streams that ended, by themselves or with their client."""
+
+    def models(self) -> Sequence[ServedModel]:
+        return [ServedModel(name, created=1) for name in self.names]
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
+        self.requests.append(request)
+        try:
+            if self.gate is not None:
+                await self.gate.wait()
+            for index, word in enumerate(self.words):
+                await asyncio.sleep(self.pause_seconds)
+                if self.error is not None and index == self.error_after:
+                    raise self.error
+                is_last = index == len(self.words) - 1
+                yield TextDelta(
+                    word,
+                    finish_reason="stop" if is_last else None,
+                    usage=Usage(7, len(self.words)) if is_last else None,
+                )
+        finally:
+            self.num_closed += 1

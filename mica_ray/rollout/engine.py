@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
 
 from mica_ray.types import Generation, PolicyWeights, Sampling
 
@@ -29,4 +30,27 @@ class PolicyEngine(Protocol):
 
     async def close(self) -> None:
         """Free what the engine holds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedPiece:
+    """A part of a reply on its way."""
+
+    text: str
+    num_tokens: int
+    finish_reason: Literal["stop", "length"] | None
+    """None in every piece but the last."""
+
+
+@runtime_checkable
+class StreamingEngine(Protocol):
+    """An engine that gives a reply while it samples it."""
+
+    def stream(self, prompt_ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[GeneratedPiece, None]:
+        """Sample one reply and give its text as it grows; closing the generator ends the sampling.
+
+        Raises:
+            EngineError: the engine died, or the prompt does not fit its context.
+        """
         ...

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -36,6 +37,12 @@ class Backend(Protocol):
         """Generate one reply."""
         ...
 
+    def stream(
+        self, prompt_ids: Sequence[int], params: SamplingParams
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """Generate one reply and give each output as it comes; closing the generator drops the reply."""
+        ...
+
     async def load(self, bucket: WeightBucket) -> None:
         """Take new weights and forget cached prefixes. Only called while nothing is being generated."""
         ...
@@ -58,6 +65,12 @@ class InProcessBackend:
     async def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
         """Generate one reply."""
         return await self._thread.generate(prompt_ids, params)
+
+    def stream(
+        self, prompt_ids: Sequence[int], params: SamplingParams
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """Generate one reply and give each output as it comes; closing the generator drops the reply."""
+        return self._thread.stream(prompt_ids, params)
 
     async def load(self, bucket: WeightBucket) -> None:
         """Put the bucket into the model of every worker."""
@@ -85,15 +98,22 @@ class AsyncBackend:
 
     async def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
         """Generate one reply."""
-        self._number += 1
         last = None
-        async for output in self._engine.generate(
-            {"prompt_token_ids": list(prompt_ids)}, params, str(self._number)
-        ):
+        async for output in self.stream(prompt_ids, params):
             last = output
         if last is None:
             raise EngineError("vLLM ended a reply without output; look into the engine's log")
         return last
+
+    async def stream(
+        self, prompt_ids: Sequence[int], params: SamplingParams
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """Generate one reply and give each output as it comes; closing the generator drops the reply."""
+        self._number += 1
+        outputs = self._engine.generate({"prompt_token_ids": list(prompt_ids)}, params, str(self._number))
+        async with aclosing(outputs):
+            async for output in outputs:
+                yield output
 
     async def load(self, bucket: WeightBucket) -> None:
         """Put the bucket into the model of every worker."""

@@ -6,14 +6,14 @@ On CPUs the engine steps in a thread of the actor; on GPUs it is vLLM's AsyncLLM
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mica_ray.chat.model import JsonSchema
-from mica_ray.rollout.engine import EngineError
+from mica_ray.rollout.engine import EngineError, GeneratedPiece
 from mica_ray.rollout.engine_blueprint import EngineBlueprint
 from mica_ray.rollout.vllm_backends import AsyncBackend, Backend, InProcessBackend
 from mica_ray.rollout.weights import resolve
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from vllm.outputs import RequestOutput
     from vllm.sampling_params import SamplingParams
+
+_TOKENS_PER_PIECE = 4
+"""Of a streamed reply after its first: nobody sees a difference, and each piece passes several processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,19 @@ class VllmEngine:
             raise EngineError("this engine holds no reply to a schema: set engine.guidance=true")
         return await self._generate(prompt_ids, sampling, schema)
 
+    async def stream(
+        self, prompt_ids: Sequence[int], sampling: Sampling
+    ) -> AsyncGenerator[GeneratedPiece, None]:
+        """Sample one reply and give its text as it grows; closing the generator ends the sampling.
+
+        Raises:
+            EngineError: the prompt does not fit the context.
+        """
+        params = _streamed(_sampling_params(sampling, self._stop_ids, self._room(prompt_ids, sampling), None))
+        async with self._turn(), aclosing(self._backend.stream(prompt_ids, params)) as outputs:
+            async for output in outputs:
+                yield _piece(output)
+
     async def load_weights(self, weights: PolicyWeights) -> int:
         """Take new weights and forget every cached prefix. Loading a version twice does nothing.
 
@@ -171,17 +187,21 @@ class VllmEngine:
     async def _generate(
         self, prompt_ids: Sequence[int], sampling: Sampling, schema: JsonSchema | None
     ) -> Generation:
+        params = _sampling_params(sampling, self._stop_ids, self._room(prompt_ids, sampling), schema)
+        async with self._turn():
+            version = self._version
+            output = await self._backend.generate(prompt_ids, params)
+        return _generation(output, tuple(prompt_ids), version)
+
+    def _room(self, prompt_ids: Sequence[int], sampling: Sampling) -> int:
+        """Give how many tokens the reply may have."""
         room = self._config.max_model_len - len(prompt_ids)
         if not prompt_ids or room < 1:
             raise EngineError(
                 f"prompt of {len(prompt_ids)} tokens does not fit the context of "
                 f"{self._config.max_model_len}; raise engine.max_model_len"
             )
-        params = _sampling_params(sampling, self._stop_ids, min(sampling.max_tokens, room), schema)
-        async with self._turn():
-            version = self._version
-            output = await self._backend.generate(prompt_ids, params)
-        return _generation(output, tuple(prompt_ids), version)
+        return min(sampling.max_tokens, room)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -234,6 +254,26 @@ def _sampling_params(
         logprobs=0,  # The sampled token's own, and no other.
         structured_outputs=None if schema is None else StructuredOutputsParams(json=dict(schema)),
         output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _streamed(params: SamplingParams) -> SamplingParams:
+    from vllm.sampling_params import RequestOutputKind
+
+    params.logprobs = None
+    params.output_kind = RequestOutputKind.DELTA
+    params.stream_interval = _TOKENS_PER_PIECE
+    return params
+
+
+def _piece(output: RequestOutput) -> GeneratedPiece:
+    reply = output.outputs[0]
+    if output.finished and reply.finish_reason not in ("stop", "length"):
+        raise EngineError(f"vLLM ended a reply with {reply.finish_reason!r}; look into the engine's log")
+    return GeneratedPiece(
+        text=reply.text,
+        num_tokens=len(reply.token_ids),
+        finish_reason="length" if reply.finish_reason == "length" else "stop" if output.finished else None,
     )
 
 

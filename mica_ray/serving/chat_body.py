@@ -155,6 +155,25 @@ def invalid_field(error: ValidationError) -> ApiError:
     return ApiError(400, f"{param}: {problem['msg']}", param=param)
 
 
+def check_text(text: str, settings: ServeSettings, *, where: str, param: str) -> None:
+    """Refuse a text that is too long, or that no tokenizer takes: JSON can carry halves of characters.
+
+    Raises:
+        ApiError: 400, names where the text stands.
+    """
+    if len(text) > settings.max_message_chars:
+        raise ApiError(
+            400,
+            f"{where} has {len(text)} characters; this service takes {settings.max_message_chars}",
+            param=param,
+            code="message_too_long",
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ApiError(400, f"{where} is not valid Unicode text", param=param) from error
+
+
 def _served_fields(fields: Mapping[str, object]) -> dict[str, object]:
     for name in _UNSUPPORTED:
         value = fields.get(name)
@@ -168,28 +187,10 @@ def _served_fields(fields: Mapping[str, object]) -> dict[str, object]:
 
 def _messages(spoken: list[_SpokenMessage], settings: ServeSettings) -> tuple[Message, ...]:
     for index, message in enumerate(spoken):
-        if len(message.text) > settings.max_message_chars:
-            raise ApiError(
-                400,
-                f"messages.{index} has {len(message.text)} characters; "
-                f"this service takes {settings.max_message_chars}",
-                param="messages",
-                code="message_too_long",
-            )
-        if not _is_text(message.text):
-            raise ApiError(400, f"messages.{index} is not valid Unicode text", param="messages")
+        check_text(message.text, settings, where=f"messages.{index}", param="messages")
     if spoken[-1].role != "user":
         raise ApiError(400, "the last of messages must be the user's", param="messages")
     return tuple({"role": "system" if m.role == "developer" else m.role, "content": m.text} for m in spoken)
-
-
-def _is_text(text: str) -> bool:
-    """Whether it can be encoded: JSON can carry halves of characters, which no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _sampling(body: _Body, settings: ServeSettings) -> Sampling:

@@ -19,7 +19,7 @@ async def served(app: FastAPI) -> AsyncIterator[str]:
     """Serve until the block ends; gives the address, `http://127.0.0.1:PORT`."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         running = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:
             await asyncio.sleep(0.01)

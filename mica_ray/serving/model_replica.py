@@ -1,0 +1,131 @@
+"""One copy of a model with its tokenizer, for life inside one replica. A plain class; `app.py` deploys it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mica_ray.rollout.chat_template import ChatTemplate
+from mica_ray.rollout.engine import EngineError, PolicyEngine, StreamingEngine
+from mica_ray.rollout.vllm_engine import EngineConfig, VllmEngine, vllm_blueprint
+from mica_ray.serving.backend import BackendError, ChatRequest, TextDelta, Usage
+
+_FAILURES = 3
+"""In a row, after which an engine counts as dead: vLLM stays failed once it has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model to serve."""
+
+    id: str
+    """The name clients send."""
+    path: str
+    """Its folder, readable on the nodes of its replicas."""
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    sampler: Literal["vllm", "transformers"] = "vllm"
+    """transformers: no vLLM, one reply after another; starts in seconds."""
+    template_arguments: Mapping[str, bool | int | str] = field(default_factory=dict[str, bool | int | str])
+    """What its chat template reads beside the messages."""
+    system_prompt: str = ""
+    """Opens a conversation without a system message: a trained policy expects the one of its training."""
+    created: int = 0
+    """Unix time, seconds."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Settings of the replica's process."""
+        return vllm_blueprint(self.path, (), self.engine).environment
+
+
+class ModelReplica:
+    """Consumes requests, produces text; waits for its engine alone.
+
+    Args:
+        spec: of the model.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+        self._template = ChatTemplate.from_folder(spec.path, spec.template_arguments)
+        self._engine = _start(spec, self._template)
+        self._failures = 0
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
+        """Give the reply piece by piece, or in one piece where it is not to be streamed.
+
+        Raises:
+            BackendError: the conversation does not fit, or the engine failed.
+        """
+        prompt_ids = await self._prompt(request)
+        if request.is_streamed and isinstance(self._engine, StreamingEngine):
+            pieces = self._pieces(self._engine, prompt_ids, request)
+        else:
+            pieces = self._whole(prompt_ids, request)
+        async with aclosing(pieces):
+            try:
+                async for piece in pieces:
+                    yield piece
+                self._failures = 0
+            except EngineError as error:
+                self._failures += 1
+                # It may quote the engine's log, and with it the conversation.
+                raise BackendError("the model failed; try again", kind="unavailable") from error
+
+    def check(self) -> None:
+        """Say whether the engine still answers.
+
+        Raises:
+            BackendError: it has failed several times in a row.
+        """
+        if self._failures >= _FAILURES:
+            raise BackendError("the engine does not answer any more", kind="unavailable")
+
+    async def _prompt(self, request: ChatRequest) -> tuple[int, ...]:
+        messages = list(request.messages)
+        if self._spec.system_prompt and messages[0]["role"] != "system":
+            messages.insert(0, {"role": "system", "content": self._spec.system_prompt})
+        try:
+            prompt_ids = await asyncio.to_thread(self._template.prompt, messages)
+        except EngineError as error:
+            raise BackendError(
+                "the model's chat template takes no such order of messages; let user and assistant alternate",
+                kind="refused",
+            ) from error
+        limit = self._spec.engine.max_model_len
+        if len(prompt_ids) >= limit:
+            raise BackendError(
+                f"the conversation has {len(prompt_ids)} tokens; this model's context is {limit}",
+                kind="too_long",
+            )
+        return prompt_ids
+
+    async def _pieces(
+        self, engine: StreamingEngine, prompt_ids: tuple[int, ...], request: ChatRequest
+    ) -> AsyncGenerator[TextDelta, None]:
+        num_tokens = 0
+        async with aclosing(engine.stream(prompt_ids, request.sampling)) as pieces:
+            async for piece in pieces:
+                num_tokens += piece.num_tokens
+                usage = None if piece.finish_reason is None else Usage(len(prompt_ids), num_tokens)
+                yield TextDelta(piece.text, piece.finish_reason, usage)
+
+    async def _whole(
+        self, prompt_ids: tuple[int, ...], request: ChatRequest
+    ) -> AsyncGenerator[TextDelta, None]:
+        reply = await self._engine.generate(prompt_ids, request.sampling)
+        usage = Usage(len(prompt_ids), len(reply.token_ids))
+        yield TextDelta(reply.text, reply.finish_reason, usage)
+
+
+def _start(spec: ModelSpec, template: ChatTemplate) -> PolicyEngine | VllmEngine:
+    if spec.sampler == "vllm":
+        return VllmEngine(spec.path, template.stop_ids, spec.engine)
+    from mica_ray.rollout.local_engine import LocalEngine
+
+    return LocalEngine.from_folder(
+        spec.path, template, dtype=spec.engine.dtype, context_length=spec.engine.max_model_len
+    )

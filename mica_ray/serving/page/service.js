@@ -63,7 +63,7 @@ export async function closeSession(id) {
 export async function* replyIn(session, content, signal) {
   const answer = await ask(`${SESSIONS}/${encodeURIComponent(session.id)}/messages`, { content, stream: true }, signal)
   for await (const event of events(answer)) {
-    if (event.content) yield event.care ? { lead: event.content } : { text: event.content }
+    if (event.content) yield event.help_line ? { lead: event.content } : { text: event.content }
     const state = event.need?.state
     if (event.need) yield { state: state ? session.axes.map((axis) => state[axis.key]) : null }
   }

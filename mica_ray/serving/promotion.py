@@ -1,4 +1,4 @@
-"""The gate before a trained policy is served: what must hold, line by line; promoted_model.py tells MLflow."""
+"""The gate before a trained policy is served: what must hold, line by line. MLflow: promoted_model.py."""
 
 from __future__ import annotations
 

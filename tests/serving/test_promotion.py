@@ -19,7 +19,7 @@ from mica_ray.serving.promotion import Benchmark, GateLine, benchmark_lines, is_
 def evaluation(*scores: float) -> Evaluation:
     rows = tuple(
         ScenarioRow(
-            f"case-{i}", category="moving", dominant_axis="A", epm_q=score, passes=1, samples=1, idr=0.5, num_turns=4
+            f"case-{i}", "moving", dominant_axis="A", epm_q=score, passes=1, samples=1, idr=0.5, num_turns=4
         )
         for i, score in enumerate(scores)
     )  # fmt: skip

@@ -53,7 +53,7 @@ def opened(
     )
     with threaded(app) as address:
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
-        context.set_default_timeout(120_000)  # milliseconds: a loaded machine is slow, and no test waits for it
+        context.set_default_timeout(120_000)  # milliseconds; no test waits for it to pass
         page = context.new_page()
         problems: list[str] = []
         # That a refusal came is what the tests of refusals are about; Chromium writes it on the console.

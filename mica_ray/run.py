@@ -161,7 +161,7 @@ async def set_up(
         if inline:
             _limit_threads(config.inline_threads)
         else:
-            stack.callback(await asyncio.to_thread(_join_ray, config))
+            stack.callback(await asyncio.to_thread(join_ray, config))
         # The learner's group starts in the background while the engines load.
         learner = (
             None if folder is None else await asyncio.to_thread(_start_learner, config, path, folder, inline)
@@ -198,7 +198,7 @@ async def start_world(
     """
     served: dict[str, ChatModel] = {}
     if config.roles.served_models and not inline:
-        stack.callback(await asyncio.to_thread(_join_ray, config))
+        stack.callback(await asyncio.to_thread(join_ray, config))
     for model in config.roles.served_models:
         served[model], engine = await start_role_model(config, model, inline=inline)
         stack.push_async_callback(engine.close)
@@ -224,6 +224,19 @@ async def judge_model(config: RunConfig, *, inline: bool) -> AsyncIterator[ChatM
             name = type(world.judge).__name__
             raise ConfigError(f"roles.judge: {name} has no chat() and can only score replies")
         yield world.judge.model
+
+
+def role_world(config: RunConfig) -> World:
+    """Give the world of a config whose roles need no engine of ours.
+
+    Raises:
+        ConfigError: a role does, or cannot be asked.
+    """
+
+    def refuse(model: str) -> ChatModel:
+        raise ConfigError(f"vllm:{model} needs an engine of its own; give the role's endpoint as JSON")
+
+    return build_world(config, environment=os.environ, served=refuse)
 
 
 def _check_all(config: RunConfig, inline: bool) -> Plan:
@@ -264,8 +277,12 @@ def _start_learner(config: RunConfig, path: Path, folder: RunFolder, inline: boo
     return RayLearner(path, config.whole_learner, config.ray_learner, folder=folder.group_checkpoints)
 
 
-def _join_ray(config: RunConfig) -> Callable[[], None]:
+def join_ray(config: RunConfig, *, cpus: float | None = None) -> Callable[[], None]:
     """Join the cluster that RAY_ADDRESS names, or start one here. Gives the call that leaves it.
+
+    Args:
+        config: of the run.
+        cpus: that are wanted of a cluster started here; None for those of the run.
 
     Raises:
         ConfigError: the cluster has fewer GPUs than asked for.
@@ -281,7 +298,7 @@ def _join_ray(config: RunConfig) -> Callable[[], None]:
         # cores than processes make a run slow, not impossible.
         ray.init(
             address="local",
-            num_cpus=max(os.cpu_count() or 1, math.ceil(cpus_wanted(config))),
+            num_cpus=max(os.cpu_count() or 1, math.ceil(cpus_wanted(config) if cpus is None else cpus)),
             include_dashboard=config.dashboard_port is not None,
             dashboard_port=config.dashboard_port,
             log_to_driver=False,

@@ -10,6 +10,9 @@ from typing import Annotated, Optional
 import typer
 
 from mica_ray.cli.evaluate_group import MODEL_COMMAND, EvaluateGroup
+from mica_ray.cli.options import JsonFile, Sets
+from mica_ray.cli.promote_command import promote
+from mica_ray.cli.serve_commands import serve, serve_key
 
 app = typer.Typer(
     name="mica",
@@ -30,15 +33,7 @@ Recipe = Annotated[
     Optional[str],  # noqa: UP045 -- typer reads the annotation
     typer.Argument(help="A Python file that defines CONFIG, or FILE.py:NAME. Default: the embedded run."),
 ]
-Sets = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one key of the config; repeatable."),
-]
 Inline = Annotated[bool, typer.Option("--inline", help="All in this process: no Ray, no vLLM, no DeepSpeed.")]
-JsonFile = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--json", metavar="FILE", help="Write the table as JSON too."),
-]
 
 
 @app.command()
@@ -153,42 +148,9 @@ def chat(
     run_conversation(model, assignments=sets or ())
 
 
-@app.command()
-def promote(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
-    against: Annotated[
-        str,
-        typer.Option(
-            metavar="BASE", help="A run folder, a file of `mica evaluate --json`, or `before`: RUN's start."
-        ),
-    ],
-    name: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Of the registered model; the run's own name when not given."),
-    ] = None,
-    alias: Annotated[str, typer.Option(help="What the model gets in MLflow.")] = "champion",
-    benchmarks: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(
-            metavar="FILE", help="JSON list of name, run, base, margin, score: none may fall further."
-        ),
-    ] = None,
-    care_messages: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FILE", help="Labelled messages for the care check instead of our own."),
-    ] = None,
-    care_rules: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FILE", help="Rules of the care check instead of our own."),
-    ] = None,
-    json_file: JsonFile = None,
-) -> None:
-    """Let a trained policy be served under an alias if it passes the gate; 1 if it does not."""
-    from mica_ray.cli.promote import PromoteOptions, run_promotion
-
-    options = PromoteOptions(name, alias, benchmarks, care_messages, care_rules)
-    if not run_promotion(run, against, options, json_file=json_file):
-        raise typer.Exit(1)
+app.command()(promote)
+app.command()(serve)
+app.add_typer(serve_key)
 
 
 report = typer.Typer(name="report", help="Show what was played: figures.", no_args_is_help=True)

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 from rich.console import Console
 
 from mica_ray import run
@@ -17,11 +16,11 @@ from mica_ray.config import RunConfig
 from mica_ray.config.assembly import Parts
 from mica_ray.dialogue.case_file import SpokenTurn
 from mica_ray.dialogue.domain import Domain
-from mica_ray.rewards import zone_distance
 from mica_ray.rollout.policy_chat import PolicyChat
 from mica_ray.seeding import derive_seed
+from mica_ray.serving.need_estimate import NeedEstimate, distance_left, moved
 from mica_ray.training.loop import SilentProgress
-from mica_ray.types import Judgement, Message, Scenario, State
+from mica_ray.types import Judgement, Message, State
 
 _PROMPT = "you: "
 
@@ -53,14 +52,14 @@ class _Talk:
     """One conversation. Consumes what the user says, produces replies and the judged state."""
 
     def __init__(self, config: RunConfig, parts: Parts, policy: ChatModel) -> None:
-        self._config, self._parts, self._policy = config, parts, policy
+        self._config, self._policy = config, policy
         domain = parts.world.domain
+        self._estimate = NeedEstimate(parts.world.judge, domain, config.roles.deadline_seconds)
         self._messages: list[Message] = (
             [{"role": "system", "content": domain.policy_prompt}] if domain.policy_prompt else []
         )
         self._dialogue: list[SpokenTurn] = []
-        self._scenario: Scenario | None = None
-        self.state: State = _typical_state(domain)
+        self.state: State = self._estimate.start
 
     async def answer(self, said: str) -> tuple[str, Judgement]:
         """Take the user's message; give the policy's reply and how the judge takes it."""
@@ -70,35 +69,9 @@ class _Talk:
         reply = (await self._policy.chat(self._messages, sampling)).text
         self._messages.append({"role": "assistant", "content": reply})
         self._dialogue.append({"user": said, "reply": reply})
-        scenario = self._scenario = self._scenario or self._person(said)
-        judgement = await self._parts.world.judge.score(
-            scenario, tuple(self._dialogue), state=self.state, seed=seed
-        )
-        if judgement.delta is not None:
-            c, a, p = (before + change for before, change in zip(self.state, judgement.delta, strict=True))
-            self.state = (c, a, p)
+        judgement = await self._estimate.judged(self._dialogue, state=self.state, seed=seed)
+        self.state = moved(self.state, judgement)
         return reply, judgement
-
-    def _person(self, opening: str) -> Scenario:
-        """Make the scenario of someone of whom nothing is known but the first message."""
-        domain = self._parts.world.domain
-        return Scenario(
-            id="terminal",
-            domain=domain.name,
-            category="unknown",
-            dominant_axis=domain.need_order[0],
-            persona="Someone who writes at a terminal.",
-            opening=opening,
-            initial_state=self.state,
-            stages=(),
-            split="test",
-        )
-
-
-def _typical_state(domain: Domain) -> State:
-    """Give the mean initial state of the domain's scenarios, in whole points."""
-    c, a, p = np.round(np.mean([scenario.initial_state for scenario in domain.scenarios], axis=0)).tolist()
-    return c, a, p
 
 
 def _describe(domain: Domain, state: State, judgement: Judgement) -> str:
@@ -108,7 +81,7 @@ def _describe(domain: Domain, state: State, judgement: Judgement) -> str:
         f"{axis.name} {value:+.0f} ({change:+.0f})"
         for axis, value, change in zip(domain.axes, state, judgement.delta, strict=True)
     ]
-    return f"        {', '.join(parts)}; distance left {float(zone_distance(np.asarray(state))):.1f}"
+    return f"        {', '.join(parts)}; distance left {distance_left(state):.1f}"
 
 
 def _read_line() -> str:

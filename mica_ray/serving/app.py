@@ -15,10 +15,14 @@ from ray.serve.config import HTTPOptions
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from mica_ray.config.run_config import RunConfig
+from mica_ray.run import role_world
 from mica_ray.serving.backend import BackendError, ChatRequest, ServedModel, TextDelta
+from mica_ray.serving.care_counts import CountedCare
 from mica_ray.serving.deployment import ServiceSpec
 from mica_ray.serving.http_app import create_app
 from mica_ray.serving.model_replica import ModelReplica, ModelSpec
+from mica_ray.serving.need_estimate import NeedEstimate
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -76,7 +80,13 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Make the application once the handles are known."""
-        return create_app(HandleBackend(self._spec, self._handles), self._spec.settings, care=self._spec.care)
+        spec = self._spec
+        return create_app(
+            HandleBackend(spec, self._handles),
+            spec.settings,
+            care=CountedCare(spec.care),
+            estimate=None if spec.judge is None else _estimate(spec.judge),
+        )
 
 
 class ReplicaDeployment:
@@ -115,20 +125,20 @@ class HandleBackend:
     """`Backend` over the models' deployments."""
 
     def __init__(self, spec: ServiceSpec, handles: Mapping[str, DeploymentHandle]) -> None:
-        self._models = tuple(ServedModel(model.id, model.created) for model in spec.models)
+        self._specs = {model.id: model for model in spec.models}
         self._handles = handles
+        self._is_ray_llm = spec.is_ray_llm
 
     def models(self) -> Sequence[ServedModel]:
         """Give the models."""
-        return self._models
+        return [ServedModel(model.id, model.created) for model in self._specs.values()]
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
         """Ask a replica; when it dies before its first word, another."""
-        handle = self._handles[request.model]
         for attempt in range(_ATTEMPTS):
             has_spoken = False
             try:
-                async with aclosing(_ask(handle, request)) as pieces:
+                async with aclosing(self._ask(request)) as pieces:
                     async for piece in pieces:
                         has_spoken = True
                         yield piece
@@ -139,8 +149,20 @@ class HandleBackend:
                 if has_spoken or attempt == _ATTEMPTS - 1 or not _is_death(error):
                     raise BackendError("the model's replica failed; try again", kind="unavailable") from error
 
+    async def _ask(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
+        handle = self._handles[request.model]
+        if self._is_ray_llm:
+            from mica_ray.serving.ray_llm import ask_llm
 
-async def _ask(handle: DeploymentHandle, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
+            pieces = ask_llm(handle, self._specs[request.model], request)
+        else:
+            pieces = _ask_replica(handle, request)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
+
+async def _ask_replica(handle: DeploymentHandle, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
     if not request.is_streamed:
         yield _unwrapped(await handle.reply.remote(request))
         return
@@ -153,6 +175,11 @@ async def _ask(handle: DeploymentHandle, request: ChatRequest) -> AsyncGenerator
     finally:
         if not is_done:
             response.cancel()
+
+
+def _estimate(config: RunConfig) -> NeedEstimate:
+    world = role_world(config)
+    return NeedEstimate(world.judge, world.domain)
 
 
 def _unwrapped(piece: TextDelta | BackendError) -> TextDelta:
@@ -170,7 +197,7 @@ def _model_deployment(spec: ServiceSpec, model: ModelSpec, index: int) -> serve.
     if spec.is_ray_llm:
         from mica_ray.serving.ray_llm import llm_deployment
 
-        return llm_deployment(model, spec.replicas)
+        return llm_deployment(model, spec.replicas, {"name": f"model-{index}", **_common_options(spec)})
     replicas = spec.replicas
     scaling: dict[str, Any] = (
         {

@@ -1,0 +1,274 @@
+"""What does the way through Ray Serve cost, and does the service stand a killed replica and a redeployment?
+
+    python experiments/bench_serving.py --json serving.json          about 6 minutes on two cores
+
+64 clients ask for 60 s, half of them streaming; the same prompts go to the engine alone, in turns with the
+service. Expected: no status but 200 and 429, at least 0.8 of the engine's tokens per second; after SIGKILL
+only 503 beside them; during the redeployment nothing beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import os
+import signal
+import statistics
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psutil
+
+from mica_ray import run
+from mica_ray.config import RunConfig
+from mica_ray.config.world import read_domain
+from mica_ray.evaluation.report import write_json
+from mica_ray.serving.backend import ChatRequest
+from mica_ray.serving.deployment import ServiceSpec
+from mica_ray.serving.model_replica import ModelReplica, ModelSpec
+from mica_ray.serving.settings import ServeSettings
+from mica_ray.types import Sampling
+
+PORT = 8765
+_REPLY_TOKENS = 48
+_ROUNDS = 2
+"""Engine and service take turns so often, so that a machine that slows down slows both."""
+
+
+@dataclass(slots=True)
+class Load:
+    """What the clients saw."""
+
+    seconds: float = 0.0
+    statuses: Counter[str] = field(default_factory=Counter[str])
+    latencies: list[float] = field(default_factory=list[float])
+    """Seconds of whole replies, those with status 200 alone."""
+    first_pieces: list[float] = field(default_factory=list[float])
+    """Seconds to the first piece of streamed replies."""
+    tokens: int = 0
+    answered: list[float] = field(default_factory=list[float])
+    """When each reply with status 200 came, seconds on the monotonic clock."""
+
+    def add(self, other: Load) -> None:
+        """Take another round's numbers in."""
+        self.seconds += other.seconds
+        self.statuses += other.statuses
+        self.latencies += other.latencies
+        self.first_pieces += other.first_pieces
+        self.tokens += other.tokens
+        self.answered += other.answered
+
+    def record(self) -> dict[str, object]:
+        """Give the numbers as JSON."""
+        return {
+            "seconds": self.seconds,
+            "statuses": dict(self.statuses),
+            "requests_per_second": len(self.latencies) / self.seconds,
+            "tokens_per_second": self.tokens / self.seconds,
+            "median_seconds": _quantile(self.latencies, 0.5),
+            "p95_seconds": _quantile(self.latencies, 0.95),
+            "median_first_piece_seconds": _quantile(self.first_pieces, 0.5),
+            "p95_first_piece_seconds": _quantile(self.first_pieces, 0.95),
+        }
+
+
+async def ask_service(prompts: Sequence[str], *, clients: int, seconds: float) -> Load:
+    """Let clients ask the service, each its next question when the last is answered."""
+    load, begin = Load(), time.monotonic()
+
+    async def client(index: int) -> None:
+        number = index
+        while time.monotonic() < begin + seconds:
+            try:
+                async with asyncio.timeout(180):
+                    await _exchange(
+                        load, prompts[number % len(prompts)], streams=bool(index % 2), seed=number
+                    )
+            except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+                load.statuses[type(error).__name__] += 1
+                await asyncio.sleep(0.2)
+            number += clients
+
+    await asyncio.gather(*(client(index) for index in range(clients)))
+    load.seconds = time.monotonic() - begin
+    return load
+
+
+async def _exchange(load: Load, prompt: str, *, streams: bool, seed: int) -> None:
+    """Send one request over a connection of its own; plain sockets cost the least of the two cores."""
+    fields: dict[str, object] = {
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": _REPLY_TOKENS,
+        "seed": seed,
+        "stream": streams,
+    }
+    if streams:
+        fields["stream_options"] = {"include_usage": True}
+    body = json.dumps(fields).encode()
+    begin = time.monotonic()
+    reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
+    try:
+        head = (
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        writer.write(head.encode() + body)
+        status = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)[1].decode()
+        first = await reader.read(65536)
+        first_seconds = time.monotonic() - begin
+        answer = first + await reader.read()
+    finally:
+        writer.close()
+    if status == "200" and streams and b"[DONE]" not in answer:
+        status = "200, broken off with an error" if b'"error"' in answer else "200, broken off"
+    load.statuses[status] += 1
+    if status == "429":
+        await asyncio.sleep(1)
+    if status != "200":
+        return
+    load.latencies.append(time.monotonic() - begin)
+    load.answered.append(time.monotonic())
+    if streams:
+        load.first_pieces.append(first_seconds)
+    load.tokens += int(answer.rsplit(b'"completion_tokens": ', 1)[1].split(b",", 1)[0])
+
+
+class LoneEngine:
+    """The same replica in a bare Ray actor, asked from within: no HTTP, no Serve."""
+
+    def __init__(self, model: ModelSpec) -> None:
+        self._replica = ModelReplica(model)
+
+    async def ask(self, prompts: Sequence[str], *, clients: int, seconds: float) -> Load:
+        """Let as many clients ask the engine directly."""
+        load, begin = Load(), time.monotonic()
+
+        async def client(index: int) -> None:
+            number = index
+            while time.monotonic() < begin + seconds:
+                asked = time.monotonic()
+                request = ChatRequest(
+                    "support",
+                    ({"role": "user", "content": prompts[number % len(prompts)]},),
+                    Sampling(max_tokens=_REPLY_TOKENS, seed=number),
+                    is_streamed=bool(index % 2),
+                )
+                async with aclosing(self._replica.stream(request)) as pieces:
+                    async for piece in pieces:
+                        load.tokens += 0 if piece.usage is None else piece.usage.completion_tokens
+                load.latencies.append(time.monotonic() - asked)
+                number += clients
+
+        await asyncio.gather(*(client(index) for index in range(clients)))
+        load.seconds = time.monotonic() - begin
+        return load
+
+
+def during(load: Callable[[], Load], action: Callable[[], None], *, after: float) -> tuple[Load, float]:
+    """Do something amid a load; give what the clients saw, and when it was done."""
+    found: list[Load] = []
+    clients = threading.Thread(target=lambda: found.append(load()))
+    clients.start()
+    time.sleep(after)
+    when = time.monotonic()
+    action()
+    clients.join()
+    return found[0], when
+
+
+def kill_replica() -> None:
+    """End one replica of the model as a crash would."""
+    processes = psutil.Process().children(recursive=True)
+    replicas = [p for p in processes if "ServeReplica:mica:model-0" in " ".join(p.cmdline())]
+    os.kill(replicas[0].pid, signal.SIGKILL)
+
+
+def main() -> None:
+    """Run all parts and print them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--policy", default="embedded")
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--sampler", choices=["vllm", "transformers"], default="vllm")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+
+    config = RunConfig(policy=arguments.policy)
+    domain = read_domain(config)
+    model = ModelSpec(
+        "support",
+        str(run.policy_folder(config)),
+        config.engine,
+        arguments.sampler,
+        system_prompt=domain.policy_prompt,
+    )
+    spec = ServiceSpec((model,), ServeSettings(max_in_flight=4 * arguments.clients))
+    for name in ("RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP"):
+        os.environ.setdefault(name, "0")
+    leave = run.join_ray(config, cpus=4)
+    try:
+        record = _measure(spec, [s.opening for s in domain.scenarios if s.opening], arguments)
+    finally:
+        leave()
+    print(json.dumps(record, indent=2))
+    if arguments.json is not None:
+        write_json(arguments.json, record)
+
+
+def _measure(spec: ServiceSpec, prompts: Sequence[str], arguments: argparse.Namespace) -> dict[str, object]:
+    import ray
+
+    from mica_ray.serving.app import end_service, serve_application
+
+    def load(seconds: float) -> Load:
+        return asyncio.run(ask_service(prompts, clients=arguments.clients, seconds=seconds))
+
+    begin = time.monotonic()
+    serve_application(spec, host="127.0.0.1", port=PORT)
+    up_seconds = time.monotonic() - begin
+    begin = time.monotonic()
+    first = asyncio.run(ask_service(prompts, clients=1, seconds=0.01))
+    first_reply_seconds = time.monotonic() - begin
+    options = {"num_cpus": 1, "runtime_env": {"env_vars": dict(spec.models[0].environment)}}
+    engine = ray.remote(LoneEngine).options(**options).remote(spec.models[0])  # pyright: ignore
+    alone, served = Load(), Load()
+    each = arguments.seconds / _ROUNDS
+    for _ in range(_ROUNDS):
+        alone.add(ray.get(engine.ask.remote(prompts, clients=arguments.clients, seconds=each)))
+        served.add(load(each))
+    ray.kill(engine)
+    killed, killed_at = during(lambda: load(each), kill_replica, after=each / 4)
+    later = [moment for moment in killed.answered if moment > killed_at + 1]
+    newer = replace(spec, models=(replace(spec.models[0], created=int(time.time())),))
+    redeployed, _ = during(
+        lambda: load(2 * each), lambda: serve_application(newer, host="127.0.0.1", port=PORT), after=each / 4
+    )
+    end_service()
+    return {
+        "clients": arguments.clients,
+        "up_seconds": up_seconds,
+        "first_reply_seconds": first_reply_seconds if first.latencies else math.nan,
+        "engine_alone": alone.record(),
+        "service": served.record(),
+        "tokens_per_second_of_the_engine_alone": (served.tokens / served.seconds)
+        / (alone.tokens / alone.seconds),
+        "killed": killed.record() | {"answers_again_after_seconds": min(later, default=math.nan) - killed_at},
+        "redeployed": redeployed.record(),
+    }
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    if len(values) < 2:
+        return math.nan
+    return statistics.quantiles(values, n=100, method="inclusive")[round(share * 100) - 1]
+
+
+if __name__ == "__main__":
+    main()

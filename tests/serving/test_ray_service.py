@@ -1,0 +1,107 @@
+"""The service on a real Ray Serve, with a model of random weights: streams, a killed replica, a new version."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import openai
+import psutil
+import pytest
+
+from mica_ray.rollout.vllm_engine import EngineConfig
+from mica_ray.serving.deployment import Replicas, ServiceSpec
+from mica_ray.serving.model_replica import ModelSpec
+from mica_ray.serving.settings import ServeSettings
+from tests.small_policy import small_folder
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+
+ASK = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> ServiceSpec:
+    folder = small_folder(tmp_path_factory.mktemp("policy"), tied=True)
+    model = ModelSpec("support", str(folder), EngineConfig(max_model_len=256), sampler="transformers")
+    return ServiceSpec(
+        (model,), ServeSettings(default_reply_tokens=8), Replicas(2, 2, target_ongoing=4, max_ongoing=8)
+    )
+
+
+@pytest.fixture(scope="module")
+def address(ray_cluster: None, spec: ServiceSpec) -> Iterator[str]:
+    from mica_ray.serving.app import end_service, serve_application
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    serve_application(spec, host="127.0.0.1", port=port)
+    yield f"http://127.0.0.1:{port}"
+    end_service()
+
+
+async def asking(address: str, action: Callable[[], None]) -> list[int]:
+    """Ask without a pause while something is done, and for a while after; gives the statuses."""
+    statuses: list[int] = []
+    is_done = asyncio.Event()
+
+    async def client(seed: int) -> None:
+        async with httpx.AsyncClient(base_url=address, timeout=120) as http:
+            rest = 5
+            while rest:
+                body = {"messages": [{"role": "user", "content": "hello"}], "seed": seed}
+                statuses.append((await http.post(ASK, json=body)).status_code)
+                rest -= is_done.is_set()
+
+    clients = [asyncio.create_task(client(seed)) for seed in range(4)]
+    while len(statuses) < 8:
+        await asyncio.sleep(0.05)
+    await asyncio.to_thread(action)
+    is_done.set()
+    await asyncio.gather(*clients)
+    return statuses
+
+
+async def test_the_official_client_streams_from_a_replica(address: str) -> None:
+    client = openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=120)
+    asked = {"model": "support", "seed": 1, "max_tokens": 8}
+    messages = [{"role": "user", "content": "I lost my job."}]
+    whole = await client.chat.completions.create(messages=messages, **asked)  # pyright: ignore
+    stream = await client.chat.completions.create(messages=messages, stream=True, **asked)  # pyright: ignore
+    pieces = [chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices]
+    assert "".join(pieces) == whole.choices[0].message.content
+    assert whole.usage.completion_tokens <= 8
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.chat.completions.create(
+            model="support", messages=[{"role": "user", "content": "long " * 300}]
+        )
+    assert refused.value.code == "context_length_exceeded"
+
+
+async def test_a_killed_replica_costs_no_other_error_than_a_retryable_one(address: str) -> None:
+    def kill() -> None:
+        processes = psutil.Process().children(recursive=True)
+        replicas = [p for p in processes if "ServeReplica:mica:model-0" in " ".join(p.cmdline())]
+        os.kill(replicas[0].pid, signal.SIGKILL)
+
+    statuses = await asking(address, kill)
+    assert set(statuses) <= {200, 503}
+    assert statuses[-4:] == [200] * 4
+
+
+async def test_a_redeployment_fails_no_request(address: str, spec: ServiceSpec) -> None:
+    from mica_ray.serving.app import serve_application
+
+    newer = replace(spec, models=(replace(spec.models[0], created=7),))
+    host, _, port = address.removeprefix("http://").partition(":")
+    statuses = await asking(address, lambda: serve_application(newer, host=host, port=int(port)))
+    assert set(statuses) == {200}
+    async with httpx.AsyncClient(base_url=address, timeout=120) as client:
+        assert (await client.get("/v1/models")).json()["data"][0]["created"] == 7

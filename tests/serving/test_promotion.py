@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,15 +27,29 @@ def evaluation(*scores: float) -> Evaluation:
     return summary_of_rows(rows, num_failed_dialogues=0, num_failed_judgements=0, seed=0)
 
 
-def finished_run(path: Path, *, contaminated: bool = False, after: Evaluation | None = None) -> RunFolder:
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Make a store with one run, to copy: MLflow takes seconds for a new one."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    client = MlflowClient(tracking_uri=f"sqlite:///{path}")
+    return path, client.create_run(client.create_experiment("mica")).info.run_id
+
+
+def finished_run(
+    path: Path,
+    store: tuple[Path, str] | None = None,
+    *,
+    contaminated: bool = False,
+    after: Evaluation | None = None,
+) -> RunFolder:
     """Make the folder that a run of eight cases leaves, from 20 points to 30."""
     folder = RunFolder.create(RunConfig(), path)
     policy = path / "checkpoints" / "step" / "policy"
     policy.mkdir(parents=True)
     (policy / "config.json").write_text("{}")
-    client = MlflowClient(tracking_uri=folder.tracking_uri)
-    run = client.create_run(client.create_experiment("mica"))
-    folder.write_tracking_run(run.info.run_id)
+    if store is not None:
+        shutil.copy(store[0], folder.path / "mlflow.db")
+        folder.write_tracking_run(store[1])
     folder.write_evaluation("before", evaluation(*[20.0] * 8))
     folder.write_evaluation("after", after or evaluation(*[30.0] * 8))
     summary = {"policy": str(policy), "tracking_uri": folder.tracking_uri, "contaminated": contaminated}
@@ -50,9 +65,9 @@ def promote(*arguments: object) -> int:
 
 
 def test_a_better_run_gets_its_alias_with_the_reasons(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, store: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = finished_run(tmp_path / "run")
+    folder = finished_run(tmp_path / "run", store)
     command = (folder.path, "--against", "before", "--name", "support", "--json", tmp_path / "gate.json")
     assert promote(*command) == 0
     assert "models:/support@champion is version 1" in capsys.readouterr().out
@@ -70,10 +85,10 @@ def test_a_better_run_gets_its_alias_with_the_reasons(
 
 
 def test_a_run_that_is_no_better_is_named_and_left_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, store: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Half the cases gain 5 points and half lose 5: the interval spans 0.
-    folder = finished_run(tmp_path / "run", contaminated=True, after=evaluation(*[25.0, 15.0] * 4))
+    folder = finished_run(tmp_path / "run", store, contaminated=True, after=evaluation(*[25.0, 15.0] * 4))
     assert promote(folder.path, "--against", "before", "--name", "support") == 1
     assert "not promoted: EPM-Q, split guard" in capsys.readouterr().out
     assert MlflowClient(tracking_uri=folder.tracking_uri).search_registered_models() == []

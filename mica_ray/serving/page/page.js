@@ -31,6 +31,7 @@ async function start() {
   at('stop').addEventListener('click', () => running?.abort())
   at('new').addEventListener('click', startAnew)
   at('key-open').addEventListener('click', askKey)
+  at('key-cancel').addEventListener('click', () => at('key-dialog').close())
   at('key-dialog').addEventListener('close', keepKey)
   at('model').addEventListener('change', keepChoices)
   at('compare').addEventListener('change', keepChoices)
@@ -195,6 +196,7 @@ function startAnew() {
 
 function askKey() {
   at('key').value = service.key.get()
+  at('key-dialog').returnValue = ''
   if (!at('key-dialog').open) at('key-dialog').showModal()
 }
 

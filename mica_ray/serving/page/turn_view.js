@@ -12,7 +12,7 @@ export class TurnView {
   constructor(turn, calls) {
     this.turn = turn
     this.calls = calls
-    this.node = element('li', { className: 'turn' })
+    this.node = element('article', { className: 'turn' })
     this.draw()
   }
 

@@ -79,7 +79,7 @@ def test_a_better_run_gets_its_alias_with_the_reasons(
     # Every case gains 10 points: the interval has no width.
     assert version.tags["promotion.EPM-Q"].startswith("passed: 10.0 [10.0, 10.0]")
     assert version.tags["promotion.benchmarks"].startswith("not configured")
-    assert Path(version.source.removeprefix("file://"), "config.json").is_file()
+    assert Path(str(version.source).removeprefix("file://"), "config.json").is_file()
     assert promote(*command) == 0  # The same policy is no second version.
     assert client.get_model_version_by_alias("support", "champion").version == version.version
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -237,7 +238,7 @@ def _measure(spec: ServiceSpec, prompts: Sequence[str], arguments: argparse.Name
     first = asyncio.run(ask_service(prompts, clients=1, seconds=0.01))
     first_reply_seconds = time.monotonic() - begin
     options = {"num_cpus": 1, "runtime_env": {"env_vars": dict(spec.models[0].environment)}}
-    engine = ray.remote(LoneEngine).options(**options).remote(spec.models[0])  # pyright: ignore
+    engine: Any = ray.remote(LoneEngine).options(**options).remote(spec.models[0])  # pyright: ignore
     alone, served = Load(), Load()
     each = arguments.seconds / _ROUNDS
     for _ in range(_ROUNDS):

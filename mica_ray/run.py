@@ -272,9 +272,21 @@ def _start_learner(config: RunConfig, path: Path, folder: RunFolder, inline: boo
         from mica_ray.training.local_learner import LocalLearner
 
         return LocalLearner(path, config.whole_learner)
+    from mica_ray.rollout.weights import TransferRoute
     from mica_ray.training.ray_learner import RayLearner
 
-    return RayLearner(path, config.whole_learner, config.ray_learner, folder=folder.group_checkpoints)
+    engine = config.engine
+    return RayLearner(
+        path,
+        config.whole_learner,
+        config.ray_learner,
+        folder=folder.group_checkpoints,
+        route=(
+            None
+            if engine.weight_transfer == "bucket"
+            else TransferRoute(engine.weight_transfer, engine.tensor_parallel)
+        ),
+    )
 
 
 def join_ray(config: RunConfig, *, cpus: float | None = None) -> Callable[[], None]:
@@ -282,7 +294,8 @@ def join_ray(config: RunConfig, *, cpus: float | None = None) -> Callable[[], No
 
     Args:
         config: of the run.
-        cpus: that are wanted of a cluster started here; None for those of the run.
+        cpus: that are wanted of a cluster started here, for something else than the run; None for the run,
+            whose GPUs are looked for too.
 
     Raises:
         ConfigError: the cluster has fewer GPUs than asked for.
@@ -304,5 +317,6 @@ def join_ray(config: RunConfig, *, cpus: float | None = None) -> Callable[[], No
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    check_gpus(config, ray.cluster_resources().get("GPU", 0))
+    if cpus is None:
+        check_gpus(config, ray.cluster_resources().get("GPU", 0))
     return ray.shutdown

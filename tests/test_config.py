@@ -191,6 +191,7 @@ def test_fields_bound_to_each_other_move_together() -> None:
         ("learner.adam_betas=[1,", ["not JSON"]),
         ("num_engines=0", ["num_engines", "greater than or equal to 1", "got 0"]),
         ("learner.total_updates=7", ["learner.total_updates=7 must be 176", "loop.num_steps"]),
+        ("engine.weight_transfer=tcp", ["engine.weight_transfer", "'tcp'"]),
         ("name=a/b", ["name", "'a/b'"]),
         ("seed", ["--set seed", "key.path=value"]),
     ],

@@ -139,6 +139,12 @@ def _felt(case: Mapping[str, object]) -> tuple[Inner, tuple[Felt, ...]]:
     return inner, replay(inner, pairs)
 
 
+def _mind(case: Mapping[str, object]) -> tuple[Inner, str]:
+    """Give what goes on in the person now, and how they took the last reply."""
+    inner, felt = _felt(case)
+    return (felt[-1].after, felt[-1].mood) if felt else (inner, "unheard")
+
+
 def _judge(case: Mapping[str, object]) -> dict[str, object]:
     """Score the last reply: 18 fields, evidence quoted from the reply."""
     _, felt = _felt(case)
@@ -158,12 +164,10 @@ def _judge(case: Mapping[str, object]) -> dict[str, object]:
 
 def _direct(case: Mapping[str, object]) -> dict[str, object]:
     """Reveal the next stage when the need it speaks of is in focus; otherwise let the talk run."""
-    inner, felt = _felt(case)
-    now = felt[-1].after if felt else inner
+    now, mood = _mind(case)
     told = len(cast(Sequence[str], case.get("told", ())))
     has_more = bool(case.get("untold"))
     wants_stage = has_more and told <= now.order.index(now.focus)
-    mood = felt[-1].mood if felt else "unheard"
     return {
         "move": "reveal_stage" if wants_stage else "continue",
         "guidance": f"You are {mood}; what weighs now is {AXES[now.focus]}.",
@@ -172,9 +176,7 @@ def _direct(case: Mapping[str, object]) -> dict[str, object]:
 
 def _speak(case: Mapping[str, object], rng: random.Random) -> str:
     """Give the person's next message: a reaction, then the new fragment or what weighs now."""
-    inner, felt = _felt(case)
-    now = felt[-1].after if felt else inner
-    mood = felt[-1].mood if felt else "unheard"
+    now, mood = _mind(case)
     reaction = rng.choice(_REACTIONS[mood])
     fragment = case.get("fragment")
     if isinstance(fragment, str) and fragment:

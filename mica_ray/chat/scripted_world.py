@@ -163,7 +163,8 @@ def _regress(inner: Inner, reading: Reading, misplaced: set[int], stale: int) ->
         Harm.PREACH: (0, -1, -1),
         Harm.HOLLOW: (-1, -1, -1),
         Harm.OVERLOAD: (-1, -1, 0),
-        Harm.BROKEN: (-1, 0, 0),
+        # As bad as the emptiest reply that is said to the end: cheaper, and never ending would pay.
+        Harm.BROKEN: (-1, -1, -1),
         Harm.REPEAT: (0, -1, 0),
         Harm.ECHO: (0, -1, 0),
         Harm.IGNORE: (-1, -1, 0),

@@ -122,6 +122,7 @@ def _settings(config: RunConfig, options: ServeOptions, assignments: Sequence[st
         "keys_file": options.keys_file,
         "default_temperature": sampling.temperature,
         "default_reply_tokens": sampling.max_tokens,
+        "max_reply_tokens": max(ServeSettings().max_reply_tokens, sampling.max_tokens),
     }
     for assignment in assignments:
         key, separator, value = assignment.removeprefix(_PREFIX).partition("=")

@@ -128,6 +128,16 @@ class RunConfig(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_weight_transfer(self) -> RunConfig:
+        """Refuse engines that wait for a GPU of a learner that has none."""
+        if self.engine.weight_transfer == "nccl" and self.ray_learner.gpus_per_worker < 1:
+            raise ValueError(
+                "engine.weight_transfer=nccl needs ray_learner.gpus_per_worker >= 1, whole GPUs; "
+                f"got {self.ray_learner.gpus_per_worker:g}. Without: engine.weight_transfer=bucket"
+            )
+        return self
+
     @property
     def whole_learner(self) -> LearnerConfig:
         """The learner with its schedule stretched over this run's optimiser steps."""

@@ -16,7 +16,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from mica_ray.chat.model import JsonSchema
 from mica_ray.rollout.engine import EngineError, PolicyEngine
 from mica_ray.rollout.engine_blueprint import MAX_CONCURRENCY, EngineBlueprint, PoolConfig
-from mica_ray.rollout.weights import WeightBucket, publish
+from mica_ray.rollout.weights import Incoming, WeightBucket, WeightSender, publish
 from mica_ray.types import Generation, PolicyWeights, Sampling
 
 if TYPE_CHECKING:
@@ -120,9 +120,14 @@ class EnginePool:
                 weights = publish(weights.source, weights.version)
             # Before anyone loads: an engine replaced from now on begins with these.
             self._weights = weights
-            await asyncio.gather(
-                *(self._on(seat, lambda actor: self._load(actor, weights)) for seat in self._seats)
-            )
+            if isinstance(weights.source, WeightSender):
+                # A group of processes cannot begin with a dead member: whoever is dead is replaced first.
+                await asyncio.gather(*(self._on(seat, self._alive) for seat in self._seats))
+                await self._receive(self.actors, weights, weights.source)
+            else:
+                await asyncio.gather(
+                    *(self._on(seat, lambda actor: self._load(actor, weights)) for seat in self._seats)
+                )
 
     async def close(self) -> None:
         """Let every engine end itself, then end its actor."""
@@ -154,7 +159,37 @@ class EnginePool:
             finally:
                 seat.load -= 1
 
+    async def _alive(self, actor: ActorHandle) -> None:
+        await _within(actor.version.remote(), self._config.load_deadline_seconds, "a sign of life")
+
+    async def _receive(
+        self, actors: Sequence[ActorHandle], weights: PolicyWeights, sender: WeightSender
+    ) -> None:
+        """Let a learner send its weights to these engines; one that fails ends it for all."""
+        seconds = self._config.load_deadline_seconds
+        incoming = PolicyWeights(weights.version, Incoming())
+        tasks = [asyncio.ensure_future(sender.send(tuple(actors), seconds))]
+        tasks += [
+            asyncio.ensure_future(
+                _within(actor.load_weights.remote(incoming), seconds, f"receiving version {weights.version}")
+            )
+            for actor in actors
+        ]
+        try:
+            await asyncio.gather(*tasks)
+        except RayActorError as death:
+            raise EngineError(
+                f"an engine died while weights were on their way; resume the run: {_first_line(death)}"
+            ) from death
+        finally:
+            for task in tasks:
+                task.cancel()  # Of those not done: an engine must not go on waiting for what never comes.
+            await asyncio.gather(*tasks, return_exceptions=True)
+
     async def _load(self, actor: ActorHandle, weights: PolicyWeights) -> None:
+        if isinstance(weights.source, WeightSender):
+            await self._receive([actor], weights, weights.source)
+            return
         # The reference lies inside a dataclass, so Ray hands it over unresolved and each engine fetches for
         # itself.
         reference = actor.load_weights.remote(weights)

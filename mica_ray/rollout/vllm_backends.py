@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from mica_ray.rollout.engine import EngineError
 from mica_ray.rollout.vllm_stepping import SteppingThread
 from mica_ray.rollout.vllm_weights import write_bucket
-from mica_ray.rollout.weights import WeightBucket
+from mica_ray.rollout.weights import TransferStep, WeightBucket
 
 if TYPE_CHECKING:
+    from vllm.config import WeightTransferConfig
     from vllm.engine.arg_utils import EngineArgs
     from vllm.outputs import RequestOutput
     from vllm.sampling_params import SamplingParams
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from mica_ray.rollout.vllm_engine import EngineConfig
 
 _Arguments = TypeVar("_Arguments", bound="EngineArgs")
-_RECEIVER = "mica_ray.rollout.vllm_weights.WeightReceiver"
+# Named by the module that makes gloo known to vLLM: the worker imports it before it looks for a transport.
+_RECEIVER = "mica_ray.rollout.vllm_transfer.WeightReceiver"
 _GIB = 2**30
 
 
@@ -45,6 +47,13 @@ class Backend(Protocol):
 
     async def load(self, bucket: WeightBucket) -> None:
         """Take new weights and forget cached prefixes. Only called while nothing is being generated."""
+        ...
+
+    async def transfer(self, step: TransferStep, payload: Mapping[str, object] | None) -> None:
+        """Do one step of vLLM's weight transfer in every worker; it ends when the sender's part has.
+
+        Only called while nothing is being generated. The last step forgets cached prefixes.
+        """
         ...
 
     async def close(self) -> None:
@@ -80,6 +89,17 @@ class InProcessBackend:
             self._engine.reset_prefix_cache()
 
         await self._thread.call(load)
+
+    async def transfer(self, step: TransferStep, payload: Mapping[str, object] | None) -> None:
+        """Do one step in every worker."""
+
+        def take_step() -> None:
+            for method, arguments in _calls(step, payload):
+                self._engine.collective_rpc(method, args=arguments)
+            if step == "finish":
+                self._engine.reset_prefix_cache()
+
+        await self._thread.call(take_step)
 
     async def close(self) -> None:
         """Stop vLLM."""
@@ -124,9 +144,28 @@ class AsyncBackend:
             await self._engine.collective_rpc("receive_file", args=(str(path),))
         await self._engine.reset_prefix_cache()
 
+    async def transfer(self, step: TransferStep, payload: Mapping[str, object] | None) -> None:
+        """Do one step in every worker."""
+        for method, arguments in _calls(step, payload):
+            await self._engine.collective_rpc(method, args=arguments)
+        if step == "finish":
+            await self._engine.reset_prefix_cache()
+
     async def close(self) -> None:
         """Stop vLLM."""
         self._engine.shutdown()
+
+
+def _calls(step: TransferStep, payload: Mapping[str, object] | None) -> list[tuple[str, tuple[object, ...]]]:
+    """Give what a step calls in vLLM's workers, in order: its own methods and our receiver's."""
+    if step == "init":
+        return [("init_weight_transfer_engine", (payload,))]
+    if step == "start":
+        return [("start_weight_update", ())]
+    if step == "update" and payload is not None:
+        incoming = (payload["names"], payload["shapes"])
+        return [("check_incoming", incoming), ("update_weights", (payload,))]
+    return [("finish_weight_update", ()), ("finish_incoming", ())]
 
 
 def _shared_memory() -> str | None:
@@ -147,7 +186,16 @@ def _arguments(kind: type[_Arguments], policy: str, config: EngineConfig) -> _Ar
         enable_chunked_prefill=config.gpus_per_engine > 0,
         logprobs_mode="processed_logprobs",  # Under temperature and top_p, as the tokens are sampled.
         worker_extension_cls=_RECEIVER,
+        weight_transfer_config=_transfer_config(config),
         generation_config="vllm",  # Sampling follows our arguments alone, not a file in the model folder.
         disable_log_stats=True,
         seed=0,
     )
+
+
+def _transfer_config(config: EngineConfig) -> WeightTransferConfig | None:
+    if config.weight_transfer == "bucket":
+        return None
+    from vllm.config import WeightTransferConfig
+
+    return WeightTransferConfig(backend=config.weight_transfer)

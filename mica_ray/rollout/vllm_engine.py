@@ -16,7 +16,7 @@ from mica_ray.chat.model import JsonSchema
 from mica_ray.rollout.engine import EngineError, GeneratedPiece
 from mica_ray.rollout.engine_blueprint import EngineBlueprint
 from mica_ray.rollout.vllm_backends import AsyncBackend, Backend, InProcessBackend
-from mica_ray.rollout.weights import resolve
+from mica_ray.rollout.weights import Incoming, TransferKind, TransferStep, resolve
 from mica_ray.types import Generation, PolicyWeights, Sampling
 
 if TYPE_CHECKING:
@@ -52,6 +52,9 @@ class EngineConfig:
     """None: without GPUs; compiling for CPUs takes longer than a small run."""
     guidance: bool = True
     """Whether replies can be held to a JSON schema."""
+    weight_transfer: Literal["bucket"] | TransferKind = "bucket"
+    """How weights come. bucket: through Ray's object store. nccl: from the learner's first GPU straight to
+    the engines' own, each on GPUs that nobody shares; gloo: the same path between CPUs."""
 
     def __post_init__(self) -> None:
         """Refuse engines that cannot be."""
@@ -59,6 +62,14 @@ class EngineConfig:
             raise ValueError(f'dtype must be "float32" or "bfloat16"; got {self.dtype!r}')
         if self.backend not in ("auto", "in_process", "async"):
             raise ValueError(f'backend must be "auto", "in_process" or "async"; got {self.backend!r}')
+        if self.weight_transfer not in ("bucket", "nccl", "gloo"):
+            raise ValueError(
+                f'weight_transfer must be "bucket", "nccl" or "gloo"; got {self.weight_transfer!r}'
+            )
+        if self.weight_transfer == "nccl" and self.gpus_per_engine < 1:
+            raise ValueError(
+                f"weight_transfer=nccl needs whole GPUs, gpus_per_engine >= 1; got {self.gpus_per_engine}"
+            )
         for name in ("max_model_len", "tensor_parallel", "cpus_per_engine", "max_num_seqs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
@@ -122,6 +133,7 @@ class VllmEngine:
         self._loading = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._is_receiving, self._received = asyncio.Event(), asyncio.Event()
 
     async def version(self) -> int:
         """Give the version of the weights, -1 before the first. Answers once the engine is ready."""
@@ -172,17 +184,41 @@ class VllmEngine:
             EngineError: the weights are another model's.
         """
         async with self._loading:
-            if weights.version != self._version:
+            if isinstance(weights.source, Incoming):
+                # Even a version that is here: the sender counts on every member of its group.
+                await self._receive()
+            elif weights.version != self._version:
                 # May come from another node: meanwhile the replies in the making go on.
                 bucket = await asyncio.to_thread(resolve, weights)
                 await self._idle.wait()
                 await self._backend.load(bucket)
-                self._version = weights.version
+            self._version = weights.version
             return self._version
+
+    async def transfer(self, step: TransferStep, payload: Mapping[str, object] | None) -> None:
+        """Do one step of a transfer, as the sender asks; waits until `load_weights` has been told of it.
+
+        Raises:
+            EngineError: the weights are another model's.
+        """
+        await self._is_receiving.wait()
+        await self._backend.transfer(step, payload)
+        if step == "finish":
+            self._received.set()
 
     async def close(self) -> None:
         """Stop vLLM."""
         await self._backend.close()
+
+    async def _receive(self) -> None:
+        """Let a sender work on the model while nothing is being generated; the caller's deadline ends it."""
+        await self._idle.wait()
+        self._received.clear()
+        self._is_receiving.set()
+        try:
+            await self._received.wait()
+        finally:
+            self._is_receiving.clear()
 
     async def _generate(
         self, prompt_ids: Sequence[int], sampling: Sampling, schema: JsonSchema | None

@@ -7,6 +7,7 @@ it.
 from __future__ import annotations
 
 from ast import literal_eval
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,9 +33,23 @@ class WeightReceiver:
             EngineError: the bucket is another model's.
         """
         model = self.model_runner.get_model()
-        _check_same_model(model, bucket)
+        _check_same_model(model, dict(zip(bucket.names, bucket.shapes, strict=True)))
         self.model_runner.reload_weights(weights_iterator=unpack_weights(bucket))
         _repack_tied_head(model)
+
+    def check_incoming(self, names: list[str], shapes: list[list[int]]) -> None:
+        """Refuse weights of another model before any of them is on its way.
+
+        Raises:
+            EngineError: the names or shapes are another model's.
+        """
+        _check_same_model(
+            self.model_runner.get_model(), dict(zip(names, (tuple(shape) for shape in shapes), strict=True))
+        )
+
+    def finish_incoming(self) -> None:
+        """Make weights usable that came by vLLM's own transfer."""
+        _repack_tied_head(self.model_runner.get_model())
 
     def receive_file(self, path: str) -> None:
         """Put a bucket into the model that `write_bucket` wrote, in another process of this node."""
@@ -54,14 +69,13 @@ def read_bucket(path: Path) -> WeightBucket:
         return WeightBucket(names, shapes, dtypes, parts["data"])
 
 
-def _check_same_model(model: torch.nn.Module, bucket: WeightBucket) -> None:
-    """Refuse a bucket that would leave parameters at their old values: vLLM only logs that."""
+def _check_same_model(model: torch.nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse weights that would leave parameters at their old values: vLLM only logs that."""
     config = getattr(model, "config", None)
     layers = int(getattr(config, "num_hidden_layers", 0))
-    held = {int(part) for name in bucket.names for part in name.split(".")[:-1] if part.isdigit()}
+    held = {int(part) for name in shapes for part in name.split(".")[:-1] if part.isdigit()}
     if held != set(range(layers)):
         raise EngineError(f"weights for {len(held)} layers, the engine's model has {layers}: another model's")
-    shapes = dict(zip(bucket.names, bucket.shapes, strict=True))
     embedding = shapes.get("model.embed_tokens.weight")
     expected = (int(getattr(config, "vocab_size", 0)), int(getattr(config, "hidden_size", 0)))
     if embedding is not None and embedding != expected:

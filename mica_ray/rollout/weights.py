@@ -1,7 +1,7 @@
 """Policy weights on their way to the engines: one contiguous bucket, published once, idempotent by version.
 
-The bucket travels through Ray's object store when Ray runs and as itself otherwise; `vllm_weights.py` puts it
-into vLLM.
+The bucket travels through Ray's object store when Ray runs and as itself otherwise, or stays with the
+learner, which sends it by vLLM's weight transfer (`weight_transfer.py`); `vllm_weights.py` is inside vLLM.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from mica_ray.types import PolicyWeights
 if TYPE_CHECKING:
     import torch
     from ray import ObjectRef
+    from ray.actor import ActorHandle
 
 _ALIGNMENT = 64
 """Bytes. Every tensor begins on a cache line, so that a view of any type is aligned."""
@@ -59,6 +60,49 @@ class PublishedBucket:
     """A bucket in Ray's object store. Inside a dataclass Ray sends it on without fetching it."""
 
     reference: ObjectRef
+
+
+TransferKind = Literal["nccl", "gloo"]
+TransferStep = Literal["init", "start", "update", "finish"]
+"""The four calls of vLLM's weight transfer: join the group, make ready, receive, make usable."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRoute:
+    """How a learner reaches the engines of its run."""
+
+    kind: TransferKind
+    workers_per_engine: int
+    """vLLM workers of one engine: its tensor parallel size."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferSession:
+    """One sending of the newest weights to some engines."""
+
+    route: TransferRoute
+    engines: tuple[ActorHandle, ...]
+    """Actors of `VllmEngine`, all waiting in `load_weights`."""
+    deadline_seconds: float
+    """For the whole of it: a peer of a collective that is gone is not always noticed."""
+
+
+@runtime_checkable
+class WeightSender(Protocol):
+    """Weights that stay with the learner until engines ask for them: a `PolicyWeights.source`."""
+
+    async def send(self, engines: tuple[ActorHandle, ...], deadline_seconds: float) -> None:
+        """Send the newest weights to engines that have been told of it, and wait until they use them.
+
+        Raises:
+            Exception: they did not all get them, in one line.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """What an engine is told in place of weights: they come by transfer."""
 
 
 def pack_weights(named: Iterable[tuple[str, torch.Tensor]]) -> WeightBucket:

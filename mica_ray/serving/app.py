@@ -5,12 +5,13 @@ Beside ray_llm.py the only file that knows Ray Serve. What it deploys are plain 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 from ray.serve.config import HTTPOptions
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
@@ -164,7 +165,12 @@ class HandleBackend:
 
 async def _ask_replica(handle: DeploymentHandle, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
     if not request.is_streamed:
-        yield _unwrapped(await handle.reply.remote(request))
+        whole = handle.reply.remote(request)
+        try:
+            yield _unwrapped(await whole)
+        except asyncio.CancelledError:
+            whole.cancel()  # Nobody waits for it: the replica must not go on sampling.
+            raise
         return
     response: Any = handle.options(stream=True).stream.remote(request)
     is_done = False
@@ -189,8 +195,8 @@ def _unwrapped(piece: TextDelta | BackendError) -> TextDelta:
 
 
 def _is_death(error: Exception) -> bool:
-    """Whether the replica is gone, so that another may answer: what its own code raises is no death."""
-    return not isinstance(error, RayTaskError)
+    """Whether the replica is gone, so that another may answer; its own errors are no death."""
+    return not isinstance(error, RayTaskError | TaskCancelledError)
 
 
 def _model_deployment(spec: ServiceSpec, model: ModelSpec, index: int) -> serve.Application:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -60,7 +59,7 @@ class ModelReplica:
         Raises:
             BackendError: the conversation does not fit, or the engine failed.
         """
-        prompt_ids = await self._prompt(request)
+        prompt_ids = self._prompt(request)
         if request.is_streamed and isinstance(self._engine, StreamingEngine):
             pieces = self._pieces(self._engine, prompt_ids, request)
         else:
@@ -84,12 +83,12 @@ class ModelReplica:
         if self._failures >= _FAILURES:
             raise BackendError("the engine does not answer any more", kind="unavailable")
 
-    async def _prompt(self, request: ChatRequest) -> tuple[int, ...]:
+    def _prompt(self, request: ChatRequest) -> tuple[int, ...]:
         messages = list(request.messages)
         if self._spec.system_prompt and messages[0]["role"] != "system":
             messages.insert(0, {"role": "system", "content": self._spec.system_prompt})
         try:
-            prompt_ids = await asyncio.to_thread(self._template.prompt, messages)
+            prompt_ids = self._template.prompt(messages)
         except EngineError as error:
             raise BackendError(
                 "the model's chat template takes no such order of messages; let user and assistant alternate",

@@ -27,10 +27,11 @@ def llm_deployment(model: ModelSpec, replicas: Replicas, options: Mapping[str, A
     from ray.serve.llm import LLMConfig, build_llm_deployment
 
     engine = model.engine
-    is_on_gpu = engine.gpus_per_engine > 0
+    # LLMConfig reads a mapping, and finds GPUs by itself.
+    accelerator: Any = None if engine.gpus_per_engine else {"kind": "cpu"}
     config = LLMConfig(
         model_loading_config={"model_id": model.id, "model_source": model.path},
-        accelerator_config=None if is_on_gpu else {"kind": "cpu"},
+        accelerator_config=accelerator,
         engine_kwargs={
             "dtype": engine.dtype,
             "max_model_len": engine.max_model_len,

@@ -150,7 +150,9 @@ class SupportSessions:
         sampling = Sampling(
             temperature=self.settings.default_temperature, max_tokens=self.settings.default_reply_tokens
         )
-        return ChatRequest(session.model, tuple(messages), sampling, is_streamed=body.stream)
+        # A stored session may be of a model that is not served any more.
+        model = self.answering.named(session.model)
+        return ChatRequest(model, tuple(messages), sampling, is_streamed=body.stream)
 
     async def _judged(self, session: SupportSession) -> SupportSession:
         if self.estimate is None:

@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Protocol, cast
 
-from mica_ray.rollout.weights import WeightBucket, pack_weights
+from mica_ray.rollout.engine import EngineError
+from mica_ray.rollout.weights import TransferSession, WeightBucket, pack_weights
 from mica_ray.training.deepspeed import DeepSpeedStepper, TorchRanks
 from mica_ray.training.learner_group import RayLearnerConfig
 from mica_ray.training.mailbox import Answer, Command
@@ -30,8 +31,16 @@ class Post(Protocol):
         """Give the batch of an update command."""
         ...
 
-    def ready(self, version: int, bucket: WeightBucket) -> None:
+    def ready(self, version: int, bucket: WeightBucket | None) -> None:
         """Say that the group runs."""
+        ...
+
+    def send(self, bucket: WeightBucket, session: TransferSession) -> None:
+        """Send weights to the engines of a session.
+
+        Raises:
+            EngineError: they did not all get them.
+        """
         ...
 
     def answer(self, index: int, answer: Answer, bucket: WeightBucket | None) -> None:
@@ -63,6 +72,7 @@ class LearnerWorker:
         *,
         rank: int,
         world_size: int,
+        is_sender: bool = False,
     ) -> None:
         """Load the policy, shard it, and fall back to the group's checkpoint after a restart.
 
@@ -73,6 +83,7 @@ class LearnerWorker:
             group: ZeRO stage and checkpoints.
             rank: this rank in the open process group.
             world_size: its size.
+            is_sender: rank 0 keeps the weights and sends them on demand; else the mailbox gets them.
 
         Raises:
             LearnerError: the folder holds no causal language model.
@@ -82,6 +93,7 @@ class LearnerWorker:
         self._ranks = TorchRanks(rank, world_size, self._stepper.device)
         self._version, self._updates, self._index = 0, 0, 0
         self._checkpointed_version = -1
+        self._is_sender, self._held = is_sender, cast(WeightBucket | None, None)
         folder = post.checkpoint_folder()
         if folder:
             self._restore(Path(folder))
@@ -91,7 +103,7 @@ class LearnerWorker:
     def serve(self) -> None:
         """Do commands until one says stop."""
         bucket = self._bucket()
-        if bucket is not None:
+        if self._rank == 0:
             self._post.ready(self._version, bucket)
         while True:
             command = self._post.take(self._index)
@@ -102,6 +114,8 @@ class LearnerWorker:
             elif command.kind == "restore":
                 self._restore(Path(cast(str, command.payload)))
                 self._answer(Answer(self._version, {}), self._bucket())
+            elif command.kind == "send":
+                self._send(command)
             else:
                 # Continue at this very command: whoever restarts here has the answer still to give.
                 self._checkpoint(next_index=self._index)
@@ -122,6 +136,18 @@ class LearnerWorker:
         self._answer(Answer(self._version, outcome.metrics), self._bucket())
         if self._version % self._group.checkpoint_every == 0:
             self._checkpoint(next_index=self._index + 1)
+
+    def _send(self, command: Command) -> None:
+        """Send the newest weights, as rank 0; a session that is over is passed by."""
+        if self._held is None or command.payload is None:
+            return
+        try:
+            self._post.send(self._held, cast(TransferSession, command.payload))
+        except EngineError as error:
+            # The collective may hang for ever in its thread: only a new process is sure to be rid of it.
+            self._answer(Answer(self._version, {}, error=str(error)))
+            raise
+        self._answer(Answer(self._version, {}))
 
     def _checkpoint(self, *, next_index: int) -> None:
         """Report a checkpoint unless this version has one. Collective."""
@@ -144,9 +170,17 @@ class LearnerWorker:
         self._checkpointed_version = -1
 
     def _bucket(self) -> WeightBucket | None:
-        """Gather the weights; None but on rank 0. Collective."""
+        """Gather the weights. Collective.
+
+        Returns:
+            The bucket for the mailbox: None but on rank 0, and None where rank 0 keeps it to send it itself.
+        """
         tensors = self._stepper.gather(keep=self._rank == 0)
-        return pack_weights(tensors.items()) if self._rank == 0 else None
+        if self._rank != 0:
+            return None
+        bucket = pack_weights(tensors.items())
+        self._held = bucket if self._is_sender else None
+        return None if self._is_sender else bucket
 
     def _answer(self, answer: Answer, bucket: WeightBucket | None = None) -> None:
         """Answer the current command, as rank 0."""

@@ -17,9 +17,10 @@ from mica_ray.rollout.weights import WeightBucket
 class Command:
     """One thing the worker group shall do; all ranks do the same commands in the same order."""
 
-    kind: Literal["update", "save", "restore", "stop"]
+    kind: Literal["update", "save", "restore", "send", "stop"]
     payload: object = None
-    """update: a one-element list with the reference of the batch; restore: the folder; else None."""
+    """update: a one-element list with the reference of the batch; restore: the folder; send: the session, or
+    None when it is over; else None."""
     is_freed: bool = False
     """Whether the payload is gone because the group can no longer fall back behind this command."""
 
@@ -48,7 +49,8 @@ class Mailbox:
         """Start empty."""
         self._commands: list[Command] = []
         self._answers: dict[int, Answer] = {}
-        self._weights: tuple[int, WeightBucket] | None = None
+        self._version: int | None = None
+        self._bucket: WeightBucket | None = None
         self._error = ""
         self._num_starts = 0
         self._kept_from = 0
@@ -73,10 +75,13 @@ class Mailbox:
             raise ValueError(
                 f"command {index} was freed: the workers restarted behind their last but one checkpoint"
             )
-        return self._commands[index]
+        command = self._commands[index]
+        if command.kind == "send" and index in self._answers:
+            return replace(command, payload=None)  # To a restarted group: those engines have gone on.
+        return command
 
-    async def ready(self, version: int, bucket: WeightBucket) -> None:
-        """Hear from rank 0 that the group (re)started, with the weights it has."""
+    async def ready(self, version: int, bucket: WeightBucket | None) -> None:
+        """Hear from rank 0 that the group (re)started, with its weights unless it sends them itself."""
         self._num_starts += 1
         self._keep(version, bucket)
 
@@ -88,14 +93,17 @@ class Mailbox:
         if index in self._answers:
             return
         self._answers[index] = replace(answer, num_starts=self._num_starts)
-        if bucket is not None:
-            self._keep(answer.version, bucket, is_restored=self._commands[index].kind == "restore")
+        self._keep(answer.version, bucket, is_restored=self._commands[index].kind == "restore")
         self._announce()
 
     async def fail(self, line: str) -> None:
         """Hear that a worker met an error no restart will mend. The first one counts."""
         self._error = self._error or line
         self._announce()
+
+    async def give_up(self, index: int, line: str) -> None:
+        """Answer a command in the group's place; one that is answered stays so."""
+        await self.answer(index, Answer(version=self._version or 0, metrics={}, error=line))
 
     async def wait(self, index: int) -> Answer:
         """Give the answer to a command once there is one, or the error that prevents it."""
@@ -108,19 +116,19 @@ class Mailbox:
 
     async def wait_ready(self) -> Answer:
         """Give the version the group started with, or the error that prevents it."""
-        await self._until(lambda: self._weights is not None or bool(self._error))
-        version = self._weights[0] if self._weights is not None else -1
+        await self._until(lambda: self._version is not None or bool(self._error))
+        version = self._version if self._version is not None else -1
         return Answer(version=version, metrics={}, num_starts=self._num_starts, error=self._error)
 
     async def weights(self) -> WeightBucket:
         """Give the newest weights.
 
         Raises:
-            ValueError: the group has not started yet.
+            ValueError: the group has not started yet, or sends its weights itself.
         """
-        if self._weights is None:
-            raise ValueError("no weights yet: wait_ready() first")
-        return self._weights[1]
+        if self._bucket is None:
+            raise ValueError("no weights here: wait_ready() first; a group with a route sends them itself")
+        return self._bucket
 
     async def checkpointed(self, index: int) -> None:
         """Hear that a checkpoint was reported which continues at `index`.
@@ -135,14 +143,16 @@ class Mailbox:
                 self._commands[position] = replace(self._commands[position], payload=None, is_freed=True)
         self._kept_from = max(self._kept_from, index)
 
-    def _keep(self, version: int, bucket: WeightBucket, *, is_restored: bool = False) -> None:
+    def _keep(self, version: int, bucket: WeightBucket | None, *, is_restored: bool = False) -> None:
         """Remember weights unless newer ones are known.
 
         A restarted group repeats versions it already published.
         """
-        if self._weights is None or is_restored or version > self._weights[0]:
-            # The sender's copy may lie in memory that goes when the sender dies.
-            self._weights = (version, replace(bucket, data=bucket.data.copy()))
+        if self._version is None or is_restored or version > self._version:
+            self._version = version
+            if bucket is not None:
+                # The sender's copy may lie in memory that goes when the sender dies.
+                self._bucket = replace(bucket, data=bucket.data.copy())
         self._announce()
 
     def _announce(self) -> None:

@@ -5,6 +5,7 @@ A mailbox actor carries commands there and answers back. Neighbours: mailbox.py,
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import threading
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, cast
 import ray
 import ray.train
 
-from mica_ray.rollout.weights import PublishedBucket, WeightBucket
+from mica_ray.rollout.weight_transfer import WeightBroadcaster
+from mica_ray.rollout.weights import PublishedBucket, TransferRoute, TransferSession, WeightBucket
 from mica_ray.training.learner import LearnerError
 from mica_ray.training.learner_group import RayLearnerConfig
 from mica_ray.training.mailbox import Answer, Command, Mailbox
@@ -63,6 +65,7 @@ class _Job:
     policy: str
     learner: LearnerConfig
     group: RayLearnerConfig
+    route: TransferRoute | None
 
 
 class RayLearner:
@@ -73,7 +76,15 @@ class RayLearner:
     The group starts in the background as soon as this object exists; the first call that needs it waits.
     """
 
-    def __init__(self, policy: Path, config: LearnerConfig, group: RayLearnerConfig, *, folder: Path) -> None:
+    def __init__(
+        self,
+        policy: Path,
+        config: LearnerConfig,
+        group: RayLearnerConfig,
+        *,
+        folder: Path,
+        route: TransferRoute | None = None,
+    ) -> None:
         """Start the group.
 
         Args:
@@ -82,6 +93,7 @@ class RayLearner:
             group: how many workers and what each gets.
             folder: for Ray Train's own checkpoints, visible on every node; those of an earlier run are
                 removed.
+            route: how rank 0 sends weights to the engines itself; None: through the object store.
         """
         folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +105,10 @@ class RayLearner:
         self._mailbox = ray.remote(Mailbox).options(num_cpus=0, max_concurrency=1000).remote()
         self._version: int | None = None
         self._ended = ""
-        job = _Job(mailbox=self._mailbox, policy=str(policy.absolute()), learner=config, group=group)
+        self._route = route
+        job = _Job(
+            mailbox=self._mailbox, policy=str(policy.absolute()), learner=config, group=group, route=route
+        )
         self._thread = threading.Thread(
             target=self._fit, args=(job, folder), name="learner group", daemon=True
         )
@@ -114,6 +129,8 @@ class RayLearner:
     def weights(self) -> PolicyWeights:
         """Give the newest weights by reference; they never pass through the driver."""
         version = self._start()
+        if self._route is not None:
+            return PolicyWeights(version, _RankZero(self._mailbox, self._route))
         return PolicyWeights(version, PublishedBucket(self._mailbox.weights.remote()))
 
     def save(self, directory: Path) -> None:
@@ -210,6 +227,35 @@ class RayLearner:
             self._ended = f"the learner's worker group ended after {group.max_failures} restarts; {reason}"
 
 
+@dataclass(frozen=True, slots=True)
+class _RankZero:
+    """`WeightSender`: asks rank 0, through the mailbox, to send what it has."""
+
+    mailbox: ActorProxy[Mailbox]
+    route: TransferRoute
+
+    async def send(self, engines: tuple[ActorHandle, ...], deadline_seconds: float) -> None:
+        """Wait until rank 0 has sent its weights; past the deadline the session is over for everyone.
+
+        Raises:
+            LearnerError: it could not.
+        """
+        session = TransferSession(self.route, engines, deadline_seconds)
+        index: int | None = None
+        answer: Answer | None = None
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                index = await self.mailbox.put.remote(Command("send", session))
+                answer = cast(Answer, await self.mailbox.wait.remote(index))
+        except TimeoutError as error:
+            raise LearnerError(f"the learner sent no weights within {deadline_seconds:g} s") from error
+        finally:
+            if index is not None and answer is None:
+                self.mailbox.give_up.remote(index, "the session is over")
+        if answer is not None and answer.error:
+            raise LearnerError(answer.error)
+
+
 def _work(settings: Mapping[str, _Job]) -> None:
     """Be one worker of the group.
 
@@ -224,12 +270,13 @@ def _work(settings: Mapping[str, _Job]) -> None:
     torch.set_num_threads(max(1, int(job.group.cpus_per_worker)))
     try:
         LearnerWorker(
-            _RayPost(job.mailbox),
+            _RayPost(job.mailbox, WeightBroadcaster()),
             Path(job.policy),
             job.learner,
             job.group,
             rank=rank,
             world_size=context.get_world_size(),
+            is_sender=job.route is not None,
         ).serve()
     except _FINAL_ERRORS as error:
         line = (
@@ -243,6 +290,7 @@ class _RayPost:
     """`Post` over the mailbox and Ray Train."""
 
     mailbox: ActorProxy[Mailbox]
+    broadcaster: WeightBroadcaster
 
     def take(self, index: int) -> Command:
         """Wait for a command by calls of half a minute."""
@@ -257,7 +305,11 @@ class _RayPost:
         references = cast(list["ObjectRef"], command.payload)
         return cast(TokenBatch, ray.get(references[0], timeout=_CALL_SECONDS))
 
-    def ready(self, version: int, bucket: WeightBucket) -> None:
+    def send(self, bucket: WeightBucket, session: TransferSession) -> None:
+        """Send by vLLM's weight transfer."""
+        self.broadcaster.send(bucket, session)
+
+    def ready(self, version: int, bucket: WeightBucket | None) -> None:
         """Tell the mailbox."""
         ray.get(self.mailbox.ready.remote(version, bucket), timeout=_CALL_SECONDS)
 

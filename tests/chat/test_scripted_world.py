@@ -106,6 +106,13 @@ def test_harm_in_the_form_lets_nothing_land() -> None:
         assert felt.progress == (0, 0, 0) and min(felt.regress) < 0, harm
 
 
+def test_no_empty_reply_gains_by_not_being_ended() -> None:
+    broken = take(person(), reading(harms=frozenset({Harm.BROKEN}))).after
+    for harm in (Harm.HOLLOW, Harm.IGNORE, Harm.OVERLOAD, Harm.REPEAT, Harm.ECHO):
+        ended = take(person(), reading(harms=frozenset({harm}))).after
+        assert all(now <= whole for now, whole in zip(broken.state, ended.state, strict=True)), harm
+
+
 async def test_early_turn_decides_what_later_turns_can_earn() -> None:
     # Only turn 1 differs: advice in place of acknowledgement. The same replies then earn less, since the
     # person is guarded and A lies deeper: explaining and advising then come before anyone was heard.

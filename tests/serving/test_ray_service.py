@@ -1,4 +1,4 @@
-"""The service on a real Ray Serve, with a model of random weights: streams, a killed replica, a new version."""
+"""The service on a real Ray Serve, with random weights: streams, a killed replica, a new version."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import httpx
 import openai

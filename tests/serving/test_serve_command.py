@@ -55,4 +55,4 @@ def test_a_wrong_bound_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["serve", "embedded", "--dry-run", "--set"]
     assert "request_seconds" in refused([*asked, "serve.request_seconds=0"], capsys)
     assert "max_messages" in refused([*asked, "serve.max_message=5"], capsys)
-    assert "Ray" not in refused(["serve", "a", "b", "c", "--dry-run"], capsys)
+    assert "1 to 2" in refused(["serve", "embedded", "embedded", "embedded", "--dry-run"], capsys)

@@ -40,7 +40,7 @@ class ToldJudge:
         change = self.changes.pop(0)
         if change is None:
             raise RuntimeError(f"cannot score {dialogue[-1]['user']}")
-        if isinstance(change, float):
+        if not isinstance(change, tuple):
             await asyncio.sleep(change)
             return Judgement.failed(Status.INVALID, "too late to matter")
         return Judgement(progress=(0, 0, 0), regress=(0, 0, 0), delta=change)

@@ -77,3 +77,25 @@ async def test_error_of_a_worker_wakes_everyone_who_waits() -> None:
     await mailbox.fail("first")
     await mailbox.fail("second")
     assert [answer.error for answer in await asyncio.gather(*waiting)] == ["first", "first"]
+
+
+async def test_restarted_group_passes_by_a_session_that_is_over() -> None:
+    mailbox = Mailbox()
+    await mailbox.put(Command("send", "done"))
+    await mailbox.put(Command("send", "given up"))
+    await mailbox.put(Command("send", "open"))
+    await mailbox.ready(0, None)
+    await mailbox.answer(0, Answer(0, {}))
+    await mailbox.give_up(1, "the session is over")
+    await mailbox.give_up(0, "too late to give up")
+    taken = [await mailbox.take(index, wait_seconds=0) for index in range(3)]
+    assert taken == [Command("send"), Command("send"), Command("send", "open")]
+    assert [(await mailbox.wait(index)).error for index in (0, 1)] == ["", "the session is over"]
+
+
+async def test_group_that_sends_its_weights_itself_is_ready_without_handing_them_over() -> None:
+    mailbox = Mailbox()
+    await mailbox.ready(4, None)
+    assert (await mailbox.wait_ready()).version == 4
+    with pytest.raises(ValueError, match="no weights"):
+        await mailbox.weights()

@@ -1,0 +1,152 @@
+"""New weights by vLLM's own weight-transfer API: a learner sends, engines receive, nobody stores.
+
+This is the sending side, for life inside rank 0 of the learner: NCCL between GPUs, gloo between CPUs
+(`vllm_transfer.py`). The receiving side is vLLM's worker; `vllm_engine.py` says when it may.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING
+
+import ray
+from ray.exceptions import RayError
+
+from mica_ray.rollout.engine import EngineError
+from mica_ray.rollout.weights import TransferSession, TransferStep, WeightBucket
+
+if TYPE_CHECKING:
+    from vllm.distributed.weight_transfer.base import TrainerWeightTransferEngine
+
+
+class WeightBroadcaster:
+    """Rank 0's end of the transfers. Keeps its group of processes while the engines stay the same."""
+
+    def __init__(self) -> None:
+        """Belong to no group yet."""
+        self._members: tuple[object, ...] = ()
+        self._client: _EngineClient
+        self._engine: TrainerWeightTransferEngine | None = None
+        self._bucket: WeightBucket | None = None
+
+    def send(self, bucket: WeightBucket, session: TransferSession) -> None:
+        """Send a bucket to the engines of a session, and wait until they use it.
+
+        Raises:
+            EngineError: an engine refused it, died, or the deadline passed. The group is given up then.
+        """
+        self._bucket = bucket
+        # A thread of its own: a collective whose peer is gone cannot be interrupted, only left behind.
+        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weight transfer")
+        members = tuple(engine._actor_id for engine in session.engines)
+        if members != self._members:
+            self._forget()
+            self._members, self._client = members, _EngineClient(session)
+        sending = thread.submit(self._send, session)
+        thread.shutdown(wait=False)
+        try:
+            # An engine that refuses is heard at once; the broadcast itself would wait for it.
+            wait([sending, self._client.refusal], session.deadline_seconds, FIRST_COMPLETED)
+            (self._client.refusal if self._client.refusal.done() else sending).result(timeout=0)
+        except TimeoutError as error:
+            self._forget()
+            raise EngineError(
+                f"the weights did not reach the engines within {session.deadline_seconds:g} s by "
+                f"{session.route.kind}: look into the engines' logs, or set engine.weight_transfer=bucket"
+            ) from error
+        except RayError as error:
+            self._forget()
+            raise EngineError(
+                f"an engine did not take the weights by {session.route.kind}: {_last_line(error)}"
+            ) from error
+
+    def _send(self, session: TransferSession) -> None:
+        if self._engine is None:
+            self._engine = self._join(session)
+        self._engine.send_weights()
+
+    def _join(self, session: TransferSession) -> TrainerWeightTransferEngine:
+        """Make the group: this process as its rank 0, then every worker of every engine."""
+        import torch
+        from vllm.distributed.weight_transfer import WeightTransferTrainerFactory
+        from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
+
+        from mica_ray.rollout.vllm_transfer import BucketSource, GlooTrainerInitInfo
+
+        is_on_gpu = session.route.kind == "nccl"
+        kind = NCCLTrainerInitInfo if is_on_gpu else GlooTrainerInitInfo
+        return WeightTransferTrainerFactory.trainer_init(
+            kind(
+                master_address=ray.util.get_node_ip_address(),
+                master_port=_free_port(),
+                world_size=1 + len(session.engines) * session.route.workers_per_engine,
+                rank=0,
+            ),
+            client=self._client,
+            source=BucketSource(self._newest, torch.device("cuda" if is_on_gpu else "cpu")),
+        )
+
+    def _newest(self) -> WeightBucket:
+        assert self._bucket is not None
+        return self._bucket
+
+    def _forget(self) -> None:
+        if self._engine is not None:
+            self._engine.shutdown()
+        self._engine, self._members = None, ()
+
+
+class _EngineClient:
+    """vLLM's view of our engines: each of its four calls goes to all of them and waits for all."""
+
+    def __init__(self, session: TransferSession) -> None:
+        self._session = session
+        self.refusal: Future[None] = Future()
+        """Holds the error of the first call that failed; else never done."""
+
+    def init_weight_transfer_engine(self, init_info: Mapping[str, object]) -> None:
+        """Let the engines join; their workers' ranks follow one another."""
+        workers, first = self._session.route.workers_per_engine, init_info["rank_offset"]
+        assert isinstance(first, int)
+        self._call(
+            "init",
+            [
+                {**init_info, "rank_offset": first + index * workers}
+                for index in range(len(self._session.engines))
+            ],
+        )
+
+    def start_weight_update(self) -> None:
+        self._call("start")
+
+    def update_weights(self, update_info: Mapping[str, object] | list[dict[str, object]]) -> None:
+        assert isinstance(update_info, Mapping)  # A list speaks to data-parallel replicas; ours are actors.
+        self._call("update", [dict(update_info)] * len(self._session.engines))
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        self._call("finish")
+
+    def _call(self, step: TransferStep, payloads: Sequence[Mapping[str, object] | None] = ()) -> None:
+        engines = self._session.engines
+        references = [
+            engine.transfer.remote(step, payload)
+            for engine, payload in zip(engines, payloads or [None] * len(engines), strict=True)
+        ]
+        try:
+            ray.get(references, timeout=self._session.deadline_seconds)
+        except RayError as error:
+            if not self.refusal.done():
+                self.refusal.set_exception(error)
+            raise
+
+
+def _last_line(error: RayError) -> str:
+    return str(error).strip().splitlines()[-1]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])

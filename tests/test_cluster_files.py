@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mica_ray.config.references import ConfigError, resolve
+from mica_ray.serving.care_counts import NAME
+from mica_ray.serving.deployed import read_service
 from mica_ray.training.deepspeed import ZeroStage, deepspeed_settings
 from mica_ray.training.update import LearnerConfig
 
@@ -53,3 +56,58 @@ def test_launcher_file_starts_ray_with_a_token() -> None:
     launcher = yaml.safe_load((ROOT / "cluster" / "ray-cluster.yaml").read_text())
     for part in ("head", "worker"):
         assert "RAY_AUTH_MODE=token" in launcher[f"{part}_start_ray_commands"][-1]
+
+
+def serve_config() -> dict[str, object]:
+    return yaml.safe_load((ROOT / "cluster" / "serve.yaml").read_text())
+
+
+def test_serve_config_is_one_that_ray_serve_and_the_code_take() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    (application,) = ServeDeploySchema.model_validate(serve_config()).applications
+    assert callable(resolve(application.import_path))
+    spec = read_service(application.args)
+    assert [model.id for model in spec.models] == ["support"]
+    assert spec.models[0].engine.gpus_per_engine == 1
+    assert spec.models[0].system_prompt != ""
+    assert (spec.replicas.at_least, spec.replicas.at_most) == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"model": []}, "args.model: not known"),
+        ({"models": [{"id": "a", "path": "b"}]}, "args.settings.keys_file: missing"),
+        ({"settings": {"keys_file": "k", "sesions": True}}, "unknown key sesions"),
+        ({"settings": {"keys_file": "k"}}, "models must be 1 to 2"),
+    ],
+)
+def test_a_wrong_serve_config_is_named(arguments: dict[str, object], named: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(named)):
+        read_service(arguments)
+
+
+def test_kuberay_serves_what_serve_deploy_does() -> None:
+    service = yaml.safe_load((ROOT / "cluster" / "kuberay-serve.yaml").read_text())["spec"]
+    assert yaml.safe_load(service["serveConfigV2"]) == serve_config()
+    pins = (ROOT / "cluster" / "requirements-gpu.txt").read_text().splitlines()
+    assert f"ray=={service['rayClusterConfig']['rayVersion']}" in pins
+
+
+def test_the_board_draws_metrics_that_exist() -> None:
+    import ray.dashboard.modules.metrics.dashboards as dashboards
+
+    board = (ROOT / "cluster" / "grafana-serve.json").read_text()
+    panels = json.loads(board)["panels"]
+    drawn = {
+        name
+        for panel in panels
+        for target in panel["targets"]
+        for name in re.findall(r"(?:ray|mica)_\w+", target["expr"])
+    }
+    ours = {f"{NAME}_total"}
+    # What Ray's own boards draw is what this version of Ray exports.
+    sources = "".join(path.read_text() for path in Path(dashboards.__path__[0]).glob("serve*.py"))
+    assert {name for name in drawn - ours if name not in sources} == set()
+    assert ours <= drawn

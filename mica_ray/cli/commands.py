@@ -16,6 +16,7 @@ from mica_ray.cli.default_command import (
     group_with_default,
 )
 from mica_ray.cli.options import JsonFile, Sets
+from mica_ray.cli.promote_command import promote
 from mica_ray.cli.serve_commands import serve, serve_key
 
 app = typer.Typer(
@@ -339,6 +340,7 @@ def chat(
     run_conversation(model, assignments=sets or ())
 
 
+app.command()(promote)
 app.command()(serve)
 app.add_typer(serve_key)
 

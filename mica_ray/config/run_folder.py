@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,13 +134,7 @@ class RunFolder:
         path = self.path / f"evaluation_{when}.json"
         if not path.is_file():
             return None
-        record = json.loads(path.read_text())
-        return summary_of_rows(
-            tuple(_read_row(row) for row in record["scenarios"]),
-            num_failed_dialogues=record["num_failed_dialogues"],
-            num_failed_judgements=record["num_failed_judgements"],
-            seed=seed,
-        )
+        return read_evaluation_record(json.loads(path.read_text()), seed=seed)
 
     def read_tracking_run(self) -> str | None:
         """Give the MLflow run this run is tracked in, None when there is none yet."""
@@ -151,6 +146,20 @@ class RunFolder:
         scratch = self.path / ".mlflow_run.part"
         scratch.write_text(run_id + "\n")
         os.replace(scratch, self.path / "mlflow_run.txt")
+
+
+def read_evaluation_record(record: Mapping[str, Any], *, seed: int) -> Evaluation:
+    """Undo `evaluation_record`; the dialogues, which it left out, stay out.
+
+    Raises:
+        KeyError, TypeError: the record is of another form.
+    """
+    return summary_of_rows(
+        tuple(_read_row(row) for row in record["scenarios"]),
+        num_failed_dialogues=record["num_failed_dialogues"],
+        num_failed_judgements=record["num_failed_judgements"],
+        seed=seed,
+    )
 
 
 def _read_row(row: dict[str, Any]) -> ScenarioRow:

@@ -69,7 +69,7 @@ class Answering:
                 async for piece in pieces:
                     yield piece
             return
-        yield TextDelta(finding.lead)
+        yield TextDelta(finding.lead, is_help_line=True)
         between = _BETWEEN
         try:
             async with aclosing(self._model_pieces(request)) as pieces:

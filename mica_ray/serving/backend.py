@@ -52,6 +52,8 @@ class TextDelta:
     finish_reason: FinishReason | None = None
     """Set in the last piece alone, which also has the usage."""
     usage: Usage | None = None
+    is_help_line: bool = False
+    """Whether the operator says it and not the model."""
 
 
 class BackendError(Exception):

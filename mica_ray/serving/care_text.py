@@ -60,7 +60,7 @@ def sentences(text: str, spelling: Spelling) -> tuple[str, ...]:
     plain = re.sub(rf"(?<=[{_CJK}])[ .*_\-/·~|+]+(?=[{_CJK}])", "", plain)
     plain = _SPACED_OUT.sub(_closed_up, plain)
     plain = re.sub(r"(?<=[a-z])[!*|](?=[a-z])", "i", plain)
-    plain = re.sub(r"[a-z]*[013457@$]+[a-z]+|[a-z]+[013457@$]+[a-z]*", _letters_only, plain)
+    plain = re.sub(r"[a-z013457@$]+", _letters_only, plain)
     for pattern, meant in _CONTRACTIONS:
         plain = re.sub(pattern, meant, plain)
     found = (_words(part, spelling) for part in _SENTENCES.split(plain))
@@ -81,8 +81,11 @@ def _closed_up(match: re.Match[str]) -> str:
 
 
 def _letters_only(match: re.Match[str]) -> str:
+    """Read digits inside a word as letters: `d1e`, `mys3lf`, but not `5am` or `1998`."""
     word = match.group()
-    return word if sum(character.isalpha() for character in word) < 3 else word.translate(_LOOKALIKES)
+    num_letters = sum(character.isalpha() for character in word)
+    is_inside = word[0].isalpha() and word[-1].isalpha()
+    return word.translate(_LOOKALIKES) if num_letters >= 3 or (num_letters == 2 and is_inside) else word
 
 
 def _words(sentence: str, spelling: Spelling) -> str:

@@ -18,6 +18,7 @@ from mica_ray.serving.backend import Backend
 from mica_ray.serving.callers import Callers
 from mica_ray.serving.care import CareCheck, NoCare
 from mica_ray.serving.chat_routes import add_chat_routes, json_response
+from mica_ray.serving.metrics_route import add_metrics_route
 from mica_ray.serving.need_estimate import NeedEstimate
 from mica_ray.serving.session_routes import add_session_routes
 from mica_ray.serving.settings import LOOPBACK_NAMES, ServeSettings
@@ -75,6 +76,7 @@ def create_app(
     add_chat_routes(app, answering, callers, settings)
     if store is not None:
         add_session_routes(app, SupportSessions(answering, store, settings, estimate), callers)
+    add_metrics_route(app, callers)
     add_vote_routes(app, backend, callers, settings.votes_file)
     _add_offer(app, callers, settings, estimates=estimate is not None)
     _add_page(app)

@@ -68,7 +68,8 @@ async def _events(
             if isinstance(piece, SupportSession):
                 yield event(_told(sessions, piece)) + DONE
             elif piece.text:
-                yield event({"object": "support.piece", "content": piece.text})
+                said_by = {"help_line": True} if piece.is_help_line else {}
+                yield event({"object": "support.piece", "content": piece.text, **said_by})
 
 
 def _told(sessions: SupportSessions, session: SupportSession) -> dict[str, object]:

@@ -5,21 +5,18 @@ const PLACE = 'mica.conversation'
 /**
  * A turn: {said, replies: [{model, lead, text, status, error}], taken, choice, state}.
  * status: 'streaming', 'done', 'stopped' or 'failed'; taken: index of the reply that the talk goes on with;
- * choice: 'left', 'right', 'tie' or null; state: one number per axis, null where the judge gave none.
+ * choice: 'left', 'right', 'tie' or null; state: one number per axis, null where the judge gave none, absent
+ * where none was asked. session: {id, model, expires, axes, start} of the service that estimates, or null.
  */
 export class Conversation {
   turns = []
   session = null
-  axes = []
-  start = null
 
   static restored() {
     const conversation = new Conversation()
     try {
       const kept = JSON.parse(sessionStorage.getItem(PLACE) ?? '{}')
-      Object.assign(conversation, {
-        turns: kept.turns ?? [], session: kept.session ?? null, axes: kept.axes ?? [], start: kept.start ?? null,
-      })
+      Object.assign(conversation, { turns: kept.turns ?? [], session: kept.session ?? null })
     } catch {
       sessionStorage.removeItem(PLACE)
     }
@@ -30,16 +27,16 @@ export class Conversation {
   }
 
   keep() {
-    const { turns, session, axes, start } = this
+    const { turns, session } = this
     try {
-      sessionStorage.setItem(PLACE, JSON.stringify({ turns, session, axes, start }))
+      sessionStorage.setItem(PLACE, JSON.stringify({ turns, session }))
     } catch {
       // The tab's storage is full: the talk goes on, and only a reload would lose its newest part.
     }
   }
 
   clear() {
-    Object.assign(this, { turns: [], session: null, axes: [], start: null })
+    Object.assign(this, { turns: [], session: null })
     sessionStorage.removeItem(PLACE)
   }
 
@@ -53,10 +50,16 @@ export class Conversation {
     })
   }
 
+  /** Whether the session, where there is one, knows all that was said before the last turn. */
+  get isInSession() {
+    const earlier = this.turns.slice(0, -1).filter((turn) => turn.replies.some((reply) => reply.text))
+    return earlier.every((turn) => 'state' in turn)
+  }
+
   /** The states from the first on; a turn whose judgement failed keeps the state before it. */
   get path() {
-    if (!this.start) return []
-    const path = [this.start]
+    if (!this.session) return []
+    const path = [this.session.start]
     for (const turn of this.turns) {
       if ('state' in turn) path.push(turn.state ?? path.at(-1))
     }

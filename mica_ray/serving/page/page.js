@@ -11,6 +11,7 @@ const conversation = Conversation.restored()
 const views = new Map()
 let names = []
 let running = null
+let mayEstimate = true
 
 start()
 
@@ -30,6 +31,7 @@ async function start() {
   at('stop').addEventListener('click', () => running?.abort())
   at('new').addEventListener('click', startAnew)
   at('key-open').addEventListener('click', askKey)
+  at('key-cancel').addEventListener('click', () => at('key-dialog').close())
   at('key-dialog').addEventListener('close', keepKey)
   at('model').addEventListener('change', keepChoices)
   at('compare').addEventListener('change', keepChoices)
@@ -47,7 +49,7 @@ async function findModels() {
   }
   at('status').textContent = names.length ? '' : 'No model is served yet.'
   at('model').replaceChildren(...names.map((name) => element('option', { value: name }, name)))
-  at('model-choice').hidden = at('compare-choice').hidden = names.length < 2
+  at('models').hidden = names.length < 2
   const kept = JSON.parse(sessionStorage.getItem(CHOICES) ?? '{}')
   if (names.includes(kept.model)) at('model').value = kept.model
   at('compare').checked = Boolean(kept.compare) && names.length > 1
@@ -69,8 +71,10 @@ async function say() {
   fitMessage()
   const replies = asked().map((model) => ({ model, lead: '', text: '', status: 'streaming', error: '' }))
   const turn = { said, replies, taken: 0, choice: null }
+  const before = conversation.turns.at(-1)
   conversation.turns.push(turn)
   show(turn)
+  if (before) views.get(before).draw()
   toEnd()
   await answer(turn, turn.replies)
 }
@@ -102,9 +106,11 @@ async function follow(turn, reply, signal) {
   Object.assign(reply, { lead: '', text: '', status: 'streaming', error: '' })
   view.draw()
   try {
-    for await (const piece of service.reply(reply.model, conversation.messages(turn), signal)) {
+    for await (const piece of await pieces(turn, reply, signal)) {
       const isNear = nearEnd()
-      if (piece.lead) {
+      if ('state' in piece) {
+        turn.state = piece.state
+      } else if (piece.lead) {
         reply.lead = piece.lead
         view.draw()
       } else {
@@ -118,11 +124,26 @@ async function follow(turn, reply, signal) {
   } catch (error) {
     const isStopped = error.name === 'AbortError'
     Object.assign(reply, { status: isStopped ? 'stopped' : 'failed', error: isStopped ? 'Stopped.' : error.message })
+    if (error.code === 'session_not_found') conversation.session = null
     if (error.status === 401) askKey()
   }
   const isNear = nearEnd()
   view.draw()
   if (isNear) toEnd()
+}
+
+/** Ask within a session that estimates the state, where the service has such and it knows the whole talk. */
+async function pieces(turn, reply, signal) {
+  const isAlone = turn.replies.length === 1
+  if (isAlone && mayEstimate && !conversation.session && conversation.turns.length === 1) {
+    conversation.session = await service.openSession(reply.model)
+    mayEstimate = conversation.session !== null
+    drawState()
+  }
+  const { session } = conversation
+  return isAlone && session?.model === reply.model && conversation.isInSession
+    ? service.replyIn(session, turn.said, signal)
+    : service.reply(reply.model, conversation.messages(turn), signal)
 }
 
 async function choose(turn, choice) {
@@ -142,6 +163,7 @@ function show(turn) {
   const view = new TurnView(turn, {
     onChoice: choose,
     onRetry: (again, reply) => running || answer(again, [reply]),
+    isLast: (other) => conversation.turns.at(-1) === other,
   })
   views.set(turn, view)
   at('log').append(view.node)
@@ -149,16 +171,20 @@ function show(turn) {
 }
 
 function drawState() {
-  const { axes, path } = conversation
-  at('state').hidden = path.length === 0
-  if (!path.length) return
-  at('chart').replaceChildren(chart(axes, path))
-  fillTable(at('state-table'), axes, path)
+  const { session, path } = conversation
+  at('state').hidden = at('kept').hidden = !session
+  if (!session) return
+  const keys = session.axes.map((axis) => axis.key)
+  at('chart').replaceChildren(chart(keys, path))
+  at('axes').textContent = session.axes.map((axis) => `${axis.key}: ${axis.name}`).join('; ')
+  fillTable(at('state-table'), keys, path)
+  at('kept').textContent = 'To estimate the state, the service keeps this conversation for a while after its last message.'
   at('distance').textContent = `distance ${shown(distance(path.at(-1)))}`
 }
 
 function startAnew() {
   running?.abort()
+  if (conversation.session) service.closeSession(conversation.session.id)
   conversation.clear()
   views.clear()
   at('log').replaceChildren()
@@ -170,6 +196,7 @@ function startAnew() {
 
 function askKey() {
   at('key').value = service.key.get()
+  at('key-dialog').returnValue = ''
   if (!at('key-dialog').open) at('key-dialog').showModal()
 }
 

@@ -1,6 +1,7 @@
 // What the page asks of the service that sent it. Each call throws a Refusal that says what to do.
 
 const KEY = 'mica.key'
+const SESSIONS = 'v1/support/sessions'
 
 export class Refusal extends Error {
   constructor(message, status, code) {
@@ -33,15 +34,50 @@ export async function* reply(model, messages, signal) {
   }
 }
 
+/**
+ * Begin a session in which a judge estimates the state: {id, expires, axes, start}; null where the service has
+ * none. One without estimates is ended at once: this page keeps what was said by itself.
+ */
+export async function openSession(model) {
+  let opened
+  try {
+    opened = await (await ask(SESSIONS, { model })).json()
+  } catch (error) {
+    if (error.status === 404 && error.code !== 'model_not_found') return null
+    throw error
+  }
+  if (!opened.need) {
+    await closeSession(opened.id)
+    return null
+  }
+  const { axes, start } = opened.need
+  return { id: opened.id, model, expires: opened.expires, axes, start: axes.map((axis) => start[axis.key]) }
+}
+
+/** Have the service forget a session. */
+export async function closeSession(id) {
+  await ask(`${SESSIONS}/${encodeURIComponent(id)}`, null, undefined, 'DELETE').catch(() => {})
+}
+
+/** The pieces of a reply within a session, and last {state}: a number per axis, null where the judge failed. */
+export async function* replyIn(session, content, signal) {
+  const answer = await ask(`${SESSIONS}/${encodeURIComponent(session.id)}/messages`, { content, stream: true }, signal)
+  for await (const event of events(answer)) {
+    if (event.content) yield event.help_line ? { lead: event.content } : { text: event.content }
+    const state = event.need?.state
+    if (event.need) yield { state: state ? session.axes.map((axis) => state[axis.key]) : null }
+  }
+}
+
 /** Tell the operator which of two replies was better: 'left', 'right' or 'tie'. */
 export async function vote(left, right, choice) {
   await ask('v1/support/votes', { left, right, choice })
 }
 
-async function ask(path, body, signal) {
+async function ask(path, body, signal, method = body ? 'POST' : 'GET') {
   const headers = { 'content-type': 'application/json' }
   if (key.get()) headers.authorization = `Bearer ${key.get()}`
-  const request = body ? { method: 'POST', body: JSON.stringify(body) } : {}
+  const request = { method, body: body ? JSON.stringify(body) : undefined }
   let answer
   try {
     answer = await fetch(new URL(path, document.baseURI), { ...request, headers, signal, cache: 'no-store' })

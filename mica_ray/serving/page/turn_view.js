@@ -7,12 +7,12 @@ export function element(name, properties = {}, ...children) {
   return made
 }
 
-/** Shows a turn and follows its replies; `onRetry` and `onChoice` are called with the turn. */
+/** Shows a turn and follows its replies; `onRetry`, `onChoice` and `isLast` are called with the turn. */
 export class TurnView {
-  constructor(turn, { onRetry, onChoice }) {
+  constructor(turn, calls) {
     this.turn = turn
-    this.calls = { onRetry, onChoice }
-    this.node = element('li', { className: 'turn' })
+    this.calls = calls
+    this.node = element('article', { className: 'turn' })
     this.draw()
   }
 
@@ -54,6 +54,7 @@ export class TurnView {
 
   #note(reply) {
     const note = element('p', { className: 'note' }, reply.error)
+    if (!this.calls.isLast(this.turn)) return note
     const again = element('button', { type: 'button', className: 'quiet' }, 'Try again')
     again.addEventListener('click', () => this.calls.onRetry(this.turn, reply))
     note.append(again)

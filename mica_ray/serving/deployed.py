@@ -1,0 +1,80 @@
+"""The service as `serve deploy` and KubeRay bring it up: `args` of cluster/serve.yaml as a ServiceSpec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from mica_ray.config.overrides import build_dataclass
+from mica_ray.config.references import ConfigError, resolve
+from mica_ray.dialogue.domain import Domain
+from mica_ray.rollout.vllm_engine import EngineConfig
+from mica_ray.serving.care import HelpLines
+from mica_ray.serving.care_rules import CareRules, RuleCare
+from mica_ray.serving.deployment import Replicas, ServiceSpec
+from mica_ray.serving.model_replica import ModelSpec
+from mica_ray.serving.settings import ServeSettings
+
+_KEYS = ("models", "settings", "replicas", "help_lines")
+
+
+def service(arguments: dict[str, object]) -> object:
+    """Give Ray Serve the application, the import_path of cluster/serve.yaml."""
+    from mica_ray.serving.app import application
+
+    return application(read_service(arguments))
+
+
+def read_service(arguments: Mapping[str, object]) -> ServiceSpec:
+    """Read models (id, path, domain, engine), settings, replicas and help_lines (a file).
+
+    Raises:
+        ConfigError: names what is wrong. No keys is wrong too: a cluster is reached from elsewhere.
+    """
+    for key in arguments:
+        if key not in _KEYS:
+            raise ConfigError(f"args.{key}: not known; valid are {', '.join(_KEYS)}")
+    help_file = arguments.get("help_lines")
+    try:
+        settings = build_dataclass(ServeSettings, _fields(arguments, "settings"))
+        replicas = build_dataclass(Replicas, _fields(arguments, "replicas"))
+        assert isinstance(settings, ServeSettings) and isinstance(replicas, Replicas)
+        if settings.keys_file is None:
+            raise ConfigError(
+                "args.settings.keys_file: missing; make keys by `mica serve-key add NAME --file KEYS`"
+            )
+        entries = cast(Sequence[Mapping[str, object]], arguments.get("models") or ())
+        return ServiceSpec(
+            models=tuple(_model(entry) for entry in entries),
+            settings=settings,
+            replicas=replicas,
+            care=RuleCare(
+                CareRules.read(), HelpLines() if help_file is None else HelpLines.read(Path(str(help_file)))
+            ),
+        )
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"args: {error}") from error
+
+
+def _model(entry: Mapping[str, object]) -> ModelSpec:
+    """Read a model; `domain` stands for the system prompt of its training."""
+    fields = {key: text for key, text in entry.items() if key != "domain"}
+    fields["engine"] = build_dataclass(EngineConfig, _fields(entry, "engine"))
+    if "domain" in entry:
+        domain = resolve(str(entry["domain"]))
+        if not isinstance(domain, Domain):
+            raise ConfigError(f"{entry['domain']}: no Domain")
+        fields["system_prompt"] = domain.policy_prompt
+    model = build_dataclass(ModelSpec, fields)
+    assert isinstance(model, ModelSpec)
+    return model
+
+
+def _fields(arguments: Mapping[str, object], key: str) -> Mapping[str, object]:
+    found = arguments.get(key) or {}
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"args.{key}: must be keys and values; got {type(found).__name__}")
+    return cast(Mapping[str, object], found)

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from mica_ray.config.references import ConfigError
+from mica_ray.config.registration import Registration, give_alias, register_policy
 from mica_ray.config.run_folder import RunFolder, read_evaluation_record
 from mica_ray.evaluation.empa import Evaluation, EvaluationConfig
 from mica_ray.evaluation.report import write_json
 from mica_ray.serving.care import HelpLines
 from mica_ray.serving.care_measure import OWN_MESSAGES, read_messages
 from mica_ray.serving.care_rules import OWN_RULES, CareRules, RuleCare
-from mica_ray.serving.promoted_model import PromotedModel, promote_policy
 from mica_ray.serving.promotion import (
     GateLine,
     benchmark_lines,
@@ -57,14 +57,15 @@ def run_promotion(run: Path, base: str, options: PromoteOptions, *, json_file: P
     summary = _summary(folder)
     try:
         lines = _gate(folder, summary, base, options)
-        promoted = _promoted(folder, summary, base, options, lines) if is_open(lines) else None
+        promoted = _promoted(folder, base, options, lines) if is_open(lines) else None
     except ValueError as error:
         raise ConfigError(str(error)) from error
     console.print(_table(run, base, lines))
     if promoted is not None:
+        made, reference = promoted
         console.print(
-            f"{promoted.reference} is version {promoted.version}; serve it by "
-            f"MLFLOW_TRACKING_URI={promoted.tracking_uri} mica serve {promoted.reference}",
+            f"{reference} is version {made.version}; serve it by "
+            f"MLFLOW_TRACKING_URI={made.store} mica serve {reference}",
             highlight=False,
             soft_wrap=True,
         )
@@ -72,7 +73,7 @@ def run_promotion(run: Path, base: str, options: PromoteOptions, *, json_file: P
         failed = ", ".join(line.subject for line in lines if line.outcome == "failed")
         console.print(f"not promoted: {failed}", highlight=False, soft_wrap=True)
     if json_file is not None:
-        model = None if promoted is None else asdict(promoted)
+        model = None if promoted is None else {**asdict(promoted[0]), "reference": promoted[1]}
         write_json(json_file, {"run": str(run), "against": base, **gate_record(lines), "model": model})
     return promoted is not None
 
@@ -91,26 +92,11 @@ def _gate(
 
 
 def _promoted(
-    folder: RunFolder,
-    summary: dict[str, Any],
-    base: str,
-    options: PromoteOptions,
-    lines: tuple[GateLine, ...],
-) -> PromotedModel:
-    run_id = folder.read_tracking_run()
-    policy = Path(summary["policy"])
-    if run_id is None or not policy.is_dir():
-        raise ConfigError(f"{folder.path}: has no policy or no MLflow run; train it to its end")
+    folder: RunFolder, base: str, options: PromoteOptions, lines: tuple[GateLine, ...]
+) -> tuple[Registration, str]:
     reasons = {f"promotion.{line.subject}": f"{line.outcome}: {line.reason}" for line in lines}
-    name = options.name or str(json.loads(folder.config_file.read_text())["name"])
-    return promote_policy(
-        policy,
-        name=name,
-        alias=options.alias,
-        run_id=run_id,
-        tracking_uri=summary["tracking_uri"],
-        tags={"promotion.against": base, **reasons},
-    )
+    made = register_policy(folder, options.name)
+    return made, give_alias(made, options.alias, {"promotion.against": base, **reasons})
 
 
 def _base(folder: RunFolder, base: str, *, seed: int) -> Evaluation:

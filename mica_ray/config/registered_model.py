@@ -15,11 +15,11 @@ def fetch_registered(reference: str) -> Path:
     Raises:
         ConfigError: there is no such model, or it holds no model folder.
     """
-    import mlflow
+    from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(reference))
+        folder = Path(download_artifacts(reference))
     except (MlflowException, OSError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ConfigError(

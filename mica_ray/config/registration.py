@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _POLICY = "policy"
 """Folder of the policy among a run's artifacts."""
+_TAG_LENGTH = 5000
+"""Characters that MLflow keeps of a tag's value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,34 @@ def register_policy(folder: RunFolder, name: str | None = None) -> Registration:
     except MlflowException as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"{store}: the policy was not registered ({reason})") from error
+
+
+def give_alias(registration: Registration, alias: str, tags: Mapping[str, str]) -> str:
+    """Let an alias name a version, and whichever version had it lose it.
+
+    Args:
+        registration: the version.
+        alias: such as champion.
+        tags: why; written before the alias moves, so that who finds the alias finds the reasons.
+
+    Returns:
+        The reference that `mica serve` takes.
+
+    Raises:
+        ConfigError: MLflow refuses.
+    """
+    from mlflow.exceptions import MlflowException
+
+    name, version, store = registration.name, registration.version, registration.store
+    client = connect(store)
+    try:
+        for key, text in tags.items():
+            client.set_model_version_tag(name, version, key, text[:_TAG_LENGTH])
+        client.set_registered_model_alias(name, alias, version)
+    except MlflowException as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{store}: {name} was not given the alias {alias} ({reason})") from error
+    return f"models:/{name}@{alias}"
 
 
 def _register(folder: RunFolder, config: RunConfig, *, run_id: str, store: str, name: str) -> Registration:

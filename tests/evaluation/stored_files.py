@@ -47,7 +47,7 @@ def run_dialogue(
         {"turn": turn, "P_t": [-1 - distance, 0, 0], "levels": level_fields() if turn else {}}
         for turn, distance in enumerate(distances)
     ]
-    history: list[Fields] = []
+    history: list[dict[str, str]] = []
     for turn in range(len(distances) - 1):
         history += [
             {"role": "actor", "content": f"actor {turn}"},

@@ -53,7 +53,8 @@ def finished_run(
     folder.write_evaluation("before", evaluation(*[20.0] * 8))
     folder.write_evaluation("after", after or evaluation(*[30.0] * 8))
     summary = {"policy": str(policy), "tracking_uri": folder.tracking_uri, "contaminated": contaminated}
-    write_json(folder.summary, summary)
+    scores = {name: {"epm_q": {"estimate": value}} for name, value in (("after", 30.0), ("difference", 10.0))}
+    write_json(folder.summary, {**summary, **scores})
     return folder
 
 
@@ -79,6 +80,7 @@ def test_a_better_run_gets_its_alias_with_the_reasons(
     # Every case gains 10 points: the interval has no width.
     assert version.tags["promotion.EPM-Q"].startswith("passed: 10.0 [10.0, 10.0]")
     assert version.tags["promotion.benchmarks"].startswith("not configured")
+    assert (version.tags["epm_q"], version.tags["contaminated"]) == ("30.00", "false")
     assert Path(str(version.source).removeprefix("file://"), "config.json").is_file()
     assert promote(*command) == 0  # The same policy is no second version.
     assert client.get_model_version_by_alias("support", "champion").version == version.version

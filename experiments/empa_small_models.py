@@ -3,7 +3,7 @@
 Command: cluster/with-env python experiments/empa_small_models.py --model FOLDER --out DIR [--judge FOLDER]
     [--cards FOLDER] [--transport engine|http|both]
 Actor, policy and Director are --model, the Judger is --judge (default: the same); 8 cards x 6 turns.
-`engine`: vLLM engines in Ray actors, answers held to a JSON schema. `http`: AsyncOpenAI against `vllm serve`
+`engine`: vLLM engines in Ray actors, answers held to a JSON schema. `http`: AsyncOpenAI against vLLM servers
 of the same folders, each server started here on a free port and ended by its own process id.
 Time: --deadline bounds every answer, one hour each transport. Expected: every judgement is valid or a counted
 failure, and nothing hangs; what small models say of the cards is not worth reading.
@@ -200,7 +200,7 @@ async def engine_models(
 async def http_models(
     model: str, judge: str, *, deadline_seconds: float, logs: Path
 ) -> AsyncIterator[dict[str, ChatModel]]:
-    """Serve both folders by `vllm serve` and ask them through AsyncOpenAI."""
+    """Serve both folders by vLLM and ask them through AsyncOpenAI."""
     async with AsyncExitStack() as stack:
         chats: dict[str, ChatModel] = {}
         for number, folder in enumerate(dict.fromkeys((model, judge))):

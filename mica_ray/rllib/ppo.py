@@ -128,7 +128,7 @@ class StrategyRun:
     learning_rate: float = 1e-3
     num_epochs: int = 6
     minibatch_size: int = 128
-    """Turns."""
+    """Turns; at most the dialogues of a batch, which may have one turn each."""
     seed: int = 0
     """Of scenarios, wording, weights and actions."""
 
@@ -137,6 +137,11 @@ class StrategyRun:
         for name in ("num_groups", "group_size", "num_epochs", "minibatch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
+        if self.minibatch_size > self.num_dialogues:
+            raise ValueError(
+                f"minibatch_size must be at most num_groups x group_size = {self.num_dialogues}; "
+                f"got {self.minibatch_size}"
+            )
 
     @property
     def num_dialogues(self) -> int:

@@ -67,7 +67,7 @@ def test_credit_crosses_turns_on_its_way_into_the_batch() -> None:
 
 def small_run(credit: CreditEstimator | None = None, *, num_groups: int = 6) -> StrategyRun:
     return StrategyRun(
-        EMOTIONAL_SUPPORT, credit=credit, num_groups=num_groups, group_size=4, num_epochs=4, minibatch_size=64
+        EMOTIONAL_SUPPORT, credit=credit, num_groups=num_groups, group_size=4, num_epochs=4, minibatch_size=24
     )
 
 
@@ -99,16 +99,16 @@ def test_groups_must_fill_the_environments() -> None:
 def test_ppo_learns_with_either_credit(credit: CreditEstimator | None) -> None:
     algorithm = small_run(credit, num_groups=12).config().build_algo()
     try:
-        group = algorithm.learner_group
-        learner = group._learner if group else None
-        connector = learner._learner_connector if learner else None
-        pieces = {type(piece) for piece in connector.connectors} if connector else set[type]()
+        returns = [algorithm.train()["env_runners"]["episode_return_mean"] for _ in range(6)]
+        assert algorithm.learner_group is not None
+        learner = algorithm.learner_group._learner
+        assert learner is not None and learner._learner_connector is not None
+        pieces = {type(piece) for piece in learner._learner_connector.connectors}
         assert isinstance(learner, CreditLearner) == (credit is not None)
         assert (TurnCredit in pieces, GeneralAdvantageEstimation in pieces) == (
             credit is not None,
             credit is None,
         )
-        returns = [algorithm.train()["env_runners"]["episode_return_mean"] for _ in range(6)]
     finally:
         algorithm.stop()
     # Even choices lose about 9 points a dialogue; the first updates win back most of it.

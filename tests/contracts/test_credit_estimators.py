@@ -153,7 +153,7 @@ def test_shift_of_all_rewards_changes_nothing_at_equal_lengths(
 def test_scale_of_rewards_is_kept_or_divided_out(
     estimator: CreditEstimator, turns: TurnRewards, scale: float
 ) -> None:
-    # Discounted returns may lie close together. So large that EPS, which does not scale, is nothing beside it.
+    # Discounted returns may lie close together: so large that EPS, which does not scale, is nothing.
     large = turns.rewards * 2.0**20
     scaled = estimator(replace(turns, rewards=large * scale))
     expected = estimator(replace(turns, rewards=large)) * (1.0 if estimator in DIVIDED else scale)

@@ -238,6 +238,7 @@ def _common_options(spec: ServiceSpec) -> dict[str, Any]:
         "graceful_shutdown_timeout_s": spec.settings.request_seconds,
         "graceful_shutdown_wait_loop_s": _DRAIN_LOOP_SECONDS,
         "health_check_period_s": 5,
-        "health_check_timeout_s": 30,
+        # A busy replica is slow and not dead; one whose process ended is noticed without a check.
+        "health_check_timeout_s": 120,
         "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
     }

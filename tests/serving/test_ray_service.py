@@ -52,7 +52,7 @@ async def asking(address: str, action: Callable[[], None]) -> list[int]:
     is_done = asyncio.Event()
 
     async def client(seed: int) -> None:
-        async with httpx.AsyncClient(base_url=address, timeout=120) as http:
+        async with httpx.AsyncClient(base_url=address, timeout=300) as http:
             rest = 5
             while rest:
                 body = {"messages": [{"role": "user", "content": "hello"}], "seed": seed}
@@ -69,7 +69,7 @@ async def asking(address: str, action: Callable[[], None]) -> list[int]:
 
 
 async def test_the_official_client_streams_from_a_replica(address: str) -> None:
-    client = openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=120)
+    client = openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=300)
     asked = {"model": "support", "seed": 1, "max_tokens": 8}
     messages = [{"role": "user", "content": "I lost my job."}]
     whole = await client.chat.completions.create(messages=messages, **asked)  # pyright: ignore
@@ -102,5 +102,5 @@ async def test_a_redeployment_fails_no_request(address: str, spec: ServiceSpec) 
     host, _, port = address.removeprefix("http://").partition(":")
     statuses = await asking(address, lambda: serve_application(newer, host=host, port=int(port)))
     assert set(statuses) == {200}
-    async with httpx.AsyncClient(base_url=address, timeout=120) as client:
+    async with httpx.AsyncClient(base_url=address, timeout=300) as client:
         assert (await client.get("/v1/models")).json()["data"][0]["created"] == 7

@@ -29,7 +29,7 @@ TINY = (
     "evaluation.max_scenarios=2", "evaluation.samples=1",
 )  # fmt: skip
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(4 * SECONDS)]
+pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(4 * SECONDS)]
 
 
 def tiny_sweep(policy: str, *alphas: float) -> Sweep:

@@ -118,8 +118,8 @@ def _write_record(
 def _write_page(
     stored: StoredTurns, comparison: CreditComparison, settings: str, *, gamma: float, out: Path
 ) -> None:
+    from mica_ray.evaluation.report import write_whole
     from mica_ray.reporting.credit_report import credit_page
-    from mica_ray.reporting.page import write_whole
 
     try:
         write_whole(out, credit_page(stored, comparison, settings=settings, gamma=gamma))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from mica_ray.config.run_folder import RunFolder
 from mica_ray.evaluation.credit_agreement import CreditCheck
 from mica_ray.evaluation.credit_check import CheckConfig
 from mica_ray.evaluation.recorded_lines import RecordingError
-from mica_ray.evaluation.report import show_interval, write_json
+from mica_ray.evaluation.report import show_interval, write_json, write_whole
 from mica_ray.evaluation.stored_turns import StoredTurns, read_stored_turns
 
 
@@ -126,11 +125,8 @@ def check_record(outcome: CreditCheck) -> dict[str, object]:
 def _draw(outcome: CreditCheck, out: Path) -> None:
     from mica_ray.reporting.check_figure import draw_credit_check
 
-    scratch = out.with_name(out.name + ".part")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_bytes(draw_credit_check(outcome).png())
-        os.replace(scratch, out)
+        write_whole(out, draw_credit_check(outcome).png())
     except OSError as error:
         raise ConfigError(
             f"--out {out}: cannot be written ({error.strerror}); choose another file"

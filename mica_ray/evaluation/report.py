@@ -93,15 +93,15 @@ def write_json(path: Path, record: Mapping[str, object]) -> None:
     write_whole(path, json.dumps(_without_nan(record), indent=2, allow_nan=False) + "\n")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text whole or not at all.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a text or a picture whole or not at all; its folder is made when missing.
 
     Raises:
         OSError: the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.part")
-    scratch.write_text(text, encoding="utf-8")
+    scratch.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(scratch, path)
 
 

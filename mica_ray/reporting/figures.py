@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mica_ray.evaluation.report import write_whole
 from mica_ray.reporting.canvas import DrawnFigure
 from mica_ray.reporting.drawn_dialogue import DrawnDialogue
 from mica_ray.reporting.html_report import html_report
 from mica_ray.reporting.model_figures import alignment_score_figure, comparison_figure, success_figure
-from mica_ray.reporting.page import write_whole
 from mica_ray.reporting.path_figures import distance_figure, state_path_figure
 from mica_ray.reporting.turn_figures import alignment_figure, reward_figure
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -136,18 +135,6 @@ def script_json(value: object) -> Markup:
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(text.translate(_HARMLESS))
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a page or a picture whole or not at all; its folder is made when missing.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.part")
-    scratch.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(scratch, path)
 
 
 @cache

@@ -9,10 +9,10 @@ from markupsafe import Markup
 
 from mica_ray.config.run_config import RunConfig
 from mica_ray.evaluation.costs import COST_HEADS, COST_NOTE, cost_rows
-from mica_ray.evaluation.report import CONTAMINATED, MEASURES, UNITS, show_interval
+from mica_ray.evaluation.report import CONTAMINATED, MEASURES, UNITS, show_interval, write_whole
 from mica_ray.evaluation.statistics import Interval
 from mica_ray.reporting.line_chart import drawn_chart, page_chart
-from mica_ray.reporting.page import Section, page, rendered, table, write_whole
+from mica_ray.reporting.page import Section, page, rendered, table
 from mica_ray.reporting.run_charts import run_charts
 from mica_ray.reporting.run_files import RunFiles
 from mica_ray.reporting.run_tables import config_rows, environment_rows, failure_reasons, failure_rows

@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from mica_ray.chat.model import JsonSchema
-from mica_ray.rollout.engine import EngineError, PolicyEngine
+from mica_ray.rollout.engine import EngineError, PolicyEngine, last_line
 from mica_ray.rollout.engine_blueprint import MAX_CONCURRENCY, EngineBlueprint, PoolConfig
 from mica_ray.rollout.weights import Incoming, WeightBucket, WeightSender, publish
 from mica_ray.types import Generation, PolicyWeights, Sampling
@@ -262,7 +262,7 @@ class EnginePool:
                 f"the start of engine {index}",
             )
         except RayActorError as death:
-            raise EngineError(f"engine {index} does not start: {_last_line(death)}") from death
+            raise EngineError(f"engine {index} does not start: {last_line(death)}") from death
 
 
 class _Route:
@@ -303,7 +303,7 @@ async def _within(reference: ray.ObjectRef[_Answer], seconds: float, what: str) 
     except RayTaskError as error:
         cause = error.cause
         raise EngineError(
-            str(cause) if isinstance(cause, EngineError) else f"{what} failed: {_last_line(error)}"
+            str(cause) if isinstance(cause, EngineError) else f"{what} failed: {last_line(error)}"
         ) from error
     except RayError as error:
         raise EngineError(f"{what} failed: {_first_line(error)}") from error
@@ -322,7 +322,3 @@ def _check_resources(blueprint: EngineBlueprint, num_engines: int) -> None:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

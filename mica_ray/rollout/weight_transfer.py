@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import ray
 from ray.exceptions import RayError
 
-from mica_ray.rollout.engine import EngineError
+from mica_ray.rollout.engine import EngineError, last_line
 from mica_ray.rollout.weights import TransferSession, TransferStep, WeightBucket
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class WeightBroadcaster:
         except RayError as error:
             self._forget()
             raise EngineError(
-                f"an engine did not take the weights by {session.route.kind}: {_last_line(error)}"
+                f"an engine did not take the weights by {session.route.kind}: {last_line(error)}"
             ) from error
 
     def _send(self, session: TransferSession) -> None:
@@ -140,10 +140,6 @@ class _EngineClient:
             if not self.refusal.done():
                 self.refusal.set_exception(error)
             raise
-
-
-def _last_line(error: RayError) -> str:
-    return str(error).strip().splitlines()[-1]
 
 
 def _free_port() -> int:

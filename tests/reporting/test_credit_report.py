@@ -9,9 +9,9 @@ import pytest
 
 from mica_ray.credit import Grpo, Mica
 from mica_ray.evaluation.credit_comparison import compare_credit
+from mica_ray.evaluation.report import write_whole
 from mica_ray.evaluation.stored_turns import StoredTurns, read_stored_turns
 from mica_ray.reporting.credit_report import credit_page
-from mica_ray.reporting.page import write_whole
 from tests.browser import chromium
 from tests.evaluation.recorded_files import Fields, write
 from tests.evaluation.stored_files import run_dialogue

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 import pytest
 
-from mica_ray.reporting.page import Section, page, plotted, rendered, script_json, table, write_whole
+from mica_ray.evaluation.report import write_whole
+from mica_ray.reporting.page import Section, page, plotted, rendered, script_json, table
 from tests.reporting.open_page import HOSTILE, OpenPage, opened
 
 if TYPE_CHECKING:

@@ -113,7 +113,7 @@ def counts_table(name: str, played: Played) -> Table:
     turns = sum(len(dialogue.turns) for dialogue in played.dialogues)
     table = Table(
         title=f"{name}: {len(played.dialogues)} dialogues, {turns} turns, {played.seconds:.0f} s",
-        caption="usable = at the first asking; repaired = at the second; failed = counted, never a number",
+        caption="usable = at the first asking; repaired = at a later one; failed = counted, never a number",
     )
     for head in (
         "role",

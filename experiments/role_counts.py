@@ -19,7 +19,7 @@ class RoleCount:
     asked: int = 0
     """Answers wanted, their repairs not counted."""
     repairs: int = 0
-    """Second askings after an unusable answer."""
+    """Answers that were asked for again, once or more often, after an unusable one."""
     first_failures: int = 0
     """First askings that brought no answer at all."""
     failed: int = 0
@@ -32,7 +32,7 @@ class RoleCount:
 
     @property
     def repaired(self) -> int:
-        """Answers that were usable at the second asking."""
+        """Answers that were usable at a later asking."""
         return self.repairs + self.first_failures - self.failed
 
     @property
@@ -46,14 +46,17 @@ class CountedChat:
 
     def __init__(self, inner: ChatModel, count: RoleCount, *, is_policy: bool = False) -> None:
         self._inner, self._count, self._is_policy = inner, count, is_policy
+        self._askings: Counter[str] = Counter()
 
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
     ) -> ChatReply:
         """Ask the inner model; failures are counted and passed on."""
-        # A role's call is instructions and case; its repair adds the answer and the complaint.
-        is_repair = not self._is_policy and len(messages) > 2
-        self._count.repairs += is_repair
+        # A role's call is instructions and case; asked again, it gets the same case and a complaint.
+        case = "" if self._is_policy else str(messages[1]["content"])
+        self._askings[case] += not self._is_policy
+        is_repair = self._askings[case] > 1
+        self._count.repairs += self._askings[case] == 2
         self._count.asked += not is_repair
         started = time.monotonic()
         try:

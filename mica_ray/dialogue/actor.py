@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 from mica_ray.chat.model import ChatError, ChatModel
 from mica_ray.chat.scripted import ScriptedRoles
-from mica_ray.dialogue.actor_message import clean_message, message_problem
+from mica_ray.dialogue.actor_message import MessageProblem, clean_message, message_problem
 from mica_ray.dialogue.case_file import SpokenTurn, actor_messages
 from mica_ray.dialogue.domain import Domain
+from mica_ray.seeding import derive_seed
 from mica_ray.types import Message, Sampling, Scenario, State, Status
 
 _OPEN_THE_TALK = {
@@ -24,6 +25,11 @@ _OPEN_THE_TALK = {
     "用一句简短的话说出刚刚发生的事或者此刻的感受，围绕你的话题。不打招呼，不介绍自己，其余的经历留到后面再说。",
 }
 """What stands in the place of the director's guidance when the Actor speaks first, by language."""
+_WRITE_ANEW = {
+    "en": "Your last draft cannot be sent: {problem}. Write another message that does not have this fault.",
+    "zh": "你刚才写的那条消息不能发出去：{problem}。请重新写一条没有这个问题的消息。",
+}
+"""Added to the instructions after a draft that cannot be sent, by language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,7 @@ class ActorMessage:
 
     text: str
     status: Status
-    """OK, RETRIED (the endpoint needed several attempts) or REPAIRED."""
+    """OK, RETRIED (the endpoint needed several attempts) or REPAIRED (of several drafts)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,13 @@ class Actor:
     sampling: Sampling
     """The seed is replaced in every call."""
     deadline_seconds: float = 120.0
-    """For one message with its repair, waiting for the endpoint's free slot included."""
+    """For one message with all its drafts, waiting for the endpoint's free slot included."""
+    most_drafts: int = 4
+    """Until one can be sent. Small models write many that cannot; a good one seldom needs a second."""
+
+    def __post_init__(self) -> None:
+        if self.most_drafts < 1:
+            raise ValueError(f"most_drafts must be at least 1; got {self.most_drafts}")
 
     async def open(self, scenario: Scenario, *, seed: int) -> ActorMessage:
         """Give the user's first message, for a scenario that brings none.
@@ -89,8 +101,8 @@ class Actor:
             seed: makes the message reproducible.
 
         Raises:
-            ChatError: the model failed, was too late, or twice wrote what a person would not say next:
-                nothing, JSON, far too much, or what was said before.
+            ChatError: the model failed, was too late, or wrote in all its drafts what a person would not say
+                next: nothing, JSON, far too much, what was said before, or its instructions.
         """
         messages = actor_messages(
             self.domain,
@@ -102,35 +114,46 @@ class Actor:
             fragment=fragment,
         )
         endpoint = f"the actor of scenario {scenario.id}"
-        sampling = replace(self.sampling, seed=seed)
+        problem = None
         try:
             async with asyncio.timeout(self.deadline_seconds):
-                first = await self.model.chat(messages, sampling)
-                status = Status.RETRIED if first.attempts > 1 else Status.OK
-                # The scripted person has few lines and says them again: it cannot be asked to rephrase.
-                if first.model == ScriptedRoles.name:
-                    return ActorMessage(first.text.strip(), status)
-                message = clean_message(first.text)
-                problem = message_problem(message, dialogue, fragment=fragment)
-                if problem is None:
-                    return ActorMessage(message, status)
-                second = await self.model.chat([*messages, *_complaint(first.text, problem)], sampling)
+                for draft in range(self.most_drafts):
+                    sampling = replace(self.sampling, seed=seed if draft == 0 else derive_seed(seed, draft))
+                    asked = _with_complaint(messages, problem, scenario.language)
+                    reply = await self.model.chat(asked, sampling)
+                    # The scripted person has few lines and says them again: it cannot be asked to rephrase.
+                    if reply.model == ScriptedRoles.name:
+                        return ActorMessage(reply.text.strip(), _status(draft, reply.attempts))
+                    message = clean_message(reply.text)
+                    told_to = [guidance or "", *_complaints(problem, scenario.language)]
+                    problem = message_problem(message, dialogue, fragment=fragment, instructions=told_to)
+                    if problem is None:
+                        return ActorMessage(message, _status(draft, reply.attempts))
         except TimeoutError as error:
             late = f"{endpoint} gave no message within {self.deadline_seconds:g} s"
             raise ChatError(late, kind="timeout", endpoint=endpoint) from error
-        message = clean_message(second.text)
-        if problem := message_problem(message, dialogue, fragment=fragment):
-            unusable = f"{endpoint} gave no usable message: {problem} (after one repair attempt)"
-            raise ChatError(unusable, kind="content", endpoint=endpoint)
-        return ActorMessage(message, Status.REPAIRED)
+        unusable = f"{endpoint} gave no usable message in {self.most_drafts} drafts: {problem}"
+        raise ChatError(unusable, kind="content", endpoint=endpoint)
 
 
-def _complaint(text: str, problem: str) -> tuple[Message, Message]:
-    return (
-        {"role": "assistant", "content": text},
-        {
-            "role": "user",
-            "content": f"That message cannot be sent: {problem}. Write the person's next message again, "
-            "in the same language, in other words, as plain text.",
-        },
-    )
+def _status(draft: int, attempts: int) -> Status:
+    if draft > 0:
+        return Status.REPAIRED
+    return Status.RETRIED if attempts > 1 else Status.OK
+
+
+def _with_complaint(
+    messages: Sequence[Message], problem: MessageProblem | None, language: str
+) -> Sequence[Message]:
+    """Say in the instructions what is wrong; a draft that is shown to a small model is written again."""
+    instructions, case = messages
+    text = "\n\n".join([str(instructions["content"]), *_complaints(problem, language)])
+    return ({"role": "system", "content": text}, case)
+
+
+def _complaints(problem: MessageProblem | None, language: str) -> list[str]:
+    if problem is None:
+        return []
+    in_chinese = language == "zh"
+    text = _WRITE_ANEW["zh" if in_chinese else "en"]
+    return [text.format(problem=problem.chinese if in_chinese else problem.english)]

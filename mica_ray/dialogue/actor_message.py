@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from mica_ray.chat.thinking import UnclosedThoughtError, split_thinking
 from mica_ray.dialogue.case_file import SpokenTurn
@@ -46,27 +47,46 @@ def clean_message(text: str) -> str:
     return message
 
 
-def message_problem(message: str, dialogue: Sequence[SpokenTurn], *, fragment: str | None) -> str | None:
+@dataclass(frozen=True, slots=True)
+class MessageProblem:
+    """Why a message cannot be sent, in the languages of the cards."""
+
+    english: str
+    chinese: str
+
+    def __str__(self) -> str:
+        """Give the reason as errors show it."""
+        return self.english
+
+
+def message_problem(
+    message: str, dialogue: Sequence[SpokenTurn], *, fragment: str | None, instructions: Sequence[str] = ()
+) -> MessageProblem | None:
     """Say why a message cannot be what the person says next, None when it can.
 
     Args:
         message: cleaned.
         dialogue: oldest first, ends with the policy's reply.
         fragment: the story fragment to tell now, which makes room for more words; None when there is none.
+        instructions: what the Actor was told to do, which small models take for its lines.
     """
     if not message:
-        return "it says nothing"
+        return MessageProblem("it says nothing", "里面什么都没说")
     if message.startswith(("{", "[{")):
-        return "it is JSON and not what a person says"
+        return MessageProblem("it is JSON and not what a person says", "那是 JSON，不是人说的话")
     limit = MOST_WORDS + 2 * num_words(fragment or "")
     if (words := num_words(message)) > limit:
-        return f"it has {words} words or characters, and {limit} are the most"
-    earlier = [turn["user"] for turn in dialogue]
-    if repeated_fraction(message, earlier) > REPEATED_FRACTION:
-        return "it repeats what the person said before"
+        return MessageProblem(
+            f"it has {words} words or characters, and {limit} are the most",
+            f"有 {words} 个字，最多只能有 {limit} 个字",
+        )
+    if repeated_fraction(message, [turn["user"] for turn in dialogue]) > REPEATED_FRACTION:
+        return MessageProblem("it repeats what the person said before", "这些话之前已经说过了")
     reply = dialogue[-1]["reply"] if dialogue else None
     if reply and repeated_fraction(message, [reply]) > REPEATED_FRACTION:
-        return "it repeats the helper's words"
+        return MessageProblem("it repeats the helper's words", "照搬了对方刚说的话")
+    if repeated_fraction(message, instructions) > REPEATED_FRACTION:
+        return MessageProblem("it repeats the instructions", "照抄了给你的要求")
     return None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mica_ray.chat.model import ChatError, ChatReply
@@ -44,21 +46,38 @@ async def test_thoughts_before_the_message_are_not_said() -> None:
 
 
 @pytest.mark.parametrize("silence", ["", " \n", "<think>hm</think>", "<think>hm", '""', "User:"])
-async def test_silence_after_the_repair_is_a_content_error(silence: str) -> None:
+async def test_silence_in_all_four_drafts_is_a_content_error(silence: str) -> None:
     model = QueuedChat(silence)
-    with pytest.raises(ChatError, match="the actor of scenario tiny-1 gave no usable message") as caught:
+    with pytest.raises(ChatError, match="gave no usable message in 4 drafts: it says nothing") as caught:
         await spoken(model)
     assert caught.value.kind == "content"
-    assert len(model.asked) == 2
+    assert len(model.asked) == 4
 
 
-async def test_repair_shows_the_model_its_message_and_the_problem() -> None:
-    model = QueuedChat(SCENARIO.opening, "And the nights are worst.")
+async def test_new_draft_is_told_the_fault_of_the_last_and_not_shown_it() -> None:
+    model = QueuedChat(SCENARIO.opening, '{"a": 1}', "And the nights are worst.")
     assert await spoken(model) == "And the nights are worst."
-    own, complaint = model.asked[1].messages[2:]
-    assert own == {"role": "assistant", "content": SCENARIO.opening}
-    assert "repeats what the person said before" in complaint["content"]
-    assert model.asked[1].sampling == model.asked[0].sampling
+    first, second, third = model.asked
+    assert "it repeats what the person said before" in second.messages[0]["content"]
+    assert "it is JSON" in third.messages[0]["content"]
+    assert "repeats" not in third.messages[0]["content"]
+    assert first.messages[1:] == second.messages[1:] == third.messages[1:]
+    # A draft under the seed of the last would be the last one again.
+    assert len({asked.sampling.seed for asked in model.asked}) == 3
+
+
+async def test_chinese_person_is_told_in_chinese() -> None:
+    model = QueuedChat("", "夜里最难熬。")
+    scenario = replace(SCENARIO, language="zh")
+    found = await Actor(model, DOMAIN, Sampling()).open(scenario, seed=9)
+    assert found == ActorMessage("夜里最难熬。", Status.REPAIRED)
+    assert "里面什么都没说" in model.asked[1].messages[0]["content"]
+
+
+async def test_instructions_are_no_message() -> None:
+    model = QueuedChat("Softly.", "And the nights are worst.")
+    assert await spoken(model) == "And the nights are worst."
+    assert "it repeats the instructions" in model.asked[1].messages[0]["content"]
 
 
 async def test_scripted_person_may_say_its_lines_again() -> None:

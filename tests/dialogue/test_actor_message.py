@@ -65,7 +65,7 @@ def test_chinese_characters_and_english_words_count_one_each(text: str, words: i
 )
 def test_what_a_person_would_not_say_next_is_named(message: str, problem: str) -> None:
     found = message_problem(message, DIALOGUE, fragment=None)
-    assert found is not None and problem in found
+    assert found is not None and problem in str(found)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,13 @@ def test_what_a_person_would_not_say_next_is_named(message: str, problem: str) -
 )
 def test_new_message_is_accepted(message: str) -> None:
     assert message_problem(message, DIALOGUE, fragment=None) is None
+
+
+def test_line_taken_from_the_instructions_is_named() -> None:
+    asked = ["用一句简短的话说出此刻的感受。不打招呼。"]
+    found = message_problem("用一句简短的话说出此刻的感受。", DIALOGUE, fragment=None, instructions=asked)
+    assert found is not None
+    assert (found.english, found.chinese) == ("it repeats the instructions", "照抄了给你的要求")
 
 
 def test_new_fragment_makes_room_for_twice_its_words() -> None:

@@ -35,16 +35,17 @@ from mica_ray.evaluation.report import write_json
 from mica_ray.serving.backend import ChatRequest
 from mica_ray.serving.deployment import ServiceSpec
 from mica_ray.serving.model_replica import ModelReplica, ModelSpec
+from mica_ray.serving.proxy import choose_proxy
 from mica_ray.serving.settings import ServeSettings
 from mica_ray.types import Sampling
 
 PORT = 8765
 _REPLY_TOKENS = 48
-_ROUNDS = 2
+_ROUNDS = 3
 """Engine and service take turns so often, so that a machine that slows down slows both."""
 
 
-@dataclass(slots=True)
+@dataclass  # Without slots: Ray sends a script's own classes by value, and those cannot have them.
 class Load:
     """What the clients saw."""
 
@@ -212,8 +213,7 @@ def main() -> None:
         system_prompt=domain.policy_prompt,
     )
     spec = ServiceSpec((model,), ServeSettings(max_in_flight=4 * arguments.clients))
-    for name in ("RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP"):
-        os.environ.setdefault(name, "0")
+    choose_proxy()
     leave = join_ray(cpus=4)
     try:
         record = _measure(spec, [s.opening for s in domain.scenarios if s.opening], arguments)

@@ -18,7 +18,7 @@ from rich.table import Table
 from mica_ray import run
 from mica_ray.cli.recipes import read_model
 from mica_ray.config import ConfigError, RunConfig
-from mica_ray.config.cluster import join_ray
+from mica_ray.config.cluster import join_ray, joins_cluster
 from mica_ray.config.overrides import build_dataclass, override
 from mica_ray.config.policy_source import EMBEDDED
 from mica_ray.config.registered_model import REGISTERED, fetch_registered
@@ -29,6 +29,7 @@ from mica_ray.serving.care import CareCheck, HelpLines, NoCare
 from mica_ray.serving.care_rules import CareRules, RuleCare
 from mica_ray.serving.deployment import Replicas, ServiceSpec
 from mica_ray.serving.model_replica import ModelSpec
+from mica_ray.serving.proxy import choose_proxy
 from mica_ray.serving.settings import ServeSettings
 
 _PREFIX = "serve."
@@ -81,9 +82,8 @@ def run_serve(
 def _serve(
     console: Console, spec: ServiceSpec, config: RunConfig, options: ServeOptions, begin: float
 ) -> None:
-    # One event loop for each of Serve's processes: on few cores its threads only wait for each other.
-    for name in ("RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP"):
-        os.environ.setdefault(name, "0")
+    if not joins_cluster():
+        choose_proxy()
     leave = join_ray(cpus=spec.cpus)
     from mica_ray.serving.app import end_service, serve_application
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+import asyncio
+import math
+import sys
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Literal
 
 from mica_ray.rollout.chat_template import ChatTemplate
-from mica_ray.rollout.engine import EngineError, PolicyEngine, StreamingEngine
+from mica_ray.rollout.engine import EngineError, GeneratedPiece, PolicyEngine, StreamingEngine
 from mica_ray.rollout.vllm_engine import EngineConfig, VllmEngine, vllm_blueprint
 from mica_ray.serving.backend import BackendError, ChatRequest, TextDelta, Usage
 
+PIECE_SECONDS = 0.1
+"""Between two pieces of a reply at least: each is a message twice, and nobody reads faster."""
+_SWITCH_SECONDS = 0.0005
+"""Longest that the event loop keeps the engine's thread from the interpreter, and the other way round."""
 _FAILURES = 3
 """In a row, after which an engine counts as dead: vLLM stays failed once it has failed."""
 
@@ -49,6 +56,7 @@ class ModelReplica:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
+        sys.setswitchinterval(_SWITCH_SECONDS)
         self._template = ChatTemplate.from_folder(spec.path, spec.template_arguments)
         self._engine = _start(spec, self._template)
         self._failures = 0
@@ -105,12 +113,13 @@ class ModelReplica:
     async def _pieces(
         self, engine: StreamingEngine, prompt_ids: tuple[int, ...], request: ChatRequest
     ) -> AsyncGenerator[TextDelta, None]:
-        num_tokens = 0
-        async with aclosing(engine.stream(prompt_ids, request.sampling)) as pieces:
-            async for piece in pieces:
-                num_tokens += piece.num_tokens
-                usage = None if piece.finish_reason is None else Usage(len(prompt_ids), num_tokens)
-                yield TextDelta(piece.text, piece.finish_reason, usage)
+        clock = asyncio.get_running_loop().time
+        async with (
+            aclosing(engine.stream(prompt_ids, request.sampling)) as pieces,
+            aclosing(paced(pieces, len(prompt_ids), clock)) as deltas,
+        ):
+            async for delta in deltas:
+                yield delta
 
     async def _whole(
         self, prompt_ids: tuple[int, ...], request: ChatRequest
@@ -118,6 +127,27 @@ class ModelReplica:
         reply = await self._engine.generate(prompt_ids, request.sampling)
         usage = Usage(len(prompt_ids), len(reply.token_ids))
         yield TextDelta(reply.text, reply.finish_reason, usage)
+
+
+async def paced(
+    pieces: AsyncGenerator[GeneratedPiece, None], prompt_tokens: int, clock: Callable[[], float]
+) -> AsyncGenerator[TextDelta, None]:
+    """Give pieces that follow each other within PIECE_SECONDS as one, the first and the last at once.
+
+    Args:
+        pieces: of one reply.
+        prompt_tokens: before it.
+        clock: seconds.
+    """
+    num_tokens, text, last_sent = 0, "", -math.inf
+    async for piece in pieces:
+        num_tokens += piece.num_tokens
+        text += piece.text
+        if piece.finish_reason is not None:
+            yield TextDelta(text, piece.finish_reason, Usage(prompt_tokens, num_tokens))
+        elif text and clock() >= last_sent + PIECE_SECONDS:
+            yield TextDelta(text)
+            text, last_sent = "", clock()
 
 
 def _start(spec: ModelSpec, template: ChatTemplate) -> PolicyEngine | VllmEngine:

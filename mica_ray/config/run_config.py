@@ -110,7 +110,8 @@ class RunConfig(BaseModel):
     dashboard_port: int | None = None
     """Of the dashboard of a Ray started here; None starts none."""
     tracking_uri: str | None = None
-    """MLflow store, a database or a server's address; None for a sqlite file in the run folder."""
+    """MLflow store, a database or a server's address; None for a sqlite file in the run folder, or for the
+    trials of a sweep in the sweep's folder."""
     tracking_parent: str | None = None
     """Id of the MLflow run under which this one is shown, such as a sweep's; of the same store and name."""
 

@@ -11,7 +11,7 @@ from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.training.metrics import metrics_table
 from mica_ray.training.mlflow_store import start_run
-from mica_ray.training.mlflow_tracker import MlflowTracker
+from mica_ray.training.mlflow_tracker import DRAIN_SECONDS, MlflowTracker
 
 _SQLITE = "sqlite:///"
 
@@ -94,8 +94,15 @@ def sweep_store(folder: Path, uri: str | None) -> str:
     return f"{_SQLITE}{Path(path).absolute()}" if uri.startswith(_SQLITE) and path else uri
 
 
-def open_tracking(config: RunConfig, folder: RunFolder) -> MlflowTracker:
+def open_tracking(
+    config: RunConfig, folder: RunFolder, *, drain_seconds: float = DRAIN_SECONDS
+) -> MlflowTracker:
     """Give the MLflow run of a run folder; what is not sent yet is sent from now on.
+
+    Args:
+        config: of the run.
+        folder: of the run.
+        drain_seconds: without progress, after which the rest stays on the disk.
 
     Raises:
         ConfigError: there is none, or the store does not know it.
@@ -103,7 +110,8 @@ def open_tracking(config: RunConfig, folder: RunFolder) -> MlflowTracker:
     run = folder.read_tracking_run()
     if run is None and not folder.outbox.is_file():
         raise ConfigError(f"{folder.path}: has no MLflow run yet; go on with `mica train --resume` first")
-    return _open(_store(config, folder), run or _beginning(config, folder), folder)
+    run = run or _beginning(config, folder)
+    return _open(_store(config, folder), run, folder, drain_seconds=drain_seconds)
 
 
 def _store(config: RunConfig, folder: RunFolder) -> str:
@@ -144,8 +152,10 @@ def _begin_or_go_on(
     return tracker
 
 
-def _open(uri: str, run: str | Callable[[], str], folder: RunFolder) -> MlflowTracker:
+def _open(
+    uri: str, run: str | Callable[[], str], folder: RunFolder, *, drain_seconds: float = DRAIN_SECONDS
+) -> MlflowTracker:
     try:
-        return MlflowTracker(uri, run, folder.outbox)
+        return MlflowTracker(uri, run, folder.outbox, drain_seconds=drain_seconds)
     except ValueError as error:
         raise ConfigError(str(error)) from error

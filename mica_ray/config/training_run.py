@@ -11,7 +11,7 @@ from mica_ray.config.run_record import RunRecord, RunSummary
 from mica_ray.evaluation.empa import Evaluation, evaluation_metrics
 from mica_ray.training import loop
 from mica_ray.training.checkpoint import Checkpoints
-from mica_ray.training.loop import Progress
+from mica_ray.training.loop import Progress, ending_of
 from mica_ray.training.scenario_order import ScenarioOrder
 from mica_ray.training.tracker import Tracker
 
@@ -43,7 +43,8 @@ class TrainingRun:
             record.uses(order.scenarios, "training")
             record.uses(parts.world.scenarios(config.evaluation.split), "evaluation")
             tracker = record.open(first_step, self._tracker)
-            stack.callback(tracker.close)
+            # Called with what ends the run, if anything does before its end.
+            stack.push(lambda _, error, __: tracker.close(ending_of(error)))
             before = folder.read_evaluation("before", seed=config.evaluation.seed)
             if before is None:
                 before = await self._measure("before", parts, tracker, step=first_step)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mica_ray.training.mlflow_store import connect, first_line
 from mica_ray.training.outbox import DeliveryError, Entry, Outbox, RefusedError
+from mica_ray.training.tracker import Ending
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -30,6 +31,8 @@ _MOST_METRICS, _MOST_PARAMS = 1000, 100
 _METRICS, _PARAMS, _TAGS = "metrics", "params", "tags"
 _FILE, _DATASET, _STATUS = "file", "dataset", "status"
 """What an entry of the outbox holds."""
+_ENDINGS: Mapping[Ending, str] = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
+"""As MLflow calls them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +137,9 @@ class MlflowTracker:
         """Mark the run as running again, where it was ended before."""
         self._outbox.put(0, {_STATUS: "RUNNING"})
 
-    def close(self) -> None:
-        """Mark the run as finished and send what is left, as long as the server takes it."""
-        self._outbox.put(0, {_STATUS: "FINISHED"})
+    def close(self, ending: Ending = "finished") -> None:
+        """Mark how the run ended and send what is left, as long as the server takes it."""
+        self._outbox.put(0, {_STATUS: _ENDINGS[ending]})
         self.flush()
 
     def flush(self) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from mica_ray.config.references import ConfigError
 from mica_ray.evaluation.report import write_whole
 from mica_ray.reporting.sweep_figures import write_figures
 from mica_ray.reporting.sweep_table import sweep_csv, sweep_text_table
-from mica_ray.training.loop import Progress
+from mica_ray.training.loop import Progress, ending_of
+from mica_ray.tuning.folder_lock import locked
 from mica_ray.tuning.outcome import Outcome, cell_scores, conclude
 from mica_ray.tuning.resources import most_at_once, trial_total
 from mica_ray.tuning.search import rounds
@@ -138,10 +138,10 @@ def play_sweep(
     """
     check_sweep(sweep, folder, resumes=resumes, concurrency=concurrency)
     folder.path.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.path / "lock"), ExitStack() as stack:
+    with locked(folder.lock(), "another `mica sweep` plays it; wait for its end"), ExitStack() as stack:
         book = TrialBook(sweep, folder.book, watches)
         tracking = SweepTracking(sweep, folder)
-        stack.callback(tracking.close)
+        stack.push(lambda _, error, __: tracking.close(book.entries, ending_of(error)))
         unplayed = _play_rounds(sweep, folder, book, tracking, concurrency)
         outcome = conclude(sweep, book.entries, unplayed=unplayed)
         book.close(outcome.record())
@@ -175,7 +175,7 @@ def _play_rounds(
                 cpus = _cpus_here(waiting, sweep, inline=inline, concurrency=concurrency)
                 stack.callback(join_ray(cpus=cpus))
                 at_once = _at_once(waiting, sweep, inline=inline, concurrency=concurrency)
-                play_trials(sweep, waiting, book, folder=folder.path, inline=inline, at_once=at_once)
+                play_trials(sweep, waiting, book, folder=folder, inline=inline, at_once=at_once)
             if reason := book.excess():
                 return reason
             if refused:
@@ -196,23 +196,3 @@ def _at_once(trials: Sequence[Trial], sweep: Sweep, *, inline: bool, concurrency
     available = cluster_resources()
     totals = [trial_total(trial.config, inline=inline, cpus=sweep.cpus) for trial in trials]
     return min(most_at_once(total, available, bound=concurrency) for total in totals)
-
-
-def _cut(sweep: Sweep, book: TrialBook) -> str:
-    number = sweep.budget.trials
-    return f"budget.trials={number} is used up" if number is not None and len(book.entries) >= number else ""
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the sweep's folder for this process.
-
-    Raises:
-        ConfigError: another process has it.
-    """
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{path.parent}: another `mica sweep` plays it; wait for its end") from None
-        yield

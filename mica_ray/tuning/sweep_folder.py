@@ -35,3 +35,11 @@ class SweepFolder:
     def figures(self) -> Path:
         """Pictures of the outcome."""
         return self.path / "figures"
+
+    def lock(self, trial_id: str | None = None) -> Path:
+        """Held by who plays the sweep, or who trains a trial."""
+        return self.path / "locks" / trial_id if trial_id else self.path / "lock"
+
+    def error(self, trial_id: str) -> Path:
+        """Traceback of a trial's last failure."""
+        return self.path / "errors" / f"{trial_id}.txt"

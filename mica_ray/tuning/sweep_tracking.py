@@ -5,21 +5,30 @@ What MLflow is told, and when it is away: training/mlflow_tracker.py.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
-from mica_ray.config.tracking import begin_sweep_tracking, sweep_store
+from mica_ray.config.tracking import begin_sweep_tracking, open_tracking, sweep_store
 from mica_ray.training.mlflow_tracker import MlflowTracker
+from mica_ray.training.tracker import Ending
+from mica_ray.tuning.folder_lock import locked
 from mica_ray.tuning.outcome import Outcome
 from mica_ray.tuning.space import Axis, show_value
 from mica_ray.tuning.sweep import Sweep
 from mica_ray.tuning.sweep_folder import SweepFolder
 from mica_ray.tuning.trial import Trial
+from mica_ray.tuning.trial_book import TrialEntry
 
+_LOG = logging.getLogger(__name__)
+
+_DRAIN_SECONDS = 2.0
+"""Without progress, for each trial's run that is ended here: the sweep's own has waited longer before."""
 _LONGEST_NAME = 200
 """Characters of a cell in a metric's name; MLflow takes 250 in all."""
 
@@ -67,10 +76,19 @@ class SweepTracking:
             if path.exists():
                 self._tracker.artifact(path)
 
-    def close(self) -> None:
-        """End the run and send what is left, as long as the store takes it."""
-        if self._tracker is not None:
-            self._tracker.close()
+    def close(self, entries: Sequence[TrialEntry], ending: Ending) -> None:
+        """End the run and those of its trials that could not end theirs; what the store takes not, stays.
+
+        Args:
+            entries: of the trials.
+            ending: of this session.
+        """
+        if self._tracker is None:
+            return
+        self._tracker.close(ending)
+        for entry in entries:
+            if entry.status != "finished":
+                _end(entry, self._folder)
 
     def _begin(self) -> MlflowTracker:
         sweep = self._sweep
@@ -108,6 +126,19 @@ def cell_metrics(outcome: Outcome) -> Mapping[str, float]:
         for bound, suffix in (("estimate", ""), ("low", "_low"), ("high", "_high"))
     }
     return {name: value for name, value in found.items() if not math.isnan(value)}
+
+
+def _end(entry: TrialEntry, folder: SweepFolder) -> None:
+    """Mark a trial's MLflow run as ended, and send what waits; its process, killed, could not."""
+    run, trial_id = entry.trial.folder, entry.trial.id
+    if not (run.config_file.is_file() and run.outbox.is_file()):
+        return
+    try:
+        with locked(folder.lock(trial_id), "another process trains this trial, and will end its run"):
+            tracker = open_tracking(RunConfig.read(run.config_file), run, drain_seconds=_DRAIN_SECONDS)
+            tracker.close("failed" if entry.status == "failed" else "stopped")
+    except ConfigError as error:
+        _LOG.warning("%s", error)
 
 
 def _placed(trial: Trial, store: str, parent: str) -> Trial:

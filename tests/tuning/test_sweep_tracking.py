@@ -17,6 +17,7 @@ from mica_ray.config.tracking import begin_tracking, open_tracking, sweep_store
 from mica_ray.evaluation.statistics import Interval
 from mica_ray.training.mlflow_store import connect, start_run
 from mica_ray.training.mlflow_tracker import MlflowTracker
+from mica_ray.tuning.folder_lock import locked
 from mica_ray.tuning.outcome import CellRow, Outcome
 from mica_ray.tuning.search import rounds
 from mica_ray.tuning.session import play_sweep
@@ -25,6 +26,7 @@ from mica_ray.tuning.sweep import Sweep
 from mica_ray.tuning.sweep_folder import SweepFolder
 from mica_ray.tuning.sweep_tracking import SweepTracking, cell_metrics
 from mica_ray.tuning.trial import Trial, make_trials, refuse_other_config
+from mica_ray.tuning.trial_book import TrialEntry
 from tests.small_policy import small_folder
 from tests.tuning.finished_trials import finish
 from tests.tuning.tiny_sweep import tiny_sweep
@@ -147,13 +149,35 @@ def _finish_tracked(trial: Trial, score: float) -> None:
     begin_tracking(RunConfig.read(trial.folder.config_file), trial.folder).close()
 
 
+def test_run_of_a_trial_whose_process_was_killed_is_ended_by_the_sweep(store: str, tmp_path: Path) -> None:
+    sweep = replace(SWEEP, name="killed", base=RunConfig(tracking_uri=store))
+    folder, client = SweepFolder(tmp_path / "sweep"), connect(store)
+    tracking = SweepTracking(sweep, folder)
+    trials = tracking.placed(make_trials(sweep, next(rounds(sweep)), folder.trials))
+    for trial in trials:
+        tracker = begin_tracking(trial.config, RunFolder.create(trial.config, trial.folder.path))
+        tracker.log({"loss": 1.0}, 0)
+        tracker.flush()
+    entries = [
+        TrialEntry(trial, status=status)
+        for trial, status in zip(trials, ("failed", "stopped", "failed", "running"), strict=True)
+    ]
+    # The third is still trained by another process, which will end its run.
+    with locked(folder.lock(trials[2].id), "taken"):
+        tracking.close(entries, "stopped")
+    parent, children = runs_of(client, "killed")
+    ended = {run.info.run_name: run.info.status for run in children}
+    assert [ended[trial.id] for trial in trials] == ["FAILED", "KILLED", "RUNNING", "KILLED"]
+    assert parent.info.status == "KILLED"
+
+
 def test_where_a_trial_is_tracked_makes_no_other_config_of_it(store: str, tmp_path: Path) -> None:
     sweep = replace(SWEEP, name="places", base=RunConfig(tracking_uri=store))
     folder = SweepFolder(tmp_path / "sweep")
     plain = make_trials(sweep, next(rounds(sweep)), folder.trials)
     tracking = SweepTracking(sweep, folder)
     placed = tracking.placed(plain)
-    tracking.close()
+    tracking.close((), "finished")
     assert [trial.id for trial in placed] == [trial.id for trial in plain]
     assert placed[0].config.tracking_parent and plain[0].config.tracking_parent is None
     finish(placed[0], {"a": 1.0})

@@ -1,4 +1,4 @@
-"""What MLflow says of a run that fails, is interrupted, goes on and ends."""
+"""What MLflow says of a run that fails, is interrupted, goes on and ends; and its policy as a model."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def status(folder: RunFolder) -> str:
     return str(connect(folder.tracking_uri).get_run(folder.read_tracking_run() or "").info.status)
 
 
-def test_failed_run_is_marked_and_finished_once_it_went_on(tmp_path: Path) -> None:
+def test_failed_run_is_marked_and_finished_once_it_went_on_and_is_then_a_model(tmp_path: Path) -> None:
     policy, folder = small_folder(tmp_path / "policy", tied=True), RunFolder(tmp_path / "run")
     config = override(RunConfig(), (*TINY, f"policy={policy}", f"out={folder.path}"))
     tracker = BreaksAt(1)
@@ -62,8 +62,18 @@ def test_failed_run_is_marked_and_finished_once_it_went_on(tmp_path: Path) -> No
         run.train(config, inline=True, tracker=tracker)
     assert tracker.ending == "failed"
     assert status(folder) == "FAILED"
-    run.train(config, inline=True, resume=folder.path)
+    named = config.model_copy(update={"register_as": "support"})
+    summary = run.train(named, inline=True, resume=folder.path)
     assert status(folder) == "FINISHED"
+    assert summary.registered == "support version 1"
+    client = connect(folder.tracking_uri)
+    version = client.get_model_version("support", "1")
+    assert version.run_id == folder.read_tracking_run()
+    assert version.tags["epm_q"] == f"{summary.after.epm_q.estimate:.2f}"
+    assert (version.tags["contaminated"], version.tags["evaluated_on"]) == ("false", "test")
+    # With loop.track_policy=false the registration brought the policy.
+    names = {Path(item.path).name for item in client.list_artifacts(str(version.run_id), "policy")}
+    assert {"config.json", "tokenizer.json"} <= names
 
 
 @pytest.mark.long

@@ -91,6 +91,7 @@ def _show_summary(console: Console, config: RunConfig, summary: RunSummary) -> N
         ("dialogues", folder.dialogues),
         ("metrics", folder.metrics),
         ("MLflow", summary.tracking_uri),
+        *([("model", summary.registered)] if summary.registered is not None else []),
         ("costs", folder.costs),
         *([("price", f"{per_point:.3g} USD per point of EPM-Q gained")] if per_point is not None else []),
         ("time", seconds),

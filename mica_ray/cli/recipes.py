@@ -28,7 +28,7 @@ def read_recipe(recipe: str | None) -> RunConfig:
     if recipe is None:
         return RunConfig()
     if recipe.endswith(".json"):
-        return RunConfig.read(Path(recipe)).model_copy(update={"out": None})
+        return RunConfig.read(Path(recipe)).model_copy(update={"out": None, "tracking_parent": None})
     if not recipe.rpartition(":")[0].endswith(".py") and not recipe.endswith(".py"):
         raise ConfigError(f"{recipe}: a recipe is a .py file, FILE.py:NAME or a config.json")
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,12 +13,13 @@ from mica_ray.cli.stages import StageBars
 from mica_ray.cli.trial_board import TrialBoard, show_time
 from mica_ray.config.plan import Plan
 from mica_ray.config.references import ConfigError, resolve
-from mica_ray.evaluation.report import show_interval, write_json
-from mica_ray.evaluation.statistics import Interval
-from mica_ray.reporting.sweep_figures import write_figures
-from mica_ray.tuning.outcome import CellRow, Outcome
-from mica_ray.tuning.session import SweepFolder, check_sweep, make_policies, play_sweep, with_base
+from mica_ray.config.tracking import sweep_store
+from mica_ray.evaluation.report import write_json
+from mica_ray.reporting.sweep_table import INTERVALS, sweep_text_table
+from mica_ray.tuning.outcome import Outcome
+from mica_ray.tuning.session import check_sweep, make_policies, play_sweep, with_base
 from mica_ray.tuning.sweep import Sweep
+from mica_ray.tuning.sweep_folder import SweepFolder
 
 SWEEP_NAME = "SWEEP"
 
@@ -52,8 +52,7 @@ def run_sweep(
         make_policies(sweep, bars)
     with TrialBoard(sweep, console) as board:
         outcome = play_sweep(sweep, folder, resumes=resume, concurrency=concurrency, watches=[board])
-    pictures = write_figures(sweep, outcome, folder.figures)
-    _show(console, sweep, folder, outcome, pictures)
+    _show(console, sweep, folder, outcome)
     if json_file is not None:
         write_json(json_file, outcome.record())
     return outcome.reference is not None
@@ -83,11 +82,10 @@ def _plan_table(plan: Plan) -> Table:
     return table
 
 
-def _show(
-    console: Console, sweep: Sweep, folder: SweepFolder, outcome: Outcome, pictures: Sequence[Path]
-) -> None:
+def _show(console: Console, sweep: Sweep, folder: SweepFolder, outcome: Outcome) -> None:
     console.print(_trials_table(outcome))
-    console.print(cells_table(sweep, outcome))
+    console.print(sweep_text_table(sweep, outcome).terminal())
+    console.print(INTERVALS, style="dim")
     if outcome.unplayed:
         console.print(
             f"not all trials were played: {outcome.unplayed}; raise it and --resume", style="yellow"
@@ -96,26 +94,12 @@ def _show(
         ("question", sweep.question),
         ("answer", outcome.answer),
         ("sweep", str(folder.book)),
-        *(("figure", str(path)) for path in pictures),
+        *(("table", str(path)) for path in folder.tables),
+        *(("figure", str(path)) for path in sorted(folder.figures.glob("*.png"))),
+        ("MLflow", sweep_store(folder.path, sweep.base.tracking_uri)),
     ):
         # Paths must stay whole, so that they can be copied.
         console.print(f"{subject:>10}  {text}", highlight=False, soft_wrap=True)
-
-
-def cells_table(sweep: Sweep, outcome: Outcome) -> Table:
-    """Lay out a row per cell."""
-    against = f"against {outcome.reference}" if outcome.reference else "difference"
-    table = Table(
-        title=f"{sweep.name}: {sweep.metric} by cell",
-        caption="95 % stratified bootstrap intervals; not widened for having chosen the best of several",
-        box=SIMPLE_HEAD,
-    )
-    for column in ("cell", "seeds", "interquartile mean", "mean", against, "P(better)"):
-        table.add_column(column, justify="left" if column == "cell" else "right", overflow="fold")
-    for row in outcome.rows:
-        table.add_row(row.cell.name, _counts(row), *map(_show_interval, (row.middle, row.mean, row.gain)),
-                      _show_interval(row.chance))  # fmt: skip
-    return table
 
 
 def _trials_table(outcome: Outcome) -> Table:
@@ -129,12 +113,3 @@ def _trials_table(outcome: Outcome) -> Table:
             entry.trial.id, entry.status, str(entry.retries), show_time(entry.seconds), entry.reason
         )
     return table
-
-
-def _counts(row: CellRow) -> str:
-    finished, every = row.trials.get("finished", 0), sum(row.trials.values())
-    return str(finished) if finished == every else f"{finished} of {every}"
-
-
-def _show_interval(interval: Interval | None) -> str:
-    return "" if interval is None or math.isnan(interval.estimate) else show_interval(interval)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -43,13 +46,23 @@ def run_training(
         if json_file is not None:
             write_json(json_file, {"config": config.model_dump(mode="json"), "plan": dict(plan.lines)})
         return
-    with StageBars(config, console, num_evaluated=num_evaluated(config)) as bars:
+    with _ended_in_order(), StageBars(config, console, num_evaluated=num_evaluated(config)) as bars:
         summary = run.train(
             config, inline=inline, resume=resume, progress=bars, tracker=ConsoleTracker(console)
         )
     _show_summary(console, config, summary)
     if json_file is not None:
         write_json(json_file, summary.record())
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does: engines are ended, and MLflow is told."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _plan_table(plan: Plan) -> Table:
@@ -78,6 +91,7 @@ def _show_summary(console: Console, config: RunConfig, summary: RunSummary) -> N
         ("dialogues", folder.dialogues),
         ("metrics", folder.metrics),
         ("MLflow", summary.tracking_uri),
+        *([("model", summary.registered)] if summary.registered is not None else []),
         ("costs", folder.costs),
         *([("price", f"{per_point:.3g} USD per point of EPM-Q gained")] if per_point is not None else []),
         ("time", seconds),

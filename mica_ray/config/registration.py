@@ -12,7 +12,7 @@ from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.config.tracking import open_tracking
-from mica_ray.training.mlflow_tracker import connect
+from mica_ray.training.mlflow_store import connect
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

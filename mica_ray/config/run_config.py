@@ -110,9 +110,13 @@ class RunConfig(BaseModel):
     dashboard_port: int | None = None
     """Of the dashboard of a Ray started here; None starts none."""
     tracking_uri: str | None = None
-    """MLflow store, a database or a server's address; None for a sqlite file in the run folder."""
+    """MLflow store, a database or a server's address; None for a sqlite file in the run folder, or for the
+    trials of a sweep in the sweep's folder."""
     tracking_parent: str | None = None
     """Id of the MLflow run under which this one is shown, such as a sweep's; of the same store and name."""
+    register_as: str | None = Field(default=None, min_length=1)
+    """Name of the model in MLflow's registry of which the trained policy becomes a version at the end of the
+    run; None registers nothing, which `mica register` can do later."""
 
     @field_validator("contaminated")
     @classmethod

@@ -46,6 +46,8 @@ class RunSummary:
     """USD of the training dialogues per point of EPM-Q gained; None without a gain or without a price."""
     contaminated: bool = False
     """Whether official EMPA test cases were trained on."""
+    registered: str | None = None
+    """Model and version in MLflow's registry, or why there is none; None where none was asked for."""
 
     def record(self) -> dict[str, object]:
         """Give the summary as plain JSON values."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
 
 from mica_ray.config.assembly import Parts, assemble, measure, restored_step
+from mica_ray.config.references import ConfigError
+from mica_ray.config.registration import register_policy
 from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.config.run_record import RunRecord, RunSummary
 from mica_ray.evaluation.empa import Evaluation, evaluation_metrics
 from mica_ray.training import loop
 from mica_ray.training.checkpoint import Checkpoints
-from mica_ray.training.loop import Progress
+from mica_ray.training.loop import Progress, ending_of
 from mica_ray.training.scenario_order import ScenarioOrder
 from mica_ray.training.tracker import Tracker
 
@@ -43,7 +46,8 @@ class TrainingRun:
             record.uses(order.scenarios, "training")
             record.uses(parts.world.scenarios(config.evaluation.split), "evaluation")
             tracker = record.open(first_step, self._tracker)
-            stack.callback(tracker.close)
+            # Called with what ends the run, if anything does before its end.
+            stack.push(lambda _, error, __: tracker.close(ending_of(error)))
             before = folder.read_evaluation("before", seed=config.evaluation.seed)
             if before is None:
                 before = await self._measure("before", parts, tracker, step=first_step)
@@ -66,7 +70,19 @@ class TrainingRun:
             after = await self._measure("after", parts, tracker, step=config.loop.num_steps)
             summary = record.summarize(checkpoints, before, after, parts.ledger)
             tracker.artifact(folder.summary)
-        return summary
+        # Only now is all of the run in MLflow, and the outbox without a sender.
+        return replace(summary, registered=self._register())
+
+    def _register(self) -> str | None:
+        """Say under what the policy was registered, or why not: the run has come to its end all the same."""
+        name = self._config.register_as
+        if name is None:
+            return None
+        try:
+            made = register_policy(self._folder, name)
+        except ConfigError as error:
+            return f"not registered: {error}; then `mica register {self._folder.path} --name {name}`"
+        return f"{made.name} version {made.version}"
 
     async def _measure(self, when: str, parts: Parts, tracker: Tracker, *, step: int) -> Evaluation:
         with self._record.timed(f"evaluate_{when}"):

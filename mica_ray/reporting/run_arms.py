@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mica_ray.config.provenance import flat_config
+from mica_ray.config.provenance import NOT_MEASURED, flat_config
 from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.evaluation.arms import Arm
 from mica_ray.evaluation.empa import Evaluation, ScenarioRow
 
-_NOT_OF_THE_ARM = frozenset({"seed", "out", "tracking_uri", "tracking_parent", "dashboard_port"})
+_NOT_OF_THE_ARM = frozenset({"seed", *NOT_MEASURED})
 """Keys in which the runs of one arm may differ: the seed, and what no number depends on."""
 _MOST_KEYS, _LONGEST_KEY = 2, 24
 """Keys, and characters of each, that tell arms of one name apart: more would make no name."""

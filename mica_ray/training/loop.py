@@ -18,7 +18,7 @@ from mica_ray.training.dialogue_log import DialogueLog
 from mica_ray.training.learner import Learner
 from mica_ray.training.metrics import step_metrics
 from mica_ray.training.scenario_order import ScenarioOrder
-from mica_ray.training.tracker import Tracker
+from mica_ray.training.tracker import Ending, Tracker
 from mica_ray.types import Scenario, Stop, Trajectory, TurnRewards
 
 Collect = Callable[[int, Sequence[Scenario], Callable[[Trajectory], None]], Awaitable[Sequence[Trajectory]]]
@@ -35,6 +35,17 @@ class RolloutError(Exception):
 
     The message names the first reason and the remedy. Steps already done lie behind a checkpoint.
     """
+
+
+class BudgetError(RolloutError):
+    """The run must not go on for what it may spend; with more to spend, it can."""
+
+
+def ending_of(error: BaseException | None) -> Ending:
+    """Say how a run ended, by what ended it: an interruption and a used up budget are no failures."""
+    if error is None:
+        return "finished"
+    return "failed" if isinstance(error, Exception) and not isinstance(error, BudgetError) else "stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +245,8 @@ def _refuse_exhausted(run: Run, step: int) -> None:
     """Stop between two steps when the run has no budget left.
 
     Raises:
-        RolloutError: the money, the calls or the failures allowed are used up.
+        BudgetError: the money or the calls allowed are used up.
+        RolloutError: the failures are.
     """
     failures, bound = run.dialogues.num_failures, run.loop.max_failures_per_run
     if bound is not None and failures > bound:
@@ -243,7 +255,7 @@ def _refuse_exhausted(run: Run, step: int) -> None:
             f"{run.dialogues.path}, then raise loop.max_failures_per_run and --resume"
         )
     if reason := run.exhausted():
-        raise RolloutError(f"stopped before step {step}: {reason}")
+        raise BudgetError(f"stopped before step {step}: {reason}")
 
 
 @contextmanager

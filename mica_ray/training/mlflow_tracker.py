@@ -8,27 +8,31 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mica_ray.training.mlflow_store import connect, first_line
 from mica_ray.training.outbox import DeliveryError, Entry, Outbox, RefusedError
+from mica_ray.training.tracker import Ending
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _LOG = logging.getLogger(__name__)
 
-REQUEST_SECONDS = 10
-"""Of one request to a server: to connect, and between two bytes of its answer."""
 DRAIN_SECONDS = 20.0
 """By default: long enough for a server to restart, short enough to wait for at the end of a run."""
 _MOST_METRICS, _MOST_PARAMS = 1000, 100
 """That MLflow takes in one batch."""
-_METRICS, _PARAMS, _FILE, _DATASET, _STATUS = "metrics", "params", "file", "dataset", "status"
+_METRICS, _PARAMS, _TAGS = "metrics", "params", "tags"
+_FILE, _DATASET, _STATUS = "file", "dataset", "status"
 """What an entry of the outbox holds."""
+_ENDINGS: Mapping[Ending, str] = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
+"""As MLflow calls them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,64 +52,8 @@ class TrackedDataset:
             raise ValueError(f"digest must have 1 to 36 characters; got {self.digest!r}")
 
 
-def connect(uri: str) -> MlflowClient:
-    """Give a client whose requests end within REQUEST_SECONDS and are not repeated: the outbox repeats."""
-    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
-    from mlflow.tracking import MlflowClient
-
-    MLFLOW_HTTP_REQUEST_TIMEOUT.set(REQUEST_SECONDS)
-    MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(0)
-    return MlflowClient(tracking_uri=uri)
-
-
-def start_run(
-    uri: str,
-    *,
-    experiment: str,
-    run_name: str,
-    artifacts: Path,
-    tags: Mapping[str, str] | None = None,
-    parent: str | None = None,
-    description: str = "",
-) -> str:
-    """Start an MLflow run and give its id. The one call for which the server must be there.
-
-    Args:
-        uri: tracking store, e.g. sqlite:////path/mlflow.db or a server's address.
-        experiment: made when missing.
-        run_name: shown in MLflow's list.
-        artifacts: folder for the artifacts of an experiment made here, unless a server keeps them.
-        tags: git state, package versions and the like.
-        parent: id of the run it is nested under, such as a sweep's; of the same experiment.
-        description: text of the run's page, for instance the table of metrics.
-
-    Raises:
-        ValueError: the store cannot be reached or refuses.
-    """
-    from mlflow.exceptions import MlflowException
-
-    client = connect(uri)
-    labels = {"mlflow.note.content": description, **(tags or {})}
-    if parent is not None:
-        labels["mlflow.parentRunId"] = parent
-    try:
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
-            # A server on another machine could not show what lies in a folder here.
-            place = None if uri.startswith(("http://", "https://")) else artifacts.absolute().as_uri()
-            experiment_id = client.create_experiment(experiment, artifact_location=place)
-        else:
-            experiment_id = found.experiment_id
-        return client.create_run(experiment_id, run_name=run_name, tags=labels).info.run_id
-    except MlflowException as error:
-        raise ValueError(
-            f"MLflow at {uri} cannot begin a run ({_first_line(error)}); start it, or set tracking_uri=null "
-            "for a file in the run folder"
-        ) from error
-
-
 class MlflowTracker:
-    """An MLflow run, to which a resumed one comes back. Consumes metrics and files; waits only in `close`.
+    """An MLflow run, to which a resumed one comes back. Consumes what a run tells; waits only in `close`.
 
     A metric of a step goes to the outbox once, and from there to MLflow with the time at which it was
     measured. MLflow's databases take an equal row once, so that sending it again after a lost answer leaves
@@ -114,26 +62,33 @@ class MlflowTracker:
     run is not deterministic.
 
     Attributes:
-        run_id: of the MLflow run.
         is_new: whether nothing was ever sent to it.
     """
 
-    def __init__(self, uri: str, run_id: str, outbox: Path, *, drain_seconds: float = DRAIN_SECONDS) -> None:
+    def __init__(
+        self,
+        uri: str,
+        run: str | Callable[[], str],
+        outbox: Path,
+        *,
+        drain_seconds: float = DRAIN_SECONDS,
+    ) -> None:
         """Go on with a run where its outbox ends.
 
         Args:
             uri: tracking store.
-            run_id: from `start_run`.
+            run: its id, from `start_run`; or what starts it, asked again and again, beside the sending,
+                as long as it raises ValueError because the store is away.
             outbox: file of the run folder, made when missing.
             drain_seconds: without progress, after which `close` leaves the rest on the disk.
 
         Raises:
-            ValueError: the store is there and does not know run_id.
+            ValueError: the store is there and does not know the run.
         """
-        self.run_id = run_id
-        self._client = connect(uri)
+        self._run = run
         self._uri, self._drain_seconds = uri, drain_seconds
-        self._refuse_unknown()
+        if isinstance(run, str):
+            self._refuse_unknown(run)
         self._outbox = Outbox(outbox)
         entries = list(self._outbox.entries())
         self.is_new = not entries
@@ -149,11 +104,21 @@ class MlflowTracker:
             self._known.update((name, step) for name in fresh)
             self._outbox.put(step, {"time": int(time.time() * 1000), _METRICS: fresh})
 
+    @property
+    def run_id(self) -> str:
+        """Of the MLflow run."""
+        assert isinstance(self._run, str), "a run that is begun later has no id before"
+        return self._run
+
     def params(self, params: Mapping[str, str]) -> None:
         """Keep a config by dotted name, for sending."""
         rows = list(params.items())
         for start in range(0, len(rows), _MOST_PARAMS):
             self._outbox.put(0, {_PARAMS: dict(rows[start : start + _MOST_PARAMS])})
+
+    def tags(self, tags: Mapping[str, str]) -> None:
+        """Keep texts by name, for sending; the last text of a name counts."""
+        self._outbox.put(0, {_TAGS: dict(tags)})
 
     def dataset(self, dataset: TrackedDataset) -> None:
         """Keep what the run uses, for sending."""
@@ -172,9 +137,9 @@ class MlflowTracker:
         """Mark the run as running again, where it was ended before."""
         self._outbox.put(0, {_STATUS: "RUNNING"})
 
-    def close(self) -> None:
-        """Mark the run as finished and send what is left, as long as the server takes it."""
-        self._outbox.put(0, {_STATUS: "FINISHED"})
+    def close(self, ending: Ending = "finished") -> None:
+        """Mark how the run ended and send what is left, as long as the server takes it."""
+        self._outbox.put(0, {_STATUS: _ENDINGS[ending]})
         self.flush()
 
     def flush(self) -> int:
@@ -188,25 +153,33 @@ class MlflowTracker:
             )
         return waiting
 
-    def _refuse_unknown(self) -> None:
+    def _refuse_unknown(self, run_id: str) -> None:
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.get_run(self.run_id)
+            self._client.get_run(run_id)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 raise ValueError(
-                    f"MLflow at {self._uri} has no run {self.run_id}; give the store the run began with"
+                    f"MLflow at {self._uri} has no run {run_id}; give the store the run began with"
                 ) from error
             _LOG.warning("MLflow at %s does not answer; metrics wait on the disk", self._uri)
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        return connect(self._uri)
 
     def _deliver(self, entries: Sequence[Entry]) -> int:
         first = entries[0]
         with self._translated():
+            if not isinstance(self._run, str):
+                self._run = self._run()
             if _METRICS in first:
                 return self._send_metrics(entries)
             if _PARAMS in first:
                 self._send_params(_mapping(first[_PARAMS]))
+            elif _TAGS in first:
+                self._send_tags(_mapping(first[_TAGS]))
             elif _DATASET in first:
                 self._send_dataset(_mapping(first[_DATASET]))
             elif _FILE in first:
@@ -225,7 +198,7 @@ class MlflowTracker:
         try:
             yield
         except MlflowException as error:
-            reason = f"MLflow at {self._uri}: {_first_line(error)}"
+            reason = f"MLflow at {self._uri}: {first_line(error)}"
             if error.error_code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
                 raise RefusedError(reason) from error
             raise DeliveryError(reason) from error
@@ -233,7 +206,7 @@ class MlflowTracker:
             raise
         except Exception as error:
             # A client of any store may raise its own errors; none of them may end the thread.
-            raise DeliveryError(f"MLflow at {self._uri}: {_first_line(error)}") from error
+            raise DeliveryError(f"MLflow at {self._uri}: {first_line(error)}") from error
 
     def _send_metrics(self, entries: Sequence[Entry]) -> int:
         """Send the entries at the head that hold metrics, one batch at most; give their number."""
@@ -267,6 +240,11 @@ class MlflowTracker:
 
         self._client.log_batch(self.run_id, params=[Param(name, str(text)) for name, text in params.items()])
 
+    def _send_tags(self, tags: Mapping[str, Any]) -> None:
+        from mlflow.entities import RunTag
+
+        self._client.log_batch(self.run_id, tags=[RunTag(name, str(text)) for name, text in tags.items()])
+
     def _send_dataset(self, record: Mapping[str, Any]) -> None:
         import json
 
@@ -286,7 +264,3 @@ class MlflowTracker:
 def _mapping(value: object) -> Mapping[str, Any]:
     assert isinstance(value, Mapping), "entries are written here alone"
     return value
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:200]

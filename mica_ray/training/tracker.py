@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from mica_ray.training.records import StepRecords
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+Ending = Literal["finished", "failed", "stopped"]
+"""How a run came to its end. stopped: by its user, its sweep or its budget, before the last step."""
 
 
 class Tracker(Protocol):
@@ -27,8 +30,8 @@ class Tracker(Protocol):
         """Keep a copy of a file or folder with the run."""
         ...
 
-    def close(self) -> None:
-        """Flush and end the record."""
+    def close(self, ending: Ending = "finished") -> None:
+        """Flush and end the record, which says how the run ended."""
         ...
 
 
@@ -48,10 +51,10 @@ class Trackers:
         for tracker in self.trackers:
             tracker.artifact(path)
 
-    def close(self) -> None:
+    def close(self, ending: Ending = "finished") -> None:
         """Close each."""
         for tracker in self.trackers:
-            tracker.close()
+            tracker.close(ending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class ConsoleTracker:
     def artifact(self, path: Path) -> None:
         """A screen keeps no files."""
 
-    def close(self) -> None:
+    def close(self, ending: Ending = "finished") -> None:
         """Nothing is held."""
 
 
@@ -93,5 +96,5 @@ class JsonlTracker:
     def artifact(self, path: Path) -> None:
         """The files lie in the run folder already."""
 
-    def close(self) -> None:
+    def close(self, ending: Ending = "finished") -> None:
         """Every line is on the disk already."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from mica_ray import run
@@ -14,36 +13,20 @@ from mica_ray.config.cluster import cluster_resources, join_ray, joins_cluster
 from mica_ray.config.overrides import override
 from mica_ray.config.plan import Plan
 from mica_ray.config.references import ConfigError
-from mica_ray.training.loop import Progress
+from mica_ray.evaluation.report import write_whole
+from mica_ray.reporting.sweep_figures import write_figures
+from mica_ray.reporting.sweep_table import sweep_csv, sweep_text_table
+from mica_ray.training.loop import Progress, ending_of
+from mica_ray.tuning.folder_lock import locked
 from mica_ray.tuning.outcome import Outcome, cell_scores, conclude
 from mica_ray.tuning.resources import most_at_once, trial_total
 from mica_ray.tuning.search import rounds
 from mica_ray.tuning.space import JOINT, Cell
 from mica_ray.tuning.sweep import Optuna, Sweep
+from mica_ray.tuning.sweep_folder import SweepFolder
+from mica_ray.tuning.sweep_tracking import SweepTracking
 from mica_ray.tuning.trial import Trial, make_trials, refuse_other_config, refuse_unknown_reference
 from mica_ray.tuning.trial_book import TrialBook, TrialWatch
-
-
-@dataclass(frozen=True, slots=True)
-class SweepFolder:
-    """Where a sweep lies: `sweep.json`, a run folder `trials/ID/` each, `errors/ID.txt`, `figures/`."""
-
-    path: Path
-
-    @property
-    def book(self) -> Path:
-        """What became of each trial, and the outcome."""
-        return self.path / "sweep.json"
-
-    @property
-    def trials(self) -> Path:
-        """The run folders."""
-        return self.path / "trials"
-
-    @property
-    def figures(self) -> Path:
-        """Pictures of the outcome."""
-        return self.path / "figures"
 
 
 def with_base(sweep: Sweep, assignments: Sequence[str]) -> Sweep:
@@ -140,7 +123,7 @@ def play_sweep(
     concurrency: int | None = None,
     watches: Sequence[TrialWatch] = (),
 ) -> Outcome:
-    """Play what is left of a sweep, and compare its cells.
+    """Play what is left of a sweep, compare its cells, and leave tables, figures and its MLflow run.
 
     Args:
         sweep: with its base as it shall be.
@@ -155,15 +138,24 @@ def play_sweep(
     """
     check_sweep(sweep, folder, resumes=resumes, concurrency=concurrency)
     folder.path.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.path / "lock"):
+    with locked(folder.lock(), "another `mica sweep` plays it; wait for its end"), ExitStack() as stack:
         book = TrialBook(sweep, folder.book, watches)
-        unplayed = _play_rounds(sweep, folder, book, concurrency)
+        tracking = SweepTracking(sweep, folder)
+        stack.push(lambda _, error, __: tracking.close(book.entries, ending_of(error)))
+        unplayed = _play_rounds(sweep, folder, book, tracking, concurrency)
         outcome = conclude(sweep, book.entries, unplayed=unplayed)
         book.close(outcome.record())
+        comma_separated, markdown = folder.tables
+        write_whole(comma_separated, sweep_csv(outcome))
+        write_whole(markdown, sweep_text_table(sweep, outcome).markdown())
+        write_figures(sweep, outcome, folder.figures)
+        tracking.conclude(outcome)
     return outcome
 
 
-def _play_rounds(sweep: Sweep, folder: SweepFolder, book: TrialBook, concurrency: int | None) -> str:
+def _play_rounds(
+    sweep: Sweep, folder: SweepFolder, book: TrialBook, tracking: SweepTracking, concurrency: int | None
+) -> str:
     """Play round after round; say what ended it before its end, if anything did."""
     from mica_ray.tuning.tune_trials import play_trials
 
@@ -172,6 +164,9 @@ def _play_rounds(sweep: Sweep, folder: SweepFolder, book: TrialBook, concurrency
     with ExitStack() as stack:
         while True:
             trials = make_trials(sweep, cells, folder.trials.absolute())
+            if book.excess() is None:
+                # Before the book is written, which only --resume takes up again.
+                trials = tracking.placed(trials)
             refused = book.enter(trials, most=sweep.budget.trials)
             waiting = book.waiting(trials)
             if reason := book.excess():
@@ -180,7 +175,7 @@ def _play_rounds(sweep: Sweep, folder: SweepFolder, book: TrialBook, concurrency
                 cpus = _cpus_here(waiting, sweep, inline=inline, concurrency=concurrency)
                 stack.callback(join_ray(cpus=cpus))
                 at_once = _at_once(waiting, sweep, inline=inline, concurrency=concurrency)
-                play_trials(sweep, waiting, book, folder=folder.path, inline=inline, at_once=at_once)
+                play_trials(sweep, waiting, book, folder=folder, inline=inline, at_once=at_once)
             if reason := book.excess():
                 return reason
             if refused:
@@ -201,23 +196,3 @@ def _at_once(trials: Sequence[Trial], sweep: Sweep, *, inline: bool, concurrency
     available = cluster_resources()
     totals = [trial_total(trial.config, inline=inline, cpus=sweep.cpus) for trial in trials]
     return min(most_at_once(total, available, bound=concurrency) for total in totals)
-
-
-def _cut(sweep: Sweep, book: TrialBook) -> str:
-    number = sweep.budget.trials
-    return f"budget.trials={number} is used up" if number is not None and len(book.entries) >= number else ""
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the sweep's folder for this process.
-
-    Raises:
-        ConfigError: another process has it.
-    """
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{path.parent}: another `mica sweep` plays it; wait for its end") from None
-        yield

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mica_ray.config.overrides import with_values
-from mica_ray.config.provenance import flat_config
+from mica_ray.config.provenance import NOT_MEASURED, flat_config
 from mica_ray.config.references import ConfigError, nearest
 from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
@@ -87,7 +87,8 @@ def refuse_other_config(trial: Trial) -> None:
     if not file.is_file() or not file.stat().st_size:
         return
     there, wanted = flat_config(RunConfig.read(file)), flat_config(trial.config)
-    keys = [key for key in {**there, **wanted} if key != "out" and there.get(key) != wanted.get(key)]
+    compared = [key for key in {**there, **wanted} if key not in NOT_MEASURED]
+    keys = [key for key in compared if there.get(key) != wanted.get(key)]
     if keys:
         raise ConfigError(
             f"{trial.folder.path}: was trained with {keys[0]}={there.get(keys[0])}, and the sweep now says "

@@ -5,13 +5,10 @@ Imported by the workers; who starts them is tune_trials.py.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
-import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -20,8 +17,9 @@ from ray import tune
 
 from mica_ray import run
 from mica_ray.config.overrides import validated, with_values
-from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
+from mica_ray.training.tracker import Ending
+from mica_ray.tuning.folder_lock import locked
 from mica_ray.tuning.space import split_joint
 
 TRIAL, STEPS = "trial", "steps_done"
@@ -50,7 +48,9 @@ def train_trial(settings: dict[str, object], orders: Mapping[str, TrialOrder]) -
     order = orders[str(settings[TRIAL])]
     config = validated(RunConfig, json.loads(order.config))
     config = with_values(config, split_joint({key: settings[key] for key in order.perturbed}))
-    with _locked(order.lock):
+    # One whose sweep was killed may take a while to go.
+    refusal = "another process trains this trial; end it first"
+    with locked(order.lock, refusal, wait_seconds=_LOCK_SECONDS):
         _take_over(order, str(settings[TRIAL]))
         resume = order.folder if (order.folder / "config.json").is_file() else None
         try:
@@ -59,23 +59,6 @@ def train_trial(settings: dict[str, object], orders: Mapping[str, TrialOrder]) -
             order.error.parent.mkdir(exist_ok=True)
             order.error.write_text(traceback.format_exc())
             raise
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Wait until no other process trains in the folder: one whose sweep was killed may take a while to go."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + _LOCK_SECONDS
-    with path.open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise ConfigError(f"{path}: another process trains this trial; end it first") from None
-                time.sleep(0.2)
-        yield
 
 
 def _take_over(order: TrialOrder, trial_id: str) -> None:
@@ -103,8 +86,8 @@ class _TuneTracker:
     def artifact(self, path: Path) -> None:
         """Files lie in the trial's folder."""
 
-    def close(self) -> None:
-        """Nothing is held."""
+    def close(self, ending: Ending = "finished") -> None:
+        """Nothing is held; Tune sees the end of the process."""
 
     def _new_checkpoint(self) -> tune.Checkpoint | None:
         if not self._order.perturbed:

@@ -21,6 +21,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from mica_ray.tuning.resources import trial_bundles
 from mica_ray.tuning.space import Axis
 from mica_ray.tuning.sweep import Asha, Pbt, Sweep
+from mica_ray.tuning.sweep_folder import SweepFolder
 from mica_ray.tuning.trial import Trial
 from mica_ray.tuning.trial_book import EARLY, TrialBook
 from mica_ray.tuning.trial_process import STEPS, TRIAL, TrialOrder, train_trial
@@ -38,7 +39,7 @@ _TUNE_SETTINGS = (
 
 
 def play_trials(
-    sweep: Sweep, trials: Sequence[Trial], book: TrialBook, *, folder: Path, inline: bool, at_once: int
+    sweep: Sweep, trials: Sequence[Trial], book: TrialBook, *, folder: SweepFolder, inline: bool, at_once: int
 ) -> None:
     """Play trials until each is finished, stopped or failed, or until the budget is used up. Ray must run.
 
@@ -70,7 +71,7 @@ def play_trials(
         key: tune.sample_from(lambda spec, key=key: values[getattr(spec, "config")[TRIAL]][key])  # noqa: B009
         for key in (sweep.space if is_pbt else ())
     }
-    scratch = folder / "tune"
+    scratch = folder.path / "tune"
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(train_trial, orders=orders), resources),
         param_space={TRIAL: tune.grid_search(list(orders)), **beginnings},
@@ -98,12 +99,12 @@ def play_trials(
         book.ended(trial.id, "stopped", book.excess() or "the session ended")
 
 
-def _order(trial: Trial, folder: Path, *, inline: bool, is_pbt: bool) -> TrialOrder:
+def _order(trial: Trial, folder: SweepFolder, *, inline: bool, is_pbt: bool) -> TrialOrder:
     return TrialOrder(
         config=trial.config.model_dump_json(),
         folder=trial.folder.path,
-        lock=(folder / "locks" / trial.id).absolute(),
-        error=(folder / "errors" / f"{trial.id}.txt").absolute(),
+        lock=folder.lock(trial.id).absolute(),
+        error=folder.error(trial.id).absolute(),
         inline=inline,
         perturbed=tuple(trial.cell.values) if is_pbt else (),
     )

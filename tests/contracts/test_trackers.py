@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mica_ray.training.mlflow_tracker import MlflowTracker, TrackedDataset, connect, start_run
+from mica_ray.training.mlflow_store import connect, start_run
+from mica_ray.training.mlflow_tracker import MlflowTracker, TrackedDataset
 from mica_ray.training.tracker import ConsoleTracker, JsonlTracker, Tracker, Trackers
 
 
@@ -87,6 +88,32 @@ def test_resumed_mlflow_run_holds_every_step_once(tmp_path: Path) -> None:
     assert run.info.status == "FINISHED"
     assert [item.path for item in client.list_artifacts(first.run_id)] == ["dialogues.jsonl", "policy"]
     assert [item.path for item in client.list_artifacts(first.run_id, "policy/deep")] == ["policy/deep/file"]
+
+
+def test_mlflow_says_how_a_run_ended_and_that_it_goes_on(tmp_path: Path) -> None:
+    first = mlflow_tracker(tmp_path)
+    client = connect(store(tmp_path))
+
+    def status() -> str:
+        return str(client.get_run(first.run_id).info.status)
+
+    first.close("failed")
+    assert status() == "FAILED"
+    second = mlflow_tracker(tmp_path, run_id=first.run_id)
+    second.go_on()
+    second.flush()
+    assert status() == "RUNNING"
+    mlflow_tracker(tmp_path, run_id=first.run_id).close("stopped")
+    assert status() == "KILLED"
+
+
+def test_tag_given_twice_has_its_last_text(tmp_path: Path) -> None:
+    tracker = mlflow_tracker(tmp_path)
+    tracker.tags({"answer": "one", "git": "abc"})
+    tracker.tags({"answer": "two"})
+    tracker.close()
+    tags = connect(store(tmp_path)).get_run(tracker.run_id).data.tags
+    assert (tags["answer"], tags["git"]) == ("two", "abc")
 
 
 def test_dataset_is_kept_with_its_digest_and_use(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Recorded once, resumed bit for bit, stopped by an outage.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from mica_ray.seeding import derive_seed
 from mica_ray.training.checkpoint import Checkpoints, read_run_state
 from mica_ray.training.dialogue_log import DialogueLog
 from mica_ray.training.local_learner import LocalLearner
-from mica_ray.training.loop import LoopConfig, RolloutError, Run, is_due, train
+from mica_ray.training.loop import BudgetError, LoopConfig, RolloutError, Run, ending_of, is_due, train
 from mica_ray.training.metrics import METRICS
 from mica_ray.training.scenario_order import ScenarioOrder
 from mica_ray.training.tracker import JsonlTracker
@@ -237,11 +238,18 @@ async def test_spent_budget_stops_the_run_behind_a_checkpoint(policy: Path, tmp_
     def exhausted() -> str | None:
         return "3 of 3 USD are spent" if run.dialogues.num_failures >= 4 else None
 
-    with pytest.raises(RolloutError, match="stopped before step 2: 3 of 3 USD are spent"):
+    with pytest.raises(BudgetError, match="stopped before step 2: 3 of 3 USD are spent"):
         await train(replace(run, exhausted=exhausted, spent=lambda: {"usd": 1.5}))
     newest = run.checkpoints.latest()
     assert newest is not None and read_run_state(newest).step == 2
     assert pandas.read_json(tmp_path / "metrics.jsonl", lines=True)["usd"].tolist() == [1.5, 1.5]
+
+
+def test_ending_of_a_run_follows_from_what_ended_it() -> None:
+    assert ending_of(None) == "finished"
+    assert [ending_of(error) for error in (RolloutError("x"), OSError("x"))] == ["failed", "failed"]
+    stopped = (BudgetError("x"), KeyboardInterrupt(), SystemExit(143), asyncio.CancelledError())
+    assert {ending_of(error) for error in stopped} == {"stopped"}
 
 
 async def test_user_sees_the_stages_and_evaluations_come_when_due(policy: Path, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mica_ray.training.mlflow_tracker import MlflowTracker, connect, start_run
+from mica_ray.training.mlflow_store import connect, start_run
+from mica_ray.training.mlflow_tracker import MlflowTracker
 from tests.training.mlflow_server import MlflowServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -11,9 +11,10 @@ from mica_ray.cli import main
 from mica_ray.config import ConfigError
 from mica_ray.reporting.sweep_figures import learning_curves, metric_by_cell, shared_steps
 from mica_ray.tuning.search import rounds
-from mica_ray.tuning.session import SweepFolder, check_sweep, play_sweep, with_base
+from mica_ray.tuning.session import check_sweep, play_sweep, with_base
 from mica_ray.tuning.space import Span
 from mica_ray.tuning.sweep import Optuna, Sweep, SweepBudget
+from mica_ray.tuning.sweep_folder import SweepFolder
 from mica_ray.tuning.trial import Trial, make_trials
 from tests.tuning.finished_trials import finish
 

@@ -12,36 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from mica_ray.config import RunConfig
-from mica_ray.config.overrides import override
-from mica_ray.tuning.session import SweepFolder, play_sweep
-from mica_ray.tuning.sweep import Sweep
+from mica_ray.tuning.session import play_sweep
+from mica_ray.tuning.sweep_folder import SweepFolder
 from mica_ray.tuning.trial_book import TrialEntry
 from tests.small_policy import small_folder
+from tests.tuning.tiny_sweep import tiny_sweep
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 300
 """For one sweep: 20 s on free cores, and many times that beside other work."""
-TINY = (
-    "loop.num_steps=2", "loop.checkpoint_every=1", "loop.scenarios_per_step=2", "learner.mini_batches=1",
-    "loop.track_policy=false", "retellings=0",
-    "rollout.group_size=2", "rollout.sampling.max_tokens=8", "rollout.context_length=512",
-    "evaluation.max_scenarios=2", "evaluation.samples=1",
-)  # fmt: skip
-
 pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(4 * SECONDS)]
-
-
-def tiny_sweep(policy: str, *alphas: float) -> Sweep:
-    return Sweep(
-        name="tiny",
-        question="Does it matter?",
-        base=override(RunConfig(), (*TINY, f"policy={policy}")),
-        space={"credit.alpha": alphas},
-        seeds=(0,),
-        inline=True,
-        retries=1,
-    )
 
 
 class Killer:
@@ -101,8 +81,7 @@ def _kill_in_the_second_trial(policy: Path, folder: SweepFolder) -> None:
     """Start `mica sweep` with a Ray of its own, and kill it once the second trial is past its first step."""
     file = folder.path.parent / "tiny.py"
     file.write_text(
-        "from tests.tuning.test_tune_trials import tiny_sweep\n"
-        f"SWEEP = tiny_sweep({str(policy)!r}, 0.0, 1.0)\n"
+        f"from tests.tuning.tiny_sweep import tiny_sweep\nSWEEP = tiny_sweep({str(policy)!r}, 0.0, 1.0)\n"
     )
     code = "import sys; from mica_ray.cli import main; main(sys.argv[1:])"
     output = folder.path.parent / "output"

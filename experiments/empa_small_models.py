@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from local_server import free_port, running_server, server_command
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from role_counts import CountedChat, RoleCount, count_failures
 
@@ -72,6 +73,7 @@ async def play(
     *,
     num_turns: int,
     deadline_seconds: float,
+    console: Console,
 ) -> Played:
     """Play one dialogue per scenario, all at once, and count what every role did.
 
@@ -81,6 +83,7 @@ async def play(
         scenarios: one dialogue each.
         num_turns: at most.
         deadline_seconds: for one answer of a role.
+        console: shows how many replies have been asked for.
     """
     domain = replace(domain, rules=replace(domain.rules, max_turns=num_turns))
     counts = {role: RoleCount() for role in ROLES}
@@ -103,9 +106,30 @@ async def play(
 
     started = time.monotonic()
     async with asyncio.timeout(DIALOGUE_SECONDS):
-        dialogues = await asyncio.gather(*(one(number, item) for number, item in enumerate(scenarios)))
+        async with shown_turns(console, counts["policy"], len(scenarios) * num_turns):
+            dialogues = await asyncio.gather(*(one(number, item) for number, item in enumerate(scenarios)))
     count_failures(dialogues, counts)
     return Played(tuple(dialogues), counts, time.monotonic() - started)
+
+
+@asynccontextmanager
+async def shown_turns(console: Console, policy: RoleCount, most_turns: int) -> AsyncIterator[None]:
+    """Show a bar of the replies asked for, until the block ends."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("turns", total=most_turns)
+
+        async def follow() -> None:
+            while True:
+                progress.update(bar, completed=policy.asked)
+                await asyncio.sleep(0.5)
+
+        following = asyncio.create_task(follow())
+        try:
+            yield
+        finally:
+            following.cancel()
+            progress.update(bar, completed=policy.asked)
 
 
 def counts_table(name: str, played: Played) -> Table:
@@ -251,7 +275,12 @@ async def run(arguments: argparse.Namespace) -> dict[str, object]:
         )
         async with opened as models:
             played = await play(
-                models, domain, scenarios, num_turns=arguments.turns, deadline_seconds=deadline
+                models,
+                domain,
+                scenarios,
+                num_turns=arguments.turns,
+                deadline_seconds=deadline,
+                console=console,
             )
         console.print(counts_table(transport, played))
         write_dialogues(arguments.out / f"{transport}.jsonl", played.dialogues)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from mica_ray.chat.model import ChatError, ChatModel, ChatReply, JsonSchema
 from mica_ray.chat.scripted import ScriptedRoles
@@ -47,7 +48,12 @@ async def played(**models: ChatModel) -> Any:
     roles: dict[str, ChatModel] = {role: ScriptedRoles() for role in experiment.ROLES}
     roles["policy"] = QueuedChat("I hear how hard this is for you.")
     return await experiment.play(
-        roles | models, EMOTIONAL_SUPPORT, SCENARIOS, num_turns=3, deadline_seconds=30
+        roles | models,
+        EMOTIONAL_SUPPORT,
+        SCENARIOS,
+        num_turns=3,
+        deadline_seconds=30,
+        console=Console(quiet=True),
     )
 
 

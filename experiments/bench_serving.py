@@ -15,17 +15,16 @@ import json
 import math
 import os
 import signal
-import statistics
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
+from service_load import REPLY_TOKENS, Load, ask_service
 
 from mica_ray import run
 from mica_ray.config import RunConfig
@@ -40,107 +39,8 @@ from mica_ray.serving.settings import ServeSettings
 from mica_ray.types import Sampling
 
 PORT = 8765
-_REPLY_TOKENS = 48
 _ROUNDS = 3
 """Engine and service take turns so often, so that a machine that slows down slows both."""
-
-
-@dataclass  # Without slots: Ray sends a script's own classes by value, and those cannot have them.
-class Load:
-    """What the clients saw."""
-
-    seconds: float = 0.0
-    statuses: Counter[str] = field(default_factory=Counter[str])
-    latencies: list[float] = field(default_factory=list[float])
-    """Seconds of whole replies, those with status 200 alone."""
-    first_pieces: list[float] = field(default_factory=list[float])
-    """Seconds to the first piece of streamed replies."""
-    tokens: int = 0
-    answered: list[float] = field(default_factory=list[float])
-    """When each reply with status 200 came, seconds on the monotonic clock."""
-
-    def add(self, other: Load) -> None:
-        """Take another round's numbers in."""
-        self.seconds += other.seconds
-        self.statuses += other.statuses
-        self.latencies += other.latencies
-        self.first_pieces += other.first_pieces
-        self.tokens += other.tokens
-        self.answered += other.answered
-
-    def record(self) -> dict[str, object]:
-        """Give the numbers as JSON."""
-        return {
-            "seconds": self.seconds,
-            "statuses": dict(self.statuses),
-            "requests_per_second": len(self.latencies) / self.seconds,
-            "tokens_per_second": self.tokens / self.seconds,
-            "median_seconds": _quantile(self.latencies, 0.5),
-            "p95_seconds": _quantile(self.latencies, 0.95),
-            "median_first_piece_seconds": _quantile(self.first_pieces, 0.5),
-            "p95_first_piece_seconds": _quantile(self.first_pieces, 0.95),
-        }
-
-
-async def ask_service(prompts: Sequence[str], *, clients: int, seconds: float) -> Load:
-    """Let clients ask the service, each its next question when the last is answered."""
-    load, begin = Load(), time.monotonic()
-
-    async def client(index: int) -> None:
-        number = index
-        while time.monotonic() < begin + seconds:
-            try:
-                async with asyncio.timeout(180):
-                    await _exchange(
-                        load, prompts[number % len(prompts)], streams=bool(index % 2), seed=number
-                    )
-            except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-                load.statuses[type(error).__name__] += 1
-                await asyncio.sleep(0.2)
-            number += clients
-
-    await asyncio.gather(*(client(index) for index in range(clients)))
-    load.seconds = time.monotonic() - begin
-    return load
-
-
-async def _exchange(load: Load, prompt: str, *, streams: bool, seed: int) -> None:
-    """Send one request over a connection of its own; plain sockets cost the least of the two cores."""
-    fields: dict[str, object] = {
-        "messages": [{"role": "user", "content": prompt}],
-        "max_tokens": _REPLY_TOKENS,
-        "seed": seed,
-        "stream": streams,
-    }
-    if streams:
-        fields["stream_options"] = {"include_usage": True}
-    body = json.dumps(fields).encode()
-    begin = time.monotonic()
-    reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
-    try:
-        head = (
-            "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        writer.write(head.encode() + body)
-        status = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)[1].decode()
-        first = await reader.read(65536)
-        first_seconds = time.monotonic() - begin
-        answer = first + await reader.read()
-    finally:
-        writer.close()
-    if status == "200" and streams and b"[DONE]" not in answer:
-        status = "200, broken off with an error" if b'"error"' in answer else "200, broken off"
-    load.statuses[status] += 1
-    if status == "429":
-        await asyncio.sleep(1)
-    if status != "200":
-        return
-    load.latencies.append(time.monotonic() - begin)
-    load.answered.append(time.monotonic())
-    if streams:
-        load.first_pieces.append(first_seconds)
-    load.tokens += int(answer.rsplit(b'"completion_tokens": ', 1)[1].split(b",", 1)[0])
 
 
 class LoneEngine:
@@ -160,7 +60,7 @@ class LoneEngine:
                 request = ChatRequest(
                     "support",
                     ({"role": "user", "content": prompts[number % len(prompts)]},),
-                    Sampling(max_tokens=_REPLY_TOKENS, seed=number),
+                    Sampling(max_tokens=REPLY_TOKENS, seed=number),
                     is_streamed=bool(index % 2),
                 )
                 async with aclosing(self._replica.stream(request)) as pieces:
@@ -230,13 +130,13 @@ def _measure(spec: ServiceSpec, prompts: Sequence[str], arguments: argparse.Name
     from mica_ray.serving.app import end_service, serve_application
 
     def load(seconds: float) -> Load:
-        return asyncio.run(ask_service(prompts, clients=arguments.clients, seconds=seconds))
+        return asyncio.run(ask_service(prompts, port=PORT, clients=arguments.clients, seconds=seconds))
 
     begin = time.monotonic()
     serve_application(spec, host="127.0.0.1", port=PORT)
     up_seconds = time.monotonic() - begin
     begin = time.monotonic()
-    first = asyncio.run(ask_service(prompts, clients=1, seconds=0.01))
+    first = asyncio.run(ask_service(prompts, port=PORT, clients=1, seconds=0.01))
     first_reply_seconds = time.monotonic() - begin
     options = {"num_cpus": 1, "runtime_env": {"env_vars": dict(spec.models[0].environment)}}
     engine: Any = ray.remote(LoneEngine).options(**options).remote(spec.models[0])  # pyright: ignore
@@ -264,12 +164,6 @@ def _measure(spec: ServiceSpec, prompts: Sequence[str], arguments: argparse.Name
         "killed": killed.record() | {"answers_again_after_seconds": min(later, default=math.nan) - killed_at},
         "redeployed": redeployed.record(),
     }
-
-
-def _quantile(values: Sequence[float], share: float) -> float:
-    if len(values) < 2:
-        return math.nan
-    return statistics.quantiles(values, n=100, method="inclusive")[round(share * 100) - 1]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mica_ray.chat.thinking import OPENINGS
 from mica_ray.rollout.engine import EngineError
 from mica_ray.types import Generation, Message
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _REPLY = "Reply7Q0placeholder"
 _SYSTEM = "System7Q0probe"
 _PLAIN = ("Yes7Q0.", "No7Q0.")
+_LAST_TOKENS = 16
+"""Of a prompt, in which a template opens the thought; no tokenizer writes its mark in more."""
 _THINKING = ("<think>\nfirst7Q0\n</think>\n\nYes7Q0.", "<think>\nsecond7Q0\n</think>\n\nNo7Q0.")
 
 
@@ -126,6 +129,10 @@ class ChatTemplate:
     def text(self, token_ids: Sequence[int]) -> str:
         """Decode a reply, without its special tokens."""
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    def opens_thought(self, prompt_ids: Sequence[int]) -> bool:
+        """Say whether a prompt ends inside a thought, with which the reply goes on."""
+        return self.text(prompt_ids[-_LAST_TOKENS:]).rstrip().endswith(OPENINGS)
 
     def _tokens(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))

@@ -7,13 +7,10 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
-from mica_ray.chat.thinking import OPENINGS, UnclosedThoughtError, split_thinking
+from mica_ray.chat.thinking import UnclosedThoughtError, split_thinking
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError, PolicyEngine
 from mica_ray.types import Generation, Message, Sampling
-
-_LAST_TOKENS = 16
-"""Of a prompt, in which a template opens the thought; no tokenizer writes its mark in more."""
 
 
 @runtime_checkable
@@ -66,9 +63,8 @@ class PolicyChat:
                 generation = await self._engine.generate(prompt_ids, sampling)
         except EngineError as error:
             raise ChatError(str(error), kind="infrastructure", endpoint=self._name) from error
-        is_open = self._template.text(prompt_ids[-_LAST_TOKENS:]).rstrip().endswith(OPENINGS)
         try:
-            said = split_thinking(generation.text, is_open=is_open)
+            said = split_thinking(generation.text, is_open=self._template.opens_thought(prompt_ids))
         except UnclosedThoughtError as error:
             raise ChatError(
                 f"{self._name}: {error}",

@@ -1,4 +1,7 @@
-"""From a checked request to pieces of its answer: the care check first, then the model, within a deadline."""
+"""From a checked request to pieces of its answer: the care check first, then the model, within a deadline.
+
+What a model thinks is told apart from what it says here, for every backend.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
+from mica_ray.chat.thinking import SpokenStream
 from mica_ray.serving.api_error import ApiError
 from mica_ray.serving.backend import Backend, BackendError, ChatRequest, TextDelta, Usage
 from mica_ray.serving.care import CareCheck, CareFinding
@@ -65,14 +69,14 @@ class Answering:
             ApiError: the model gives no answer, or not in time, or too many are asked already.
         """
         if finding is None:
-            async with aclosing(self._model_pieces(request)) as pieces:
+            async with aclosing(_told_apart(self._model_pieces(request))) as pieces:
                 async for piece in pieces:
                     yield piece
             return
         yield TextDelta(finding.lead, is_help_line=True)
         between = _BETWEEN
         try:
-            async with aclosing(self._model_pieces(request)) as pieces:
+            async with aclosing(_told_apart(self._model_pieces(request))) as pieces:
                 async for piece in pieces:
                     yield replace(piece, text=between + piece.text) if piece.text else piece
                     between = "" if piece.text else between
@@ -107,3 +111,19 @@ class Answering:
 
     def _error(self, error: BackendError) -> ApiError:
         return ApiError.of_backend(error, self.settings.retry_after_seconds)
+
+
+async def _told_apart(pieces: AsyncGenerator[TextDelta, None]) -> AsyncGenerator[TextDelta, None]:
+    """Tell what is thought from what is said. A reply that is cut off inside a thought was too long."""
+    stream: SpokenStream | None = None
+    async with aclosing(pieces):
+        async for piece in pieces:
+            stream = stream or SpokenStream(is_open=piece.begins_in_thought)
+            spoken = stream.feed(piece.text)
+            text, thinking, reason = spoken.text, spoken.thinking, piece.finish_reason
+            if reason is not None:
+                last = stream.end()
+                text, thinking = text + last.text, thinking + last.thinking
+                reason = "length" if stream.is_open else reason
+            if text or thinking or reason is not None:
+                yield TextDelta(text, reason, piece.usage, thinking=thinking)

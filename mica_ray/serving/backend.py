@@ -49,11 +49,16 @@ class TextDelta:
     """A piece of a reply."""
 
     text: str
+    """From a backend as it was sampled; from answering.py what is said and never what is thought."""
     finish_reason: FinishReason | None = None
     """Set in the last piece alone, which also has the usage."""
     usage: Usage | None = None
     is_help_line: bool = False
     """Whether the operator says it and not the model."""
+    begins_in_thought: bool = False
+    """In the first piece of a backend: the prompt ended inside a thought, and the text goes on with it."""
+    thinking: str = ""
+    """What is thought, told apart by answering.py."""
 
 
 class BackendError(Exception):

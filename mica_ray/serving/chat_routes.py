@@ -102,18 +102,16 @@ async def event_response(events: AsyncGenerator[bytes, None]) -> Response:
     )
 
 
-async def whole(pieces: AsyncGenerator[TextDelta, None]) -> tuple[str, TextDelta]:
-    """Give the whole text, and the last piece for its finish reason and usage.
+async def _whole(pieces: AsyncGenerator[TextDelta, None]) -> TextDelta:
+    """Give all pieces as one.
 
     Raises:
         ApiError: the answer is not complete.
     """
-    texts: list[str] = []
-    last = TextDelta("")
     async with aclosing(pieces):
-        async for last in pieces:
-            texts.append(last.text)
-    return "".join(texts), last
+        found = [piece async for piece in pieces]
+    text, thinking = "".join(piece.text for piece in found), "".join(piece.thinking for piece in found)
+    return replace(found[-1], text=text, thinking=thinking)
 
 
 async def _complete(answering: Answering, body: ChatBody, locale: str) -> Response:
@@ -124,10 +122,9 @@ async def _complete(answering: Answering, body: ChatBody, locale: str) -> Respon
     if asked.is_streamed:
         answer = await event_response(_chunks(pieces, completion, includes_usage=body.includes_usage))
     else:
-        text, last = await whole(pieces)
-        answer = json_response(
-            completion.whole(text, last.finish_reason or "stop", last.usage or Usage(0, 0))
-        )
+        reply = await _whole(pieces)
+        reason, usage = reply.finish_reason or "stop", reply.usage or Usage(0, 0)
+        answer = json_response(completion.whole(reply.text, reason, usage, thinking=reply.thinking))
     if finding is not None:
         # Tells a page that the first piece is the help line and not the model's.
         answer.headers[CARE_HEADER] = finding.kind
@@ -142,6 +139,8 @@ async def _chunks(
     async with aclosing(pieces):
         async for piece in pieces:
             chunks, opening = [opening], b""
+            if piece.thinking:
+                chunks.append(completion.thought(piece.thinking))
             if piece.text:
                 chunks.append(completion.piece(piece.text))
             if piece.finish_reason is not None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from mica_ray.serving.backend import FinishReason, Usage
 
 DONE = b"data: [DONE]\n\n"
+_THINKING = "reasoning_content"
+"""Beside `content`, as servers of thinking models name it; OpenAI's own API has no field for it."""
 
 
 def event(content: Mapping[str, object]) -> bytes:
@@ -26,9 +28,13 @@ class Completion:
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(self, text: str, finish_reason: FinishReason, usage: Usage) -> dict[str, object]:
+    def whole(
+        self, text: str, finish_reason: FinishReason, usage: Usage, *, thinking: str = ""
+    ) -> dict[str, object]:
         """Give the reply as one object."""
         message = {"role": "assistant", "content": text, "refusal": None}
+        if thinking:
+            message[_THINKING] = thinking
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
         return self._object("chat.completion", [choice]) | {"usage": _counts(usage)}
 
@@ -37,8 +43,12 @@ class Completion:
         return self._chunk({"role": "assistant", "content": ""}, None)
 
     def piece(self, text: str) -> bytes:
-        """Give a chunk of text."""
+        """Give a chunk of what is said."""
         return self._chunk({"content": text}, None)
+
+    def thought(self, thinking: str) -> bytes:
+        """Give a chunk of what is thought."""
+        return self._chunk({_THINKING: thinking}, None)
 
     def closing(self, finish_reason: FinishReason) -> bytes:
         """Give the chunk that says why the reply ends."""

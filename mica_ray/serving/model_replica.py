@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from mica_ray.rollout.chat_template import ChatTemplate
@@ -113,20 +113,23 @@ class ModelReplica:
     async def _pieces(
         self, engine: StreamingEngine, prompt_ids: tuple[int, ...], request: ChatRequest
     ) -> AsyncGenerator[TextDelta, None]:
+        is_open = self._template.opens_thought(prompt_ids)
         clock = asyncio.get_running_loop().time
         async with (
             aclosing(engine.stream(prompt_ids, request.sampling)) as pieces,
             aclosing(paced(pieces, len(prompt_ids), clock)) as deltas,
         ):
             async for delta in deltas:
-                yield delta
+                yield replace(delta, begins_in_thought=is_open)
+                is_open = False
 
     async def _whole(
         self, prompt_ids: tuple[int, ...], request: ChatRequest
     ) -> AsyncGenerator[TextDelta, None]:
         reply = await self._engine.generate(prompt_ids, request.sampling)
         usage = Usage(len(prompt_ids), len(reply.token_ids))
-        yield TextDelta(reply.text, reply.finish_reason, usage)
+        is_open = self._template.opens_thought(prompt_ids)
+        yield TextDelta(reply.text, reply.finish_reason, usage, begins_in_thought=is_open)
 
 
 async def paced(

@@ -157,6 +157,9 @@ class SupportSessions:
     async def _judged(self, session: SupportSession) -> SupportSession:
         if self.estimate is None:
             return session
+        if not session.turns[-1].reply:
+            mute = replace(session.turns[-1], error="nothing was said: the reply ended inside its thinking")
+            return self._with(replace(session, turns=session.turns[:-1]), mute)
         states = self._states(session)
         judgement = await self.estimate.judged(
             [{"user": turn.said, "reply": turn.reply} for turn in session.turns],

@@ -17,6 +17,7 @@ class SpokenBackend:
 
     words: Sequence[str] = WORDS
     names: Sequence[str] = ("support",)
+    begins_in_thought: bool = False
     error: BackendError | None = None
     error_after: int = 0
     """Words said before the error."""
@@ -45,6 +46,7 @@ class SpokenBackend:
                     word,
                     finish_reason="stop" if is_last else None,
                     usage=Usage(7, len(self.words)) if is_last else None,
+                    begins_in_thought=self.begins_in_thought and index == 0,
                 )
         finally:
             self.num_closed += 1

@@ -120,7 +120,8 @@ async function follow(turn, reply, signal) {
       }
       if (isNear) toEnd()
     }
-    reply.status = 'done'
+    const isMute = !reply.text && !reply.lead
+    Object.assign(reply, isMute ? { status: 'failed', error: 'The model said nothing.' } : { status: 'done' })
   } catch (error) {
     const isStopped = error.name === 'AbortError'
     Object.assign(reply, { status: isStopped ? 'stopped' : 'failed', error: isStopped ? 'Stopped.' : error.message })

@@ -1,0 +1,93 @@
+"""What a served model thinks reaches clients beside what it says, and neither sessions nor the judge."""
+
+from __future__ import annotations
+
+import httpx
+import openai
+import pytest
+
+from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
+from mica_ray.rollout.chat_template import ChatTemplate
+from mica_ray.serving.http_app import create_app
+from mica_ray.serving.need_estimate import NeedEstimate
+from mica_ray.serving.settings import ServeSettings
+from tests.serving.local_service import served
+from tests.serving.page_service import KindJudge
+from tests.serving.spoken_backend import SpokenBackend
+from tests.small_policy import CHATML, small_tokenizer
+
+SAMPLED = SpokenBackend(words=("<thi", "nk>\nA lo", "ss.\n</th", "ink>\n\n", "That ", "hurts."))
+OPENED = SpokenBackend(words=("A lo", "ss.</think>", "That ", "hurts."), begins_in_thought=True)
+PATH = "/v1/support/sessions"
+
+
+@pytest.mark.parametrize("backend", [SAMPLED, OPENED], ids=["opened by the model", "opened by the prompt"])
+async def test_the_official_client_reads_thoughts_beside_the_reply(backend: SpokenBackend) -> None:
+    async with served(create_app(backend, ServeSettings())) as address:
+        client = openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+        messages = [{"role": "user", "content": "My dog died."}]
+        whole = await client.chat.completions.create(model="support", messages=messages)  # pyright: ignore
+        stream = await client.chat.completions.create(model="support", messages=messages, stream=True)  # pyright: ignore
+        deltas = [chunk.choices[0].delta async for chunk in stream]
+    message = whole.choices[0].message
+    assert (message.content, getattr(message, "reasoning_content", "")) == ("That hurts.", "A loss.")
+    assert "".join(delta.content or "" for delta in deltas) == "That hurts."
+    assert "".join(getattr(delta, "reasoning_content", "") for delta in deltas) == "A loss."
+    assert whole.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_a_reply_cut_off_inside_its_thought_says_nothing_and_was_too_long(is_open: bool) -> None:
+    words = ("It seems ", "that </thi") if is_open else ("<think>", "It seems ", "that </thi")
+    backend = SpokenBackend(words=words, begins_in_thought=is_open)
+    async with (
+        served(create_app(backend, ServeSettings())) as address,
+        httpx.AsyncClient(base_url=address) as client,
+    ):
+        asked = {"messages": [{"role": "user", "content": "hello"}]}
+        (choice,) = (await client.post("/v1/chat/completions", json=asked)).json()["choices"]
+    assert choice["message"]["content"] == "" and choice["finish_reason"] == "length"
+    # The begun mark is no mark: the reply ended before it.
+    assert choice["message"]["reasoning_content"] == "It seems that </thi"
+
+
+async def test_a_reply_without_thoughts_has_no_field_for_them() -> None:
+    async with (
+        served(create_app(SpokenBackend(), ServeSettings())) as address,
+        httpx.AsyncClient(base_url=address) as client,
+    ):
+        asked = {"messages": [{"role": "user", "content": "hello"}]}
+        (choice,) = (await client.post("/v1/chat/completions", json=asked)).json()["choices"]
+    assert "reasoning_content" not in choice["message"]
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
+async def test_a_session_keeps_no_thoughts(streams: bool) -> None:
+    backend = SpokenBackend(words=SAMPLED.words)
+    async with (
+        served(create_app(backend, ServeSettings(sessions=True))) as address,
+        httpx.AsyncClient(base_url=address) as client,
+    ):
+        place = f"{PATH}/{(await client.post(PATH, json={})).json()['id']}"
+        body = {"content": "My dog died.", "stream": streams}
+        answers = [await client.post(f"{place}/messages", json=body) for _ in range(2)]
+        kept = (await client.get(place)).text
+    assert not any("loss" in text for text in (kept, *(answer.text for answer in answers)))
+    assert [message["content"] for message in backend.requests[1].messages][1] == "That hurts."
+
+
+async def test_a_reply_that_says_nothing_is_not_judged() -> None:
+    estimate = NeedEstimate(KindJudge(), EMOTIONAL_SUPPORT)
+    app = create_app(SpokenBackend(words=("<think>hm",)), ServeSettings(sessions=True), estimate=estimate)
+    async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
+        place = f"{PATH}/{(await client.post(PATH, json={})).json()['id']}"
+        told = (await client.post(f"{place}/messages", json={"content": "hello"})).json()
+    assert told["reply"]["content"] == "" and told["need"]["state"] is None
+    assert "nothing was said" in told["need"]["error"]
+
+
+def test_a_template_says_whether_it_opens_the_thought() -> None:
+    opening = CHATML.replace("assistant\n", "assistant\n<think>\n")
+    for text, opens in ((opening, True), (opening.replace("<think>\n", "<think>\n\n</think>\n\n"), False)):
+        template = ChatTemplate(small_tokenizer(text))
+        assert template.opens_thought(template.prompt([{"role": "user", "content": "Hi"}])) is opens

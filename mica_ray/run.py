@@ -27,7 +27,7 @@ from mica_ray.config.run_config import RunConfig
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.config.run_record import RunSummary
 from mica_ray.config.training_run import TrainingRun
-from mica_ray.config.world import World, build_world, embedded_domain, role_model, role_price
+from mica_ray.config.world import ServedModel, World, build_world, embedded_domain, role_model, role_price
 from mica_ray.dialogue.judger import Judger
 from mica_ray.evaluation.empa import Evaluation
 from mica_ray.rollout.chat_template import ChatTemplate
@@ -226,17 +226,21 @@ async def judge_model(config: RunConfig, *, inline: bool) -> AsyncIterator[ChatM
         yield world.judge.model
 
 
-def role_world(config: RunConfig) -> World:
-    """Give the world of a config whose roles need no engine of ours.
+def role_world(config: RunConfig, served: ServedModel | None = None) -> World:
+    """Give the world of a config without starting an engine.
+
+    Args:
+        config: of the roles.
+        served: gives the models that run elsewhere in the cluster already; None where none does.
 
     Raises:
-        ConfigError: a role does, or cannot be asked.
+        ConfigError: a role needs an engine that nobody started, or cannot be asked.
     """
 
     def refuse(model: str) -> ChatModel:
         raise ConfigError(f"vllm:{model} needs an engine of its own; give the role's endpoint as JSON")
 
-    return build_world(config, environment=os.environ, served=refuse)
+    return build_world(config, environment=os.environ, served=served or refuse)
 
 
 def _check_all(config: RunConfig, inline: bool) -> Plan:

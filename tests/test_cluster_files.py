@@ -74,6 +74,21 @@ def test_serve_config_is_one_that_ray_serve_and_the_code_take() -> None:
     assert (spec.replicas.at_least, spec.replicas.at_most) == (1, 4)
 
 
+JUDGED: dict[str, object] = {
+    "models": [{"id": "a", "path": "b", "domain": "mica_ray.domains.tutoring:TUTORING"}],
+    "settings": {"keys_file": "k", "sessions": True},
+    "judge": "vllm:/runs/judge",
+    "roles": {"engine": {"gpus_per_engine": 1, "max_model_len": 8192}, "num_engines": 2},
+}
+
+
+def test_a_serve_config_names_its_judge_like_the_command_line() -> None:
+    judge = read_service(JUDGED).judge
+    assert judge is not None and judge.model is not None
+    assert (judge.model.path, judge.model.engine.max_model_len) == ("/runs/judge", 8192)
+    assert (judge.config.roles.num_engines, judge.config.domain) == (2, "mica_ray.domains.tutoring:TUTORING")
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -81,6 +96,8 @@ def test_serve_config_is_one_that_ray_serve_and_the_code_take() -> None:
         ({"models": [{"id": "a", "path": "b"}]}, "args.settings.keys_file: missing"),
         ({"settings": {"keys_file": "k", "sesions": True}}, "unknown key sesions"),
         ({"settings": {"keys_file": "k"}}, "models must be 1 to 2"),
+        ({**JUDGED, "settings": {"keys_file": "k"}}, "args: judge: estimates"),
+        ({**JUDGED, "roles": {"engin": {}}}, "args: unknown key roles.engin"),
     ],
 )
 def test_a_wrong_serve_config_is_named(arguments: dict[str, object], named: str) -> None:

@@ -55,6 +55,23 @@ class ChatError(Exception):
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = completion_tokens
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel between processes with what is known."""
+        counts = (self.prompt_tokens, self.completion_tokens)
+        return _chat_error, (str(self), self.kind, self.endpoint, *counts)
+
+
+def _chat_error(
+    message: str, kind: ErrorKind, endpoint: str, prompt_tokens: int, completion_tokens: int
+) -> ChatError:
+    return ChatError(
+        message,
+        kind=kind,
+        endpoint=endpoint,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+    )
+
 
 @runtime_checkable
 class ChatModel(Protocol):

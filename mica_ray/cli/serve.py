@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -20,14 +21,15 @@ from mica_ray.cli.recipes import read_model
 from mica_ray.config import ConfigError, RunConfig
 from mica_ray.config.cluster import join_ray, joins_cluster
 from mica_ray.config.overrides import build_dataclass, override
-from mica_ray.config.policy_source import EMBEDDED
+from mica_ray.config.policy_source import EMBEDDED, fetch_policy
 from mica_ray.config.registered_model import REGISTERED, fetch_registered
-from mica_ray.config.world import check_roles, read_domain
+from mica_ray.config.world import read_domain
 from mica_ray.evaluation.report import write_json
 from mica_ray.serving.api_keys import KeyFile
 from mica_ray.serving.care import CareCheck, HelpLines, NoCare
 from mica_ray.serving.care_rules import CareRules, RuleCare
 from mica_ray.serving.deployment import Replicas, ServiceSpec
+from mica_ray.serving.judge import JudgeSpec, judge_spec
 from mica_ray.serving.model_replica import ModelSpec
 from mica_ray.serving.proxy import choose_proxy
 from mica_ray.serving.settings import ServeSettings
@@ -183,13 +185,6 @@ def _spec(
 ) -> ServiceSpec:
     names = _names(models)
     try:
-        judge = None if options.judge is None else override(configs[0], [f"roles.judge={options.judge}"])
-        if judge is not None:
-            check_roles(judge.roles, os.environ)
-            if judge.roles.served_models:
-                raise ConfigError(
-                    "--judge: a judge beside the service is asked by its endpoint; give it as JSON"
-                )
         return ServiceSpec(
             models=tuple(
                 _model(name, config, options, is_dry=is_dry)
@@ -198,7 +193,7 @@ def _spec(
             settings=settings,
             replicas=Replicas(options.replicas, options.max_replicas or options.replicas),
             care=_care(options),
-            judge=judge,
+            judge=None if options.judge is None else _judge(configs[0], options, is_dry=is_dry),
             is_ray_llm=options.sampler == "ray-llm",
         )
     except ConfigError:
@@ -214,11 +209,23 @@ def _model(name: str, config: RunConfig, options: ServeOptions, *, is_dry: bool)
         id=name,
         path=path,
         engine=config.engine,
-        sampler="transformers" if options.sampler == "transformers" else "vllm",
+        sampler=_sampler(options),
         template_arguments=config.chat_template_arguments,
         system_prompt=read_domain(config).policy_prompt,
         created=int(time.time()),
     )
+
+
+def _judge(config: RunConfig, options: ServeOptions, *, is_dry: bool) -> JudgeSpec:
+    def fetch(model: str) -> Path:
+        return fetch_policy(model, weights=not is_dry, key="--judge")
+
+    judged = override(config, [f"roles.judge={options.judge}"])
+    return judge_spec(judged, os.environ, sampler=_sampler(options), fetch=fetch)
+
+
+def _sampler(options: ServeOptions) -> Literal["vllm", "transformers"]:
+    return "transformers" if options.sampler == "transformers" else "vllm"
 
 
 def _names(models: Sequence[str]) -> list[str]:
@@ -260,7 +267,7 @@ def _plan(spec: ServiceSpec, options: ServeOptions) -> list[tuple[str, str]]:
         ("keys", "none: this machine alone" if settings.keys_file is None else str(settings.keys_file)),
         ("rate", f"{settings.requests_per_minute} requests a minute of each key"),
         ("sessions", kept),
-        ("need state", "not estimated" if spec.judge is None else f"by {spec.judge.roles.judge}"),
+        ("need state", "not estimated" if spec.judge is None else f"by {spec.judge.config.roles.judge}"),
         ("care check", "off" if not options.has_care else "on"),
     ]
 
@@ -272,5 +279,6 @@ def _record(spec: ServiceSpec, options: ServeOptions) -> dict[str, object]:
         "port": options.port,
         "models": [{"id": model.id, "path": model.path} for model in spec.models],
         "replicas": asdict(spec.replicas),
+        "judge": None if spec.judge is None else str(spec.judge.config.roles.judge),
         "settings": settings,
     }

@@ -9,8 +9,20 @@ from typing import Protocol, runtime_checkable
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.chat.thinking import UnclosedThoughtError, split_thinking
 from mica_ray.rollout.chat_template import ChatTemplate
-from mica_ray.rollout.engine import EngineError, PolicyEngine
+from mica_ray.rollout.engine import EngineError
 from mica_ray.types import Generation, Message, Sampling
+
+
+class SamplingEngine(Protocol):
+    """What is asked of an engine here: no weights, nothing to close."""
+
+    async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
+        """Sample one reply.
+
+        Raises:
+            EngineError: the engine died, or the prompt does not fit its context.
+        """
+        ...
 
 
 @runtime_checkable
@@ -29,7 +41,7 @@ class GuidedEngine(Protocol):
 
 
 class PolicyChat:
-    """`ChatModel` over a `PolicyEngine`.
+    """`ChatModel` over an engine.
 
     Consumes messages, produces text; waits for the engine. A schema is enforced by engines that can, and left
     to the caller's validation by others.
@@ -40,7 +52,7 @@ class PolicyChat:
         name: reported as the model that answered.
     """
 
-    def __init__(self, engine: PolicyEngine, template: ChatTemplate, *, name: str = "policy") -> None:
+    def __init__(self, engine: SamplingEngine, template: ChatTemplate, *, name: str = "policy") -> None:
         self._engine = engine
         self._template = template
         self._name = name

@@ -1,29 +1,29 @@
 """The service on Ray Serve: one ingress with the web application, and the models' replicas behind it.
 
-Beside ray_llm.py the only file that knows Ray Serve. What it deploys are plain classes of other files.
+What it deploys are plain classes of other files; how the ingress asks them stands in handles.py.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
-from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 from ray.serve.config import HTTPOptions
-from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from mica_ray.config.run_config import RunConfig
+from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.run import role_world
-from mica_ray.serving.backend import BackendError, ChatRequest, ServedModel, TextDelta
+from mica_ray.serving.backend import BackendError, ChatRequest, TextDelta
 from mica_ray.serving.care_counts import CountedCare
-from mica_ray.serving.deployment import ServiceSpec
+from mica_ray.serving.deployment import Replicas, ServiceSpec
+from mica_ray.serving.handles import HandleBackend, HandleChat
 from mica_ray.serving.http_app import create_app
+from mica_ray.serving.judge import JudgeSpec
 from mica_ray.serving.model_replica import ModelReplica, ModelSpec
 from mica_ray.serving.need_estimate import NeedEstimate
+from mica_ray.types import Message, Sampling
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 APPLICATION = "mica"
 """The application's name in Ray Serve."""
 
-_ATTEMPTS = 3
-"""Replicas asked for one reply, as long as none has said a word of it."""
 _DRAIN_LOOP_SECONDS = 0.5
 
 
@@ -60,7 +58,9 @@ def end_service() -> None:
 
 def application(spec: ServiceSpec) -> serve.Application:
     """Describe the service to Ray Serve."""
-    models = {model.id: _model_deployment(spec, model, index) for index, model in enumerate(spec.models)}
+    models = {
+        model.id: _model_deployment(spec, model, f"model-{index}") for index, model in enumerate(spec.models)
+    }
     ingress = serve.deployment(serve.ingress()(Ingress)).options(
         name="ingress",
         num_replicas=1,  # Sessions and rates are counted in one place.
@@ -69,24 +69,27 @@ def application(spec: ServiceSpec) -> serve.Application:
         max_ongoing_requests=4 * spec.settings.max_in_flight,
         **_common_options(spec),
     )
-    return ingress.bind(spec, models)
+    return ingress.bind(spec, models, _judge_deployment(spec))
 
 
 class Ingress:
     """The web application inside a replica."""
 
-    def __init__(self, spec: ServiceSpec, handles: Mapping[str, DeploymentHandle]) -> None:
+    def __init__(
+        self, spec: ServiceSpec, models: Mapping[str, DeploymentHandle], judge: DeploymentHandle | None
+    ) -> None:
         self._spec = spec
-        self._handles = handles
+        self._models = models
+        self._judge = judge
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Make the application once the handles are known."""
         spec = self._spec
         return create_app(
-            HandleBackend(spec, self._handles),
+            HandleBackend(spec, self._models),
             spec.settings,
             care=CountedCare(spec.care),
-            estimate=None if spec.judge is None else _estimate(spec.judge),
+            estimate=None if spec.judge is None else _estimate(spec.judge, self._judge),
         )
 
 
@@ -113,6 +116,15 @@ class ReplicaDeployment:
             except BackendError as error:
                 return error
 
+    async def chat(
+        self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None
+    ) -> ChatReply | ChatError:
+        """Answer as a role of the service itself; no client gets here."""
+        try:
+            return await self._replica.chat(messages, sampling, schema)
+        except ChatError as error:
+            return error
+
     async def check_health(self) -> None:
         """Tell Ray Serve to replace this replica when its engine has failed.
 
@@ -122,89 +134,30 @@ class ReplicaDeployment:
         self._replica.check()
 
 
-class HandleBackend:
-    """`Backend` over the models' deployments."""
-
-    def __init__(self, spec: ServiceSpec, handles: Mapping[str, DeploymentHandle]) -> None:
-        self._specs = {model.id: model for model in spec.models}
-        self._handles = handles
-        self._is_ray_llm = spec.is_ray_llm
-
-    def models(self) -> Sequence[ServedModel]:
-        """Give the models."""
-        return [ServedModel(model.id, model.created) for model in self._specs.values()]
-
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
-        """Ask a replica; when it dies before its first word, another."""
-        for attempt in range(_ATTEMPTS):
-            has_spoken = False
-            try:
-                async with aclosing(self._ask(request)) as pieces:
-                    async for piece in pieces:
-                        has_spoken = True
-                        yield piece
-                return
-            except BackPressureError as error:
-                raise BackendError("all replicas are busy; try again", kind="busy") from error
-            except (RayError, RayServeException) as error:
-                if has_spoken or attempt == _ATTEMPTS - 1 or not _is_death(error):
-                    raise BackendError("the model's replica failed; try again", kind="unavailable") from error
-
-    async def _ask(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
-        handle = self._handles[request.model]
-        if self._is_ray_llm:
-            from mica_ray.serving.ray_llm import ask_llm
-
-            pieces = ask_llm(handle, self._specs[request.model], request)
-        else:
-            pieces = _ask_replica(handle, request)
-        async with aclosing(pieces):
-            async for piece in pieces:
-                yield piece
-
-
-async def _ask_replica(handle: DeploymentHandle, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
-    if not request.is_streamed:
-        whole = handle.reply.remote(request)
-        try:
-            yield _unwrapped(await whole)
-        except asyncio.CancelledError:
-            whole.cancel()  # Nobody waits for it: the replica must not go on sampling.
-            raise
-        return
-    response: Any = handle.options(stream=True).stream.remote(request)
-    is_done = False
-    try:
-        async for piece in response:
-            yield _unwrapped(piece)
-        is_done = True
-    finally:
-        if not is_done:
-            response.cancel()
-
-
-def _estimate(config: RunConfig) -> NeedEstimate:
-    world = role_world(config)
+def _estimate(judge: JudgeSpec, handle: DeploymentHandle | None) -> NeedEstimate:
+    served = None if handle is None else lambda model: HandleChat(handle.chat.remote, model)
+    world = role_world(judge.config, served)
     return NeedEstimate(world.judge, world.domain)
 
 
-def _unwrapped(piece: TextDelta | BackendError) -> TextDelta:
-    if isinstance(piece, BackendError):
-        raise piece
-    return piece
+def _judge_deployment(spec: ServiceSpec) -> serve.Application | None:
+    """Describe the judge's own model: a deployment like the others, whose handle the ingress alone has."""
+    if spec.judge is None or spec.judge.model is None:
+        return None
+    copies = spec.judge.config.roles.num_engines
+    replicas = Replicas(copies, copies, spec.replicas.target_ongoing, spec.replicas.max_ongoing)
+    return _own_deployment(spec, spec.judge.model, replicas, "judge")
 
 
-def _is_death(error: Exception) -> bool:
-    """Whether the replica is gone, so that another may answer; its own errors are no death."""
-    return not isinstance(error, RayTaskError | TaskCancelledError)
-
-
-def _model_deployment(spec: ServiceSpec, model: ModelSpec, index: int) -> serve.Application:
+def _model_deployment(spec: ServiceSpec, model: ModelSpec, name: str) -> serve.Application:
     if spec.is_ray_llm:
         from mica_ray.serving.ray_llm import llm_deployment
 
-        return llm_deployment(model, spec.replicas, {"name": f"model-{index}", **_common_options(spec)})
-    replicas = spec.replicas
+        return llm_deployment(model, spec.replicas, {"name": name, **_common_options(spec)})
+    return _own_deployment(spec, model, spec.replicas, name)
+
+
+def _own_deployment(spec: ServiceSpec, model: ModelSpec, replicas: Replicas, name: str) -> serve.Application:
     scaling: dict[str, Any] = (
         {
             "autoscaling_config": {
@@ -217,7 +170,7 @@ def _model_deployment(spec: ServiceSpec, model: ModelSpec, index: int) -> serve.
         else {"num_replicas": replicas.at_least}
     )
     deployment = serve.deployment(ReplicaDeployment).options(
-        name=f"model-{index}",
+        name=name,
         ray_actor_options={
             "num_cpus": model.engine.cpus_per_engine,
             "num_gpus": model.engine.gpus_per_engine,

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from mica_ray.config.overrides import build_dataclass
+from mica_ray.config.overrides import build_dataclass, validated
 from mica_ray.config.references import ConfigError, resolve
+from mica_ray.config.run_config import RunConfig
 from mica_ray.dialogue.domain import Domain
 from mica_ray.rollout.vllm_engine import EngineConfig
 from mica_ray.serving.care import HelpLines
 from mica_ray.serving.care_rules import CareRules, RuleCare
 from mica_ray.serving.deployment import Replicas, ServiceSpec
+from mica_ray.serving.judge import JudgeSpec, judge_spec
 from mica_ray.serving.model_replica import ModelSpec
 from mica_ray.serving.settings import ServeSettings
 
-_KEYS = ("models", "settings", "replicas", "help_lines")
+_KEYS = ("models", "settings", "replicas", "help_lines", "judge", "roles")
 
 
 def service(arguments: dict[str, object]) -> object:
@@ -27,7 +30,10 @@ def service(arguments: dict[str, object]) -> object:
 
 
 def read_service(arguments: Mapping[str, object]) -> ServiceSpec:
-    """Read models (id, path, domain, engine), settings, replicas and help_lines (a file).
+    """Read the models (id, path, domain, engine), settings, replicas, help_lines (a file), judge and roles.
+
+    The judge is what `mica serve --judge` takes, of the first model's domain; roles says how it is asked and
+    served, as in a run's config.
 
     Raises:
         ConfigError: names what is wrong. No keys is wrong too: a cluster is reached from elsewhere.
@@ -45,13 +51,15 @@ def read_service(arguments: Mapping[str, object]) -> ServiceSpec:
                 "args.settings.keys_file: missing; make keys by `mica serve-key add NAME --file KEYS`"
             )
         entries = cast(Sequence[Mapping[str, object]], arguments.get("models") or ())
+        models = tuple(_model(entry) for entry in entries)
         return ServiceSpec(
-            models=tuple(_model(entry) for entry in entries),
+            models=models,
             settings=settings,
             replicas=replicas,
             care=RuleCare(
                 CareRules.read(), HelpLines() if help_file is None else HelpLines.read(Path(str(help_file)))
             ),
+            judge=_judge(arguments, entries[0], models[0]) if "judge" in arguments and models else None,
         )
     except ConfigError:
         raise
@@ -71,6 +79,18 @@ def _model(entry: Mapping[str, object]) -> ModelSpec:
     model = build_dataclass(ModelSpec, fields)
     assert isinstance(model, ModelSpec)
     return model
+
+
+def _judge(arguments: Mapping[str, object], entry: Mapping[str, object], model: ModelSpec) -> JudgeSpec:
+    """Read the judge; one that is a model of the cluster is sampled as the models are."""
+    fields: dict[str, object] = {"roles": {**_fields(arguments, "roles"), "judge": arguments["judge"]}}
+    if "domain" in entry:
+        fields["domain"] = entry["domain"]
+    try:
+        config = validated(RunConfig, fields)
+    except ConfigError as error:
+        raise ConfigError(f"args: {error}") from error
+    return judge_spec(config, os.environ, sampler=model.sampler)
 
 
 def _fields(arguments: Mapping[str, object], key: str) -> Mapping[str, object]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mica_ray.config.run_config import RunConfig
 from mica_ray.serving.care import CareCheck, NoCare
+from mica_ray.serving.judge import JudgeSpec
 from mica_ray.serving.model_replica import ModelSpec
 from mica_ray.serving.settings import ServeSettings
 
@@ -51,8 +51,8 @@ class ServiceSpec:
     settings: ServeSettings = field(default_factory=ServeSettings)
     replicas: Replicas = field(default_factory=Replicas)
     care: CareCheck = field(default_factory=NoCare)
-    judge: RunConfig | None = None
-    """Whose judge and domain estimate the need state in support sessions; None estimates nothing."""
+    judge: JudgeSpec | None = None
+    """Who estimates the need state in support sessions; None: nobody."""
     is_ray_llm: bool = False
     """Whether ray.serve.llm runs the models (ray_llm.py) instead of our own replicas."""
 
@@ -63,8 +63,13 @@ class ServiceSpec:
             raise ValueError(
                 f"models must be 1 to {MAX_MODELS} of different ids; got {', '.join(names) or 'none'}"
             )
+        if self.judge is not None and not self.settings.sessions:
+            raise ValueError("judge: estimates the need state of support sessions alone; set sessions = true")
 
     @property
     def cpus(self) -> float:
         """CPUs that Ray has to count for all copies, and for as many again during a redeployment."""
-        return sum(model.engine.cpus_per_engine for model in self.models) * self.replicas.at_most * 2
+        cpus = sum(model.engine.cpus_per_engine for model in self.models) * self.replicas.at_most
+        if self.judge is not None and self.judge.model is not None:
+            cpus += self.judge.model.engine.cpus_per_engine * self.judge.config.roles.num_engines
+        return cpus * 2

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError, GeneratedPiece, PolicyEngine, StreamingEngine
+from mica_ray.rollout.policy_chat import PolicyChat
 from mica_ray.rollout.vllm_engine import EngineConfig, VllmEngine, vllm_blueprint
 from mica_ray.serving.backend import BackendError, ChatRequest, TextDelta, Usage
+from mica_ray.types import Message, Sampling
 
 PIECE_SECONDS = 0.1
 """Between two pieces of a reply at least: each is a message twice, and nobody reads faster."""
@@ -48,7 +51,7 @@ class ModelSpec:
 
 
 class ModelReplica:
-    """Consumes requests, produces text; waits for its engine alone.
+    """Consumes requests of clients, or a role's messages; produces text; waits for its engine alone.
 
     Args:
         spec: of the model.
@@ -81,6 +84,32 @@ class ModelReplica:
                 self._failures += 1
                 # It may quote the engine's log, and with it the conversation.
                 raise BackendError("the model failed; try again", kind="unavailable") from error
+
+    async def chat(
+        self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None
+    ) -> ChatReply:
+        """Answer as a role, as `ChatModel.chat` does.
+
+        Raises:
+            ChatError: the conversation does not fit, the engine failed, or the reply says nothing.
+        """
+        name, limit = self._spec.id, self._spec.engine.max_model_len
+        try:
+            num_tokens = len(self._template.prompt(messages))
+            if num_tokens >= limit:
+                problem = f"{name}: the conversation has {num_tokens} tokens, its context is {limit}"
+                raise ChatError(problem, kind="refused", endpoint=name)
+            reply = await PolicyChat(self._engine, self._template, name=name).chat(messages, sampling, schema)
+        except EngineError as error:
+            problem = f"{name}: its chat template takes no such order of messages"
+            raise ChatError(problem, kind="refused", endpoint=name) from error
+        except ChatError as error:
+            if error.kind != "infrastructure":
+                raise
+            self._failures += 1
+            raise ChatError(f"{name}: its engine failed", kind="infrastructure", endpoint=name) from error
+        self._failures = 0
+        return reply
 
     def check(self) -> None:
         """Say whether the engine still answers.

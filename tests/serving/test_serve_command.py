@@ -56,3 +56,17 @@ def test_a_wrong_bound_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "request_seconds" in refused([*asked, "serve.request_seconds=0"], capsys)
     assert "max_messages" in refused([*asked, "serve.max_message=5"], capsys)
     assert "1 to 2" in refused(["serve", "embedded", "embedded", "embedded", "--dry-run"], capsys)
+
+
+def test_a_judge_in_the_cluster_is_planned_and_needs_sessions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = small_folder(tmp_path / "judge", tied=True)
+    serve = ["serve", "embedded", "--judge", f"vllm:{folder}", "--dry-run"]
+    capsys.readouterr()  # What making the folder wrote.
+    assert "sessions = true" in refused(serve, capsys)
+    plan = tmp_path / "plan.json"
+    main_ends_well([*serve, "--set", "serve.sessions=true", "--json", str(plan)])
+    assert json.loads(plan.read_text())["judge"] == f"vllm:{folder}"
+    missing = ["serve", "embedded", "--judge", f"vllm:{tmp_path / 'none'}", "--dry-run"]
+    assert "--judge" in refused([*missing, "--set", "serve.sessions=true"], capsys)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, RayServeException
@@ -19,6 +19,9 @@ from mica_ray.serving.backend import BackendError, ChatRequest, ServedModel, Tex
 from mica_ray.serving.deployment import ServiceSpec
 from mica_ray.types import Message, Sampling
 
+if TYPE_CHECKING:
+    from mica_ray.serving.ray_llm import LlmModel
+
 _ATTEMPTS = 3
 """Replicas asked for one reply, as long as none has said a word of it."""
 
@@ -27,13 +30,13 @@ class HandleBackend:
     """`Backend` over the models' deployments."""
 
     def __init__(self, spec: ServiceSpec, handles: Mapping[str, DeploymentHandle]) -> None:
-        self._specs = {model.id: model for model in spec.models}
+        self._models = [ServedModel(model.id, model.created) for model in spec.models]
         self._handles = handles
-        self._is_ray_llm = spec.is_ray_llm
+        self._llm_models = _llm_models(spec, handles) if spec.is_ray_llm else {}
 
     def models(self) -> Sequence[ServedModel]:
         """Give the models."""
-        return [ServedModel(model.id, model.created) for model in self._specs.values()]
+        return self._models
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
         """Ask a replica; when it dies before its first word, another."""
@@ -52,16 +55,19 @@ class HandleBackend:
                     raise BackendError("the model's replica failed; try again", kind="unavailable") from error
 
     async def _ask(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
-        handle = self._handles[request.model]
-        if self._is_ray_llm:
-            from mica_ray.serving.ray_llm import ask_llm
-
-            pieces = ask_llm(handle, self._specs[request.model], request)
-        else:
-            pieces = _ask_replica(handle, request)
+        model = self._llm_models.get(request.model)
+        pieces = (
+            _ask_replica(self._handles[request.model], request) if model is None else model.stream(request)
+        )
         async with aclosing(pieces):
             async for piece in pieces:
                 yield piece
+
+
+def _llm_models(spec: ServiceSpec, handles: Mapping[str, DeploymentHandle]) -> Mapping[str, LlmModel]:
+    from mica_ray.serving.ray_llm import LlmModel
+
+    return {model.id: LlmModel(handles[model.id], model) for model in spec.models}
 
 
 async def _ask_replica(handle: DeploymentHandle, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:

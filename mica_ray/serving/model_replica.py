@@ -16,6 +16,7 @@ from mica_ray.rollout.engine import EngineError, GeneratedPiece, PolicyEngine, S
 from mica_ray.rollout.policy_chat import PolicyChat
 from mica_ray.rollout.vllm_engine import EngineConfig, VllmEngine, vllm_blueprint
 from mica_ray.serving.backend import BackendError, ChatRequest, TextDelta, Usage
+from mica_ray.serving.model_prompt import ModelPrompt
 from mica_ray.types import Message, Sampling
 
 PIECE_SECONDS = 0.1
@@ -49,6 +50,10 @@ class ModelSpec:
         """Settings of the replica's process."""
         return vllm_blueprint(self.path, (), self.engine).environment
 
+    def prompt(self, template: ChatTemplate) -> ModelPrompt:
+        """Say how requests are rendered for this model."""
+        return ModelPrompt(template, self.system_prompt, self.engine.max_model_len)
+
 
 class ModelReplica:
     """Consumes requests of clients, or a role's messages; produces text; waits for its engine alone.
@@ -61,6 +66,7 @@ class ModelReplica:
         self._spec = spec
         sys.setswitchinterval(_SWITCH_SECONDS)
         self._template = ChatTemplate.from_folder(spec.path, spec.template_arguments)
+        self._prompt = spec.prompt(self._template)
         self._engine = _start(spec, self._template)
         self._failures = 0
 
@@ -70,7 +76,7 @@ class ModelReplica:
         Raises:
             BackendError: the conversation does not fit, or the engine failed.
         """
-        prompt_ids = self._prompt(request)
+        prompt_ids = self._prompt.token_ids(request)
         if request.is_streamed and isinstance(self._engine, StreamingEngine):
             pieces = self._pieces(self._engine, prompt_ids, request)
         else:
@@ -119,25 +125,6 @@ class ModelReplica:
         """
         if self._failures >= _FAILURES:
             raise BackendError("the engine does not answer any more", kind="unavailable")
-
-    def _prompt(self, request: ChatRequest) -> tuple[int, ...]:
-        messages = list(request.messages)
-        if self._spec.system_prompt and messages[0]["role"] != "system":
-            messages.insert(0, {"role": "system", "content": self._spec.system_prompt})
-        try:
-            prompt_ids = self._template.prompt(messages)
-        except EngineError as error:
-            raise BackendError(
-                "the model's chat template takes no such order of messages; let user and assistant alternate",
-                kind="refused",
-            ) from error
-        limit = self._spec.engine.max_model_len
-        if len(prompt_ids) >= limit:
-            raise BackendError(
-                f"the conversation has {len(prompt_ids)} tokens; this model's context is {limit}",
-                kind="too_long",
-            )
-        return prompt_ids
 
     async def _pieces(
         self, engine: StreamingEngine, prompt_ids: tuple[int, ...], request: ChatRequest

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.serving.backend import BackendError, ChatRequest, FailureKind, TextDelta, Usage
 from mica_ray.serving.deployment import Replicas
 from mica_ray.serving.model_replica import ModelSpec
@@ -54,52 +56,65 @@ def llm_deployment(model: ModelSpec, replicas: Replicas, options: Mapping[str, A
     return build_llm_deployment(config, override_serve_options=dict(options))
 
 
-async def ask_llm(
-    handle: DeploymentHandle, model: ModelSpec, request: ChatRequest
-) -> AsyncGenerator[TextDelta, None]:
-    """Ask for a reply, piece by piece in any case; closing the generator ends it.
+class LlmModel:
+    """A model that ray.serve.llm runs. Consumes requests, produces text; waits for its deployment.
 
-    Raises:
-        BackendError: the model refuses or fails.
+    Args:
+        handle: of the deployment.
+        model: what it runs; its tokenizer is read here too.
     """
-    from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
-    asked = ChatCompletionRequest.model_validate(_fields(model, request))
-    response: Any = handle.options(stream=True).chat.remote(asked)
-    last: TextDelta | None = None
-    try:
-        async for answer in response:
-            for event in _events(answer):
-                piece = _piece(event)
-                if last is not None and piece.usage is not None:
-                    last = TextDelta(last.text, last.finish_reason, piece.usage)
-                elif piece.finish_reason is not None:
-                    last = piece  # Kept back: the usage comes in an event of its own.
-                elif piece.text:
-                    yield piece
-        if last is not None:
-            yield last
-    finally:
-        response.cancel()
+    def __init__(self, handle: DeploymentHandle, model: ModelSpec) -> None:
+        self._handle = handle
+        self._model = model
+        self._template = ChatTemplate.from_folder(model.path, model.template_arguments)
+        self._prompt = model.prompt(self._template)
 
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
+        """Give the reply piece by piece in any case; closing the generator ends it.
 
-def _fields(model: ModelSpec, request: ChatRequest) -> dict[str, object]:
-    messages = list(request.messages)
-    if model.system_prompt and messages[0]["role"] != "system":
-        messages.insert(0, {"role": "system", "content": model.system_prompt})
-    sampling = request.sampling
-    return {
-        "model": model.id,
-        "messages": messages,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_completion_tokens": sampling.max_tokens,
-        "seed": sampling.seed,
-        "stop": list(sampling.stop),
-        "chat_template_kwargs": dict(model.template_arguments),
-    }
+        Raises:
+            BackendError: the conversation does not fit, or the model refuses or fails.
+        """
+        from ray.serve.llm.openai_api_models import ChatCompletionRequest
+
+        prompt_ids = self._prompt.token_ids(request)
+        asked = ChatCompletionRequest.model_validate(self._fields(request, len(prompt_ids)))
+        is_open = self._template.opens_thought(prompt_ids)
+        response: Any = self._handle.options(stream=True).chat.remote(asked)
+        last: TextDelta | None = None
+        try:
+            async for answer in response:
+                for event in _events(answer):
+                    piece = _piece(event)
+                    if last is not None and piece.usage is not None:
+                        last = replace(last, usage=piece.usage)
+                    elif piece.finish_reason is not None:
+                        last = piece  # Kept back: the usage comes in an event of its own.
+                    elif piece.text:
+                        yield replace(piece, begins_in_thought=is_open)
+                        is_open = False
+            if last is not None:
+                yield replace(last, begins_in_thought=is_open)
+        finally:
+            response.cancel()
+
+    def _fields(self, request: ChatRequest, num_prompt_tokens: int) -> dict[str, object]:
+        sampling = request.sampling
+        room = self._model.engine.max_model_len - num_prompt_tokens
+        return {
+            "model": self._model.id,
+            "messages": self._prompt.messages(request),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            # vLLM's server refuses a request for more than there is room for.
+            "max_completion_tokens": min(sampling.max_tokens, room),
+            "seed": sampling.seed,
+            "stop": list(sampling.stop),
+            "chat_template_kwargs": dict(self._model.template_arguments),
+        }
 
 
 def _events(answer: Any) -> Sequence[Mapping[str, Any]]:

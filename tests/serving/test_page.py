@@ -13,6 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from mica_ray.serving.api_keys import KeyFile
+from mica_ray.serving.backend import Backend
 from mica_ray.serving.care import HelpLines
 from mica_ray.serving.care_rules import CareRules, RuleCare
 from mica_ray.serving.http_app import create_app
@@ -21,6 +22,7 @@ from mica_ray.serving.settings import ServeSettings
 from tests.browser import chromium
 from tests.dialogue.tiny_domain import DOMAIN
 from tests.serving.page_service import EchoBackend, KindJudge, threaded
+from tests.serving.spoken_backend import SpokenBackend
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -38,7 +40,7 @@ def browser() -> Iterator[Browser]:
 @contextmanager
 def opened(
     browser: Browser,
-    backend: EchoBackend,
+    backend: Backend,
     settings: ServeSettings | None = None,
     *,
     size: tuple[int, int] = DESKTOP,
@@ -247,3 +249,15 @@ def violations(page: Page) -> list[str]:
     """Give what axe finds against WCAG 2.2 A and AA, and its best practices."""
     found = Axe().run(page).response["violations"]
     return [f"{item['id']}: {node['html'][:120]}" for item in found for node in item["nodes"]]
+
+
+def test_what_the_model_thinks_is_not_shown(browser: Browser) -> None:
+    backend = SpokenBackend(words=("<thi", "nk>SECRET</th", "ink>\n\n", "That ", "hurts."))
+    with opened(browser, backend) as page:
+        say(page, "My dog died.")
+        page.locator(".reply.done .text").filter(has_text=re.compile(r"^That hurts\.$")).wait_for()
+        assert "SECRET" not in page.content()
+        backend.words = ("<think>", "SECRET")
+        say(page, "And my cat.")
+        page.locator(".reply.failed .note").filter(has_text="said nothing").wait_for()
+        assert "SECRET" not in page.content()

@@ -56,7 +56,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     ports = {name: free_port() for name in names}
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "t" * 64}
     command = [
-        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=4", "--num-gpus=0",
+        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=4",
         "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", "--object-store-memory=100000000",
         *(f"--{name}={port}" for name, port in ports.items()),
     ]  # fmt: skip

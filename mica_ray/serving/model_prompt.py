@@ -1,0 +1,49 @@
+"""A request rendered for one model: the system prompt of its training, its chat template, its context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mica_ray.rollout.chat_template import ChatTemplate
+from mica_ray.rollout.engine import EngineError
+from mica_ray.serving.backend import BackendError, ChatRequest
+from mica_ray.types import Message
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPrompt:
+    """Consumes requests, produces what one model is asked."""
+
+    template: ChatTemplate
+    system_prompt: str
+    """Opens a conversation without a system message; empty: nothing does."""
+    context_length: int
+    """Tokens of prompt and reply together."""
+
+    def messages(self, request: ChatRequest) -> list[Message]:
+        """Give the messages as the model is used to them."""
+        messages = list(request.messages)
+        if self.system_prompt and messages[0]["role"] != "system":
+            messages.insert(0, {"role": "system", "content": self.system_prompt})
+        return messages
+
+    def token_ids(self, request: ChatRequest) -> tuple[int, ...]:
+        """Give the prompt.
+
+        Raises:
+            BackendError: the model takes no such order of messages, or not so many of them.
+        """
+        try:
+            prompt_ids = self.template.prompt(self.messages(request))
+        except EngineError as error:
+            raise BackendError(
+                "the model's chat template takes no such order of messages; let user and assistant alternate",
+                kind="refused",
+            ) from error
+        if len(prompt_ids) >= self.context_length:
+            raise BackendError(
+                f"the conversation has {len(prompt_ids)} tokens; this model's context is "
+                f"{self.context_length}",
+                kind="too_long",
+            )
+        return prompt_ids

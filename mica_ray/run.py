@@ -54,6 +54,7 @@ def train(
     resume: Path | None = None,
     progress: Progress | None = None,
     tracker: Tracker | None = None,
+    roles_shared: bool = False,
 ) -> RunSummary:
     """Train a policy: set up, evaluate, run the loop, evaluate again.
 
@@ -63,6 +64,7 @@ def train(
         resume: the run folder to go on in.
         progress: told of stages.
         tracker: told of metrics, beside the run folder's file and MLflow.
+        roles_shared: on Ray, ask the role models' engines that the run's sweep has started.
 
     Raises:
         ConfigError: one line for what the user asked for and cannot have; nothing was written.
@@ -82,7 +84,10 @@ def train(
             )
     told = progress or SilentProgress()
     run = TrainingRun(config, folder, told, tracker)
-    parts = set_up(config, inline=inline, progress=told, folder=folder, ledger=Ledger(folder.costs))
+    ledger = Ledger(folder.costs)
+    parts = set_up(
+        config, inline=inline, progress=told, folder=folder, ledger=ledger, roles_shared=roles_shared
+    )
     return asyncio.run(run.play(parts, resumes=resume is not None))
 
 
@@ -138,6 +143,7 @@ async def set_up(
     progress: Progress,
     folder: RunFolder | None = None,
     ledger: Ledger | None = None,
+    roles_shared: bool = False,
 ) -> AsyncIterator[Parts]:
     """Start engines and, given a run folder, a learner; end them afterwards.
 
@@ -147,6 +153,7 @@ async def set_up(
         progress: told of stages.
         folder: of the training run; None starts no learner.
         ledger: counts what the roles take; None for one of the parts' own.
+        roles_shared: as for `train`.
 
     Raises:
         ConfigError: the policy is too short for the context, or the cluster lacks the GPUs.
@@ -171,7 +178,7 @@ async def set_up(
         engine = await start_policy(config, path, template, inline=inline)
         stack.push_async_callback(engine.close)
         ledger = ledger or Ledger()
-        world, _ = await start_world(stack, config, inline=inline, ledger=ledger)
+        world, _ = await start_world(stack, config, inline=inline, ledger=ledger, roles_shared=roles_shared)
         yield Parts(world=world, template=template, engine=engine, learner=learner, ledger=ledger)
 
 
@@ -182,6 +189,7 @@ async def start_world(
     inline: bool,
     ledger: Ledger,
     policy: Player | Recording | None = None,
+    roles_shared: bool = False,
 ) -> tuple[World, ChatModel | None]:
     """Start what vLLM serves for roles; give the world, and a policy that is known by its text alone.
 
@@ -191,6 +199,7 @@ async def start_world(
         inline: in this process instead of on Ray.
         ledger: counts what they take.
         policy: who replies, where no engine does.
+        roles_shared: as for `train`.
 
     Raises:
         ConfigError: no such domain or model, or a key that is not set.
@@ -200,7 +209,7 @@ async def start_world(
     if config.roles.served_models and not inline:
         stack.callback(await asyncio.to_thread(join_ray_for, config))
     for model in config.roles.served_models:
-        served[model], engine = await start_role_model(config, model, inline=inline)
+        served[model], engine = await start_role_model(config, model, inline=inline, shared=roles_shared)
         stack.push_async_callback(engine.close)
     find = served.__getitem__
     world = build_world(config, environment=os.environ, served=find, ledger=ledger)

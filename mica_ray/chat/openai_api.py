@@ -67,7 +67,8 @@ class Endpoint:
     """For one answer with all its attempts and pauses, from the moment a slot is free."""
     attempts: int = 4
     max_concurrency: int = 16
-    """Calls in flight at most; the others wait for a slot."""
+    """Calls in flight at most; the others wait for a slot. This bound and those per minute are one process's:
+    trials of a sweep that run at once take so much each, and an endpoint's quota must be divided by them."""
     first_pause_seconds: float = 1.0
     """Upper end of the first random pause; it doubles with every attempt."""
     longest_pause_seconds: float = 20.0

@@ -132,7 +132,7 @@ class EnginePool:
     async def close(self) -> None:
         """Let every engine end itself, then end its actor."""
         seats, self._seats = self._seats, []
-        closing = [_within(seat.actor.close.remote(), 30, "closing") for seat in seats]
+        closing = [answer_within(seat.actor.close.remote(), 30, "closing") for seat in seats]
         await asyncio.gather(*closing, return_exceptions=True)
         for seat in seats:
             ray.kill(seat.actor)
@@ -148,7 +148,7 @@ class EnginePool:
                 if schema is None
                 else actor.generate_json.remote(prompt, sampling, dict(schema))
             )
-            return await _within(
+            return await answer_within(
                 reference, self._config.generate_deadline_seconds, f"a reply of engine {seat.index}"
             )
 
@@ -160,7 +160,7 @@ class EnginePool:
                 seat.load -= 1
 
     async def _alive(self, actor: ActorHandle) -> None:
-        await _within(actor.version.remote(), self._config.load_deadline_seconds, "a sign of life")
+        await answer_within(actor.version.remote(), self._config.load_deadline_seconds, "a sign of life")
 
     async def _receive(
         self, actors: Sequence[ActorHandle], weights: PolicyWeights, sender: WeightSender
@@ -171,7 +171,9 @@ class EnginePool:
         tasks = [asyncio.ensure_future(sender.send(tuple(actors), seconds))]
         tasks += [
             asyncio.ensure_future(
-                _within(actor.load_weights.remote(incoming), seconds, f"receiving version {weights.version}")
+                answer_within(
+                    actor.load_weights.remote(incoming), seconds, f"receiving version {weights.version}"
+                )
             )
             for actor in actors
         ]
@@ -193,7 +195,7 @@ class EnginePool:
         # The reference lies inside a dataclass, so Ray hands it over unresolved and each engine fetches for
         # itself.
         reference = actor.load_weights.remote(weights)
-        version: int = await _within(
+        version: int = await answer_within(
             reference, self._config.load_deadline_seconds, f"loading version {weights.version}"
         )
         if version != weights.version:
@@ -256,7 +258,7 @@ class EnginePool:
 
     async def _ready(self, index: int, actor: ActorHandle) -> None:
         try:
-            await _within(
+            await answer_within(
                 actor.version.remote(),
                 self._config.start_deadline_seconds,
                 f"the start of engine {index}",
@@ -282,7 +284,7 @@ class _Route:
         """Do nothing: the pool outlives the dialogue."""
 
 
-async def _within(reference: ray.ObjectRef[_Answer], seconds: float, what: str) -> _Answer:
+async def answer_within(reference: ray.ObjectRef[_Answer], seconds: float, what: str) -> _Answer:
     """Wait for an actor's answer.
 
     Raises:

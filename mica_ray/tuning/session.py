@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +19,9 @@ from mica_ray.reporting.sweep_table import sweep_csv, sweep_text_table
 from mica_ray.training.loop import Progress, ending_of
 from mica_ray.tuning.folder_lock import locked
 from mica_ray.tuning.outcome import Outcome, cell_scores, conclude
-from mica_ray.tuning.resources import most_at_once, trial_total
+from mica_ray.tuning.resources import most_at_once, shared_roles, shared_total, trial_total
 from mica_ray.tuning.search import rounds
+from mica_ray.tuning.shared_roles import SharedRoles
 from mica_ray.tuning.space import JOINT, Cell
 from mica_ray.tuning.sweep import Optuna, Sweep
 from mica_ray.tuning.sweep_folder import SweepFolder
@@ -79,7 +80,7 @@ def check_sweep(sweep: Sweep, folder: SweepFolder, *, resumes: bool, concurrency
         # Ray counts as many CPUs here as a trial asks for; GPUs were counted above.
         for total in totals:
             most_at_once({"CPU": total["CPU"]}, {"CPU": max(total["CPU"], os.cpu_count() or 1)})
-    each = ", ".join(f"{amount:g} {name}" for name, amount in totals[0].items())
+    each, roles = _amounts(totals[0]), shared_roles([trial.config for trial in trials], inline=inline)
     number = getattr(sweep.search, "num_cells", len(cells))
     lines = (
         ("question", sweep.question),
@@ -90,9 +91,14 @@ def check_sweep(sweep: Sweep, folder: SweepFolder, *, resumes: bool, concurrency
         ),
         ("metric", f"{sweep.metric}, {sweep.mode}"),
         ("each trial", f"{'one process' if inline else 'engines and learner on Ray'}: {each}"),
+        *([("shared", f"{', '.join(roles)}: {_amounts(shared_total(roles))}")] if roles else []),
         ("at once", str(concurrency) if concurrency else "as many as fit"),
     )
     return Plan((*lines, *plans[0].lines))
+
+
+def _amounts(bundle: Mapping[str, float]) -> str:
+    return ", ".join(f"{amount:g} {name}" for name, amount in bundle.items())
 
 
 def is_inline(sweep: Sweep) -> bool:
@@ -162,6 +168,7 @@ def _play_rounds(
     inline, search = is_inline(sweep), rounds(sweep)
     cells: tuple[Cell, ...] = next(search)
     with ExitStack() as stack:
+        roles = SharedRoles()
         while True:
             trials = make_trials(sweep, cells, folder.trials.absolute())
             if book.excess() is None:
@@ -174,7 +181,10 @@ def _play_rounds(
             if waiting:
                 cpus = _cpus_here(waiting, sweep, inline=inline, concurrency=concurrency)
                 stack.callback(join_ray(cpus=cpus))
+                # Ended before Ray is left.
+                stack.callback(roles.close)
                 at_once = _at_once(waiting, sweep, inline=inline, concurrency=concurrency)
+                roles.serve(shared_roles([trial.config for trial in waiting], inline=inline))
                 play_trials(sweep, waiting, book, folder=folder, inline=inline, at_once=at_once)
             if reason := book.excess():
                 return reason
@@ -189,10 +199,12 @@ def _play_rounds(
 def _cpus_here(trials: Sequence[Trial], sweep: Sweep, *, inline: bool, concurrency: int | None) -> float:
     """Give the CPUs that a Ray on this machine counts: those of the trials wanted at once, or of one."""
     each = max(trial_total(trial.config, inline=inline, cpus=sweep.cpus)["CPU"] for trial in trials)
-    return each * min(concurrency or 1, len(trials))
+    shared = shared_total(shared_roles([trial.config for trial in trials], inline=inline))
+    return each * min(concurrency or 1, len(trials)) + shared["CPU"]
 
 
 def _at_once(trials: Sequence[Trial], sweep: Sweep, *, inline: bool, concurrency: int | None) -> int:
     available = cluster_resources()
+    shared = shared_total(shared_roles([trial.config for trial in trials], inline=inline))
     totals = [trial_total(trial.config, inline=inline, cpus=sweep.cpus) for trial in trials]
-    return min(most_at_once(total, available, bound=concurrency) for total in totals)
+    return min(most_at_once(total, available, shared=shared, bound=concurrency) for total in totals)

@@ -106,7 +106,8 @@ class SweepBudget:
     hours: float | None = None
     """Of the clock."""
     gpu_hours: float | None = None
-    """GPUs of a trial times its hours, over all trials."""
+    """GPUs of a trial times its hours, over all trials; engines of role models that trials share are counted
+    with each of them."""
     judge_usd: float | None = None
     """Price of all role models' calls, evaluations included."""
 

@@ -54,7 +54,13 @@ def train_trial(settings: dict[str, object], orders: Mapping[str, TrialOrder]) -
         _take_over(order, str(settings[TRIAL]))
         resume = order.folder if (order.folder / "config.json").is_file() else None
         try:
-            run.train(config, inline=order.inline, resume=resume, tracker=_TuneTracker(order))
+            run.train(
+                config,
+                inline=order.inline,
+                resume=resume,
+                tracker=_TuneTracker(order),
+                roles_shared=not order.inline,
+            )
         except Exception:
             order.error.parent.mkdir(exist_ok=True)
             order.error.write_text(traceback.format_exc())

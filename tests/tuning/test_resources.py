@@ -4,7 +4,13 @@ import pytest
 
 from mica_ray.config import ConfigError, RunConfig
 from mica_ray.config.overrides import override
-from mica_ray.tuning.resources import most_at_once, trial_bundles, trial_total
+from mica_ray.tuning.resources import (
+    most_at_once,
+    shared_roles,
+    shared_total,
+    trial_bundles,
+    trial_total,
+)
 
 ON_GPUS = override(
     RunConfig(),
@@ -16,12 +22,12 @@ ON_GPUS = override(
 )  # fmt: skip
 
 
-def test_trial_has_a_bundle_for_its_process_and_for_each_engine() -> None:
+def test_trial_has_a_bundle_for_its_process_and_for_each_engine_of_its_own() -> None:
+    # The judge's engine is none of them.
     assert trial_bundles(ON_GPUS, inline=False, cpus=1) == (
         {"CPU": 1},
         {"CPU": 1, "GPU": 2},
         {"CPU": 1, "GPU": 2},
-        {"CPU": 1, "GPU": 8},
     )
 
 
@@ -30,12 +36,26 @@ def test_inline_trial_is_one_bundle() -> None:
 
 
 def test_room_is_left_for_every_learner() -> None:
-    # Engines 2 x 2 + 1 x 8, learner 4 x 1: 16 GPUs. CPUs: driver 1, engines 3, learner 4 x 2 = 12.
+    # Engines 2 x 2, learner 4 x 1: 8 GPUs. CPUs: driver 1, engines 2, learner 4 x 2 = 11.
     wanted = trial_total(ON_GPUS, inline=False, cpus=1)
-    assert wanted == {"CPU": 12, "GPU": 16}
-    assert most_at_once(wanted, {"CPU": 100, "GPU": 40}) == 2
-    assert most_at_once(wanted, {"CPU": 13, "GPU": 40}) == 1
-    assert most_at_once(wanted, {"CPU": 100, "GPU": 40}, bound=1) == 1
+    assert wanted == {"CPU": 11, "GPU": 8}
+    assert most_at_once(wanted, {"CPU": 100, "GPU": 20}) == 2
+    assert most_at_once(wanted, {"CPU": 12, "GPU": 20}) == 1
+    assert most_at_once(wanted, {"CPU": 100, "GPU": 20}, bound=1) == 1
+
+
+def test_equal_role_models_are_served_once_beside_the_trials() -> None:
+    alphas = [override(ON_GPUS, [f"credit.alpha={alpha}"]) for alpha in (0.0, 1.0)]
+    other = override(ON_GPUS, ["roles.engine.max_model_len=8192"])
+    assert [model for _, model in shared_roles(alphas, inline=False).values()] == ["judge"]
+    taken = shared_total(shared_roles([*alphas, other], inline=False))
+    assert taken == {"CPU": 2, "GPU": 16}
+    assert shared_roles(alphas, inline=True) == {}
+    wanted = trial_total(ON_GPUS, inline=False, cpus=1)
+    # 16 of 40 GPUs serve roles; 24 are left for trials of 8.
+    assert most_at_once(wanted, {"CPU": 100, "GPU": 40}, shared=taken) == 3
+    with pytest.raises(ConfigError, match="takes 8 GPUs besides 16 for the roles' shared engines"):
+        most_at_once(wanted, {"CPU": 100, "GPU": 20}, shared=taken)
 
 
 def test_trial_larger_than_the_cluster_is_refused() -> None:

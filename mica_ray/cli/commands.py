@@ -15,7 +15,7 @@ import typer
 from mica_ray.cli.credit_commands import credit
 from mica_ray.cli.data_commands import data
 from mica_ray.cli.evaluate_commands import evaluate
-from mica_ray.cli.options import Inline, JsonFile, Sets
+from mica_ray.cli.options import DryRun, Inline, JsonFile, Sets
 from mica_ray.cli.promote_command import promote
 from mica_ray.cli.record_commands import compare, register, track
 from mica_ray.cli.report_commands import report
@@ -55,9 +55,7 @@ def train(
         typer.Option("--resume", metavar="DIR", help="Go on with the run of this folder."),
     ] = None,
     inline: Inline = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved config and the plan; check; start nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     json_file: JsonFile = None,
 ) -> None:
     """Train a policy, and evaluate it before and after."""
@@ -86,7 +84,7 @@ def sweep(
         typer.Option("--concurrency", min=1, help="Trials at once at most; default: as many as fit."),
     ] = None,
     json_file: JsonFile = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; check; start nothing.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train every cell of a search space under several seeds, compare them, and answer a question."""
     from mica_ray.cli.sweep import run_sweep

@@ -16,3 +16,4 @@ JsonFile = Annotated[
     typer.Option("--json", metavar="FILE", help="Write the table as JSON too."),
 ]
 Inline = Annotated[bool, typer.Option("--inline", help="All in this process: no Ray, no vLLM, no DeepSpeed.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan; check; start nothing.")]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-from mica_ray.cli.options import JsonFile, Sets
+from mica_ray.cli.options import DryRun, JsonFile, Sets
 
 
 def serve(
@@ -45,7 +45,7 @@ def serve(
         typer.Option(help="vLLM in our replicas, transformers for a quick look, or ray.serve.llm."),
     ] = "vllm",
     sets: Sets = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; check; start nothing.")] = False,
+    dry_run: DryRun = False,
     json_file: JsonFile = None,
 ) -> None:
     """Serve a model to any OpenAI client, with a page to try it; keys under serve. in --set bound it."""

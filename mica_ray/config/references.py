@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from mica_ray.error_lines import first_line
+
 
 class ConfigError(ValueError):
     """Something the user asked for cannot be done. The message is one line: the thing and the remedy."""
@@ -47,7 +49,7 @@ def load_module_file(path: Path) -> ModuleType:
         raise
     except Exception as error:
         del sys.modules[name]
-        raise ConfigError(f"{path}: {type(error).__name__}: {_first_line(error)}") from error
+        raise ConfigError(f"{path}: {type(error).__name__}: {first_line(error)}") from error
     return module
 
 
@@ -66,7 +68,7 @@ def resolve(reference: str) -> object:
         try:
             module = importlib.import_module(place)
         except ImportError as error:
-            raise ConfigError(f"{reference}: cannot import {place}: {_first_line(error)}") from error
+            raise ConfigError(f"{reference}: cannot import {place}: {first_line(error)}") from error
     if not hasattr(module, name):
         public = [item for item in vars(module) if not item.startswith("_")]
         raise ConfigError(f"{reference}: {place} has no {name}; {nearest(name, public)}")
@@ -101,8 +103,3 @@ def find_reference(value: object) -> str:
                     place = str(inspect.getsourcefile(module))
                 return f"{place}:{name}"
     raise ConfigError(f"a {type(value).__name__} in a config must have a name at the top level of a module")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else "no message"

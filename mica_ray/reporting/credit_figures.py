@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 
 LONGEST_NAME = 32
 """Letters of a name in a figure: a longer one leaves no room to draw."""
+
+_ROUND = tuple(factor * 10**power for power in range(7) for factor in (1, 2, 5))
+"""Ticks of a logarithmic axis of counts."""
 
 TAIL_POINTS = 120
 """Of each curve of the spike figure."""
@@ -75,37 +79,38 @@ def spike_figure(comparison: CreditComparison, valid: np.ndarray) -> Figure:
         share = 1.0 - np.searchsorted(size, levels, side="left") / size.size
         style = {"line": _style(number)["line"]}
         figure.add_trace(go.Scatter(x=levels, y=share, mode="lines", name=_label(name), **style))
-    figure.update_yaxes(type="log", exponentformat="none")
+    figure.update_yaxes(type="log", exponentformat="none", dtick=1)
     return _labelled(
         figure, x="|A| in multiples of the estimator's rms", y="share of turns at least so large"
     )
 
 
-def correlation_figure(comparison: CreditComparison) -> Figure:
-    """Draw both correlations of every pair of estimators."""
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
+def correlation_figure(names: Sequence[str], values: np.ndarray) -> Figure:
+    """Draw a correlation of every pair of estimators.
 
-    names = [_label(name) for name in comparison.names]
-    figure = make_subplots(1, 2, subplot_titles=("Pearson", "Spearman's rank"), horizontal_spacing=0.18)
-    for column, values in enumerate((comparison.pearson, comparison.rank), start=1):
-        figure.add_trace(
-            go.Heatmap(
-                x=names,
-                y=names,
-                z=values,
-                zmin=-1,
-                zmax=1,
-                colorscale="RdBu_r",
-                showscale=column == 2,
-                texttemplate="%{z:.2f}",
-                hovertemplate="%{y} with %{x}: %{z:.3f}<extra></extra>",
-            ),
-            row=1,
-            col=column,
+    Args:
+        names: of the estimators.
+        values: [E, E], NaN where there is none.
+    """
+    import plotly.graph_objects as go
+
+    labels = [_label(name) for name in names]
+    figure = go.Figure(
+        go.Heatmap(
+            x=labels,
+            y=labels,
+            z=values,
+            zmin=-1,
+            zmax=1,
+            colorscale="RdBu_r",
+            showscale=False,
+            texttemplate="%{z:.2f}",
+            hovertemplate="%{y} with %{x}: %{z:.3f}<extra></extra>",
         )
+    )
     figure.update_yaxes(autorange="reversed")
-    figure.update_layout(height=200 + 46 * len(names), margin={"t": 40, "r": 20})
+    figure.update_xaxes(tickangle=-90)
+    figure.update_layout(height=180 + 40 * len(labels), margin={"l": 55, "r": 10, "t": 10, "b": 100})
     return figure
 
 
@@ -129,7 +134,7 @@ def bound_figure(comparison: CreditComparison) -> Figure:
         # Equal points once: a run holds thousands of groups of one size.
         points = np.unique(np.column_stack([bound.sizes, np.round(bound.largest, 3)]), axis=0)
         figure.add_trace(go.Scatter(x=points[:, 0], y=points[:, 1], mode="markers", name=name, marker=marker))
-    figure.update_xaxes(type="log")
+    figure.update_xaxes(type="log", tickvals=[value for value in _ROUND if value <= most])
     return _labelled(figure, x="n, turns compared with each other", y="largest |z|")
 
 
@@ -147,8 +152,8 @@ def _style(number: int) -> dict[str, dict[str, str | int]]:
 
 
 def _labelled(figure: Figure, *, x: str, y: str) -> Figure:
-    figure.update_xaxes(title=x)
-    figure.update_yaxes(title=y)
+    figure.update_xaxes(title={"text": x, "standoff": 6})
+    figure.update_yaxes(title={"text": y, "standoff": 6})
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
-    figure.update_layout(margin={"t": 40, "r": 20})
+    figure.update_layout(margin={"t": 40, "r": 20, "b": 50})
     return figure

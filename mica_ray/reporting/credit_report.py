@@ -16,7 +16,7 @@ from mica_ray.reporting.credit_figures import (
     survivor_figure,
     turn_figure,
 )
-from mica_ray.reporting.page import Section, page, plotted, rendered, table
+from mica_ray.reporting.page import Section, page, plotted, rendered, side_by_side, table
 
 MOST_TALKS = 5
 """Dialogues shown turn by turn: those on which the estimators disagree most."""
@@ -75,8 +75,11 @@ def credit_page(stored: StoredTurns, comparison: CreditComparison, *, settings: 
         Section("Origin of credit", _table(shares)),
         Section(
             "Agreement",
-            plotted(
-                correlation_figure(comparison),
+            side_by_side(
+                {
+                    "Pearson's": correlation_figure(comparison.names, comparison.pearson),
+                    "Spearman's, of ranks": correlation_figure(comparison.names, comparison.rank),
+                },
                 title="Correlation of advantages",
                 caption="Over judged turns; empty beside an estimator that gives one value to all.",
             )
@@ -100,7 +103,7 @@ def _table(laid: TextTable) -> Markup:
 
 
 def _folded(summary: str, laid: TextTable) -> Markup:
-    return Markup("<details><summary>{}</summary>{}</details>").format(summary, _table(laid))
+    return rendered("folded.html", {"summary": summary, "body": _table(laid)})
 
 
 def _talks(stored: StoredTurns, comparison: CreditComparison, *, gamma: float) -> Markup:

@@ -21,7 +21,7 @@ from mica_ray.reporting.canvas import (
     plain,
     tidy,
 )
-from mica_ray.reporting.page import plot_area, rendered
+from mica_ray.reporting.page import side_by_side
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +34,8 @@ _SYMBOLS = {
 """matplotlib's marker -> plotly's symbol, and a character for the legend."""
 _COLUMNS = 2
 _BAND_OPACITY = 0.15
+_NOTHING = "nothing logged"
+"""Stands in a panel without a line."""
 _MOST_MARKERS = 40
 """Points of a line beyond which markers would hide it."""
 
@@ -107,6 +109,8 @@ def drawn_chart(chart: LineChart) -> DrawnFigure:
     for axes, panel in zip(grid.flat, chart.panels, strict=False):
         for line in panel.lines:
             _draw_line(axes, line)
+        if not panel.lines:
+            axes.text(0.5, 0.5, _NOTHING, transform=axes.transAxes, ha="center", color="#444444")
         if panel.is_log and any(value > 0 for line in panel.lines for value in line.y):
             axes.set_yscale("log")
         tidy(axes, x=panel.x, y=panel.y, title=panel.title)
@@ -115,7 +119,7 @@ def drawn_chart(chart: LineChart) -> DrawnFigure:
             [], [], color=line.colour, marker=line.marker, linestyle=_dash(line), markersize=4,
             label=plain(name),
         )
-        for name, line in _ordered(chart)
+        for name, line in _legend(chart)
     ]  # fmt: skip
     figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
     return finished(figure, chart.name, title=chart.title, caption=chart.caption)
@@ -123,19 +127,12 @@ def drawn_chart(chart: LineChart) -> DrawnFigure:
 
 def page_chart(chart: LineChart) -> Markup:
     """Draw the chart into a page: one plotly figure a panel, side by side where the window is wide enough."""
-    panels = [
-        {
-            "title": panel.title,
-            "area": plot_area(_plotly_figure(panel), label=f"{chart.title}: {panel.title}"),
-        }
-        for panel in chart.panels
-    ]
     legend = [
-        {"name": name, "colour": line.colour, "mark": _SYMBOLS[line.marker][1], "is_dashed": line.is_dashed}
-        for name, line in _ordered(chart)
+        {"name": name, "colour": line.colour, "mark": _SYMBOLS[line.marker][1]}
+        for name, line in _legend(chart)
     ]
-    values = {"title": chart.title, "caption": chart.caption, "panels": panels, "legend": legend}
-    return rendered("chart.html", values)
+    figures = {panel.title: _plotly_figure(panel) for panel in chart.panels}
+    return side_by_side(figures, title=chart.title, caption=chart.caption, legend=legend)
 
 
 def _draw_line(axes: Axes, line: Line) -> None:
@@ -181,7 +178,11 @@ def _plotly_figure(panel: Panel) -> Figure:
         yaxis={"title": {"text": panel.y, "standoff": 6}, "type": "log" if is_log else "linear"},
     )  # fmt: skip
     if is_log:
-        figure.update_yaxes(exponentformat="power")
+        figure.update_yaxes(exponentformat="power", nticks=5)
+    if not panel.lines:
+        figure.add_annotation(text=_NOTHING, showarrow=False, xref="paper", yref="paper", x=0.5, y=0.5)
+        figure.update_xaxes(showticklabels=False)
+        figure.update_yaxes(showticklabels=False)
     return figure
 
 
@@ -191,8 +192,12 @@ def _bounds(line: Line) -> tuple[list[float], list[float]]:
     return low, [value + half for value, half in zip(line.y, band, strict=True)]
 
 
-def _ordered(chart: LineChart) -> list[tuple[str, Line]]:
-    return sorted(chart.names.items(), key=lambda item: (item[1].number, item[1].is_dashed))
+def _legend(chart: LineChart) -> list[tuple[str, Line]]:
+    """Give one line per number, the whole one before the dashed: the caption says what dashes mean."""
+    found: dict[int, tuple[str, Line]] = {}
+    for name, line in sorted(chart.names.items(), key=lambda item: (item[1].number, item[1].is_dashed)):
+        found.setdefault(line.number, (name, line))
+    return list(found.values())
 
 
 def _dash(line: Line) -> Literal["-", "--"]:

@@ -106,6 +106,30 @@ def plotted(figure: Figure, *, title: str, caption: str = "") -> Markup:
     return rendered("plot.html", {"title": title, "caption": caption, "area": area})
 
 
+def side_by_side(
+    figures: Mapping[str, Figure],
+    *,
+    title: str,
+    caption: str = "",
+    legend: Sequence[Mapping[str, str]] = (),
+) -> Markup:
+    """Put plotly figures that belong together in a page, in columns as far as the window has room.
+
+    Args:
+        figures: by what stands above each, as `plot_area` takes them.
+        title: above all of them.
+        caption: below them.
+        legend: one for all of them; of each line its name, colour and mark.
+    """
+    panels = [
+        {"title": name, "area": plot_area(figure, label=f"{title}: {name}")}
+        for name, figure in figures.items()
+    ]
+    return rendered(
+        "side_by_side.html", {"title": title, "caption": caption, "panels": panels, "legend": legend}
+    )
+
+
 def plot_area(figure: Figure, *, label: str) -> Markup:
     """Put a plotly figure in a page, bare; the page's colours and fonts are taken (templates/plots.js).
 

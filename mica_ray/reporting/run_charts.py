@@ -25,7 +25,7 @@ _UPDATES = (
 )
 _MOST_BANDS = 2
 """Runs whose spread is drawn: more bands would hide each other."""
-_DIFFERENCE = ("engine against learner, largest", "logprob_difference_max", "|log p| (nats)", 1.0)
+_DIFFERENCE = ("engine against learner, largest", "logprob_difference_max", "|Δ log p| (nats)", 1.0)
 
 
 def run_charts(runs: Sequence[RunFiles]) -> tuple[LineChart, ...]:
@@ -54,8 +54,9 @@ def _learning_chart(runs: Sequence[RunFiles]) -> LineChart:
     return LineChart(
         name="learning",
         title="What the policy learns",
-        caption="Reward in the run's own reward; success of the dialogues trained on; EPM-Q and passes of "
-        "the evaluations, which fall only on some steps. Step s was played by the policy after s steps.",
+        caption="Reward as the run's config defines it; success of the dialogues trained on; EPM-Q and "
+        "passes of the evaluations, which fall only on some steps. Step s was played by the policy after s "
+        "steps.",
         panels=tuple(_panel(runs, *row) for row in _LEARNING),
     )
 

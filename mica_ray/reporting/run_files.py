@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mica_ray.chat.ledger import Ledger, Tally
+from mica_ray.chat.ledger import Ledger, Tally, total
 from mica_ray.config.references import ConfigError
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.types import Stop
@@ -87,6 +87,15 @@ class RunFiles:
     def num_steps(self) -> int:
         """Steps done."""
         return len(self.series("weight_version")[0])
+
+    @property
+    def total_costs(self) -> Mapping[str, Tally]:
+        """The costs of all phases together, by role."""
+        roles = {role for tallies in self.costs.values() for role in tallies}
+        return {
+            role: total({phase: tallies[role] for phase, tallies in self.costs.items() if role in tallies})
+            for role in roles
+        }
 
     @property
     def is_contaminated(self) -> bool:

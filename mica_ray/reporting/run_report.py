@@ -92,7 +92,7 @@ def _overview(runs: Sequence[RunFiles]) -> Markup:
         ]
         for run in runs
     ]
-    heads = ["run", "state", "steps", "dialogues", "credit", "seed", "policy", "training"]
+    heads = ["run", "state", "steps", "dialogues", "credit", "seed", "policy", "training time"]
     return table(heads, rows, numbers=False)
 
 
@@ -102,15 +102,15 @@ def _seconds(run: RunFiles) -> str:
 
 
 def _results(runs: Sequence[RunFiles]) -> Markup:
-    """Give before, after and difference of every finished run; empty where none is."""
+    """Give before, after and difference of every finished run, measure by measure; empty where none is."""
     rows = [
         [
-            f"{run.name}: {label}",
+            f"{label}: {run.name}",
             *(_interval(run.summary[part][field]) for part in ("before", "after", "difference")),
         ]
+        for field, label in MEASURES.items()
         for run in runs
         if run.summary is not None
-        for field, label in MEASURES.items()
     ]
     if not rows:
         return Markup()
@@ -126,7 +126,11 @@ def _interval(value: Mapping[str, float | None]) -> str:
 
 
 def _failures(runs: Sequence[RunFiles]) -> Markup:
-    parts = [table(["over the whole run", *(run.name for run in runs)], failure_rows(runs))]
+    rows = failure_rows(runs)
+    told = [row for row in rows if set(row[1:]) != {"0"}]
+    parts = [table(["over the whole run", *(run.name for run in runs)], told)]
+    if quiet := [row[0] for row in rows if row not in told]:
+        parts.append(_note(f"0 throughout: {'; '.join(quiet)}."))
     reasons = failure_reasons(runs)
     if reasons:
         parts.append(rendered("heading.html", {"text": "Why dialogues and judgements failed"}))
@@ -135,11 +139,15 @@ def _failures(runs: Sequence[RunFiles]) -> Markup:
 
 
 def _costs(runs: Sequence[RunFiles]) -> Markup:
+    """Give what each run took in all, and its phases folded."""
     parts: list[Markup] = []
     for run in runs:
+        if run.costs:
+            parts.append(rendered("heading.html", {"text": run.name}))
+            parts.append(table(COST_HEADS, cost_rows(run.total_costs)))
         for phase, tallies in run.costs.items():
-            parts.append(rendered("heading.html", {"text": f"{run.name}: {phase.replace('_', ' ')}"}))
-            parts.append(table(COST_HEADS, cost_rows(tallies)))
+            values = {"summary": phase.replace("_", " "), "body": table(COST_HEADS, cost_rows(tallies))}
+            parts.append(rendered("folded.html", values))
     free = [run.name for run in runs if not run.costs]
     if parts:
         parts.append(_note(COST_NOTE[0].upper() + COST_NOTE[1:] + "."))

@@ -23,9 +23,9 @@ def failure_rows(runs: Sequence[RunFiles]) -> list[list[str]]:
     """Give one row per kind of failure that the runs know of, with the count of each run."""
     counted: dict[str, list[float | None]] = {
         "training dialogues": [float(len(run.dialogues)) for run in runs],
-        "of them failed": [float(sum(one.is_failed for one in run.dialogues)) for run in runs],
+        "training dialogues failed": [float(sum(one.is_failed for one in run.dialogues)) for run in runs],
         "replies": [float(sum(len(one.turns) for one in run.dialogues)) for run in runs],
-        "of them cut at max_tokens": [_num_cut(run) for run in runs],
+        "replies cut at max_tokens": [_num_cut(run) for run in runs],
     }
     for role in ROLES:
         for status in Status:

@@ -54,8 +54,3 @@ class StreamingEngine(Protocol):
             EngineError: the engine died, or the prompt does not fit its context.
         """
         ...
-
-
-def last_line(error: Exception) -> str:
-    """Give what an error says last, where a worker's own error stands below its traceback."""
-    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

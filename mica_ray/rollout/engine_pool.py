@@ -14,7 +14,8 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from mica_ray.chat.model import JsonSchema
-from mica_ray.rollout.engine import EngineError, PolicyEngine, last_line
+from mica_ray.error_lines import first_line, last_line
+from mica_ray.rollout.engine import EngineError, PolicyEngine
 from mica_ray.rollout.engine_blueprint import MAX_CONCURRENCY, EngineBlueprint, PoolConfig
 from mica_ray.rollout.weights import Incoming, WeightBucket, WeightSender, publish
 from mica_ray.types import Generation, PolicyWeights, Sampling
@@ -181,7 +182,7 @@ class EnginePool:
             await asyncio.gather(*tasks)
         except RayActorError as death:
             raise EngineError(
-                f"an engine died while weights were on their way; resume the run: {_first_line(death)}"
+                f"an engine died while weights were on their way; resume the run: {first_line(death)}"
             ) from death
         finally:
             for task in tasks:
@@ -214,7 +215,7 @@ class EnginePool:
             return await ask(seat.actor)
         except RayActorError as death:
             raise EngineError(
-                f"engine {seat.index} died again on the same call: {_first_line(death)}"
+                f"engine {seat.index} died again on the same call: {first_line(death)}"
             ) from death
 
     async def _replace(self, seat: _Seat, seen: int, death: RayActorError) -> None:
@@ -224,7 +225,7 @@ class EnginePool:
             if self._replacements >= self._config.max_replacements:
                 raise EngineError(
                     f"engine {seat.index} died and {self._replacements} engines were already replaced; "
-                    f"look into its log, or raise max_replacements: {_first_line(death)}"
+                    f"look into its log, or raise max_replacements: {first_line(death)}"
                 ) from death
             self._replacements += 1
             ray.kill(seat.actor)
@@ -236,7 +237,7 @@ class EnginePool:
                     await self._load(actor, self._weights)
             except RayActorError as again:
                 raise EngineError(
-                    f"engine {seat.index} died while taking weights: {_first_line(again)}"
+                    f"engine {seat.index} died while taking weights: {first_line(again)}"
                 ) from again
             except EngineError:
                 ray.kill(actor)
@@ -308,7 +309,7 @@ async def answer_within(reference: ray.ObjectRef[_Answer], seconds: float, what:
             str(cause) if isinstance(cause, EngineError) else f"{what} failed: {last_line(error)}"
         ) from error
     except RayError as error:
-        raise EngineError(f"{what} failed: {_first_line(error)}") from error
+        raise EngineError(f"{what} failed: {first_line(error)}") from error
 
 
 def _check_resources(blueprint: EngineBlueprint, num_engines: int) -> None:
@@ -320,7 +321,3 @@ def _check_resources(blueprint: EngineBlueprint, num_engines: int) -> None:
                 f"{num_engines} engines of {each:g} {name} need {each * num_engines:g}, the cluster has "
                 f"{total.get(name, 0.0):g}: ask for fewer engines or add nodes"
             )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

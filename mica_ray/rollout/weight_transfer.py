@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import ray
 from ray.exceptions import RayError
 
-from mica_ray.rollout.engine import EngineError, last_line
+from mica_ray.error_lines import last_line
+from mica_ray.rollout.engine import EngineError
 from mica_ray.rollout.weights import TransferSession, TransferStep, WeightBucket
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 import ray
 import ray.train
 
+from mica_ray.error_lines import first_line
 from mica_ray.rollout.weight_transfer import WeightBroadcaster
 from mica_ray.rollout.weights import PublishedBucket, TransferRoute, TransferSession, WeightBucket
 from mica_ray.training.learner import LearnerError
@@ -223,7 +224,7 @@ class RayLearner:
         except Exception as error:
             failures = getattr(error, "worker_failures", {}) or {0: error}
             rank, first = next(iter(failures.items()))
-            reason = f"rank {rank}: {_first_line(first)}"
+            reason = f"rank {rank}: {_told(first)}"
             self._ended = f"the learner's worker group ended after {group.max_failures} restarts; {reason}"
 
 
@@ -279,9 +280,7 @@ def _work(settings: Mapping[str, _Job]) -> None:
             is_sender=job.route is not None,
         ).serve()
     except _FINAL_ERRORS as error:
-        line = (
-            str(error) if isinstance(error, LearnerError) else f"learner worker {rank}: {_first_line(error)}"
-        )
+        line = str(error) if isinstance(error, LearnerError) else f"learner worker {rank}: {_told(error)}"
         ray.get(job.mailbox.fail.remote(line), timeout=_CALL_SECONDS)
 
 
@@ -331,10 +330,9 @@ class _RayPost:
         return "" if checkpoint is None else checkpoint.path
 
 
-def _first_line(error: BaseException) -> str:
+def _told(error: BaseException) -> str:
     """Give an error's type and first line, looking through Ray's wrapping of a worker's own."""
     cause = getattr(error, "cause", None) or getattr(error, "_exc", None)
     if isinstance(cause, BaseException):
-        return _first_line(cause)
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+        return _told(cause)
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -20,6 +20,23 @@ class OpenPage:
     problems: list[str] = field(default_factory=list)
     """Errors of scripts, warnings and errors of the console, requests for anything but the file."""
 
+    def violations(self) -> list[str]:
+        """What axe finds, folded parts opened: WCAG 2.2 A and AA, and its best practices."""
+        from axe_playwright_python.sync_playwright import Axe
+
+        self.page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+        found = Axe().run(self.page).response["violations"]
+        return [f"{item['id']}: {node['html'][:120]}" for item in found for node in item["nodes"]]
+
+    @property
+    def focus(self) -> tuple[str, str]:
+        """The element that the keyboard has reached, and the style of the line around it."""
+        element, line = self.page.evaluate(
+            "[document.activeElement, getComputedStyle(document.activeElement)].map("
+            "(one, number) => number ? one.outlineStyle : one.id || one.tagName.toLowerCase())"
+        )
+        return element, line
+
 
 @contextmanager
 def opened(

@@ -56,6 +56,15 @@ def test_every_figure_is_drawn_offline_without_a_complaint(shown: OpenPage) -> N
     assert shown.problems == []
 
 
+def test_correlations_stand_apart_on_a_phone_and_axe_finds_nothing(shown: OpenPage) -> None:
+    shown.page.set_viewport_size({"width": 390, "height": 800})
+    boxes = [one.bounding_box() for one in shown.page.locator("#agreement .plot").all()]
+    first, second = (box for box in boxes if box)
+    assert first["y"] + first["height"] <= second["y"]
+    assert shown.page.evaluate("document.documentElement.scrollWidth") == 390
+    assert shown.violations() == []
+
+
 def test_words_names_and_settings_stand_in_the_page_as_text(shown: OpenPage) -> None:
     assert shown.page.title() == "Credit side by side"
     assert shown.page.locator("img").count() == 0

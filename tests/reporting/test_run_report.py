@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -78,15 +78,15 @@ def test_unfinished_and_contaminated_runs_say_so_before_any_number(shown: OpenPa
 
 def test_results_are_those_of_the_summary(shown: OpenPage) -> None:
     found = rows(shown, "results")
-    assert found[f"{STRANGE}: EPM-Q"] == ["20.0 [10.0, 30.0]"] * 3
-    assert found[f"{STRANGE}: mean IDR"][2] == "not defined"
+    assert found[f"EPM-Q: {STRANGE}"] == ["20.0 [10.0, 30.0]"] * 3
+    assert found[f"mean IDR: {STRANGE}"][2] == "not defined"
     assert len(found) == 3  # The unfinished run has none.
 
 
 def test_failures_are_counted_by_run_and_their_reasons_told(shown: OpenPage) -> None:
     found = rows(shown, "failures")
     assert found["training dialogues"] == ["4", "1"]
-    assert found["of them failed"] == ["0", "1"]
+    assert found["training dialogues failed"] == ["0", "1"]
     assert found["answers of the judge: invalid"] == ["1", "1"]
     assert "answers of the actor: ok" not in found  # Nobody logged it.
     assert found["dialogue: <script>actor</script> timed out"] == ["0", "1"]
@@ -109,11 +109,36 @@ def test_page_prints_with_its_charts(shown: OpenPage) -> None:
     assert shown.problems == []
 
 
-@pytest.mark.parametrize("width", [380, 1280])
-def test_nothing_runs_over_the_edge(browser: Browser, report: Path, width: int) -> None:
-    with opened(browser, report, width=width, scheme="dark") as found:
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_nothing_runs_over_the_edge_and_axe_finds_nothing(
+    browser: Browser, report: Path, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    with opened(browser, report, width=width, scheme=scheme) as found:
         found.page.wait_for_selector(".plot .main-svg")
         assert found.page.evaluate("document.documentElement.scrollWidth") == width
+        assert found.violations() == []
+
+
+def test_charts_are_light_and_whole_on_paper(browser: Browser, report: Path) -> None:
+    with opened(browser, report, scheme="dark") as found:
+        found.page.wait_for_selector(".plot .main-svg")
+        found.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        found.page.emulate_media(media="print", color_scheme="dark")
+        found.page.set_viewport_size({"width": 718, "height": 1000})  # A4 between margins of 1 cm.
+        edges = found.page.locator(".plot .main-svg").evaluate_all(
+            "all => all.map((one) => one.getBoundingClientRect().right)"
+        )
+        grounds = found.page.locator(".plot .main-svg:first-child").evaluate_all(
+            "all => all.map((one) => one.style.background)"
+        )
+        assert max(edges) <= 718
+        assert set(grounds) == {"rgb(255, 255, 255)"}
+
+
+def test_rows_of_zeros_are_one_sentence_and_phases_are_folded(shown: OpenPage) -> None:
+    assert shown.page.inner_text("#failures .note") == "0 throughout: replies cut at max_tokens."
+    assert "replies cut at max_tokens" not in rows(shown, "failures")
+    assert shown.page.locator("#costs details:not([open])").all_inner_texts() == ["train", "train"]
 
 
 def test_one_run_is_compared_with_the_default_and_lies_in_its_folder(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -110,6 +110,29 @@ def test_search_finds_what_was_said_and_sorting_reorders(shown: OpenPage) -> Non
     assert page.locator("#list li").count() == 1
     page.fill("#search", "no such words")
     page.locator("#found", has_text="0 of 4 dialogues").wait_for()
+
+
+def test_keyboard_reaches_search_sorting_and_folded_parts_with_a_visible_focus(shown: OpenPage) -> None:
+    page = shown.page
+    page.focus("nav a >> nth=2")
+    reached: list[tuple[str, str]] = []
+    while len(reached) < 40 and ("summary", "solid") not in reached:
+        page.keyboard.press("Tab")
+        reached.append(shown.focus)
+    assert {("search", "solid"), ("sort", "solid"), ("summary", "solid")} <= set(reached)
+    page.keyboard.press("Enter")
+    assert page.locator(".turn details[open]").count() == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(
+    browser: Browser, run: Path, shown: OpenPage, scheme: Literal["light", "dark"]
+) -> None:
+    del shown  # It has written the page.
+    with opened(browser, run / "turns.html", width=390, scheme=scheme) as found:
+        found.page.wait_for_selector("#dialogue .turn")
+        found.page.wait_for_selector("#list li")
+        assert found.violations() == []
 
 
 def test_dialogue_is_opened_from_the_list_and_from_its_siblings(shown: OpenPage) -> None:

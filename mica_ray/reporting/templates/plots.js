@@ -1,9 +1,12 @@
 "use strict";
-// Draws every figure of the page in the page's own colours, again when those change, and light on paper.
+// Draws every figure of the page in the page's own colours, again when those change. On paper: light, and as wide
+// as A4 and Letter both hold, half so wide where figures stand side by side.
 (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const settings = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
+  // Two buttons: each is one more step for whoever walks the page by keyboard.
+  const settings = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "resetScale2d"]] };
   const font = "system-ui, sans-serif";
+  const [paper, halfPaper] = [690, 335];
 
   function coloured(layout, isDark) {
     const ink = isDark ? "#e7e9ec" : "#1d2126";
@@ -25,14 +28,16 @@
     return { place, data, layout };
   });
 
-  function draw(isDark) {
+  function draw(isDark, isPaper = false) {
     for (const { place, data, layout } of plots) {
-      Plotly.react(place, data, coloured(layout, isDark), settings);
+      const isHalf = place.closest(".panels")?.childElementCount > 1;
+      const size = isPaper ? { width: isHalf ? halfPaper : paper } : { autosize: true };
+      Plotly.react(place, data, { ...coloured(layout, isDark), ...size }, settings);
     }
   }
 
   draw(dark.matches);
   dark.addEventListener("change", () => draw(dark.matches));
-  addEventListener("beforeprint", () => draw(false));
+  addEventListener("beforeprint", () => draw(false, true));
   addEventListener("afterprint", () => draw(dark.matches));
 })();

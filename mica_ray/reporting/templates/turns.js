@@ -56,7 +56,8 @@
     const order = orders[sort.value];
     kept.sort((one, other) => order(one) - order(other));
     const more = kept.length > MOST_LISTED ? `, the first ${MOST_LISTED} listed` : "";
-    found.textContent = `${kept.length} of ${entries.length} dialogues${more}`;
+    const shown = [kept, entries].map((all) => all.length.toLocaleString("en"));
+    found.textContent = `${shown.join(" of ")} dialogues${more}`;
     list.replaceChildren(...kept.slice(0, MOST_LISTED).map(listItem));
   }
 
@@ -150,7 +151,9 @@
 
   // The state path: every axis and the distance, by turn.
   function pathOf(one) {
-    const [width, height, left, right, edge] = [640, 190, 40, 70, 20];
+    // As wide as the place, so that its letters are as large as the page's.
+    const width = Math.min(640, Math.max(320, place.clientWidth));
+    const [height, left, right, edge] = [190, 40, 70, 20];
     const values = [...one.states.flat(), ...one.distances, 0];
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const x = (turn) => left + (turn * (width - left - right)) / Math.max(1, one.states.length - 1);

@@ -1,0 +1,46 @@
+"""Roles of a user's own, as the tests of configs name them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mica_ray.chat.model import ChatReply, JsonSchema
+from mica_ray.chat.openai_api import Endpoint
+from mica_ray.dialogue.case_file import SpokenTurn
+from mica_ray.types import (
+    Judgement,
+    Message,
+    Sampling,
+    Scenario,
+    State,
+)
+
+ENDPOINT = Endpoint(model="judge-1", base_url="http://127.0.0.1:1/v1", api_key_env="JUDGE_KEY")
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionJudge:
+    """A judge of the user's own that is no language model."""
+
+    level: int = 1
+
+    async def score(
+        self, scenario: Scenario, dialogue: Sequence[SpokenTurn], *, state: State, seed: int
+    ) -> Judgement:
+        return Judgement((self.level, 0, 0), (0, 0, 0), (float(self.level), 0.0, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class YesChat:
+    """A role model of the user's own."""
+
+    answer: str = "Yes."
+
+    async def chat(
+        self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
+    ) -> ChatReply:
+        return ChatReply(self.answer, "yes")
+
+
+OWN_JUDGE, OWN_CHAT = f"{__name__}:QuestionJudge", f"{__name__}:YesChat"

@@ -1,0 +1,93 @@
+"""The way of a config to JSON and back, and recipes in files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mica_ray.config import ConfigError, RoleConfig, RunConfig
+from mica_ray.config.overrides import override
+from mica_ray.config.references import load_module_file, resolve
+from mica_ray.dialogue.progress import ProgressRules
+from mica_ray.domains.tutoring import TUTORING
+from mica_ray.types import (
+    TurnRewards,
+)
+from tests.config.own_roles import ENDPOINT
+
+
+@dataclass(frozen=True, slots=True)
+class EveryTurnOne:
+    """An estimator of the user's own, as a recipe might hold it."""
+
+    scale: float = 1.0
+
+    def __call__(self, turns: TurnRewards) -> np.ndarray:
+        return np.where(turns.valid, self.scale, 0.0)
+
+
+def test_config_survives_json(tmp_path: Path) -> None:
+    config = RunConfig(
+        credit=EveryTurnOne(scale=2.0),
+        domain=TUTORING,  # pyright: ignore[reportArgumentType] -- a recipe may give the value itself
+        roles=RoleConfig(judge=ENDPOINT, actor="vllm:Qwen/Qwen3-8B"),
+        out=Path("runs/x"),
+    )
+    config.write(tmp_path / "config.json")
+    again = RunConfig.read(tmp_path / "config.json")
+    assert again == config
+    assert again.credit == EveryTurnOne(scale=2.0)
+    assert again.domain == "mica_ray.domains.tutoring:TUTORING"
+    assert again.roles.served_models == ("Qwen/Qwen3-8B",)
+
+
+def test_estimator_of_a_recipe_file_is_found_again(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(
+        "from dataclasses import dataclass\nimport numpy as np\nfrom mica_ray.config import RunConfig\n"
+        "@dataclass(frozen=True)\nclass Mine:\n    beta: float = 1.0\n"
+        "    def __call__(self, turns):\n        return np.where(turns.valid, self.beta, 0.0)\n"
+        "CONFIG = RunConfig(credit=Mine(beta=0.5))\n"
+    )
+    config = resolve(f"{recipe}:CONFIG")
+    assert isinstance(config, RunConfig)
+    again = RunConfig.model_validate_json(config.model_dump_json())
+    assert again.credit == config.credit
+    assert override(config, ["credit.beta=0.25"]).model_dump()["credit"]["beta"] == 0.25
+
+
+def test_unknown_key_of_a_stored_config_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"loop": {"num_stepz": 3}}))
+    with pytest.raises(ConfigError, match=r"unknown key loop.num_stepz; did you mean num_steps"):
+        RunConfig.read(tmp_path / "config.json")
+
+
+def test_broken_recipe_is_one_line_with_its_error(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("raise RuntimeError('two\\nlines')\n")
+    with pytest.raises(ConfigError, match=r"bad.py: RuntimeError: two$"):
+        load_module_file(tmp_path / "bad.py")
+
+
+def test_chat_template_arguments_keep_their_types_in_json() -> None:
+    config = override(RunConfig(), ['chat_template_arguments={"enable_thinking": false, "depth": 2}'])
+    again = RunConfig.model_validate_json(config.model_dump_json())
+    assert again.chat_template_arguments == {"enable_thinking": False, "depth": 2}
+    assert again.chat_template_arguments["enable_thinking"] is False
+
+
+@pytest.mark.parametrize(
+    ("recipe", "max_turns"),
+    [("mica_qwen25_7b.py:CONFIG", 15), ("mica_qwen3.py:qwen3_8b", 15), ("mica_qwen3.py:qwen3_14b", 30),
+     ("mica_qwen3.py:qwen3_32b", 30)],
+)  # fmt: skip
+def test_recipe_of_the_paper_says_when_a_dialogue_ends(recipe: str, max_turns: int) -> None:
+    found = resolve(f"{Path(__file__).parents[2]}/experiments/{recipe}")
+    config = found() if callable(found) else found
+    assert isinstance(config, RunConfig)
+    assert config.rules == ProgressRules(max_turns=max_turns, check_from=12)
+    thinking = {"enable_thinking": False} if "Qwen3" in config.policy else {}
+    assert config.chat_template_arguments == thinking

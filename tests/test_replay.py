@@ -19,6 +19,7 @@ from mica_ray.training import loop
 from mica_ray.training.checkpoint import Checkpoints
 from mica_ray.training.loop import SilentProgress
 from mica_ray.training.scenario_order import ScenarioOrder
+from mica_ray.training.tracker import Ending
 from tests.scripted_endpoint import scripted_endpoint
 from tests.small_policy import small_folder
 
@@ -56,7 +57,7 @@ class Metrics:
     def artifact(self, path: Path) -> None:
         pass
 
-    def close(self) -> None:
+    def close(self, ending: Ending = "finished") -> None:
         pass
 
 

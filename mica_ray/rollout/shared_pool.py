@@ -13,7 +13,8 @@ import ray
 from ray.exceptions import RayActorError
 
 from mica_ray.chat.model import JsonSchema
-from mica_ray.rollout.engine import EngineError, last_line
+from mica_ray.error_lines import last_line
+from mica_ray.rollout.engine import EngineError
 from mica_ray.rollout.engine_blueprint import MAX_CONCURRENCY, EngineBlueprint, PoolConfig
 from mica_ray.rollout.engine_pool import EnginePool, answer_within
 from mica_ray.types import Generation, PolicyWeights, Sampling

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mica_ray.error_lines import first_line
+
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
@@ -63,11 +65,6 @@ def start_run(
     except Exception as error:
         # Each store raises errors of its own: of a driver that is missing, of a folder, of a database.
         raise ValueError(
-            f"MLflow at {uri} cannot begin a run ({first_line(error)}); start it, or set tracking_uri=null "
+            f"MLflow at {uri} cannot begin a run ({first_line(error)[:200]}); start it, or set tracking_uri=null "
             "for a file in the run's or the sweep's folder"
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    """Give what MLflow says first; a trace of the server may follow."""
-    return str(error).strip().partition("\n")[0][:200]

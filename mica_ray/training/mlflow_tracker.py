@@ -15,7 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mica_ray.training.mlflow_store import connect, first_line
+from mica_ray.error_lines import first_line
+from mica_ray.training.mlflow_store import connect
 from mica_ray.training.outbox import DeliveryError, Entry, Outbox, RefusedError
 from mica_ray.training.tracker import Ending
 

@@ -65,6 +65,6 @@ def start_run(
     except Exception as error:
         # Each store raises errors of its own: of a driver that is missing, of a folder, of a database.
         raise ValueError(
-            f"MLflow at {uri} cannot begin a run ({first_line(error)[:200]}); start it, or set tracking_uri=null "
-            "for a file in the run's or the sweep's folder"
+            f"MLflow at {uri} cannot begin a run ({first_line(error)[:200]}); start it, or set "
+            "tracking_uri=null for a file in the run's or the sweep's folder"
         ) from error

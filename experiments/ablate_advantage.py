@@ -11,7 +11,7 @@ Paper:     EMPA passes of 30 / score: Qwen3-8B mixed 8.3 / 41.5, group 5.7 / 38.
            Qwen2.5-7B mixed 9.0 / 58.9, group 6.0 / 50.8, turn 6.7 / 54.5; alpha in 0.5 to 0.7 works best
            (arXiv 2603.06194 v2)
 
-All trials share policy, scenarios and evaluation; BASE is the embedded run with 12 steps for 22 and two
+All trials share policy, scenarios and evaluation; BASE is the embedded run with 8 steps for 22 and two
 evaluation dialogues a scenario for three. The other sweeps of this folder have the same base.
 """
 
@@ -28,8 +28,8 @@ from mica_ray.tuning.sweep import Sweep
 BASE = override(
     RunConfig(),
     (
-        "loop.num_steps=12",
-        "loop.checkpoint_every=5",
+        "loop.num_steps=8",
+        "loop.checkpoint_every=4",
         "loop.keep_checkpoints=1",
         "loop.track_policy=false",
         "evaluation.samples=2",

@@ -1,6 +1,6 @@
 """What does the way through Ray Serve cost, and does the service stand a killed replica and a redeployment?
 
-    python experiments/bench_serving.py --json serving.json          about 6 minutes on two cores
+    python experiments/bench_serving.py --replicas 2 --json serving.json     about 6 minutes on two cores
 
 64 clients ask for 60 s, half of them streaming; the same prompts go to the engine alone, in turns with the
 service. Expected: no status but 200 and 429, at least 0.8 of the engine's tokens per second; after SIGKILL
@@ -32,7 +32,7 @@ from mica_ray.config.cluster import join_ray
 from mica_ray.config.world import read_domain
 from mica_ray.evaluation.report import write_json
 from mica_ray.serving.backend import ChatRequest
-from mica_ray.serving.deployment import ServiceSpec
+from mica_ray.serving.deployment import Replicas, ServiceSpec
 from mica_ray.serving.model_replica import ModelReplica, ModelSpec
 from mica_ray.serving.proxy import choose_proxy
 from mica_ray.serving.settings import ServeSettings
@@ -99,6 +99,8 @@ def main() -> None:
     parser.add_argument("--policy", default="embedded")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--replicas", type=int, default=1, help="of the service; the engine alone is one")
+    parser.add_argument("--without-faults", action="store_true", help="kill and redeploy nothing")
     parser.add_argument("--sampler", choices=["vllm", "transformers"], default="vllm")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -112,9 +114,13 @@ def main() -> None:
         arguments.sampler,
         system_prompt=domain.policy_prompt,
     )
-    spec = ServiceSpec((model,), ServeSettings(max_in_flight=4 * arguments.clients))
+    spec = ServiceSpec(
+        (model,),
+        ServeSettings(max_in_flight=4 * arguments.clients),
+        Replicas(arguments.replicas, arguments.replicas),
+    )
     choose_proxy()
-    leave = join_ray(cpus=4)
+    leave = join_ray(cpus=spec.cpus + 2)
     try:
         record = _measure(spec, [s.opening for s in domain.scenarios if s.opening], arguments)
     finally:
@@ -146,21 +152,33 @@ def _measure(spec: ServiceSpec, prompts: Sequence[str], arguments: argparse.Name
         alone.add(ray.get(engine.ask.remote(prompts, clients=arguments.clients, seconds=each)))
         served.add(load(each))
     ray.kill(engine)
-    killed, killed_at = during(lambda: load(each), kill_replica, after=each / 4)
-    later = [moment for moment in killed.answered if moment > killed_at + 1]
-    newer = replace(spec, models=(replace(spec.models[0], created=int(time.time())),))
-    redeployed, _ = during(
-        lambda: load(2 * each), lambda: serve_application(newer, host="127.0.0.1", port=PORT), after=each / 4
-    )
-    end_service()
-    return {
+    record = {
         "clients": arguments.clients,
+        "replicas": arguments.replicas,
         "up_seconds": up_seconds,
         "first_reply_seconds": first_reply_seconds if first.latencies else math.nan,
         "engine_alone": alone.record(),
         "service": served.record(),
         "tokens_per_second_of_the_engine_alone": (served.tokens / served.seconds)
         / (alone.tokens / alone.seconds),
+    }
+    if not arguments.without_faults:
+        record |= _with_faults(spec, load, each)
+    end_service()
+    return record
+
+
+def _with_faults(spec: ServiceSpec, load: Callable[[float], Load], each: float) -> dict[str, object]:
+    """Kill a replica, then bring a new version up, both under load."""
+    from mica_ray.serving.app import serve_application
+
+    killed, killed_at = during(lambda: load(each), kill_replica, after=each / 4)
+    later = [moment for moment in killed.answered if moment > killed_at + 1]
+    newer = replace(spec, models=(replace(spec.models[0], created=int(time.time())),))
+    redeployed, _ = during(
+        lambda: load(2 * each), lambda: serve_application(newer, host="127.0.0.1", port=PORT), after=each / 4
+    )
+    return {
         "killed": killed.record() | {"answers_again_after_seconds": min(later, default=math.nan) - killed_at},
         "redeployed": redeployed.record(),
     }

@@ -12,10 +12,6 @@ from mica_ray.config.references import ConfigError
 from mica_ray.evaluation.report import write_json, write_whole
 from mica_ray.reporting.run_arms import RunArm, read_arms
 from mica_ray.reporting.run_table import run_csv, run_rows, run_text_table
-from mica_ray.reporting.text_table import TextTable
-
-_WIDEST = 1000
-"""Characters of the widest table."""
 
 
 def run_compare(
@@ -37,7 +33,9 @@ def run_compare(
     base = _base(arms, against)
     rows = run_rows(arms, base)
     table = run_text_table(rows, base=None if base is None else base.name)
-    _show(table)
+    table.show()
+    for note in table.notes:
+        Console().print(note, highlight=False, markup=False, soft_wrap=True)
     texts = ((csv_file, run_csv(rows)), (markdown_file, table.markdown()), (latex_file, table.latex()))
     try:
         for path, text in texts:
@@ -47,16 +45,6 @@ def run_compare(
             write_json(json_file, {"against": base and base.name, "rows": [asdict(row) for row in rows]})
     except OSError as error:
         raise ConfigError(f"{error.filename}: cannot be written ({error.strerror})") from error
-
-
-def _show(table: TextTable) -> None:
-    """Print the table at its whole width, which a narrow terminal wraps, and the notes under it."""
-    grid = table.terminal()
-    needed = Console(width=_WIDEST).measure(grid).maximum
-    console = Console(width=max(Console().width, needed))
-    console.print(grid)
-    for note in table.notes:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 def _base(arms: Sequence[RunArm], against: Sequence[Path]) -> RunArm | None:

@@ -84,7 +84,7 @@ def _plan_table(plan: Plan) -> Table:
 
 def _show(console: Console, sweep: Sweep, folder: SweepFolder, outcome: Outcome) -> None:
     console.print(_trials_table(outcome))
-    console.print(sweep_text_table(sweep, outcome).terminal())
+    sweep_text_table(sweep, outcome).show()
     console.print(INTERVALS, style="dim")
     if outcome.unplayed:
         console.print(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
+_WIDEST = 1000
+"""Characters of the widest table."""
 _MARKDOWN = re.compile(r"([\\`*_<>|#~])|\](?=\()")
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
@@ -35,8 +37,16 @@ class TextTable:
             if len(row) != len(self.header):
                 raise ValueError(f"rows must have {len(self.header)} cells; got {len(row)}: {row}")
 
-    def terminal(self) -> Table:
-        """Lay out title, header and rows with rich, intervals below their estimates; notes are left out."""
+    def show(self) -> None:
+        """Print title, header and rows at their whole width, which a narrow terminal wraps."""
+        from rich.console import Console
+
+        grid = self._grid()
+        needed = Console(width=_WIDEST).measure(grid).maximum
+        Console(width=max(Console().width, needed)).print(grid)
+
+    def _grid(self) -> Table:
+        """Lay out with rich, intervals below their estimates; notes are left out."""
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
         from rich.text import Text

@@ -4,9 +4,9 @@ Command:   mica sweep experiments/ablate_advantage.py
            mica sweep experiments/ablate_advantage.py:qwen3_8b --set cards=DIR
                --set domain=mica_ray.domains.empa:EMPA --set roles.{actor,director,judge}.base_url=URL
 Cells:     alpha 0 (group only), 0.25, 0.5 (the paper's), 0.75, 1 (turn only); three seeds each
-Time:      about 35 minutes on two cores, two trials of some 4 minutes side by side; on GPUs not measured:
+Time:      33 minutes on two cores, two trials of some 4 minutes side by side; on GPUs not measured:
            fifteen runs of mica_qwen3.py:qwen3_8b, 8 GPUs each, as many at once as fit
-Expected:  the measured table is in README.md
+Expected:  0 to 0.5 cannot be told apart, 0.75 and 1 learn more slowly; the table is in README.md
 Paper:     EMPA passes of 30 / score: Qwen3-8B mixed 8.3 / 41.5, group 5.7 / 38.5, turn 5.7 / 36.1;
            Qwen2.5-7B mixed 9.0 / 58.9, group 6.0 / 50.8, turn 6.7 / 54.5; alpha in 0.5 to 0.7 works best
            (arXiv 2603.06194 v2)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from mica_ray.config.references import ConfigError, find_reference, nearest, reference_of, resolve
+from mica_ray.config.shorthands import spelled_out
 
 ConfigType = TypeVar("ConfigType", bound=BaseModel)
 
@@ -81,13 +82,13 @@ def override(config: ConfigType, assignments: Sequence[str]) -> ConfigType:
 
     A value that starts like a JSON list, object or string is read as JSON, `null` and `none` as None;
     everything else is text that the field's type reads. `credit=module:Class` replaces a whole object,
-    `credit.alpha=0.3` one field.
+    `credit.alpha=0.3` one field; `world=` and `judge=` are shorthands.
 
     Raises:
         ConfigError: one line naming the key, what is wrong and the remedy.
     """
     tree = cast(dict[str, object], config.model_dump(mode="json"))
-    for assignment in assignments:
+    for assignment in spelled_out(assignments):
         path, separator, text = assignment.partition("=")
         if not separator or not path.strip():
             raise ConfigError(f"--set {assignment}: write --set key.path=value")

@@ -22,9 +22,10 @@ from mica_ray.cli.rescore import print_scores
 from mica_ray.config import ConfigError, RunConfig
 from mica_ray.config.overrides import override
 from mica_ray.config.policy_source import EMBEDDED, fetch_policy, read_policy_facts
-from mica_ray.config.role_config import ROLES, Player, Recording, Role
+from mica_ray.config.role_config import Player, Recording, Role
 from mica_ray.config.run_folder import RunFolder
 from mica_ray.config.world import read_domain
+from mica_ray.dialogue.answer_counts import ROLES
 from mica_ray.dialogue.domain import Domain
 from mica_ray.evaluation.case_log import CaseLog, CaseLogError
 from mica_ray.evaluation.costs import cost_table

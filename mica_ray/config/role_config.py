@@ -20,6 +20,7 @@ from pydantic import (
 from mica_ray.chat.model import ChatModel
 from mica_ray.chat.openai_api import Endpoint
 from mica_ray.config.overrides import OBJECT_KEY, build_dataclass, build_object, describe_object
+from mica_ray.dialogue.answer_counts import ROLES
 from mica_ray.dialogue.judger import Judge
 from mica_ray.rollout.vllm_engine import EngineConfig
 
@@ -27,8 +28,6 @@ SCRIPTED = "scripted"
 """The role models of the embedded world (chat/scripted.py)."""
 VLLM_PREFIX = "vllm:"
 """A role served by vLLM in the same Ray cluster: `vllm:MODEL`, a hub id or folder."""
-
-ROLES = ("actor", "director", "judge")
 
 
 def _read_role(role: object) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from mica_ray.config.references import ConfigError, nearest
-from mica_ray.config.role_config import ROLES
+from mica_ray.dialogue.answer_counts import ROLES
 
 WORLDS: Mapping[str, str] = {
     "embedded": "mica_ray.domains.emotional_support:EMOTIONAL_SUPPORT",

@@ -13,9 +13,10 @@ from mica_ray.chat.scripted import ScriptedRoles
 from mica_ray.config.card_source import card_scenarios, refuse_test_cases
 from mica_ray.config.policy_source import EMBEDDED
 from mica_ray.config.references import ConfigError, resolve
-from mica_ray.config.role_config import ROLES, SCRIPTED, Player, Recording, RoleConfig
+from mica_ray.config.role_config import SCRIPTED, Player, Recording, RoleConfig
 from mica_ray.config.run_config import RunConfig
 from mica_ray.dialogue.actor import Actor
+from mica_ray.dialogue.answer_counts import ROLES
 from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.environment import DialogueEnvironment, Environment

@@ -39,9 +39,12 @@ class CaseLog:
         """Of this call."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _check_settings(folder / "settings.json", settings)
-            (folder / "failed.jsonl").unlink(missing_ok=True)
             self._done = _finished(self.dialogues)
+            if self._done:
+                _check_settings(folder / "settings.json", settings)
+            else:  # Nothing would be mixed with what is played now.
+                write_json(folder / "settings.json", settings)
+            (folder / "failed.jsonl").unlink(missing_ok=True)
         except OSError as error:
             raise CaseLogError(
                 f"{folder}: cannot be used ({error.strerror}); name another by --out DIR"
@@ -83,7 +86,7 @@ class CaseLog:
 def _check_settings(path: Path, settings: Mapping[str, object]) -> None:
     wanted = json.loads(json.dumps(settings))
     if not path.exists():
-        write_json(path, wanted)
+        write_json(path, settings)
         return
     try:
         held = json.loads(path.read_text())

@@ -104,6 +104,16 @@ def test_folder_of_other_settings_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert "seed was 20000 and is now 3; name another folder by --out DIR" in error
 
 
+def test_folder_in_which_nothing_was_finished_takes_other_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deaf = json.dumps({"object": LISTENER, "deaf_to": ""})
+    refuse(capsys, "--domain", DOMAIN, "--policy", deaf, "--cases", "1", "--out", str(tmp_path), code=1)
+    run("--policy", LISTENER, "--cases", "1", "--out", str(tmp_path), "--set", "evaluation.seed=3")
+    assert len(rows(tmp_path)) == 1
+    assert json.loads((tmp_path / "settings.json").read_text())["seed"] == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

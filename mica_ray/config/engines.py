@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mica_ray.chat.model import ChatModel
 from mica_ray.config.policy_source import fetch_policy
-from mica_ray.config.role_config import RoleConfig
+from mica_ray.config.role_config import VLLM_PREFIX, RoleConfig
 from mica_ray.config.run_config import RunConfig
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import PolicyEngine
@@ -73,7 +73,7 @@ async def start_role_model(
         EngineError: an engine does not start, or nobody shares one.
     """
     roles = config.roles
-    path = await asyncio.to_thread(fetch_policy, model)
+    path = await asyncio.to_thread(_role_folder, roles, model)
     template = await asyncio.to_thread(ChatTemplate.from_folder, path, roles.chat_template_arguments)
     if inline:
         engine = await _start_local(path, template, roles.engine.dtype, roles.engine.max_model_len)
@@ -101,7 +101,7 @@ async def share_role_model(roles: RoleConfig, model: str) -> SharedPool:
     """
     from mica_ray.rollout.shared_pool import start_shared_pool
 
-    path = await asyncio.to_thread(fetch_policy, model)
+    path = await asyncio.to_thread(_role_folder, roles, model)
     template = await asyncio.to_thread(ChatTemplate.from_folder, path, roles.chat_template_arguments)
     return await start_shared_pool(
         role_engines_name(roles, model),
@@ -109,6 +109,12 @@ async def share_role_model(roles: RoleConfig, model: str) -> SharedPool:
         num_engines=roles.num_engines,
         config=_role_pool(roles),
     )
+
+
+def _role_folder(roles: RoleConfig, model: str) -> Path:
+    """Give the folder of a role's model; a message names the first role that asks for it."""
+    asking = [name for name, player in roles.asked.items() if player == f"{VLLM_PREFIX}{model}"]
+    return fetch_policy(model, key=f"roles.{asking[0]}" if asking else "roles")
 
 
 def role_engines_name(roles: RoleConfig, model: str) -> str:

@@ -56,8 +56,9 @@ def fetch_policy(policy: str, *, weights: bool = True, key: str = "policy") -> P
         return Path(snapshot_download(policy, allow_patterns=patterns))
     except Exception as error:  # The hub client raises its own, httpx's and the operating system's errors.
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        place = "vllm:FOLDER" if key.startswith("roles.") else "FOLDER"
         raise ConfigError(
-            f"{key} {policy}: not fetched from the hub ({reason}); give a folder by --set {key}=PATH"
+            f"{key} {policy}: not fetched from the hub ({reason}); give a folder by --set {key}={place}"
         ) from error
 
 

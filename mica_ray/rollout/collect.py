@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 from mica_ray.chat.ledger import DialogueKey, dialogue_costs
+from mica_ray.chat.model import ChatError
 from mica_ray.dialogue.environment import Environment
 from mica_ray.dialogue.prefix import Prefix
 from mica_ray.dialogue.record import DialogueRecord
@@ -230,7 +231,9 @@ class _Dialogue:
             async with asyncio.timeout(deadline) as timer:
                 await self._converse(new_environment(self._scenario, self._seed))
         except Exception as failure:
-            error = f"{type(failure).__name__}: {failure}"
+            # What a chat model says of itself is whole; other errors may be a bare word.
+            is_told = isinstance(failure, ChatError)
+            error = str(failure) if is_told else f"{type(failure).__name__}: {failure}"
             if isinstance(failure, TimeoutError) and timer.expired():
                 error = f"the dialogue took more than {deadline:g} s"
             self._record.end(Stop.FAILED, error)

@@ -78,7 +78,7 @@ def test_versions_count_the_updates_of_the_local_learner(policy: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("zero_stage", [1, 2, 3])
+@pytest.mark.parametrize("zero_stage", [1, pytest.param(2, marks=pytest.mark.long), 3])
 def test_worker_group_agrees_with_the_local_learner(policy: Path, tmp_path: Path, zero_stage: int) -> None:
     local = LocalLearner(policy, CONFIG)
     with ray_learner(policy, CONFIG, replace(GROUP, zero_stage=zero_stage), tmp_path / "group") as learner:

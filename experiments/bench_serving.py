@@ -3,7 +3,7 @@
     python experiments/bench_serving.py --replicas 2 --json serving.json     about 6 minutes on two cores
 
 64 clients ask for 60 s, half of them streaming; the same prompts go to the engine alone, in turns with the
-service. Expected: no status but 200 and 429, at least 0.8 of the engine's tokens per second; after SIGKILL
+service. Expected: no status but 200 and 429, three quarters of the engine's tokens per second; after SIGKILL
 only 503 beside them; during the redeployment nothing beside them.
 """
 

@@ -53,6 +53,8 @@ def serve_application(spec: ServiceSpec, *, host: str, port: int) -> None:
 
 def end_service() -> None:
     """Finish what has begun, then end all replicas."""
+    # The proxy lets what has begun come to its end only while it stands: `shutdown` ends it with the rest.
+    serve.delete(APPLICATION)
     serve.shutdown()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
@@ -32,3 +32,13 @@ def chromium() -> Iterator[Browser]:
         browser = driver.chromium.launch(executable_path=found, args=list(QUIET))
         yield browser
         browser.close()
+
+
+def settled_at(page: Page, width: int) -> None:
+    """Wait until a page is as wide as its window: figures are drawn anew a while after the window changes.
+
+    Raises:
+        TimeoutError: of playwright; something stays wider.
+    """
+    is_settled = "width => document.documentElement.scrollWidth === width"
+    page.wait_for_function(is_settled, arg=width, timeout=60_000)

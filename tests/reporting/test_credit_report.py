@@ -12,7 +12,7 @@ from mica_ray.evaluation.credit_comparison import compare_credit
 from mica_ray.evaluation.report import write_whole
 from mica_ray.evaluation.stored_turns import StoredTurns, read_stored_turns
 from mica_ray.reporting.credit_report import credit_page
-from tests.browser import chromium
+from tests.browser import chromium, settled_at
 from tests.evaluation.recorded_files import Fields, write
 from tests.evaluation.stored_files import run_dialogue
 from tests.reporting.open_page import HOSTILE, OpenPage, opened
@@ -58,10 +58,10 @@ def test_every_figure_is_drawn_offline_without_a_complaint(shown: OpenPage) -> N
 
 def test_correlations_stand_apart_on_a_phone_and_axe_finds_nothing(shown: OpenPage) -> None:
     shown.page.set_viewport_size({"width": 390, "height": 800})
+    settled_at(shown.page, 390)
     boxes = [one.bounding_box() for one in shown.page.locator("#agreement .plot").all()]
     first, second = (box for box in boxes if box)
     assert first["y"] + first["height"] <= second["y"]
-    assert shown.page.evaluate("document.documentElement.scrollWidth") == 390
     assert shown.violations() == []
 
 

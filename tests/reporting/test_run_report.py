@@ -10,7 +10,7 @@ import pytest
 
 from mica_ray.cli import main
 from mica_ray.config import RunConfig
-from tests.browser import chromium
+from tests.browser import chromium, settled_at
 from tests.reporting.open_page import OpenPage, opened
 from tests.reporting.written_run import dialogue, turn, write_run
 
@@ -115,7 +115,7 @@ def test_nothing_runs_over_the_edge_and_axe_finds_nothing(
 ) -> None:
     with opened(browser, report, width=width, scheme=scheme) as found:
         found.page.wait_for_selector(".plot .main-svg")
-        assert found.page.evaluate("document.documentElement.scrollWidth") == width
+        settled_at(found.page, width)
         assert found.violations() == []
 
 
@@ -125,14 +125,17 @@ def test_charts_are_light_and_whole_on_paper(browser: Browser, report: Path) -> 
         found.page.evaluate("dispatchEvent(new Event('beforeprint'))")
         found.page.emulate_media(media="print", color_scheme="dark")
         found.page.set_viewport_size({"width": 718, "height": 1000})  # A4 between margins of 1 cm.
-        edges = found.page.locator(".plot .main-svg").evaluate_all(
-            "all => all.map((one) => one.getBoundingClientRect().right)"
+        # Drawn anew, which takes a while: white, and with no edge beyond the paper's.
+        found.page.wait_for_function(
+            """() => [...document.querySelectorAll(".plot .main-svg")].every(
+                (one) => one.getBoundingClientRect().right <= 718)""",
+            timeout=60_000,
         )
-        grounds = found.page.locator(".plot .main-svg:first-child").evaluate_all(
-            "all => all.map((one) => one.style.background)"
+        found.page.wait_for_function(
+            """() => [...document.querySelectorAll(".plot .main-svg:first-child")].every(
+                (one) => one.style.background === "rgb(255, 255, 255)")""",
+            timeout=60_000,
         )
-        assert max(edges) <= 718
-        assert set(grounds) == {"rgb(255, 255, 255)"}
 
 
 def test_rows_of_zeros_are_one_sentence_and_phases_are_folded(shown: OpenPage) -> None:

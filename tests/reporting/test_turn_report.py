@@ -14,7 +14,7 @@ from mica_ray.config.references import ConfigError
 from mica_ray.credit import Mica
 from mica_ray.reporting.run_files import read_runs
 from mica_ray.reporting.turn_report import turn_report
-from tests.browser import chromium
+from tests.browser import chromium, settled_at
 from tests.reporting.open_page import HOSTILE, OpenPage, opened
 from tests.reporting.written_run import dialogue, of_rewards, turn, write_run
 
@@ -157,7 +157,7 @@ def test_one_dialogue_comes_with_its_group_alone(browser: Browser, run: Path, tm
     with opened(browser, path, width=380) as found:
         found.page.wait_for_selector("#dialogue[data-id='1-3-1']")
         found.page.locator("#found", has_text="2 of 2 dialogues").wait_for()
-        assert found.page.evaluate("document.documentElement.scrollWidth") == 380
+        settled_at(found.page, 380)
         assert found.problems == []
 
 

@@ -58,12 +58,13 @@ class ChatError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         """Travel between processes with what is known."""
         counts = (self.prompt_tokens, self.completion_tokens)
-        return _chat_error, (str(self), self.kind, self.endpoint, *counts)
+        return chat_error, (str(self), self.kind, self.endpoint, *counts)
 
 
-def _chat_error(
-    message: str, kind: ErrorKind, endpoint: str, prompt_tokens: int, completion_tokens: int
+def chat_error(
+    message: str, kind: ErrorKind, endpoint: str, prompt_tokens: int = 0, completion_tokens: int = 0
 ) -> ChatError:
+    """Make an error anew of what was written down of it, or sent."""
     return ChatError(
         message,
         kind=kind,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from mica_ray.chat.json_lines import append_line, mend_lines
-from mica_ray.chat.model import ChatError, ChatModel, ChatReply, ErrorKind, JsonSchema
+from mica_ray.chat.model import ChatError, ChatModel, ChatReply, JsonSchema, chat_error
 from mica_ray.types import Message, Sampling
 
 CallKey = tuple[str, int]
@@ -142,19 +142,7 @@ def _lines(path: Path) -> Iterator[tuple[CallKey, Outcome]]:
             entry = json.loads(line)
             outcome: Outcome = ABANDONED
             if ABANDONED not in entry:
-                outcome = _failure(**entry["error"]) if "error" in entry else ChatReply(**entry["reply"])
+                outcome = chat_error(**entry["error"]) if "error" in entry else ChatReply(**entry["reply"])
             yield (entry["call"], entry["occurrence"]), outcome
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}, line {number}: not a recorded call ({error!r})") from error
-
-
-def _failure(
-    message: str, kind: ErrorKind, endpoint: str, prompt_tokens: int = 0, completion_tokens: int = 0
-) -> ChatError:
-    return ChatError(
-        message,
-        kind=kind,
-        endpoint=endpoint,
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-    )

@@ -47,8 +47,15 @@ class GeneratedPiece:
 class StreamingEngine(Protocol):
     """An engine that gives a reply while it samples it."""
 
-    def stream(self, prompt_ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[GeneratedPiece, None]:
+    def stream(
+        self, prompt_ids: Sequence[int], sampling: Sampling, *, in_pieces: bool = True
+    ) -> AsyncGenerator[GeneratedPiece, None]:
         """Sample one reply and give its text as it grows; closing the generator ends the sampling.
+
+        Args:
+            prompt_ids: the prompt.
+            sampling: how to sample.
+            in_pieces: False gives the whole reply as the only piece.
 
         Raises:
             EngineError: the engine died, or the prompt does not fit its context.

@@ -162,14 +162,22 @@ class VllmEngine:
         return await self._generate(prompt_ids, sampling, schema)
 
     async def stream(
-        self, prompt_ids: Sequence[int], sampling: Sampling
+        self, prompt_ids: Sequence[int], sampling: Sampling, *, in_pieces: bool = True
     ) -> AsyncGenerator[GeneratedPiece, None]:
         """Sample one reply and give its text as it grows; closing the generator ends the sampling.
+
+        Args:
+            prompt_ids: the prompt.
+            sampling: how to sample.
+            in_pieces: False gives the whole reply as the only piece.
 
         Raises:
             EngineError: the prompt does not fit the context.
         """
-        params = _streamed(_sampling_params(sampling, self._stop_ids, self._room(prompt_ids, sampling), None))
+        params = _sampling_params(sampling, self._stop_ids, self._room(prompt_ids, sampling), None)
+        params.logprobs = None  # Text alone is asked for.
+        if in_pieces:
+            _give_in_pieces(params)
         async with self._turn(), aclosing(self._backend.stream(prompt_ids, params)) as outputs:
             async for output in outputs:
                 yield _piece(output)
@@ -293,13 +301,11 @@ def _sampling_params(
     )
 
 
-def _streamed(params: SamplingParams) -> SamplingParams:
+def _give_in_pieces(params: SamplingParams) -> None:
     from vllm.sampling_params import RequestOutputKind
 
-    params.logprobs = None
     params.output_kind = RequestOutputKind.DELTA
     params.stream_interval = _TOKENS_PER_PIECE
-    return params
 
 
 def _piece(output: RequestOutput) -> GeneratedPiece:

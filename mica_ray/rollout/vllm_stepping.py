@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
+from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from mica_ray.rollout.engine import EngineError
@@ -17,11 +20,19 @@ if TYPE_CHECKING:
     from vllm.v1.engine.llm_engine import LLMEngine
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Reply:
+    """A reply in the making: its outputs, and the loop of whoever waits for them."""
+
+    loop: asyncio.AbstractEventLoop
+    outputs: asyncio.Queue[RequestOutput | EngineError] = field(default_factory=asyncio.Queue)
+
+
 class SteppingThread:
     """Drives the engine while there is something to generate, and sleeps otherwise.
 
-    The engine is touched by this thread alone. Consumes prompts from any event loop, produces finished
-    outputs.
+    The engine is touched by this thread alone. Consumes prompts from any event loop, produces outputs: those
+    of one step reach a loop together, since each call into it costs both threads a turn at the interpreter.
 
     Args:
         engine: vLLM's synchronous engine.
@@ -30,8 +41,7 @@ class SteppingThread:
     def __init__(self, engine: LLMEngine) -> None:
         self._engine = engine
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._replies: dict[str, Future[RequestOutput]] = {}
-        self._streams: dict[str, Callable[[RequestOutput | EngineError], None]] = {}
+        self._replies: dict[str, _Reply] = {}
         self._number = 0
         self._error: EngineError | None = None
         self._thread = threading.Thread(target=self._run, name="vllm-steps", daemon=True)
@@ -40,32 +50,15 @@ class SteppingThread:
     async def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
         """Generate one reply; when the waiting task is cancelled, the engine drops it.
 
+        Args:
+            prompt_ids: the prompt.
+            params: asks for the finished output alone.
+
         Raises:
             EngineError: vLLM failed, now or before.
         """
-        reply: Future[RequestOutput] = Future()
-        key = str(self._number)
-        self._number += 1
-
-        def add() -> None:
-            if not reply.set_running_or_notify_cancel():
-                return
-            if self._error is not None:
-                reply.set_exception(self._error)
-                return
-            try:
-                self._engine.add_request(key, {"prompt_token_ids": list(prompt_ids)}, params)
-            except ValueError as error:  # vLLM refuses this request alone.
-                reply.set_exception(EngineError(f"vLLM refuses the request: {error}"))
-            else:
-                self._replies[key] = reply
-
-        self._inbox.put(add)
-        try:
-            return await asyncio.wrap_future(reply)
-        except asyncio.CancelledError:
-            self._inbox.put(lambda: self._drop(key))
-            raise
+        async with aclosing(self.stream(prompt_ids, params)) as outputs:
+            return await anext(outputs)
 
     async def stream(
         self, prompt_ids: Sequence[int], params: SamplingParams
@@ -75,29 +68,28 @@ class SteppingThread:
         Raises:
             EngineError: vLLM failed, now or before.
         """
-        loop = asyncio.get_running_loop()
-        outputs: asyncio.Queue[RequestOutput | EngineError] = asyncio.Queue()
+        if self._error is not None:
+            raise self._error
+        reply = _Reply(asyncio.get_running_loop())
         key = str(self._number)
         self._number += 1
 
-        def take(output: RequestOutput | EngineError) -> None:
-            loop.call_soon_threadsafe(outputs.put_nowait, output)
-
         def add() -> None:
             if self._error is not None:
-                take(self._error)
+                _hand_over({reply.loop: [(reply, self._error)]})
                 return
             try:
                 self._engine.add_request(key, {"prompt_token_ids": list(prompt_ids)}, params)
             except ValueError as error:  # vLLM refuses this request alone.
-                take(EngineError(f"vLLM refuses the request: {error}"))
+                refusal = EngineError(f"vLLM refuses the request: {error}")
+                _hand_over({reply.loop: [(reply, refusal)]})
             else:
-                self._streams[key] = take
+                self._replies[key] = reply
 
         self._inbox.put(add)
         try:
             while True:
-                output = await outputs.get()
+                output = await reply.outputs.get()
                 if isinstance(output, EngineError):
                     raise output
                 yield output
@@ -129,31 +121,29 @@ class SteppingThread:
     def _run(self) -> None:
         try:
             while self._take_messages():
-                for output in self._engine.step() if self._is_asked else ():
-                    self._deliver(cast("RequestOutput", output))  # Only generation is asked of it.
+                if self._replies:
+                    # Only generation is asked of the engine.
+                    self._deliver(cast("Sequence[RequestOutput]", self._engine.step()))
             self._fail(EngineError("the engine was closed"))
         except Exception as error:  # vLLM is in an unknown state: everyone must hear of it.
             self._fail(EngineError(f"vLLM failed: {type(error).__name__}: {error}"))
             while (message := self._inbox.get()) is not None:
                 message()
 
-    @property
-    def _is_asked(self) -> bool:
-        return bool(self._replies or self._streams)
-
-    def _deliver(self, output: RequestOutput) -> None:
-        if (take := self._streams.get(output.request_id)) is not None:
-            take(output)
+    def _deliver(self, outputs: Sequence[RequestOutput]) -> None:
+        due: _Due = defaultdict(list)
+        for output in outputs:
+            reply = self._replies.get(output.request_id)
+            if reply is None:
+                continue
+            due[reply.loop].append((reply, output))
             if output.finished:
-                del self._streams[output.request_id]
-            return
-        reply = self._replies.pop(output.request_id, None) if output.finished else None
-        if reply is not None:
-            reply.set_result(output)
+                del self._replies[output.request_id]
+        _hand_over(due)
 
     def _take_messages(self) -> bool:
         """Do what the inbox asks; with nothing to generate, wait for it. False when asked to end."""
-        while not self._is_asked or not self._inbox.empty():
+        while not self._replies or not self._inbox.empty():
             message = self._inbox.get()
             if message is None:
                 return False
@@ -161,14 +151,28 @@ class SteppingThread:
         return True
 
     def _drop(self, key: str) -> None:
-        if self._replies.pop(key, None) is not None or self._streams.pop(key, None) is not None:
+        if self._replies.pop(key, None) is not None:
             self._engine.abort_request([key])
 
     def _fail(self, error: EngineError) -> None:
         self._error = error
+        due: _Due = defaultdict(list)
         for reply in self._replies.values():
-            reply.set_exception(error)
+            due[reply.loop].append((reply, error))
         self._replies.clear()
-        for take in self._streams.values():
-            take(error)
-        self._streams.clear()
+        _hand_over(due)
+
+
+_Due = dict[asyncio.AbstractEventLoop, list[tuple[_Reply, "RequestOutput | EngineError"]]]
+
+
+def _hand_over(due: _Due) -> None:
+    """Give what is due to the loops that wait; one that has ended waits no more."""
+    for loop, found in due.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_put_all, found)
+
+
+def _put_all(found: list[tuple[_Reply, RequestOutput | EngineError]]) -> None:
+    for reply, output in found:
+        reply.outputs.put_nowait(output)

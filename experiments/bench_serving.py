@@ -48,6 +48,7 @@ class LoneEngine:
 
     def __init__(self, model: ModelSpec) -> None:
         self._replica = ModelReplica(model)
+        self._prompt = model.prompt()
 
     async def ask(self, prompts: Sequence[str], *, clients: int, seconds: float) -> Load:
         """Let as many clients ask the engine directly."""
@@ -63,7 +64,7 @@ class LoneEngine:
                     Sampling(max_tokens=REPLY_TOKENS, seed=number),
                     is_streamed=bool(index % 2),
                 )
-                async with aclosing(self._replica.stream(request)) as pieces:
+                async with aclosing(self._replica.stream(self._prompt.render(request))) as pieces:
                     async for piece in pieces:
                         load.tokens += 0 if piece.usage is None else piece.usage.completion_tokens
                 load.latencies.append(time.monotonic() - asked)

@@ -15,12 +15,13 @@ from ray.serve.handle import DeploymentHandle
 
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.run import role_world
-from mica_ray.serving.backend import BackendError, ChatRequest, TextDelta
+from mica_ray.serving.backend import BackendError, TextDelta
 from mica_ray.serving.care_counts import CountedCare
 from mica_ray.serving.deployment import Replicas, ServiceSpec
-from mica_ray.serving.handles import HandleBackend, HandleChat
+from mica_ray.serving.handles import HandleBackend, HandleChat, RemoteModel, ReplicaModel
 from mica_ray.serving.http_app import create_app
 from mica_ray.serving.judge import JudgeSpec
+from mica_ray.serving.model_prompt import RenderedRequest
 from mica_ray.serving.model_replica import ModelReplica, ModelSpec
 from mica_ray.serving.need_estimate import NeedEstimate
 from mica_ray.types import Message, Sampling
@@ -87,8 +88,9 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Make the application once the handles are known."""
         spec = self._spec
+        models = {model.id: _remote_model(spec, model, self._models[model.id]) for model in spec.models}
         return create_app(
-            HandleBackend(spec, self._models),
+            HandleBackend(spec, models),
             spec.settings,
             care=CountedCare(spec.care),
             estimate=None if spec.judge is None else _estimate(spec.judge, self._judge),
@@ -101,7 +103,7 @@ class ReplicaDeployment:
     def __init__(self, spec: ModelSpec) -> None:
         self._replica = ModelReplica(spec)
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta | BackendError, None]:
+    async def stream(self, request: RenderedRequest) -> AsyncGenerator[TextDelta | BackendError, None]:
         """Give the reply piece by piece."""
         async with aclosing(self._replica.stream(request)) as pieces:
             try:
@@ -110,7 +112,7 @@ class ReplicaDeployment:
             except BackendError as error:
                 yield error
 
-    async def reply(self, request: ChatRequest) -> TextDelta | BackendError:
+    async def reply(self, request: RenderedRequest) -> TextDelta | BackendError:
         """Give the whole reply: one message between processes instead of several."""
         async with aclosing(self._replica.stream(request)) as pieces:
             try:
@@ -134,6 +136,14 @@ class ReplicaDeployment:
             BackendError: it has.
         """
         self._replica.check()
+
+
+def _remote_model(spec: ServiceSpec, model: ModelSpec, handle: DeploymentHandle) -> RemoteModel:
+    if spec.is_ray_llm:
+        from mica_ray.serving.ray_llm import LlmModel
+
+        return LlmModel(handle, model)
+    return ReplicaModel(handle, model.prompt())
 
 
 def _estimate(judge: JudgeSpec, handle: DeploymentHandle | None) -> NeedEstimate:

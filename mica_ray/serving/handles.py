@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, RayServeException
@@ -17,33 +18,50 @@ from ray.serve.handle import DeploymentHandle
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.serving.backend import BackendError, ChatRequest, ServedModel, TextDelta
 from mica_ray.serving.deployment import ServiceSpec
+from mica_ray.serving.model_prompt import ModelPrompt
 from mica_ray.types import Message, Sampling
-
-if TYPE_CHECKING:
-    from mica_ray.serving.ray_llm import LlmModel
 
 _ATTEMPTS = 3
 """Replicas asked for one reply, as long as none has said a word of it."""
+_ON_THE_WIRE: Mapping[str, Any] = {"request_serialization": "pickle", "response_serialization": "pickle"}
+"""What is sent has its class on both sides; cloudpickle, Ray Serve's default, takes several times as long."""
+
+
+class RemoteModel(Protocol):
+    """A model in replicas elsewhere."""
+
+    def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
+        """Ask one replica for one reply; closing the generator ends the sampling.
+
+        Raises:
+            BackendError: it cannot be served, or failed.
+            RayError, RayServeException: the replica died, or has no room.
+        """
+        ...
 
 
 class HandleBackend:
-    """`Backend` over the models' deployments."""
+    """`Backend` over the models' deployments.
 
-    def __init__(self, spec: ServiceSpec, handles: Mapping[str, DeploymentHandle]) -> None:
-        self._models = [ServedModel(model.id, model.created) for model in spec.models]
-        self._handles = handles
-        self._llm_models = _llm_models(spec, handles) if spec.is_ray_llm else {}
+    Args:
+        spec: of the service.
+        models: how each is asked, by id.
+    """
+
+    def __init__(self, spec: ServiceSpec, models: Mapping[str, RemoteModel]) -> None:
+        self._served = [ServedModel(model.id, model.created) for model in spec.models]
+        self._models = models
 
     def models(self) -> Sequence[ServedModel]:
         """Give the models."""
-        return self._models
+        return self._served
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
         """Ask a replica; when it dies before its first word, another."""
         for attempt in range(_ATTEMPTS):
             has_spoken = False
             try:
-                async with aclosing(self._ask(request)) as pieces:
+                async with aclosing(self._models[request.model].stream(request)) as pieces:
                     async for piece in pieces:
                         has_spoken = True
                         yield piece
@@ -54,40 +72,47 @@ class HandleBackend:
                 if has_spoken or attempt == _ATTEMPTS - 1 or not _is_death(error):
                     raise BackendError("the model's replica failed; try again", kind="unavailable") from error
 
-    async def _ask(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
-        model = self._llm_models.get(request.model)
-        pieces = (
-            _ask_replica(self._handles[request.model], request) if model is None else model.stream(request)
-        )
-        async with aclosing(pieces):
-            async for piece in pieces:
-                yield piece
 
+class ReplicaModel:
+    """A model in our own replicas. Consumes requests, produces text; waits for a replica.
 
-def _llm_models(spec: ServiceSpec, handles: Mapping[str, DeploymentHandle]) -> Mapping[str, LlmModel]:
-    from mica_ray.serving.ray_llm import LlmModel
+    Args:
+        handle: of its deployment.
+        prompt: how requests are rendered for it.
+    """
 
-    return {model.id: LlmModel(handles[model.id], model) for model in spec.models}
+    def __init__(self, handle: DeploymentHandle, prompt: ModelPrompt) -> None:
+        self._prompt = prompt
+        self._whole = handle.options(method_name="reply", **_ON_THE_WIRE)
+        self._in_pieces = handle.options(method_name="stream", stream=True, **_ON_THE_WIRE)
 
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
+        """Give the reply piece by piece, or in one piece where it is not to be streamed.
 
-async def _ask_replica(handle: DeploymentHandle, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
-    if not request.is_streamed:
-        whole = handle.reply.remote(request)
+        Raises:
+            BackendError: the conversation does not fit, or the engine failed.
+            RayError, RayServeException: the replica died, or has no room.
+        """
+        rendered = self._prompt.render(request)
+        is_open = self._prompt.opens_thought(rendered)
+        if not request.is_streamed:
+            whole = self._whole.remote(rendered)
+            try:
+                yield replace(_unwrapped(await whole), begins_in_thought=is_open)
+            except asyncio.CancelledError:
+                whole.cancel()  # Nobody waits for it: the replica must not go on sampling.
+                raise
+            return
+        response: Any = self._in_pieces.remote(rendered)
+        is_done = False
         try:
-            yield _unwrapped(await whole)
-        except asyncio.CancelledError:
-            whole.cancel()  # Nobody waits for it: the replica must not go on sampling.
-            raise
-        return
-    response: Any = handle.options(stream=True).stream.remote(request)
-    is_done = False
-    try:
-        async for piece in response:
-            yield _unwrapped(piece)
-        is_done = True
-    finally:
-        if not is_done:
-            response.cancel()
+            async for piece in response:
+                yield replace(_unwrapped(piece), begins_in_thought=is_open)
+                is_open = False
+            is_done = True
+        finally:
+            if not is_done:
+                response.cancel()
 
 
 class PendingChat(Awaitable[ChatReply | ChatError], Protocol):

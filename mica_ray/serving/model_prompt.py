@@ -1,4 +1,7 @@
-"""A request rendered for one model: the system prompt of its training, its chat template, its context."""
+"""A request rendered for one model: the system prompt of its training, its chat template, its context.
+
+The web application's process renders: a replica has one interpreter for its requests and its engine.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,17 @@ from dataclasses import dataclass
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError
 from mica_ray.serving.backend import BackendError, ChatRequest
-from mica_ray.types import Message
+from mica_ray.types import Message, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedRequest:
+    """A request as a replica gets it."""
+
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    is_streamed: bool = False
+    """Whether the text is wanted piece by piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +40,8 @@ class ModelPrompt:
             messages.insert(0, {"role": "system", "content": self.system_prompt})
         return messages
 
-    def token_ids(self, request: ChatRequest) -> tuple[int, ...]:
-        """Give the prompt.
+    def render(self, request: ChatRequest) -> RenderedRequest:
+        """Give the request with its prompt.
 
         Raises:
             BackendError: the model takes no such order of messages, or not so many of them.
@@ -46,4 +59,8 @@ class ModelPrompt:
                 f"{self.context_length}",
                 kind="too_long",
             )
-        return prompt_ids
+        return RenderedRequest(prompt_ids, request.sampling, request.is_streamed)
+
+    def opens_thought(self, rendered: RenderedRequest) -> bool:
+        """Say whether the reply begins inside a thought that the prompt has opened."""
+        return self.template.opens_thought(rendered.prompt_ids)

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
@@ -15,8 +15,8 @@ from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError, GeneratedPiece, PolicyEngine, StreamingEngine
 from mica_ray.rollout.policy_chat import PolicyChat
 from mica_ray.rollout.vllm_engine import EngineConfig, VllmEngine, vllm_blueprint
-from mica_ray.serving.backend import BackendError, ChatRequest, TextDelta, Usage
-from mica_ray.serving.model_prompt import ModelPrompt
+from mica_ray.serving.backend import BackendError, TextDelta, Usage
+from mica_ray.serving.model_prompt import ModelPrompt, RenderedRequest
 from mica_ray.types import Message, Sampling
 
 PIECE_SECONDS = 0.1
@@ -50,13 +50,25 @@ class ModelSpec:
         """Settings of the replica's process."""
         return vllm_blueprint(self.path, (), self.engine).environment
 
-    def prompt(self, template: ChatTemplate) -> ModelPrompt:
-        """Say how requests are rendered for this model."""
-        return ModelPrompt(template, self.system_prompt, self.engine.max_model_len)
+    def template(self) -> ChatTemplate:
+        """Load its tokenizer.
+
+        Raises:
+            EngineError: there is none, or it cannot serve a dialogue.
+        """
+        return ChatTemplate.from_folder(self.path, self.template_arguments)
+
+    def prompt(self) -> ModelPrompt:
+        """Say how requests are rendered for this model. Loads its tokenizer.
+
+        Raises:
+            EngineError: there is none, or it cannot serve a dialogue.
+        """
+        return ModelPrompt(self.template(), self.system_prompt, self.engine.max_model_len)
 
 
 class ModelReplica:
-    """Consumes requests of clients, or a role's messages; produces text; waits for its engine alone.
+    """Consumes rendered requests, or a role's messages; produces text; waits for its engine alone.
 
     Args:
         spec: of the model.
@@ -65,26 +77,22 @@ class ModelReplica:
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
         sys.setswitchinterval(_SWITCH_SECONDS)
-        self._template = ChatTemplate.from_folder(spec.path, spec.template_arguments)
-        self._prompt = spec.prompt(self._template)
+        self._template = spec.template()
         self._engine = _start(spec, self._template)
         self._failures = 0
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
+    async def stream(self, request: RenderedRequest) -> AsyncGenerator[TextDelta, None]:
         """Give the reply piece by piece, or in one piece where it is not to be streamed.
 
         Raises:
-            BackendError: the conversation does not fit, or the engine failed.
+            BackendError: the engine failed.
         """
-        prompt_ids = self._prompt.token_ids(request)
-        if request.is_streamed and isinstance(self._engine, StreamingEngine):
-            pieces = self._pieces(self._engine, prompt_ids, request)
-        else:
-            pieces = self._whole(prompt_ids, request)
-        async with aclosing(pieces):
+        pieces = self._pieces(request)
+        clock = asyncio.get_running_loop().time
+        async with aclosing(pieces), aclosing(paced(pieces, len(request.prompt_ids), clock)) as deltas:
             try:
-                async for piece in pieces:
-                    yield piece
+                async for delta in deltas:
+                    yield delta
                 self._failures = 0
             except EngineError as error:
                 self._failures += 1
@@ -126,26 +134,18 @@ class ModelReplica:
         if self._failures >= _FAILURES:
             raise BackendError("the engine does not answer any more", kind="unavailable")
 
-    async def _pieces(
-        self, engine: StreamingEngine, prompt_ids: tuple[int, ...], request: ChatRequest
-    ) -> AsyncGenerator[TextDelta, None]:
-        is_open = self._template.opens_thought(prompt_ids)
-        clock = asyncio.get_running_loop().time
-        async with (
-            aclosing(engine.stream(prompt_ids, request.sampling)) as pieces,
-            aclosing(paced(pieces, len(prompt_ids), clock)) as deltas,
-        ):
-            async for delta in deltas:
-                yield replace(delta, begins_in_thought=is_open)
-                is_open = False
+    def _pieces(self, request: RenderedRequest) -> AsyncGenerator[GeneratedPiece, None]:
+        engine, prompt_ids, sampling = self._engine, request.prompt_ids, request.sampling
+        if isinstance(engine, StreamingEngine):
+            return engine.stream(prompt_ids, sampling, in_pieces=request.is_streamed)
+        return _in_one_piece(engine, prompt_ids, sampling)
 
-    async def _whole(
-        self, prompt_ids: tuple[int, ...], request: ChatRequest
-    ) -> AsyncGenerator[TextDelta, None]:
-        reply = await self._engine.generate(prompt_ids, request.sampling)
-        usage = Usage(len(prompt_ids), len(reply.token_ids))
-        is_open = self._template.opens_thought(prompt_ids)
-        yield TextDelta(reply.text, reply.finish_reason, usage, begins_in_thought=is_open)
+
+async def _in_one_piece(
+    engine: PolicyEngine, prompt_ids: tuple[int, ...], sampling: Sampling
+) -> AsyncGenerator[GeneratedPiece, None]:
+    reply = await engine.generate(prompt_ids, sampling)
+    yield GeneratedPiece(reply.text, len(reply.token_ids), reply.finish_reason)
 
 
 async def paced(

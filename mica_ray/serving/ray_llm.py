@@ -10,7 +10,6 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.serving.backend import BackendError, ChatRequest, FailureKind, TextDelta, Usage
 from mica_ray.serving.deployment import Replicas
 from mica_ray.serving.model_replica import ModelSpec
@@ -67,8 +66,7 @@ class LlmModel:
     def __init__(self, handle: DeploymentHandle, model: ModelSpec) -> None:
         self._handle = handle
         self._model = model
-        self._template = ChatTemplate.from_folder(model.path, model.template_arguments)
-        self._prompt = model.prompt(self._template)
+        self._prompt = model.prompt()
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
         """Give the reply piece by piece in any case; closing the generator ends it.
@@ -78,9 +76,9 @@ class LlmModel:
         """
         from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
-        prompt_ids = self._prompt.token_ids(request)
-        asked = ChatCompletionRequest.model_validate(self._fields(request, len(prompt_ids)))
-        is_open = self._template.opens_thought(prompt_ids)
+        rendered = self._prompt.render(request)
+        asked = ChatCompletionRequest.model_validate(self._fields(request, len(rendered.prompt_ids)))
+        is_open = self._prompt.opens_thought(rendered)
         response: Any = self._handle.options(stream=True).chat.remote(asked)
         last: TextDelta | None = None
         try:

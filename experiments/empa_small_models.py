@@ -207,7 +207,10 @@ async def engine_models(
     from mica_ray.config.run_config import RunConfig
     from mica_ray.rollout.vllm_engine import EngineConfig
 
-    engine = EngineConfig(dtype="bfloat16", max_model_len=CONTEXT, kv_cache_gib=4.0, max_num_seqs=32)
+    cpus = max(1, (os.cpu_count() or 1) // len({model, judge}))
+    engine = EngineConfig(
+        dtype="bfloat16", max_model_len=CONTEXT, kv_cache_gib=4.0, max_num_seqs=32, cpus_per_engine=cpus
+    )
     config = RunConfig(roles=RoleConfig(engine=engine, max_tokens=1536, deadline_seconds=deadline_seconds))
     ray.init(address="local", num_cpus=os.cpu_count() or 1, include_dashboard=False, log_to_driver=False)
     async with AsyncExitStack() as stack:

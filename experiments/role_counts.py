@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -52,8 +53,7 @@ class CountedChat:
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
     ) -> ChatReply:
         """Ask the inner model; failures are counted and passed on."""
-        # A role's call is instructions and case; asked again, it gets the same case and a complaint.
-        case = "" if self._is_policy else str(messages[1]["content"])
+        case = "" if self._is_policy else _case(messages)
         self._askings[case] += not self._is_policy
         is_repair = self._askings[case] > 1
         self._count.repairs += self._askings[case] == 2
@@ -71,6 +71,17 @@ class CountedChat:
         self._count.prompt_tokens += reply.prompt_tokens
         self._count.completion_tokens += reply.completion_tokens
         return reply
+
+
+def _case(messages: Sequence[Message]) -> str:
+    """Give what one answer of a role is about: it is asked again about the same case, with a complaint.
+
+    The Actor's later drafts are shown less of the dialogue, and its end in any case.
+    """
+    case = json.loads(str(messages[1]["content"]))
+    if case["role"] == "actor":
+        case["dialogue"] = [turn["reply"] for turn in case["dialogue"][-1:]]
+    return json.dumps(case, ensure_ascii=False)
 
 
 def count_failures(dialogues: Sequence[Trajectory], counts: Mapping[str, RoleCount]) -> None:

@@ -30,6 +30,12 @@ _WRITE_ANEW = {
     "zh": "你刚才写的那条消息不能发出去：{problem}。请重新写一条没有这个问题的消息。",
 }
 """Added to the instructions after a draft that cannot be sent, by language."""
+_HOTTER = 0.2
+"""Added to the temperature with every draft: what was said once is, at the same one, likely said again."""
+_HOTTEST = 2.0
+"""No endpoint takes a higher temperature."""
+_FULL_DRAFTS = 2
+"""Drafts that see the whole dialogue. Small models copy the person's words: the rest see the reply alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,23 +110,22 @@ class Actor:
             ChatError: the model failed, was too late, or wrote in all its drafts what a person would not say
                 next: nothing, JSON, far too much, what was said before, or its instructions.
         """
-        messages = actor_messages(
-            self.domain,
-            scenario,
-            state=state,
-            dialogue=dialogue,
-            told=told,
-            guidance=guidance,
-            fragment=fragment,
-        )
         endpoint = f"the actor of scenario {scenario.id}"
         problem = None
         try:
             async with asyncio.timeout(self.deadline_seconds):
                 for draft in range(self.most_drafts):
-                    sampling = replace(self.sampling, seed=seed if draft == 0 else derive_seed(seed, draft))
+                    messages = actor_messages(
+                        self.domain,
+                        scenario,
+                        state=state,
+                        dialogue=dialogue if draft < _FULL_DRAFTS else _reply_alone(dialogue),
+                        told=told,
+                        guidance=guidance,
+                        fragment=fragment,
+                    )
                     asked = _with_complaint(messages, problem, scenario.language)
-                    reply = await self.model.chat(asked, sampling)
+                    reply = await self.model.chat(asked, _sampling_of(draft, self.sampling, seed))
                     # The scripted person has few lines and says them again: it cannot be asked to rephrase.
                     if reply.model == ScriptedRoles.name:
                         return ActorMessage(reply.text.strip(), _status(draft, reply.attempts))
@@ -134,6 +139,17 @@ class Actor:
             raise ChatError(late, kind="timeout", endpoint=endpoint) from error
         unusable = f"{endpoint} gave no usable message in {self.most_drafts} drafts: {problem}"
         raise ChatError(unusable, kind="content", endpoint=endpoint)
+
+
+def _sampling_of(draft: int, sampling: Sampling, seed: int) -> Sampling:
+    if draft == 0:
+        return replace(sampling, seed=seed)
+    temperature = max(sampling.temperature, min(_HOTTEST, sampling.temperature + _HOTTER * draft))
+    return replace(sampling, seed=derive_seed(seed, draft), temperature=temperature)
+
+
+def _reply_alone(dialogue: Sequence[SpokenTurn]) -> Sequence[SpokenTurn]:
+    return [{"user": "", "reply": turn["reply"]} for turn in dialogue[-1:]]
 
 
 def _status(draft: int, attempts: int) -> Status:

@@ -61,9 +61,18 @@ async def test_new_draft_is_told_the_fault_of_the_last_and_not_shown_it() -> Non
     assert "it repeats what the person said before" in second.messages[0]["content"]
     assert "it is JSON" in third.messages[0]["content"]
     assert "repeats" not in third.messages[0]["content"]
-    assert first.messages[1:] == second.messages[1:] == third.messages[1:]
+    assert first.messages[1:] == second.messages[1:]
     # A draft under the seed of the last would be the last one again.
     assert len({asked.sampling.seed for asked in model.asked}) == 3
+
+
+async def test_third_draft_has_no_words_of_the_person_to_copy_and_drafts_grow_hotter() -> None:
+    model = QueuedChat(SCENARIO.opening, SCENARIO.opening, SCENARIO.opening, "And the nights are worst.")
+    assert await spoken(model) == "And the nights are worst."
+    shown = [asked.case["dialogue"] for asked in model.asked]
+    assert shown == [DIALOGUE, DIALOGUE, *[[{"user": "", "reply": "I hear you."}]] * 2]
+    assert [(asked.case["told"], asked.case["fragment"]) for asked in model.asked] == [(["a"], "b")] * 4
+    assert [asked.sampling.temperature for asked in model.asked] == pytest.approx([0.5, 0.7, 0.9, 1.1])
 
 
 async def test_chinese_person_is_told_in_chinese() -> None:

@@ -17,17 +17,17 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from local_server import free_port, running_server, server_command
+from local_server import running_server, server_command
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from role_counts import CountedChat, RoleCount, count_failures
+from role_counts import CountedChat, RoleCount, with_failures
 
 from mica_ray.chat.model import ChatModel
 from mica_ray.chat.openai_api import Endpoint, OpenAIChat
@@ -40,6 +40,7 @@ from mica_ray.domains.empa import EMPA
 from mica_ray.domains.epm_cards import read_cards
 from mica_ray.domains.loader import load_domain
 from mica_ray.evaluation.report import write_json
+from mica_ray.ports import free_port
 from mica_ray.rewards import Rewards
 from mica_ray.training.dialogue_log import dialogue_row
 from mica_ray.types import Sampling, Scenario, Trajectory
@@ -58,7 +59,7 @@ SERVER_START_SECONDS = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """All dialogues of one transport."""
+    """The dialogues of one transport that have ended."""
 
     dialogues: tuple[Trajectory, ...]
     counts: Mapping[str, RoleCount]
@@ -73,6 +74,7 @@ async def play(
     num_turns: int,
     deadline_seconds: float,
     console: Console,
+    keep: Callable[[Played], None] = lambda _: None,
 ) -> Played:
     """Play one dialogue per scenario, all at once, and count what every role did.
 
@@ -83,12 +85,18 @@ async def play(
         num_turns: at most.
         deadline_seconds: for one answer of a role.
         console: shows how many replies have been asked for.
+        keep: is given all that has ended whenever a dialogue ends, so that a run cut off loses the rest alone.
     """
     domain = replace(domain, rules=replace(domain.rules, max_turns=num_turns))
     counts = {role: RoleCount() for role in ROLES}
     chats = {role: CountedChat(models[role], counts[role], is_policy=role == "policy") for role in ROLES}
 
-    async def one(number: int, scenario: Scenario) -> Trajectory:
+    started, ended = time.monotonic(), list[Trajectory]()
+
+    def played() -> Played:
+        return Played(tuple(ended), with_failures(ended, counts), time.monotonic() - started)
+
+    async def one(number: int, scenario: Scenario) -> None:
         environment = DialogueEnvironment(
             scenario,
             domain,
@@ -98,17 +106,17 @@ async def play(
             seed=number,
         )
         sampling = replace(SAMPLING["policy"], seed=number)
-        return await converse(
+        dialogue = await converse(
             environment, chats["policy"], scenario, domain, sampling,
             deadline_seconds=deadline_seconds, group=number,
         )  # fmt: skip
+        ended.append(dialogue)
+        keep(played())
 
-    started = time.monotonic()
     # No limit for the whole: every answer has its deadline, and what is played must not be lost.
     async with shown_turns(console, counts["policy"], len(scenarios) * num_turns):
-        dialogues = await asyncio.gather(*(one(number, item) for number, item in enumerate(scenarios)))
-    count_failures(dialogues, counts)
-    return Played(tuple(dialogues), counts, time.monotonic() - started)
+        await asyncio.gather(*(one(number, item) for number, item in enumerate(scenarios)))
+    return played()
 
 
 @asynccontextmanager
@@ -261,7 +269,7 @@ def read_world(arguments: argparse.Namespace) -> tuple[Domain, tuple[Scenario, .
 
 
 async def run(arguments: argparse.Namespace) -> dict[str, object]:
-    """Play over every transport asked for, print the tables and write what was played."""
+    """Play over every transport asked for; write what has been played as each dialogue ends."""
     console = Console()
     domain, scenarios = read_world(arguments)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -275,6 +283,15 @@ async def run(arguments: argparse.Namespace) -> dict[str, object]:
             if transport == "engine"
             else http_models(model, judge, deadline_seconds=deadline, logs=arguments.out)
         )
+
+        def keep(played: Played, transport: str = transport) -> None:
+            write_dialogues(arguments.out / f"{transport}.jsonl", played.dialogues)
+            record[transport] = played_record(played)
+            write_json(arguments.out / "counts.json", record)
+            turns = sum(len(dialogue.turns) for dialogue in played.dialogues)
+            ended = f"{len(played.dialogues)} of {len(scenarios)} dialogues have ended"
+            console.print(f"{transport}: {ended}, {turns} turns, {played.seconds:.0f} s")
+
         async with opened as models:
             played = await play(
                 models,
@@ -283,11 +300,9 @@ async def run(arguments: argparse.Namespace) -> dict[str, object]:
                 num_turns=arguments.turns,
                 deadline_seconds=deadline,
                 console=console,
+                keep=keep,
             )
         console.print(counts_table(transport, played))
-        write_dialogues(arguments.out / f"{transport}.jsonl", played.dialogues)
-        record[transport] = played_record(played)
-        write_json(arguments.out / "counts.json", record)
     return record
 
 

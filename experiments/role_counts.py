@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import time
 from collections import Counter
@@ -84,8 +85,9 @@ def _case(messages: Sequence[Message]) -> str:
     return json.dumps(case, ensure_ascii=False)
 
 
-def count_failures(dialogues: Sequence[Trajectory], counts: Mapping[str, RoleCount]) -> None:
-    """Read from the dialogues which answers never became usable; every one has a reason."""
+def with_failures(dialogues: Sequence[Trajectory], counts: Mapping[str, RoleCount]) -> dict[str, RoleCount]:
+    """Read from the dialogues which answers never became usable, beside the rest; every one has a reason."""
+    counts = copy.deepcopy(dict(counts))
     for dialogue in dialogues:
         for turn in dialogue.turns:
             if not turn.judgement.is_valid:
@@ -96,3 +98,4 @@ def count_failures(dialogues: Sequence[Trajectory], counts: Mapping[str, RoleCou
             role = "actor" if "the actor of" in (dialogue.error or "") else "policy"
             counts[role].failed += 1
             counts[role].errors[f"dialogue ended: {(dialogue.error or '').rpartition('gave ')[2]:.60}"] += 1
+    return counts

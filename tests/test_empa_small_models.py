@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from rich.console import Console
 from mica_ray.chat.model import ChatError, ChatModel, ChatReply, JsonSchema
 from mica_ray.chat.scripted import ScriptedRoles
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
+from mica_ray.ports import free_port
 from mica_ray.reporting.dialogue_files import read_dialogue_files
 from mica_ray.types import Message, Sampling
 from tests.dialogue.tiny_domain import QueuedChat
@@ -44,7 +45,7 @@ class EveryOther:
         return await self._scripted.chat(messages[:2], sampling, schema)
 
 
-async def played(**models: ChatModel) -> Any:
+async def played(keep: Callable[[Any], None] = lambda _: None, **models: ChatModel) -> Any:
     roles: dict[str, ChatModel] = {role: ScriptedRoles() for role in experiment.ROLES}
     roles["policy"] = QueuedChat("I hear how hard this is for you.")
     return await experiment.play(
@@ -54,6 +55,7 @@ async def played(**models: ChatModel) -> Any:
         num_turns=3,
         deadline_seconds=30,
         console=Console(quiet=True),
+        keep=keep,
     )
 
 
@@ -85,6 +87,15 @@ async def test_role_that_is_down_is_counted_where_it_failed() -> None:
     assert (count.asked, count.first, count.repaired, count.failed) == (4, 0, 0, 4)
 
 
+async def test_what_has_ended_is_kept_while_the_rest_goes_on() -> None:
+    kept: list[Any] = []
+    found = await played(keep=kept.append, judge=QueuedChat("no"))
+    assert [len(each.dialogues) for each in kept] == [1, 2]
+    # Failures of the ended dialogues alone, each counted once however often the counts are looked at.
+    assert [each.counts["judge"].failed for each in kept] == [3, 6]
+    assert found.dialogues == kept[-1].dialogues
+
+
 async def test_counts_are_printed_and_dialogues_can_be_drawn(tmp_path: Path) -> None:
     found = await played()
     table = experiment.counts_table("engine", found)
@@ -112,7 +123,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 
 async def test_server_is_up_in_the_block_and_gone_after_it(tmp_path: Path) -> None:
-    port = local_server.free_port()
+    port = free_port()
     command = [sys.executable, "-c", SERVER, str(port)]
     async with local_server.running_server(command, port, tmp_path / "log", 60) as server:
         assert server.poll() is None
@@ -120,7 +131,7 @@ async def test_server_is_up_in_the_block_and_gone_after_it(tmp_path: Path) -> No
 
 
 async def test_server_that_ends_or_never_answers_is_named_with_its_log(tmp_path: Path) -> None:
-    port = local_server.free_port()
+    port = free_port()
     broken = [sys.executable, "-c", "print('no such model'); raise SystemExit(3)"]
     with pytest.raises(RuntimeError, match=r"ended with code 3: read .*log"):
         async with local_server.running_server(broken, port, tmp_path / "log", 60):

@@ -6,7 +6,6 @@ This is the sending side, for life inside rank 0 of the learner: NCCL between GP
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import ray
 from ray.exceptions import RayError
 
 from mica_ray.error_lines import last_line
+from mica_ray.ports import free_port
 from mica_ray.rollout.engine import EngineError
 from mica_ray.rollout.weights import TransferSession, TransferStep, WeightBucket
 
@@ -81,7 +81,7 @@ class WeightBroadcaster:
         return WeightTransferTrainerFactory.trainer_init(
             kind(
                 master_address=ray.util.get_node_ip_address(),
-                master_port=_free_port(),
+                master_port=free_port(),
                 world_size=1 + len(session.engines) * session.route.workers_per_engine,
                 rank=0,
             ),
@@ -141,9 +141,3 @@ class _EngineClient:
             if not self.refusal.done():
                 self.refusal.set_exception(error)
             raise
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Mapping, MutableMapping
 from importlib.util import find_spec
+
+from mica_ray.ports import free_port
 
 _ONE_LOOP: Mapping[str, str] = {
     # One event loop for each of Serve's processes: on few cores its threads only wait for each other.
@@ -46,10 +47,4 @@ def choose_proxy(environment: MutableMapping[str, str] = os.environ) -> None:
         environment.setdefault(name, value)
     if environment["RAY_SERVE_ENABLE_HA_PROXY"] == "1" and _STATS_PORT not in environment:
         # Its fixed default would let one machine serve once.
-        environment[_STATS_PORT] = str(_free_port())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+        environment[_STATS_PORT] = str(free_port())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ import openai
 import psutil
 import pytest
 
+from mica_ray.ports import free_port
 from mica_ray.rollout.vllm_engine import EngineConfig
 from mica_ray.serving.deployment import Replicas, ServiceSpec
 from mica_ray.serving.model_replica import ModelSpec
@@ -38,9 +38,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> ServiceSpec:
 def address(ray_cluster: None, spec: ServiceSpec) -> Iterator[str]:
     from mica_ray.serving.app import end_service, serve_application
 
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = free_port()
     serve_application(spec, host="127.0.0.1", port=port)
     yield f"http://127.0.0.1:{port}"
     end_service()

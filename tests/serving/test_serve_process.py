@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ import openai
 import psutil
 import pytest
 
+from mica_ray.ports import free_port
 from mica_ray.serving.proxy import has_haproxy
 from tests.small_policy import small_folder
 
@@ -23,9 +23,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(600)]
 
 def test_service_answers_through_its_proxy_and_finishes_what_has_begun(tmp_path: Path) -> None:
     folder = small_folder(tmp_path / "policy", tied=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     serve = ["serve", str(folder), "--port", str(port), "--sampler", "transformers"]
     limits = ["--set", "rollout.context_length=256", "--set", "engine.max_model_len=256"]
     command = [sys.executable, "-c", "from mica_ray.cli import main; main()", *serve, *limits]

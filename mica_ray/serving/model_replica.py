@@ -13,7 +13,7 @@ from typing import Literal
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError, GeneratedPiece, PolicyEngine, StreamingEngine
-from mica_ray.rollout.policy_chat import PolicyChat
+from mica_ray.rollout.policy_chat import PolicyChat, SamplingEngine
 from mica_ray.rollout.vllm_engine import EngineConfig, VllmEngine, vllm_blueprint
 from mica_ray.serving.backend import BackendError, TextDelta, Usage
 from mica_ray.serving.model_prompt import ModelPrompt, RenderedRequest
@@ -34,7 +34,7 @@ class ModelSpec:
     id: str
     """The name clients send."""
     path: str
-    """Its folder, readable on the nodes of its replicas."""
+    """Its folder, readable on the nodes of its replicas and of the web application, which renders prompts."""
     engine: EngineConfig = field(default_factory=EngineConfig)
     sampler: Literal["vllm", "transformers"] = "vllm"
     """transformers: no vLLM, one reply after another; starts in seconds."""
@@ -79,6 +79,8 @@ class ModelReplica:
         sys.setswitchinterval(_SWITCH_SECONDS)
         self._template = spec.template()
         self._engine = _start(spec, self._template)
+        # Looked at once: whether a protocol is met takes longer to find than a request to begin.
+        self._streaming = self._engine if isinstance(self._engine, StreamingEngine) else None
         self._failures = 0
 
     async def stream(self, request: RenderedRequest) -> AsyncGenerator[TextDelta, None]:
@@ -92,8 +94,9 @@ class ModelReplica:
         async with aclosing(pieces), aclosing(paced(pieces, len(request.prompt_ids), clock)) as deltas:
             try:
                 async for delta in deltas:
+                    if delta.finish_reason is not None:
+                        self._failures = 0  # Here: whoever has the last piece need not ask for another.
                     yield delta
-                self._failures = 0
             except EngineError as error:
                 self._failures += 1
                 # It may quote the engine's log, and with it the conversation.
@@ -135,16 +138,15 @@ class ModelReplica:
             raise BackendError("the engine does not answer any more", kind="unavailable")
 
     def _pieces(self, request: RenderedRequest) -> AsyncGenerator[GeneratedPiece, None]:
-        engine, prompt_ids, sampling = self._engine, request.prompt_ids, request.sampling
-        if isinstance(engine, StreamingEngine):
-            return engine.stream(prompt_ids, sampling, in_pieces=request.is_streamed)
-        return _in_one_piece(engine, prompt_ids, sampling)
+        if self._streaming is None:
+            return _in_one_piece(self._engine, request)
+        return self._streaming.stream(request.prompt_ids, request.sampling, in_pieces=request.is_streamed)
 
 
 async def _in_one_piece(
-    engine: PolicyEngine, prompt_ids: tuple[int, ...], sampling: Sampling
+    engine: SamplingEngine, request: RenderedRequest
 ) -> AsyncGenerator[GeneratedPiece, None]:
-    reply = await engine.generate(prompt_ids, sampling)
+    reply = await engine.generate(request.prompt_ids, request.sampling)
     yield GeneratedPiece(reply.text, len(reply.token_ids), reply.finish_reason)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
 from mica_ray.rollout.chat_template import ChatTemplate
+from mica_ray.rollout.engine import GeneratedPiece
 from mica_ray.rollout.engine_pool import EnginePool
 from mica_ray.rollout.vllm_engine import EngineConfig, vllm_blueprint
 from mica_ray.rollout.vllm_weights import read_bucket, write_bucket
@@ -47,23 +50,44 @@ async def push(pool: EnginePool, version: int, seed: int, *, tied: bool = True) 
     )
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pool(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EnginePool]:
+    pool = await start(small_folder(tmp_path_factory.mktemp("policy"), tied=True), CONFIG)
+    await push(pool, 0, seed=1)
+    yield pool
+    await pool.close()
+
+
 @pytest.mark.ray
 @pytest.mark.slow
-async def test_more_seeded_prompts_than_fit_one_engine_step_are_all_answered(
-    ray_cluster: None, tmp_path: Path
-) -> None:
-    pool = await start(small_folder(tmp_path, tied=True), CONFIG)
-    try:
-        await push(pool, 0, seed=1)
-        # 60 prompts of 200 tokens that share no prefix: 12,000 tokens, more than vLLM takes in one step.
-        prompts = [[20 + (key * 31 + place * 7) % 150 for place in range(200)] for key in range(60)]
-        replies = await asyncio.gather(
-            *(pool.generate(prompt, Sampling(max_tokens=4, seed=key)) for key, prompt in enumerate(prompts))
-        )
-        assert [list(reply.prompt_ids) for reply in replies] == prompts
-        assert all(1 <= len(reply.token_ids) <= 4 for reply in replies)
-    finally:
-        await pool.close()
+@pytest.mark.asyncio(loop_scope="module")
+async def test_more_seeded_prompts_than_fit_one_engine_step_are_all_answered(pool: EnginePool) -> None:
+    # 60 prompts of 200 tokens that share no prefix: 12,000 tokens, more than vLLM takes in one step.
+    prompts = [[20 + (key * 31 + place * 7) % 150 for place in range(200)] for key in range(60)]
+    replies = await asyncio.gather(
+        *(pool.generate(prompt, Sampling(max_tokens=4, seed=key)) for key, prompt in enumerate(prompts))
+    )
+    assert [list(reply.prompt_ids) for reply in replies] == prompts
+    assert all(1 <= len(reply.token_ids) <= 4 for reply in replies)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_streamed_reply_is_the_whole_one_in_pieces(pool: EnginePool) -> None:
+    sampling = Sampling(max_tokens=12, seed=3)
+
+    async def pieces(*, in_pieces: bool) -> list[GeneratedPiece]:
+        stream = pool.actors[0].stream.remote(PROMPTS[0], sampling, in_pieces=in_pieces)
+        return [await piece async for piece in stream]
+
+    whole = await pool.generate(PROMPTS[0], sampling)
+    streamed, (alone,) = await pieces(in_pieces=True), await pieces(in_pieces=False)
+    assert len(streamed) > 1
+    assert [piece.finish_reason for piece in streamed] == [None] * (len(streamed) - 1) + [whole.finish_reason]
+    for found in (streamed, [alone]):
+        assert "".join(piece.text for piece in found) == whole.text
+        assert sum(piece.num_tokens for piece in found) == len(whole.token_ids)
 
 
 @pytest.mark.ray

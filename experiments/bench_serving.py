@@ -3,8 +3,8 @@
     python experiments/bench_serving.py --replicas 2 --json serving.json     about 6 minutes on two cores
 
 64 clients ask for 60 s, half of them streaming; the same prompts go to the engine alone, in turns with the
-service. Expected: no status but 200 and 429, three quarters of the engine's tokens per second; after SIGKILL
-only 503 beside them; during the redeployment nothing beside them.
+service. Expected: no status but 200 and 429, two thirds to three quarters of the engine's tokens per second;
+after SIGKILL only 503 beside them; during the redeployment nothing beside them.
 """
 
 from __future__ import annotations

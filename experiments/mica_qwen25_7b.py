@@ -19,7 +19,7 @@ from mica_ray.credit import Mica
 from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.losses import LossConfig
 from mica_ray.rollout.collect import RolloutConfig
-from mica_ray.rollout.vllm_engine import EngineConfig
+from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.training.learner_group import RayLearnerConfig
 from mica_ray.training.loop import LoopConfig
 from mica_ray.training.update import LearnerConfig

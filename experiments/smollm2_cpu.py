@@ -33,7 +33,7 @@ from mica_ray.config.world import num_evaluated
 from mica_ray.evaluation.empa import EvaluationConfig
 from mica_ray.evaluation.report import comparison_table, write_json
 from mica_ray.rollout.collect import RolloutConfig
-from mica_ray.rollout.vllm_engine import EngineConfig
+from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.training.loop import LoopConfig
 from mica_ray.training.tracker import ConsoleTracker
 from mica_ray.training.update import LearnerConfig

@@ -29,7 +29,7 @@ from pathlib import Path
 from mica_ray.chat.openai_api import Endpoint
 from mica_ray.config import RoleConfig, RunConfig
 from mica_ray.config.references import resolve
-from mica_ray.rollout.vllm_engine import EngineConfig
+from mica_ray.rollout.engine_config import EngineConfig
 
 QWEN = "Qwen/Qwen3-235B-A22B-Instruct-2507"
 MINIMAX = "MiniMaxAI/MiniMax-M2.5"

@@ -16,8 +16,9 @@ from mica_ray.config.run_config import RunConfig
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import PolicyEngine
 from mica_ray.rollout.engine_blueprint import PoolConfig
+from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.rollout.policy_chat import PolicyChat
-from mica_ray.rollout.vllm_engine import EngineConfig, vllm_blueprint
+from mica_ray.rollout.vllm_engine import vllm_blueprint
 
 if TYPE_CHECKING:
     from mica_ray.rollout.shared_pool import SharedPool

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mica_ray.config.policy_source import EMBEDDED, PolicyFacts
 from mica_ray.config.run_config import RunConfig
-from mica_ray.rollout.vllm_engine import EngineConfig
+from mica_ray.rollout.engine_config import EngineConfig
 
 _GIB = 2**30
 _BYTES_PER_WEIGHT = 16

@@ -22,7 +22,7 @@ from mica_ray.chat.openai_api import Endpoint
 from mica_ray.config.overrides import OBJECT_KEY, build_dataclass, build_object, describe_object
 from mica_ray.dialogue.answer_counts import ROLES
 from mica_ray.dialogue.judger import Judge
-from mica_ray.rollout.vllm_engine import EngineConfig
+from mica_ray.rollout.engine_config import EngineConfig
 
 SCRIPTED = "scripted"
 """The role models of the embedded world (chat/scripted.py)."""

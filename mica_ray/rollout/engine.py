@@ -48,14 +48,15 @@ class StreamingEngine(Protocol):
     """An engine that gives a reply while it samples it."""
 
     def stream(
-        self, prompt_ids: Sequence[int], sampling: Sampling, *, in_pieces: bool = True
+        self, prompt_ids: Sequence[int], sampling: Sampling, *, piece_seconds: float | None
     ) -> AsyncGenerator[GeneratedPiece, None]:
         """Sample one reply and give its text as it grows; closing the generator ends the sampling.
 
         Args:
             prompt_ids: the prompt.
             sampling: how to sample.
-            in_pieces: False gives the whole reply as the only piece.
+            piece_seconds: about as long grows each piece but the first, which comes at once; None gives the
+                whole reply as the only piece.
 
         Raises:
             EngineError: the engine died, or the prompt does not fit its context.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
     from vllm.sampling_params import SamplingParams
 
-    from mica_ray.rollout.vllm_engine import EngineConfig
+    from mica_ray.rollout.engine_config import EngineConfig
 
 _Arguments = TypeVar("_Arguments", bound="EngineArgs")
 # Named by the module that makes gloo known to vLLM: the worker imports it before it looks for a transport.
@@ -129,11 +129,18 @@ class AsyncBackend:
         self, prompt_ids: Sequence[int], params: SamplingParams
     ) -> AsyncGenerator[RequestOutput, None]:
         """Generate one reply and give each output as it comes; closing the generator drops the reply."""
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
         self._number += 1
         outputs = self._engine.generate({"prompt_token_ids": list(prompt_ids)}, params, str(self._number))
-        async with aclosing(outputs):
-            async for output in outputs:
-                yield output
+        try:
+            async with aclosing(outputs):
+                async for output in outputs:
+                    yield output
+        except ValueError as error:  # vLLM refuses this request alone.
+            raise EngineError(f"vLLM refuses the request: {error}") from error
+        except (EngineDeadError, EngineGenerateError) as error:
+            raise EngineError(f"vLLM failed: {type(error).__name__}: {error}") from error
 
     async def load(self, bucket: WeightBucket) -> None:
         """Put the bucket into the model of every worker."""
@@ -181,6 +188,8 @@ def _arguments(kind: type[_Arguments], policy: str, config: EngineConfig) -> _Ar
         kv_cache_memory_bytes=int(config.kv_cache_gib * _GIB),
         max_num_seqs=config.max_num_seqs,
         enforce_eager=config.is_eager,
+        # On CPUs the model runs in the engine's process, which would otherwise spin on a core of its own.
+        distributed_executor_backend=None if config.gpus_per_engine else "uni",
         enable_prefix_caching=True,
         # vLLM rewinds the generator of a seeded reply whose prompt it takes in parts; CPU generators cannot.
         enable_chunked_prefill=config.gpus_per_engine > 0,

@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from mica_ray.chat.model import JsonSchema
 from mica_ray.rollout.engine import EngineError, GeneratedPiece
 from mica_ray.rollout.engine_blueprint import EngineBlueprint
+from mica_ray.rollout.engine_config import EngineConfig
+from mica_ray.rollout.reply_pace import ReplyPace
 from mica_ray.rollout.vllm_backends import AsyncBackend, Backend, InProcessBackend
-from mica_ray.rollout.weights import Incoming, TransferKind, TransferStep, resolve
+from mica_ray.rollout.weights import Incoming, TransferStep, resolve
 from mica_ray.types import Generation, PolicyWeights, Sampling
 
 if TYPE_CHECKING:
@@ -24,74 +25,6 @@ if TYPE_CHECKING:
 
     from vllm.outputs import RequestOutput
     from vllm.sampling_params import SamplingParams
-
-_TOKENS_PER_PIECE = 4
-"""Of a streamed reply after its first: nobody sees a difference, and each piece passes several processes."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """One vLLM engine. The defaults are an engine on one CPU for a small model."""
-
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    max_model_len: int = 1024
-    """Tokens of prompt and reply together."""
-    tensor_parallel: int = 1
-    """GPUs over which one model is split."""
-    gpus_per_engine: float = 0.0
-    """0: on CPUs. A fraction shares one GPU; with tensor_parallel > 1 it must equal it."""
-    cpus_per_engine: int = 1
-    """CPUs that Ray reserves for the engine, and its threads."""
-    kv_cache_gib: float = 1.0
-    """Memory of the key-value cache of one engine, GiB."""
-    max_num_seqs: int = 128
-    """Replies sampled together."""
-    backend: Literal["auto", "in_process", "async"] = "auto"
-    """auto: in_process without GPUs, async with. In this process an engine starts ten times faster."""
-    enforce_eager: bool | None = None
-    """None: without GPUs; compiling for CPUs takes longer than a small run."""
-    guidance: bool = True
-    """Whether replies can be held to a JSON schema."""
-    weight_transfer: Literal["bucket"] | TransferKind = "bucket"
-    """How weights come. bucket: through Ray's object store. nccl: from the learner's first GPU straight to
-    the engines' own, each on GPUs that nobody shares; gloo: the same path between CPUs."""
-
-    def __post_init__(self) -> None:
-        """Refuse engines that cannot be."""
-        if self.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f'dtype must be "float32" or "bfloat16"; got {self.dtype!r}')
-        if self.backend not in ("auto", "in_process", "async"):
-            raise ValueError(f'backend must be "auto", "in_process" or "async"; got {self.backend!r}')
-        if self.weight_transfer not in ("bucket", "nccl", "gloo"):
-            raise ValueError(
-                f'weight_transfer must be "bucket", "nccl" or "gloo"; got {self.weight_transfer!r}'
-            )
-        if self.weight_transfer == "nccl" and self.gpus_per_engine < 1:
-            raise ValueError(
-                f"weight_transfer=nccl needs whole GPUs, gpus_per_engine >= 1; got {self.gpus_per_engine}"
-            )
-        for name in ("max_model_len", "tensor_parallel", "cpus_per_engine", "max_num_seqs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
-        if not self.kv_cache_gib > 0:
-            raise ValueError(f"kv_cache_gib must be > 0; got {self.kv_cache_gib}")
-        if self.gpus_per_engine < 0:
-            raise ValueError(f"gpus_per_engine must be >= 0; got {self.gpus_per_engine}")
-        if self.tensor_parallel > 1 and self.gpus_per_engine != self.tensor_parallel:
-            raise ValueError(
-                f"gpus_per_engine must equal tensor_parallel = {self.tensor_parallel}; "
-                f"got {self.gpus_per_engine}"
-            )
-
-    @property
-    def is_in_process(self) -> bool:
-        """Whether the engine steps in a thread of its actor."""
-        return self.backend == "in_process" or (self.backend == "auto" and not self.gpus_per_engine)
-
-    @property
-    def is_eager(self) -> bool:
-        """Whether the model runs uncompiled."""
-        return self.enforce_eager if self.enforce_eager is not None else not self.gpus_per_engine
 
 
 def vllm_blueprint(policy: str | Path, stop_ids: Sequence[int], config: EngineConfig) -> EngineBlueprint:
@@ -128,6 +61,7 @@ class VllmEngine:
         self._config = config
         self._stop_ids = list(stop_ids)
         self._backend: Backend = (InProcessBackend if config.is_in_process else AsyncBackend)(policy, config)
+        self._pace = ReplyPace()
         self._version = -1  # Version 0 is loaded like any other: a resumed run may begin elsewhere.
         self._generating = 0
         self._loading = asyncio.Lock()
@@ -162,25 +96,34 @@ class VllmEngine:
         return await self._generate(prompt_ids, sampling, schema)
 
     async def stream(
-        self, prompt_ids: Sequence[int], sampling: Sampling, *, in_pieces: bool = True
+        self, prompt_ids: Sequence[int], sampling: Sampling, *, piece_seconds: float | None
     ) -> AsyncGenerator[GeneratedPiece, None]:
         """Sample one reply and give its text as it grows; closing the generator ends the sampling.
 
         Args:
             prompt_ids: the prompt.
             sampling: how to sample.
-            in_pieces: False gives the whole reply as the only piece.
+            piece_seconds: about as long grows each piece but the first, which comes at once; None gives the
+                whole reply as the only piece.
 
         Raises:
             EngineError: the prompt does not fit the context.
         """
         params = _sampling_params(sampling, self._stop_ids, self._room(prompt_ids, sampling), None)
         params.logprobs = None  # Text alone is asked for.
-        if in_pieces:
-            _give_in_pieces(params)
+        if piece_seconds is not None:
+            _give_in_pieces(params, self._pace.tokens_in(piece_seconds))
+        clock, began, num_tokens = asyncio.get_running_loop().time, None, 0
         async with self._turn(), aclosing(self._backend.stream(prompt_ids, params)) as outputs:
             async for output in outputs:
-                yield _piece(output)
+                piece = _piece(output)
+                if began is None:
+                    began = clock()
+                else:
+                    num_tokens += piece.num_tokens
+                if piece.finish_reason is not None:
+                    self._pace.add(num_tokens, clock() - began)
+                yield piece
 
     async def load_weights(self, weights: PolicyWeights) -> int:
         """Take new weights and forget every cached prefix. Loading a version twice does nothing.
@@ -269,7 +212,7 @@ async def _nothing() -> AsyncIterator[None]:
 def _environment(policy: str | Path, config: EngineConfig) -> Mapping[str, str]:
     """Settings that vLLM reads from the environment of its process, once, on import."""
     environment = {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0" if config.is_in_process else "1",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0" if config.is_in_process or not config.gpus_per_engine else "1",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
         "TOKENIZERS_PARALLELISM": "false",
@@ -301,11 +244,11 @@ def _sampling_params(
     )
 
 
-def _give_in_pieces(params: SamplingParams) -> None:
+def _give_in_pieces(params: SamplingParams, tokens_per_piece: int) -> None:
     from vllm.sampling_params import RequestOutputKind
 
     params.output_kind = RequestOutputKind.DELTA
-    params.stream_interval = _TOKENS_PER_PIECE
+    params.stream_interval = tokens_per_piece
 
 
 def _piece(output: RequestOutput) -> GeneratedPiece:

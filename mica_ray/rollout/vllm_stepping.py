@@ -28,6 +28,9 @@ class _Reply:
     outputs: asyncio.Queue[RequestOutput | EngineError] = field(default_factory=asyncio.Queue)
 
 
+_Due = dict[asyncio.AbstractEventLoop, list[tuple[_Reply, "RequestOutput | EngineError"]]]
+
+
 class SteppingThread:
     """Drives the engine while there is something to generate, and sleeps otherwise.
 
@@ -87,16 +90,17 @@ class SteppingThread:
                 self._replies[key] = reply
 
         self._inbox.put(add)
+        is_finished = False
         try:
-            while True:
+            while not is_finished:
                 output = await reply.outputs.get()
                 if isinstance(output, EngineError):
                     raise output
+                is_finished = output.finished
                 yield output
-                if output.finished:
-                    return
         finally:
-            self._inbox.put(lambda: self._drop(key))
+            if not is_finished:
+                self._inbox.put(lambda: self._drop(key))
 
     async def call(self, action: Callable[[], None]) -> None:
         """Do something to the engine between two steps. What it raises is raised here."""
@@ -161,9 +165,6 @@ class SteppingThread:
             due[reply.loop].append((reply, error))
         self._replies.clear()
         _hand_over(due)
-
-
-_Due = dict[asyncio.AbstractEventLoop, list[tuple[_Reply, "RequestOutput | EngineError"]]]
 
 
 def _hand_over(due: _Due) -> None:

@@ -11,7 +11,7 @@ from mica_ray.config.overrides import build_dataclass, validated
 from mica_ray.config.references import ConfigError, resolve
 from mica_ray.config.run_config import RunConfig
 from mica_ray.dialogue.domain import Domain
-from mica_ray.rollout.vllm_engine import EngineConfig
+from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.serving.care import HelpLines
 from mica_ray.serving.care_rules import CareRules, RuleCare
 from mica_ray.serving.deployment import Replicas, ServiceSpec

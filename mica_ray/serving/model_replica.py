@@ -1,11 +1,9 @@
-"""One copy of a model with its tokenizer, for life inside one replica. A plain class; `app.py` deploys it."""
+"""One copy of a model with its tokenizer, for life inside one process. A plain class; `app.py` deploys it."""
 
 from __future__ import annotations
 
-import asyncio
-import math
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,14 +11,17 @@ from typing import Literal
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError, GeneratedPiece, PolicyEngine, StreamingEngine
+from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.rollout.policy_chat import PolicyChat, SamplingEngine
-from mica_ray.rollout.vllm_engine import EngineConfig, VllmEngine, vllm_blueprint
+from mica_ray.rollout.vllm_engine import VllmEngine, vllm_blueprint
 from mica_ray.serving.backend import BackendError, TextDelta, Usage
 from mica_ray.serving.model_prompt import ModelPrompt, RenderedRequest
 from mica_ray.types import Message, Sampling
 
-PIECE_SECONDS = 0.1
-"""Between two pieces of a reply at least: each is a message twice, and nobody reads faster."""
+_PIECE_SECONDS = 0.1
+"""About as long grows a piece of a streamed reply: each is a message twice, and nobody reads faster."""
+_PIECES_PER_SECOND = 128
+"""Of all streams together: where many share a replica, messages would otherwise take the engine's time."""
 _SWITCH_SECONDS = 0.0005
 """Longest that the event loop keeps the engine's thread from the interpreter, and the other way round."""
 _FAILURES = 3
@@ -76,11 +77,13 @@ class ModelReplica:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
-        sys.setswitchinterval(_SWITCH_SECONDS)
+        if spec.engine.is_in_process:
+            sys.setswitchinterval(_SWITCH_SECONDS)
         self._template = spec.template()
         self._engine = _start(spec, self._template)
         # Looked at once: whether a protocol is met takes longer to find than a request to begin.
         self._streaming = self._engine if isinstance(self._engine, StreamingEngine) else None
+        self._num_streams = 0
         self._failures = 0
 
     async def stream(self, request: RenderedRequest) -> AsyncGenerator[TextDelta, None]:
@@ -89,18 +92,24 @@ class ModelReplica:
         Raises:
             BackendError: the engine failed.
         """
-        pieces = self._pieces(request)
-        clock = asyncio.get_running_loop().time
-        async with aclosing(pieces), aclosing(paced(pieces, len(request.prompt_ids), clock)) as deltas:
-            try:
-                async for delta in deltas:
-                    if delta.finish_reason is not None:
+        num_tokens = 0
+        self._num_streams += request.is_streamed
+        try:
+            async with aclosing(self._pieces(request)) as pieces:
+                async for piece in pieces:
+                    num_tokens += piece.num_tokens
+                    if piece.finish_reason is not None:
                         self._failures = 0  # Here: whoever has the last piece need not ask for another.
-                    yield delta
-            except EngineError as error:
-                self._failures += 1
-                # It may quote the engine's log, and with it the conversation.
-                raise BackendError("the model failed; try again", kind="unavailable") from error
+                        usage = Usage(len(request.prompt_ids), num_tokens)
+                        yield TextDelta(piece.text, piece.finish_reason, usage)
+                    elif piece.text:
+                        yield TextDelta(piece.text)
+        except EngineError as error:
+            self._failures += 1
+            # It may quote the engine's log, and with it the conversation.
+            raise BackendError("the model failed; try again", kind="unavailable") from error
+        finally:
+            self._num_streams -= request.is_streamed
 
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None
@@ -140,7 +149,10 @@ class ModelReplica:
     def _pieces(self, request: RenderedRequest) -> AsyncGenerator[GeneratedPiece, None]:
         if self._streaming is None:
             return _in_one_piece(self._engine, request)
-        return self._streaming.stream(request.prompt_ids, request.sampling, in_pieces=request.is_streamed)
+        seconds = max(_PIECE_SECONDS, self._num_streams / _PIECES_PER_SECOND)
+        return self._streaming.stream(
+            request.prompt_ids, request.sampling, piece_seconds=seconds if request.is_streamed else None
+        )
 
 
 async def _in_one_piece(
@@ -148,27 +160,6 @@ async def _in_one_piece(
 ) -> AsyncGenerator[GeneratedPiece, None]:
     reply = await engine.generate(request.prompt_ids, request.sampling)
     yield GeneratedPiece(reply.text, len(reply.token_ids), reply.finish_reason)
-
-
-async def paced(
-    pieces: AsyncGenerator[GeneratedPiece, None], prompt_tokens: int, clock: Callable[[], float]
-) -> AsyncGenerator[TextDelta, None]:
-    """Give pieces that follow each other within PIECE_SECONDS as one, the first and the last at once.
-
-    Args:
-        pieces: of one reply.
-        prompt_tokens: before it.
-        clock: seconds.
-    """
-    num_tokens, text, last_sent = 0, "", -math.inf
-    async for piece in pieces:
-        num_tokens += piece.num_tokens
-        text += piece.text
-        if piece.finish_reason is not None:
-            yield TextDelta(text, piece.finish_reason, Usage(prompt_tokens, num_tokens))
-        elif text and clock() >= last_sent + PIECE_SECONDS:
-            yield TextDelta(text)
-            text, last_sent = "", clock()
 
 
 def _start(spec: ModelSpec, template: ChatTemplate) -> PolicyEngine | VllmEngine:

@@ -53,8 +53,9 @@ async def subject(
     if kind == "local":
         yield local(tied)
         return
+    from mica_ray.rollout.engine_config import EngineConfig
     from mica_ray.rollout.engine_pool import EnginePool
-    from mica_ray.rollout.vllm_engine import EngineConfig, vllm_blueprint
+    from mica_ray.rollout.vllm_engine import vllm_blueprint
 
     request.getfixturevalue("ray_cluster")
     folder = small_folder(tmp_path_factory.mktemp("policy"), tied=tied)

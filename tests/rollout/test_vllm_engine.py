@@ -15,8 +15,9 @@ import pytest_asyncio
 
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import GeneratedPiece
+from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.rollout.engine_pool import EnginePool
-from mica_ray.rollout.vllm_engine import EngineConfig, vllm_blueprint
+from mica_ray.rollout.vllm_engine import vllm_blueprint
 from mica_ray.rollout.vllm_weights import read_bucket, write_bucket
 from mica_ray.rollout.weights import pack_weights, publish
 from mica_ray.types import Sampling
@@ -78,16 +79,18 @@ async def test_more_seeded_prompts_than_fit_one_engine_step_are_all_answered(poo
 async def test_a_streamed_reply_is_the_whole_one_in_pieces(pool: EnginePool) -> None:
     sampling = Sampling(max_tokens=12, seed=3)
 
-    async def pieces(*, in_pieces: bool) -> list[GeneratedPiece]:
+    async def pieces(piece_seconds: float | None) -> list[GeneratedPiece]:
         engine: Any = pool.actors[0]  # Ray's types know no generators of actors.
-        stream = engine.stream.remote(PROMPTS[0], sampling, in_pieces=in_pieces)
+        stream = engine.stream.remote(PROMPTS[0], sampling, piece_seconds=piece_seconds)
         return [await piece async for piece in stream]
 
     whole = await pool.generate(PROMPTS[0], sampling)
-    streamed, (alone,) = await pieces(in_pieces=True), await pieces(in_pieces=False)
-    assert len(streamed) > 1
-    assert [piece.finish_reason for piece in streamed] == [None] * (len(streamed) - 1) + [whole.finish_reason]
-    for found in (streamed, [alone]):
+    # The second is cut by the pace of the first; its own first piece comes at once all the same.
+    cut = await pieces(0.1), await pieces(0.0), await pieces(1e6), await pieces(None)
+    assert len(whole.token_ids) == 12
+    assert [len(found) for found in cut] == [4, 12, 2, 1]
+    for found in cut:
+        assert [piece.finish_reason for piece in found] == [None] * (len(found) - 1) + [whole.finish_reason]
         assert "".join(piece.text for piece in found) == whole.text
         assert sum(piece.num_tokens for piece in found) == len(whole.token_ids)
 

@@ -11,8 +11,9 @@ import pytest
 
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError
+from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.rollout.engine_pool import EnginePool
-from mica_ray.rollout.vllm_engine import EngineConfig, vllm_blueprint
+from mica_ray.rollout.vllm_engine import vllm_blueprint
 from mica_ray.rollout.weights import TransferRoute, TransferSession, WeightBucket, pack_weights
 from mica_ray.training.learner_group import RayLearnerConfig
 from mica_ray.training.update import LearnerConfig

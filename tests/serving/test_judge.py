@@ -17,7 +17,7 @@ from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
 from mica_ray.dialogue.judger import judgement_schema
-from mica_ray.rollout.vllm_engine import EngineConfig
+from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.run import role_world
 from mica_ray.serving.deployment import ServiceSpec
 from mica_ray.serving.handles import HandleBackend, HandleChat

@@ -7,7 +7,10 @@ import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
 
 from mica_ray.serving.answering import Answering
 from mica_ray.serving.api_error import ApiError
@@ -17,16 +20,12 @@ from mica_ray.serving.chat_body import ChatBody, read_chat_body
 from mica_ray.serving.completion import DONE, Completion, event
 from mica_ray.serving.settings import ServeSettings
 
-if TYPE_CHECKING:
-    from fastapi import FastAPI, Request, Response
-
 CARE_HEADER = "X-Mica-Care"
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
 
 
-def add_chat_routes(app: FastAPI, answering: Answering, callers: Callers, settings: ServeSettings) -> None:
-    """Add the routes."""
-    from fastapi import Request, Response
+def chat_routes(answering: Answering, callers: Callers, settings: ServeSettings) -> list[Route]:
+    """Give the routes."""
 
     async def models(request: Request) -> Response:
         callers.admit(request.headers.get("authorization", ""))
@@ -41,17 +40,14 @@ def add_chat_routes(app: FastAPI, answering: Answering, callers: Callers, settin
         body = read_chat_body(await json_content(request), settings)
         return await _complete(answering, body, locale_of(request, body.locale, settings))
 
-    # The annotations are names of this function, which FastAPI cannot look up.
-    for route in (models, completions):
-        route.__annotations__ |= {"request": Request, "return": Response}
-    app.add_api_route("/v1/models", models, methods=["GET"], response_model=None)
-    app.add_api_route("/v1/chat/completions", completions, methods=["POST"], response_model=None)
+    return [
+        Route("/v1/chat/completions", completions, methods=["POST"]),
+        Route("/v1/models", models, methods=["GET"]),
+    ]
 
 
 def json_response(content: Mapping[str, object], *, status: int = 200) -> Response:
     """Give an answer of JSON."""
-    from fastapi import Response
-
     body = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
     return Response(body, status_code=status, media_type="application/json")
 
@@ -84,8 +80,6 @@ async def event_response(events: AsyncGenerator[bytes, None]) -> Response:
     Raises:
         ApiError: there is no first event.
     """
-    from fastapi.responses import StreamingResponse
-
     first = await anext(events)
 
     async def all_events() -> AsyncGenerator[bytes, None]:

@@ -9,7 +9,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from mica_ray.serving.answering import Answering
 from mica_ray.serving.api_error import ApiError
@@ -17,18 +25,15 @@ from mica_ray.serving.api_keys import KeyFile
 from mica_ray.serving.backend import Backend
 from mica_ray.serving.callers import Callers
 from mica_ray.serving.care import CareCheck, NoCare
-from mica_ray.serving.chat_routes import add_chat_routes, json_response
-from mica_ray.serving.metrics_route import add_metrics_route
+from mica_ray.serving.chat_routes import chat_routes, json_response
+from mica_ray.serving.metrics_route import metrics_route
 from mica_ray.serving.need_estimate import NeedEstimate
-from mica_ray.serving.session_routes import add_session_routes
+from mica_ray.serving.session_routes import session_routes
 from mica_ray.serving.settings import LOOPBACK_NAMES, ServeSettings
 from mica_ray.serving.shield import Shield
 from mica_ray.serving.support_session import FileStore, MemoryStore, SessionStore
 from mica_ray.serving.support_sessions import SupportSessions
-from mica_ray.serving.votes import add_vote_routes
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
+from mica_ray.serving.votes import vote_route
 
 _FORGET_EVERY_SECONDS = 60.0
 PAGE = Path(__file__).parent / "page"
@@ -40,7 +45,7 @@ def create_app(
     *,
     care: CareCheck | None = None,
     estimate: NeedEstimate | None = None,
-) -> FastAPI:
+) -> Starlette:
     """Make the application.
 
     Args:
@@ -49,43 +54,49 @@ def create_app(
         care: looks through what a person wrote before a model is asked; None looks for nothing.
         estimate: of the need state in support sessions; None estimates nothing.
     """
-    from fastapi import FastAPI
-    from starlette.middleware.cors import CORSMiddleware
-
     keys = None if settings.keys_file is None else KeyFile(settings.keys_file)
     callers = Callers(keys, requests_per_minute=settings.requests_per_minute)
     answering = Answering(backend, settings, care or NoCare())
-    # No pages that describe the API: they would load scripts from elsewhere, which the policy forbids.
     store = _session_store(settings) if settings.sessions else None
-    app = FastAPI(
-        title=settings.title, docs_url=None, redoc_url=None, openapi_url=None, lifespan=_forgetting(store)
+    routes: list[BaseRoute] = [*chat_routes(answering, callers, settings)]
+    if store is not None:
+        routes += session_routes(SupportSessions(answering, store, settings, estimate), callers)
+    routes += [
+        metrics_route(callers),
+        vote_route(backend, callers, settings.votes_file),
+        _offer_route(callers, settings, estimates=estimate is not None),
+        *_page_routes(),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[
+            Middleware(
+                Shield,
+                max_body_bytes=settings.max_body_bytes,
+                hosts=LOOPBACK_NAMES if keys is None else None,
+            ),
+            *_cors(settings),
+        ],
+        exception_handlers={ApiError: _tell, HTTPException: _tell},
+        lifespan=_forgetting(store),
     )
-    if settings.cors_origins:
-        app.add_middleware(
+
+
+def _cors(settings: ServeSettings) -> list[Middleware]:
+    if not settings.cors_origins:
+        return []
+    return [
+        Middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type"],
         )
-    app.add_middleware(
-        Shield,
-        max_body_bytes=settings.max_body_bytes,
-        hosts=LOOPBACK_NAMES if keys is None else None,
-    )
-    _tell_errors(app)
-    add_chat_routes(app, answering, callers, settings)
-    if store is not None:
-        add_session_routes(app, SupportSessions(answering, store, settings, estimate), callers)
-    add_metrics_route(app, callers)
-    add_vote_routes(app, backend, callers, settings.votes_file)
-    _add_offer(app, callers, settings, estimates=estimate is not None)
-    _add_page(app)
-    return app
+    ]
 
 
-def _add_offer(app: FastAPI, callers: Callers, settings: ServeSettings, *, estimates: bool) -> None:
-    """Add GET /v1/support: what the page may show."""
-    from fastapi import Request, Response
+def _offer_route(callers: Callers, settings: ServeSettings, *, estimates: bool) -> Route:
+    """Give GET /v1/support: what the page may show."""
 
     async def offer(request: Request) -> Response:
         callers.admit(request.headers.get("authorization", ""))
@@ -100,8 +111,7 @@ def _add_offer(app: FastAPI, callers: Callers, settings: ServeSettings, *, estim
             }
         )
 
-    offer.__annotations__ |= {"request": Request, "return": Response}
-    app.add_api_route("/v1/support", offer, methods=["GET"], response_model=None)
+    return Route("/v1/support", offer, methods=["GET"])
 
 
 def _session_store(settings: ServeSettings) -> SessionStore:
@@ -110,7 +120,7 @@ def _session_store(settings: ServeSettings) -> SessionStore:
     return FileStore(settings.sessions_file, settings.max_sessions)
 
 
-def _forgetting(store: SessionStore | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _forgetting(store: SessionStore | None) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     """While the application lives, forget sessions on time, whether or not anyone calls."""
 
     async def forget() -> None:
@@ -119,7 +129,7 @@ def _forgetting(store: SessionStore | None) -> Callable[[FastAPI], AbstractAsync
             await asyncio.sleep(_FORGET_EVERY_SECONDS)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         forgetting = asyncio.create_task(forget())
         yield
         forgetting.cancel()
@@ -127,31 +137,22 @@ def _forgetting(store: SessionStore | None) -> Callable[[FastAPI], AbstractAsync
     return lifespan
 
 
-def _tell_errors(app: FastAPI) -> None:
-    from fastapi import Request
-    from fastapi.responses import JSONResponse
-    from starlette.exceptions import HTTPException
-
-    async def tell(request: Request, error: Exception) -> JSONResponse:
-        if isinstance(error, HTTPException):  # No such path, or another method than it takes.
-            error = ApiError(error.status_code, error.detail, code="no_such_route")
-        assert isinstance(error, ApiError)
-        return JSONResponse(error.body, status_code=error.status, headers=error.headers)
-
-    app.add_exception_handler(ApiError, tell)
-    app.add_exception_handler(HTTPException, tell)
+async def _tell(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):  # No such path, or another method than it takes.
+        error = ApiError(error.status_code, error.detail, code="no_such_route")
+    assert isinstance(error, ApiError)
+    return JSONResponse(error.body, status_code=error.status, headers=error.headers)
 
 
-def _add_page(app: FastAPI) -> None:
-    from fastapi.responses import FileResponse, JSONResponse
-    from starlette.staticfiles import StaticFiles
-
-    async def health() -> JSONResponse:
+def _page_routes() -> list[BaseRoute]:
+    async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    async def page() -> FileResponse:
+    async def page(request: Request) -> Response:
         return FileResponse(PAGE / "index.html", media_type="text/html")
 
-    app.add_api_route("/health", health, methods=["GET"])
-    app.add_api_route("/", page, methods=["GET"])
-    app.mount("/static", StaticFiles(directory=PAGE, check_dir=False), name="static")
+    return [
+        Route("/health", health, methods=["GET"]),
+        Route("/", page, methods=["GET"]),
+        Mount("/static", StaticFiles(directory=PAGE, check_dir=False), name="static"),
+    ]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from mica_ray.serving.callers import Callers
 from mica_ray.serving.chat_routes import event_response, json_content, json_response, locale_of
@@ -13,20 +16,18 @@ from mica_ray.serving.session_body import SaidBody, read_opening, read_said
 from mica_ray.serving.support_session import SupportSession
 from mica_ray.serving.support_sessions import SupportSessions
 
-if TYPE_CHECKING:
-    from fastapi import FastAPI, Request, Response
-
 PATH = "/v1/support/sessions"
 
 
-def add_session_routes(app: FastAPI, sessions: SupportSessions, callers: Callers) -> None:
-    """Add the routes."""
-    from fastapi import Request, Response
-
+def session_routes(sessions: SupportSessions, callers: Callers) -> list[Route]:
+    """Give the routes."""
     settings = sessions.settings
 
     def owner(request: Request) -> str:
         return callers.admit(request.headers.get("authorization", ""))
+
+    def named(request: Request) -> SupportSession:
+        return sessions.find(owner(request), request.path_params["session_id"])
 
     async def begin(request: Request) -> Response:
         name = owner(request)
@@ -34,8 +35,8 @@ def add_session_routes(app: FastAPI, sessions: SupportSessions, callers: Callers
         session = sessions.open(name, body, locale_of(request, body.locale, settings))
         return json_response(sessions.described(session), status=201)
 
-    async def say(request: Request, session_id: str) -> Response:
-        session = sessions.find(owner(request), session_id)
+    async def say(request: Request) -> Response:
+        session = named(request)
         body = read_said(await json_content(request), settings)
         if body.stream:
             return await event_response(_events(sessions, session, body))
@@ -44,20 +45,21 @@ def add_session_routes(app: FastAPI, sessions: SupportSessions, callers: Callers
         assert isinstance(last, SupportSession)
         return json_response(_told(sessions, last))
 
-    async def show(request: Request, session_id: str) -> Response:
-        return json_response(sessions.described(sessions.find(owner(request), session_id)))
+    async def show(request: Request) -> Response:
+        return json_response(sessions.described(named(request)))
 
-    async def forget(request: Request, session_id: str) -> Response:
-        sessions.store.delete(sessions.find(owner(request), session_id).id)
+    async def forget(request: Request) -> Response:
+        session_id = named(request).id
+        sessions.store.delete(session_id)
         return json_response({"id": session_id, "object": "support.session.deleted", "deleted": True})
 
-    for route in (begin, say, show, forget):
-        route.__annotations__ |= {"request": Request, "return": Response}
-    app.add_api_route(PATH, begin, methods=["POST"], response_model=None)
     one = PATH + "/{session_id}"
-    app.add_api_route(one, show, methods=["GET"], response_model=None)
-    app.add_api_route(one, forget, methods=["DELETE"], response_model=None)
-    app.add_api_route(one + "/messages", say, methods=["POST"], response_model=None)
+    return [
+        Route(PATH, begin, methods=["POST"]),
+        Route(one, show, methods=["GET"]),
+        Route(one, forget, methods=["DELETE"]),
+        Route(one + "/messages", say, methods=["POST"]),
+    ]
 
 
 async def _events(

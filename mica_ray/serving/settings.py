@@ -13,7 +13,6 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 class ServeSettings:
     """Bounds of the web application. The defaults serve this machine alone and store nothing."""
 
-    title: str = "mica"
     keys_file: Path | None = None
     """Hashed keys (api_keys.py); None serves without keys, which only loopback may."""
     requests_per_minute: int = 600

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from mica_ray.chat.json_lines import append_line, mend_lines
 from mica_ray.serving.api_error import ApiError
@@ -15,9 +18,6 @@ from mica_ray.serving.backend import Backend
 from mica_ray.serving.callers import Callers
 from mica_ray.serving.chat_body import invalid_field, read_object
 from mica_ray.serving.chat_routes import json_content, json_response
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
 
 
 class _Vote(BaseModel):
@@ -28,17 +28,14 @@ class _Vote(BaseModel):
     choice: Literal["left", "right", "tie"]
 
 
-def add_vote_routes(app: FastAPI, backend: Backend, callers: Callers, file: Path | None) -> None:
-    """Add POST /v1/support/votes.
+def vote_route(backend: Backend, callers: Callers, file: Path | None) -> Route:
+    """Give POST /v1/support/votes.
 
     Args:
-        app: the application.
         backend: its models; a vote on others is refused.
         callers: who may vote, as often as their key allows.
         file: JSON lines of left, right, choice and the time; None refuses votes with 404.
     """
-    from fastapi import Request, Response
-
     if file is not None:
         mend_lines(file)
 
@@ -51,8 +48,7 @@ def add_vote_routes(app: FastAPI, backend: Backend, callers: Callers, file: Path
         append_line(file, line.encode())
         return json_response({"object": "support.vote"}, status=201)
 
-    vote.__annotations__ |= {"request": Request, "return": Response}
-    app.add_api_route("/v1/support/votes", vote, methods=["POST"], response_model=None)
+    return Route("/v1/support/votes", vote, methods=["POST"])
 
 
 def _read_vote(content: bytes, names: list[str]) -> _Vote:

@@ -18,11 +18,11 @@ from mica_ray.serving.backend import BackendError, ChatRequest, ServedModel, Tex
 from mica_ray.types import Judgement, Scenario, State
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.applications import Starlette
 
 
 @contextmanager
-def threaded(app: FastAPI) -> Iterator[str]:
+def threaded(app: Starlette) -> Iterator[str]:
     """Serve until the block ends; gives the address, `http://127.0.0.1:PORT`."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

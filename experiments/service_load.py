@@ -131,8 +131,8 @@ async def _exchange(load: Load, connection: Connection, prompt: str, *, streams:
         connection.close()
         status = "200, broken off with an error" if b'"error"' in answer else "200, broken off"
     load.statuses[status] += 1
-    if status == "429":
-        await asyncio.sleep(1)
+    if status in ("429", "503"):
+        await asyncio.sleep(1)  # As both say: try again.
     if status != "200":
         return
     load.latencies.append(time.monotonic() - begin)

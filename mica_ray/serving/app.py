@@ -1,4 +1,4 @@
-"""The service on Ray Serve: one ingress with the web application, and the models' replicas behind it.
+"""The service on Ray Serve: one ingress with the web application, and the models behind it or beside it.
 
 What it deploys are plain classes of other files; how the ingress asks them stands in handles.py.
 """
@@ -18,7 +18,7 @@ from mica_ray.run import role_world
 from mica_ray.serving.backend import BackendError, TextDelta
 from mica_ray.serving.care_counts import CountedCare
 from mica_ray.serving.deployment import Replicas, ServiceSpec
-from mica_ray.serving.handles import HandleBackend, HandleChat, RemoteModel, ReplicaModel
+from mica_ray.serving.handles import AskedModel, HandleBackend, HandleChat, ModelBeside, ReplicaModel
 from mica_ray.serving.http_app import create_app
 from mica_ray.serving.judge import JudgeSpec
 from mica_ray.serving.model_prompt import RenderedRequest
@@ -27,7 +27,7 @@ from mica_ray.serving.need_estimate import NeedEstimate
 from mica_ray.types import Message, Sampling
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.applications import Starlette
 
 APPLICATION = "mica"
 """The application's name in Ray Serve."""
@@ -62,12 +62,14 @@ def end_service() -> None:
 def application(spec: ServiceSpec) -> serve.Application:
     """Describe the service to Ray Serve."""
     models = {
-        model.id: _model_deployment(spec, model, f"model-{index}") for index, model in enumerate(spec.models)
+        model.id: _model_deployment(spec, model, f"model-{index}")
+        for index, model in enumerate(spec.models)
+        if spec.beside is None
     }
     ingress = serve.deployment(serve.ingress()(Ingress)).options(
         name="ingress",
         num_replicas=1,  # Sessions and rates are counted in one place.
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options={"num_cpus": 0} if spec.beside is None else _actor_options(spec.beside),
         # The application refuses with 429 and Retry-After before Ray Serve would let anyone wait.
         max_ongoing_requests=4 * spec.settings.max_in_flight,
         **_common_options(spec),
@@ -84,17 +86,36 @@ class Ingress:
         self._spec = spec
         self._models = models
         self._judge = judge
+        self._beside = None if spec.beside is None else ModelReplica(spec.beside)
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
+    def __serve_build_asgi_app__(self) -> Starlette:
         """Make the application once the handles are known."""
         spec = self._spec
-        models = {model.id: _remote_model(spec, model, self._models[model.id]) for model in spec.models}
+        models = {model.id: self._asked(model) for model in spec.models}
         return create_app(
             HandleBackend(spec, models),
             spec.settings,
             care=CountedCare(spec.care),
             estimate=None if spec.judge is None else _estimate(spec.judge, self._judge),
         )
+
+    async def check_health(self) -> None:
+        """Tell Ray Serve to begin anew when the engine of the model in this process has failed.
+
+        Raises:
+            BackendError: it has.
+        """
+        if self._beside is not None:
+            self._beside.check()
+
+    def _asked(self, model: ModelSpec) -> AskedModel:
+        if self._beside is not None:
+            return ModelBeside(self._beside, model.prompt())
+        if self._spec.is_ray_llm:
+            from mica_ray.serving.ray_llm import LlmModel
+
+            return LlmModel(self._models[model.id], model)
+        return ReplicaModel(self._models[model.id], model.prompt())
 
 
 class ReplicaDeployment:
@@ -138,14 +159,6 @@ class ReplicaDeployment:
         self._replica.check()
 
 
-def _remote_model(spec: ServiceSpec, model: ModelSpec, handle: DeploymentHandle) -> RemoteModel:
-    if spec.is_ray_llm:
-        from mica_ray.serving.ray_llm import LlmModel
-
-        return LlmModel(handle, model)
-    return ReplicaModel(handle, model.prompt())
-
-
 def _estimate(judge: JudgeSpec, handle: DeploymentHandle | None) -> NeedEstimate:
     served = None if handle is None else lambda model: HandleChat(handle.chat.remote, model)
     world = role_world(judge.config, served)
@@ -183,17 +196,21 @@ def _own_deployment(spec: ServiceSpec, model: ModelSpec, replicas: Replicas, nam
     )
     deployment = serve.deployment(ReplicaDeployment).options(
         name=name,
-        ray_actor_options={
-            "num_cpus": model.engine.cpus_per_engine,
-            "num_gpus": model.engine.gpus_per_engine,
-            "runtime_env": {"env_vars": dict(model.environment)},
-        },
+        ray_actor_options=_actor_options(model),
         max_ongoing_requests=replicas.max_ongoing,
         max_queued_requests=spec.settings.max_in_flight,
         **scaling,
         **_common_options(spec),
     )
     return deployment.bind(model)
+
+
+def _actor_options(model: ModelSpec) -> dict[str, Any]:
+    return {
+        "num_cpus": model.engine.cpus_per_engine,
+        "num_gpus": model.engine.gpus_per_engine,
+        "runtime_env": {"env_vars": dict(model.environment)},
+    }
 
 
 def _common_options(spec: ServiceSpec) -> dict[str, Any]:

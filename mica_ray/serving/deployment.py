@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mica_ray.serving.care import CareCheck, NoCare
 from mica_ray.serving.judge import JudgeSpec
@@ -65,6 +65,19 @@ class ServiceSpec:
             )
         if self.judge is not None and not self.settings.sessions:
             raise ValueError("judge: estimates the need state of support sessions alone; set sessions = true")
+
+    @property
+    def beside(self) -> ModelSpec | None:
+        """The model that is asked within the web application's process, its engine in a process of its own.
+
+        So it is with one copy of one model, which then answers a third more requests: nothing passes between
+        replicas. `engine.backend=in_process` keeps even that one in a replica apart.
+        """
+        model = self.models[0]
+        is_alone = len(self.models) == 1 and self.replicas.at_most == 1 and not self.is_ray_llm
+        if not is_alone or model.sampler != "vllm" or model.engine.backend == "in_process":
+            return None
+        return replace(model, engine=replace(model.engine, backend="async"))
 
     @property
     def cpus(self) -> float:

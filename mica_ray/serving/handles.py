@@ -1,4 +1,4 @@
-"""The deployments as the web application asks them: models as a `Backend`, the judge as a `ChatModel`.
+"""What is deployed as the web application asks it: models as a `Backend`, the judge as a `ChatModel`.
 
 What is deployed stands in app.py. A failure of Ray Serve becomes one of ours here.
 """
@@ -19,6 +19,7 @@ from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.serving.backend import BackendError, ChatRequest, ServedModel, TextDelta
 from mica_ray.serving.deployment import ServiceSpec
 from mica_ray.serving.model_prompt import ModelPrompt
+from mica_ray.serving.model_replica import ModelReplica
 from mica_ray.types import Message, Sampling
 
 _ATTEMPTS = 3
@@ -27,11 +28,11 @@ _ON_THE_WIRE: Mapping[str, Any] = {"request_serialization": "pickle", "response_
 """What is sent has its class on both sides; cloudpickle, Ray Serve's default, takes several times as long."""
 
 
-class RemoteModel(Protocol):
-    """A model in replicas elsewhere."""
+class AskedModel(Protocol):
+    """A model as the web application asks it, wherever it is."""
 
     def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
-        """Ask one replica for one reply; closing the generator ends the sampling.
+        """Ask for one reply; closing the generator ends the sampling.
 
         Raises:
             BackendError: it cannot be served, or failed.
@@ -41,14 +42,14 @@ class RemoteModel(Protocol):
 
 
 class HandleBackend:
-    """`Backend` over the models' deployments.
+    """`Backend` over the models, each wherever it is.
 
     Args:
         spec: of the service.
         models: how each is asked, by id.
     """
 
-    def __init__(self, spec: ServiceSpec, models: Mapping[str, RemoteModel]) -> None:
+    def __init__(self, spec: ServiceSpec, models: Mapping[str, AskedModel]) -> None:
         self._served = [ServedModel(model.id, model.created) for model in spec.models]
         self._models = models
 
@@ -107,12 +108,42 @@ class ReplicaModel:
         is_done = False
         try:
             async for piece in response:
-                yield replace(_unwrapped(piece), begins_in_thought=is_open)
+                delta = replace(_unwrapped(piece), begins_in_thought=is_open)
                 is_open = False
+                if delta.finish_reason is not None:
+                    # Whoever has the last piece reads no further; Ray Serve must not take that for a break.
+                    is_done = not [late async for late in response]
+                yield delta
             is_done = True
         finally:
             if not is_done:
                 response.cancel()
+
+
+class ModelBeside:
+    """A model in this process. Consumes requests, produces text; waits for its engine alone.
+
+    Args:
+        replica: the model.
+        prompt: how requests are rendered for it.
+    """
+
+    def __init__(self, replica: ModelReplica, prompt: ModelPrompt) -> None:
+        self._replica = replica
+        self._prompt = prompt
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
+        """Give the reply piece by piece, or in one piece where it is not to be streamed.
+
+        Raises:
+            BackendError: the conversation does not fit, or the engine failed.
+        """
+        rendered = self._prompt.render(request)
+        is_open = self._prompt.opens_thought(rendered)
+        async with aclosing(self._replica.stream(rendered)) as pieces:
+            async for piece in pieces:
+                yield replace(piece, begins_in_thought=is_open)
+                is_open = False
 
 
 class PendingChat(Awaitable[ChatReply | ChatError], Protocol):

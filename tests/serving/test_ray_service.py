@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import httpx
-import openai
 import psutil
 import pytest
 
 from mica_ray.ports import free_port
-from mica_ray.rollout.vllm_engine import EngineConfig
+from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.serving.deployment import Replicas, ServiceSpec
 from mica_ray.serving.model_replica import ModelSpec
 from mica_ray.serving.settings import ServeSettings
+from tests.serving.official_client import check_the_official_client
 from tests.small_policy import small_folder
 
 pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(600)]
@@ -67,19 +67,7 @@ async def asking(address: str, action: Callable[[], None]) -> list[int]:
 
 
 async def test_the_official_client_streams_from_a_replica(address: str) -> None:
-    client = openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=300)
-    asked = {"model": "support", "seed": 1, "max_tokens": 8}
-    messages = [{"role": "user", "content": "I lost my job."}]
-    whole = await client.chat.completions.create(messages=messages, **asked)  # pyright: ignore
-    stream = await client.chat.completions.create(messages=messages, stream=True, **asked)  # pyright: ignore
-    pieces = [chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices]
-    assert "".join(pieces) == whole.choices[0].message.content
-    assert whole.usage.completion_tokens <= 8
-    with pytest.raises(openai.BadRequestError) as refused:
-        await client.chat.completions.create(
-            model="support", messages=[{"role": "user", "content": "long " * 300}]
-        )
-    assert refused.value.code == "context_length_exceeded"
+    await check_the_official_client(address)
 
 
 async def test_a_killed_replica_costs_no_other_error_than_a_retryable_one(address: str) -> None:

@@ -51,7 +51,7 @@ class LoneEngine:
 
     def __init__(self, model: ModelSpec) -> None:
         self._replica = ModelReplica(model)
-        self._prompt = model.prompt()
+        self._prompt = self._replica.prompt()
 
     async def ask(self, prompts: Sequence[str], *, clients: int, seconds: float) -> Load:
         """Let as many clients ask the engine directly."""
@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--replicas", type=int, default=1, help="of the service; the engine alone is one")
+    parser.add_argument("--apart", action="store_true", help="even the only copy in a replica of its own")
     parser.add_argument("--without-faults", action="store_true", help="kill and redeploy nothing")
     parser.add_argument("--sampler", choices=["vllm", "transformers"], default="vllm")
     parser.add_argument("--json", type=Path)
@@ -115,7 +116,7 @@ def main() -> None:
     model = ModelSpec(
         "support",
         str(run.policy_folder(config)),
-        config.engine,
+        replace(config.engine, backend="in_process") if arguments.apart else config.engine,
         arguments.sampler,
         system_prompt=domain.policy_prompt,
     )
@@ -169,7 +170,7 @@ def _measure(spec: ServiceSpec, prompts: Sequence[str], arguments: argparse.Name
         / (alone.tokens / alone.seconds),
     }
     if not arguments.without_faults:
-        record |= _with_faults(spec, load, each, each if arguments.replicas > 1 else _LONE_SECONDS)
+        record |= _with_faults(spec, load, each, _LONE_SECONDS if spec.beside else each)
     end_service()
     return record
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mica_ray.rollout.engine import EngineError
-from mica_ray.rollout.vllm_stepping import SteppingThread
+from mica_ray.rollout.vllm_stepping import SteppingThread, failure, refusal
 from mica_ray.rollout.vllm_weights import write_bucket
 from mica_ray.rollout.weights import TransferStep, WeightBucket
 
@@ -138,9 +138,9 @@ class AsyncBackend:
                 async for output in outputs:
                     yield output
         except ValueError as error:  # vLLM refuses this request alone.
-            raise EngineError(f"vLLM refuses the request: {error}") from error
+            raise refusal(error) from error
         except (EngineDeadError, EngineGenerateError) as error:
-            raise EngineError(f"vLLM failed: {type(error).__name__}: {error}") from error
+            raise failure(error) from error
 
     async def load(self, bucket: WeightBucket) -> None:
         """Put the bucket into the model of every worker."""

@@ -84,8 +84,7 @@ class SteppingThread:
             try:
                 self._engine.add_request(key, {"prompt_token_ids": list(prompt_ids)}, params)
             except ValueError as error:  # vLLM refuses this request alone.
-                refusal = EngineError(f"vLLM refuses the request: {error}")
-                _hand_over({reply.loop: [(reply, refusal)]})
+                _hand_over({reply.loop: [(reply, refusal(error))]})
             else:
                 self._replies[key] = reply
 
@@ -130,7 +129,7 @@ class SteppingThread:
                     self._deliver(cast("Sequence[RequestOutput]", self._engine.step()))
             self._fail(EngineError("the engine was closed"))
         except Exception as error:  # vLLM is in an unknown state: everyone must hear of it.
-            self._fail(EngineError(f"vLLM failed: {type(error).__name__}: {error}"))
+            self._fail(failure(error))
             while (message := self._inbox.get()) is not None:
                 message()
 
@@ -165,6 +164,16 @@ class SteppingThread:
             due[reply.loop].append((reply, error))
         self._replies.clear()
         _hand_over(due)
+
+
+def refusal(error: ValueError) -> EngineError:
+    """Say that vLLM refuses one request and goes on."""
+    return EngineError(f"vLLM refuses the request: {error}")
+
+
+def failure(error: Exception) -> EngineError:
+    """Say that vLLM has failed."""
+    return EngineError(f"vLLM failed: {type(error).__name__}: {error}")
 
 
 def _hand_over(due: _Due) -> None:

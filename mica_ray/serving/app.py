@@ -61,15 +61,15 @@ def end_service() -> None:
 
 def application(spec: ServiceSpec) -> serve.Application:
     """Describe the service to Ray Serve."""
+    beside = spec.beside
+    behind = spec.models if beside is None else ()
     models = {
-        model.id: _model_deployment(spec, model, f"model-{index}")
-        for index, model in enumerate(spec.models)
-        if spec.beside is None
+        model.id: _model_deployment(spec, model, f"model-{index}") for index, model in enumerate(behind)
     }
     ingress = serve.deployment(serve.ingress()(Ingress)).options(
         name="ingress",
         num_replicas=1,  # Sessions and rates are counted in one place.
-        ray_actor_options={"num_cpus": 0} if spec.beside is None else _actor_options(spec.beside),
+        ray_actor_options={"num_cpus": 0} if beside is None else _actor_options(beside),
         # The application refuses with 429 and Retry-After before Ray Serve would let anyone wait.
         max_ongoing_requests=4 * spec.settings.max_in_flight,
         **_common_options(spec),
@@ -86,7 +86,8 @@ class Ingress:
         self._spec = spec
         self._models = models
         self._judge = judge
-        self._beside = None if spec.beside is None else ModelReplica(spec.beside)
+        beside = spec.beside
+        self._beside = None if beside is None else ModelReplica(beside)
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """Make the application once the handles are known."""
@@ -110,7 +111,7 @@ class Ingress:
 
     def _asked(self, model: ModelSpec) -> AskedModel:
         if self._beside is not None:
-            return ModelBeside(self._beside, model.prompt())
+            return ModelBeside(self._beside)
         if self._spec.is_ray_llm:
             from mica_ray.serving.ray_llm import LlmModel
 

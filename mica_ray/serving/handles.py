@@ -1,4 +1,4 @@
-"""What is deployed as the web application asks it: models as a `Backend`, the judge as a `ChatModel`.
+"""Models and judge as the web application asks them: as a `Backend`, and as a `ChatModel`.
 
 What is deployed stands in app.py. A failure of Ray Serve becomes one of ours here.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any, Protocol
 
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
@@ -95,11 +94,10 @@ class ReplicaModel:
             RayError, RayServeException: the replica died, or has no room.
         """
         rendered = self._prompt.render(request)
-        is_open = self._prompt.opens_thought(rendered)
         if not request.is_streamed:
             whole = self._whole.remote(rendered)
             try:
-                yield replace(_unwrapped(await whole), begins_in_thought=is_open)
+                yield _unwrapped(await whole)
             except asyncio.CancelledError:
                 whole.cancel()  # Nobody waits for it: the replica must not go on sampling.
                 raise
@@ -108,13 +106,13 @@ class ReplicaModel:
         is_done = False
         try:
             async for piece in response:
-                delta = replace(_unwrapped(piece), begins_in_thought=is_open)
-                is_open = False
+                delta = _unwrapped(piece)
                 if delta.finish_reason is not None:
                     # Whoever has the last piece reads no further; Ray Serve must not take that for a break.
-                    is_done = not [late async for late in response]
+                    async for _ in response:
+                        pass
+                    is_done = True
                 yield delta
-            is_done = True
         finally:
             if not is_done:
                 response.cancel()
@@ -125,25 +123,19 @@ class ModelBeside:
 
     Args:
         replica: the model.
-        prompt: how requests are rendered for it.
     """
 
-    def __init__(self, replica: ModelReplica, prompt: ModelPrompt) -> None:
+    def __init__(self, replica: ModelReplica) -> None:
         self._replica = replica
-        self._prompt = prompt
+        self._prompt = replica.prompt()
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
+    def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
         """Give the reply piece by piece, or in one piece where it is not to be streamed.
 
         Raises:
             BackendError: the conversation does not fit, or the engine failed.
         """
-        rendered = self._prompt.render(request)
-        is_open = self._prompt.opens_thought(rendered)
-        async with aclosing(self._replica.stream(rendered)) as pieces:
-            async for piece in pieces:
-                yield replace(piece, begins_in_thought=is_open)
-                is_open = False
+        return self._replica.stream(self._prompt.render(request))
 
 
 class PendingChat(Awaitable[ChatReply | ChatError], Protocol):

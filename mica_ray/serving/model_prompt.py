@@ -21,6 +21,8 @@ class RenderedRequest:
     sampling: Sampling
     is_streamed: bool = False
     """Whether the text is wanted piece by piece."""
+    begins_in_thought: bool = False
+    """Whether the reply begins inside a thought that the prompt has opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,5 @@ class ModelPrompt:
                 f"{self.context_length}",
                 kind="too_long",
             )
-        return RenderedRequest(prompt_ids, request.sampling, request.is_streamed)
-
-    def opens_thought(self, rendered: RenderedRequest) -> bool:
-        """Say whether the reply begins inside a thought that the prompt has opened."""
-        return self.template.opens_thought(rendered.prompt_ids)
+        is_open = self.template.opens_thought(prompt_ids)
+        return RenderedRequest(prompt_ids, request.sampling, request.is_streamed, is_open)

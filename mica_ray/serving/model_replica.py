@@ -59,13 +59,16 @@ class ModelSpec:
         """
         return ChatTemplate.from_folder(self.path, self.template_arguments)
 
-    def prompt(self) -> ModelPrompt:
-        """Say how requests are rendered for this model. Loads its tokenizer.
+    def prompt(self, template: ChatTemplate | None = None) -> ModelPrompt:
+        """Say how requests are rendered for this model.
+
+        Args:
+            template: of its tokenizer; None loads it.
 
         Raises:
             EngineError: there is none, or it cannot serve a dialogue.
         """
-        return ModelPrompt(self.template(), self.system_prompt, self.engine.max_model_len)
+        return ModelPrompt(template or self.template(), self.system_prompt, self.engine.max_model_len)
 
 
 class ModelReplica:
@@ -86,13 +89,17 @@ class ModelReplica:
         self._num_streams = 0
         self._failures = 0
 
+    def prompt(self) -> ModelPrompt:
+        """Say how requests are rendered for this model, by the tokenizer that is here."""
+        return self._spec.prompt(self._template)
+
     async def stream(self, request: RenderedRequest) -> AsyncGenerator[TextDelta, None]:
         """Give the reply piece by piece, or in one piece where it is not to be streamed.
 
         Raises:
             BackendError: the engine failed.
         """
-        num_tokens = 0
+        num_tokens, is_open = 0, request.begins_in_thought
         self._num_streams += request.is_streamed
         try:
             async with aclosing(self._pieces(request)) as pieces:
@@ -101,9 +108,10 @@ class ModelReplica:
                     if piece.finish_reason is not None:
                         self._failures = 0  # Here: whoever has the last piece need not ask for another.
                         usage = Usage(len(request.prompt_ids), num_tokens)
-                        yield TextDelta(piece.text, piece.finish_reason, usage)
+                        yield TextDelta(piece.text, piece.finish_reason, usage, begins_in_thought=is_open)
                     elif piece.text:
-                        yield TextDelta(piece.text)
+                        yield TextDelta(piece.text, begins_in_thought=is_open)
+                        is_open = False
         except EngineError as error:
             self._failures += 1
             # It may quote the engine's log, and with it the conversation.

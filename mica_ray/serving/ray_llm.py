@@ -78,7 +78,7 @@ class LlmModel:
 
         rendered = self._prompt.render(request)
         asked = ChatCompletionRequest.model_validate(self._fields(request, len(rendered.prompt_ids)))
-        is_open = self._prompt.opens_thought(rendered)
+        is_open = rendered.begins_in_thought
         response: Any = self._handle.options(stream=True).chat.remote(asked)
         last: TextDelta | None = None
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,9 @@ async def test_only_failures_in_a_row_make_an_engine_dead(tmp_path: Path) -> Non
     await fail(2)
     whole = await anext(replica.stream(RenderedRequest((20,) * 8, Sampling(max_tokens=4, seed=1))))
     assert whole.finish_reason is not None
+    assert not whole.begins_in_thought
+    opened = RenderedRequest((20,) * 8, Sampling(max_tokens=4, seed=1), begins_in_thought=True)
+    assert await anext(replica.stream(opened)) == replace(whole, begins_in_thought=True)
     await fail(2)
     replica.check()
     await fail(1)

@@ -28,7 +28,7 @@ from rich.table import Table
 
 from mica_ray.credit import CreditEstimator, LambdaReturns, Mica
 from mica_ray.credit.tokens import spread_over_tokens
-from mica_ray.evaluation.report import write_json
+from mica_ray.files import write_json
 from mica_ray.types import TurnRewards
 
 GAMMA = 1.0

@@ -27,16 +27,16 @@ from typing import Any
 import psutil
 from service_load import REPLY_TOKENS, Load, ask_service
 
-from mica_ray import run
 from mica_ray.config import RunConfig
-from mica_ray.config.cluster import join_ray
-from mica_ray.config.world import read_domain
-from mica_ray.evaluation.report import write_json
-from mica_ray.serving.backend import ChatRequest
-from mica_ray.serving.deployment import Replicas, ServiceSpec
+from mica_ray.files import write_json
+from mica_ray.launch import run
+from mica_ray.launch.cluster import join_ray
+from mica_ray.launch.world import read_domain
+from mica_ray.serving.http.backend import ChatRequest
+from mica_ray.serving.http.settings import ServeSettings
 from mica_ray.serving.model_replica import ModelReplica, ModelSpec
 from mica_ray.serving.proxy import choose_proxy
-from mica_ray.serving.settings import ServeSettings
+from mica_ray.serving.service_spec import Replicas, ServiceSpec
 from mica_ray.types import Sampling
 
 PORT = 8765
@@ -139,7 +139,7 @@ def main() -> None:
 def _measure(spec: ServiceSpec, prompts: Sequence[str], arguments: argparse.Namespace) -> dict[str, object]:
     import ray
 
-    from mica_ray.serving.app import end_service, serve_application
+    from mica_ray.serving.ray_app import end_service, serve_application
 
     def load(seconds: float) -> Load:
         return asyncio.run(ask_service(prompts, port=PORT, clients=arguments.clients, seconds=seconds))
@@ -179,7 +179,7 @@ def _with_faults(
     spec: ServiceSpec, load: Callable[[float], Load], each: float, around_death: float
 ) -> dict[str, object]:
     """Kill a replica, then bring a new version up, both under load."""
-    from mica_ray.serving.app import serve_application
+    from mica_ray.serving.ray_app import serve_application
 
     killed, killed_at = during(lambda: load(around_death), kill_replica, after=each / 4)
     later = [moment for moment in killed.answered if moment > killed_at + 1]

@@ -18,9 +18,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from mica_ray.evaluation.report import write_json
-from mica_ray.serving.care import HelpLines
-from mica_ray.serving.care_measure import (
+from mica_ray.files import write_json
+from mica_ray.safety.check import HelpLines
+from mica_ray.safety.measure import (
     OWN_MESSAGES,
     CareShare,
     care_record,
@@ -28,7 +28,7 @@ from mica_ray.serving.care_measure import (
     plain_recall,
     read_messages,
 )
-from mica_ray.serving.care_rules import OWN_RULES, CareRules, RuleCare
+from mica_ray.safety.rules import OWN_RULES, CareRules, RuleCare
 
 
 def main(

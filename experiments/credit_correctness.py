@@ -30,7 +30,7 @@ from mica_ray.credit.oracle.contestants import FOUND_ELSEWHERE, GROUP_MEAN, LEAV
 from mica_ray.credit.oracle.gradient import exact_gradient, gradient_estimates, gradient_of_group_mean
 from mica_ray.credit.oracle.probes import Properties, ask
 from mica_ray.credit.oracle.process import DialogueProcess
-from mica_ray.evaluation.report import write_json
+from mica_ray.files import write_json
 
 LETTERS = dict(zip(Properties.__slots__, "XLTZPOS", strict=True))
 

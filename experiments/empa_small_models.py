@@ -37,12 +37,12 @@ from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.environment import DialogueEnvironment, converse
 from mica_ray.dialogue.judger import Judger
 from mica_ray.domains.empa import EMPA
-from mica_ray.domains.epm_cards import read_cards
+from mica_ray.domains.empa.cards import read_cards
 from mica_ray.domains.loader import load_domain
-from mica_ray.evaluation.report import write_json
+from mica_ray.files import write_json
 from mica_ray.ports import free_port
+from mica_ray.recordings.dialogue_log import dialogue_row
 from mica_ray.rewards import Rewards
-from mica_ray.training.dialogue_log import dialogue_row
 from mica_ray.types import Sampling, Scenario, Trajectory
 
 ROLES = ("actor", "policy", "judge", "director")
@@ -210,9 +210,9 @@ async def engine_models(
     """Serve both folders by vLLM engines in Ray actors, one engine where they are the same."""
     import ray
 
-    from mica_ray.config.engines import start_role_model
     from mica_ray.config.role_config import RoleConfig
     from mica_ray.config.run_config import RunConfig
+    from mica_ray.launch.start_engines import start_role_model
     from mica_ray.rollout.engine_config import EngineConfig
 
     cpus = max(1, (os.cpu_count() or 1) // len({model, judge}))

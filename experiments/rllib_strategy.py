@@ -25,13 +25,14 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from mica_ray.chat.support_reader import Kind
 from mica_ray.credit import Mica
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
-from mica_ray.evaluation.report import show_interval, write_json
-from mica_ray.evaluation.statistics import bootstrap_mean
+from mica_ray.embedded.reply_reader import Kind
+from mica_ray.evaluation.report import show_interval
+from mica_ray.files import write_json
 from mica_ray.rllib.ppo import StrategyRun
 from mica_ray.rllib.strategy_env import GUARDED_ABOUT, KINDS, POINTS, StrategyEnv
+from mica_ray.statistics import bootstrap_mean
 
 BASE = StrategyRun(EMOTIONAL_SUPPORT)
 ARMS: Mapping[str, StrategyRun] = {

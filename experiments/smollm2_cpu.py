@@ -23,19 +23,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from mica_ray import run
 from mica_ray.cli.stages import StageBars
 from mica_ray.config import ConfigError, RunConfig
 from mica_ray.config.overrides import override
-from mica_ray.config.run_folder import RunFolder
-from mica_ray.config.run_record import RunSummary
-from mica_ray.config.world import num_evaluated
-from mica_ray.evaluation.empa import EvaluationConfig
-from mica_ray.evaluation.report import comparison_table, write_json
+from mica_ray.evaluation.evaluate import EvaluationConfig
+from mica_ray.evaluation.report import comparison_table
+from mica_ray.files import write_json
+from mica_ray.launch import run
+from mica_ray.launch.world import num_evaluated
 from mica_ray.rollout.collect import RolloutConfig
 from mica_ray.rollout.engine_config import EngineConfig
+from mica_ray.runs.folder import RunFolder
+from mica_ray.runs.record import RunSummary
+from mica_ray.tracking.tracker import ConsoleTracker
 from mica_ray.training.loop import LoopConfig
-from mica_ray.training.tracker import ConsoleTracker
 from mica_ray.training.update import LearnerConfig
 from mica_ray.types import Sampling
 

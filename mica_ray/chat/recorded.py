@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Literal
 
-from mica_ray.chat.json_lines import append_line, mend_lines
 from mica_ray.chat.model import ChatError, ChatModel, ChatReply, JsonSchema, chat_error
+from mica_ray.files import append_line, mend_lines
 from mica_ray.types import Message, Sampling
 
 CallKey = tuple[str, int]

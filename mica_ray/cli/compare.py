@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 
 from mica_ray.config.references import ConfigError
-from mica_ray.evaluation.report import write_json, write_whole
-from mica_ray.reporting.run_arms import RunArm, read_arms
-from mica_ray.reporting.run_table import run_csv, run_rows, run_text_table
+from mica_ray.files import write_json, write_whole
+from mica_ray.reporting.runs.comparison import run_csv, run_rows, run_text_table
+from mica_ray.runs.arms import RunArm, read_arms
 
 
 def run_compare(

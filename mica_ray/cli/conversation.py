@@ -9,16 +9,16 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from mica_ray import run
 from mica_ray.chat.model import ChatModel
 from mica_ray.cli.recipes import read_model
 from mica_ray.config import RunConfig
-from mica_ray.config.assembly import Parts
-from mica_ray.dialogue.case_file import SpokenTurn
 from mica_ray.dialogue.domain import Domain
+from mica_ray.dialogue.role_messages import SpokenTurn
+from mica_ray.launch import run
+from mica_ray.launch.assembly import Parts
 from mica_ray.rollout.policy_chat import PolicyChat
 from mica_ray.seeding import derive_seed
-from mica_ray.serving.need_estimate import NeedEstimate, distance_left, moved
+from mica_ray.serving.support.need_estimate import NeedEstimate, distance_left, moved
 from mica_ray.training.loop import SilentProgress
 from mica_ray.types import Judgement, Message, State
 

@@ -12,11 +12,11 @@ from rich.console import Console
 from mica_ray.cli.credit_estimators import Mixing, named_estimators
 from mica_ray.config.references import ConfigError
 from mica_ray.credit.mica import Scope
-from mica_ray.evaluation.credit_comparison import CreditComparison, compare_credit
-from mica_ray.evaluation.credit_tables import credit_facts, credit_record, credit_tables, rich_table
-from mica_ray.evaluation.recorded_lines import RecordingError
-from mica_ray.evaluation.report import write_json
-from mica_ray.evaluation.stored_turns import Grouping, StoredTurns, read_stored_turns
+from mica_ray.credit_study.comparison import CreditComparison, compare_credit
+from mica_ray.credit_study.tables import credit_facts, credit_record, credit_tables, rich_table
+from mica_ray.files import write_json
+from mica_ray.recordings.lines import RecordingError
+from mica_ray.recordings.stored_turns import Grouping, StoredTurns, read_stored_turns
 from mica_ray.rewards import RewardKind, Rewards
 
 RECORDED = "recorded"
@@ -118,8 +118,8 @@ def _write_record(
 def _write_page(
     stored: StoredTurns, comparison: CreditComparison, settings: str, *, gamma: float, out: Path
 ) -> None:
-    from mica_ray.evaluation.report import write_whole
-    from mica_ray.reporting.credit_report import credit_page
+    from mica_ray.files import write_whole
+    from mica_ray.reporting.credit.page import credit_page
 
     try:
         write_whole(out, credit_page(stored, comparison, settings=settings, gamma=gamma))

@@ -10,18 +10,19 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from mica_ray import run
 from mica_ray.cli.recipes import read_model
 from mica_ray.cli.stages import StageBars
-from mica_ray.config.assembly import check_credit_of
 from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
-from mica_ray.config.run_folder import RunFolder
-from mica_ray.evaluation.credit_agreement import CreditCheck
-from mica_ray.evaluation.credit_check import CheckConfig
-from mica_ray.evaluation.recorded_lines import RecordingError
-from mica_ray.evaluation.report import show_interval, write_json, write_whole
-from mica_ray.evaluation.stored_turns import StoredTurns, read_stored_turns
+from mica_ray.credit_study.agreement import CreditCheck
+from mica_ray.credit_study.check import CheckConfig
+from mica_ray.evaluation.report import show_interval
+from mica_ray.files import write_json, write_whole
+from mica_ray.launch import run
+from mica_ray.launch.assembly import check_credit_of
+from mica_ray.recordings.lines import RecordingError
+from mica_ray.recordings.stored_turns import StoredTurns, read_stored_turns
+from mica_ray.runs.folder import RunFolder
 
 
 def run_credit_check(
@@ -123,7 +124,7 @@ def check_record(outcome: CreditCheck) -> dict[str, object]:
 
 
 def _draw(outcome: CreditCheck, out: Path) -> None:
-    from mica_ray.reporting.check_figure import draw_credit_check
+    from mica_ray.reporting.credit.check_figure import draw_credit_check
 
     try:
         write_whole(out, draw_credit_check(outcome).png())

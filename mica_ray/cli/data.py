@@ -12,14 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mica_ray.config import ConfigError, RunConfig
-from mica_ray.config.card_source import read_deck
 from mica_ray.config.overrides import override
 from mica_ray.config.role_config import SCRIPTED
-from mica_ray.domains.card_overlap import NearText
-from mica_ray.domains.card_rater import CardRater, RatingRun, rate_cards
-from mica_ray.domains.epm_card_text import CardFlaw
-from mica_ray.domains.epm_cards import CardDeck, EpmCard, near_test_cards
-from mica_ray.evaluation.report import write_json
+from mica_ray.domains.empa.card_text import CardFlaw
+from mica_ray.domains.empa.cards import CardDeck, EpmCard, near_test_cards
+from mica_ray.domains.empa.overlap import NearText
+from mica_ray.domains.empa.rater import CardRater, RatingRun, rate_cards
+from mica_ray.files import write_json
+from mica_ray.launch.card_source import read_deck
 
 _SHOWN = 3
 """Lines shown of each kind of oddity; the JSON file holds all."""
@@ -93,7 +93,7 @@ def run_rate(
 async def _rate(
     config: RunConfig, cards: list[EpmCard], out: Path, *, concurrency: int, inline: bool, console: Console
 ) -> RatingRun:
-    from mica_ray import run
+    from mica_ray.launch import run
 
     columns = (TextColumn("rate cards"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:

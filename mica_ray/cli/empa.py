@@ -13,7 +13,6 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
-from mica_ray import run
 from mica_ray.chat.ledger import Ledger
 from mica_ray.chat.openai_api import Endpoint
 from mica_ray.cli.case_bar import CaseBar
@@ -21,22 +20,24 @@ from mica_ray.cli.recipes import read_model
 from mica_ray.cli.rescore import print_scores
 from mica_ray.config import ConfigError, RunConfig
 from mica_ray.config.overrides import override
-from mica_ray.config.policy_source import EMBEDDED, fetch_policy, read_policy_facts
-from mica_ray.config.role_config import Player, Recording, Role
-from mica_ray.config.run_folder import RunFolder
-from mica_ray.config.world import read_domain
+from mica_ray.config.role_config import EMBEDDED, Player, Recording, Role
 from mica_ray.dialogue.answer_counts import ROLES
 from mica_ray.dialogue.domain import Domain
-from mica_ray.evaluation.case_log import CaseLog, CaseLogError
 from mica_ray.evaluation.costs import cost_table
-from mica_ray.evaluation.empa import EvaluationConfig
-from mica_ray.evaluation.recorded_lines import RecordingError
-from mica_ray.evaluation.report import CONTAMINATED, write_json
+from mica_ray.evaluation.evaluate import EvaluationConfig
+from mica_ray.evaluation.report import CONTAMINATED
 from mica_ray.evaluation.rescore_report import rescore_record
 from mica_ray.evaluation.rescored_files import rescore
 from mica_ray.evaluation.text_policy import converse_all
+from mica_ray.files import write_json
+from mica_ray.launch import run
+from mica_ray.launch.policy_source import fetch_policy, read_policy_facts
+from mica_ray.launch.world import read_domain
+from mica_ray.recordings.case_log import CaseLog, CaseLogError
+from mica_ray.recordings.lines import RecordingError
 from mica_ray.rollout.collect import RolloutConfig, collect
 from mica_ray.rollout.engine import EngineError
+from mica_ray.runs.folder import RunFolder
 from mica_ray.training.loop import SilentProgress
 from mica_ray.types import Sampling, Scenario, Trajectory
 

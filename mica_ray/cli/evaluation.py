@@ -8,13 +8,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mica_ray import run
 from mica_ray.chat.ledger import Ledger
 from mica_ray.cli.recipes import read_model
 from mica_ray.cli.stages import StageBars
-from mica_ray.config.world import num_evaluated
 from mica_ray.evaluation.costs import cost_table
-from mica_ray.evaluation.report import evaluation_record, evaluations_table, write_json
+from mica_ray.evaluation.report import evaluation_record, evaluations_table
+from mica_ray.files import write_json
+from mica_ray.launch import run
+from mica_ray.launch.world import num_evaluated
 
 
 def run_evaluation(model: str, *, assignments: Sequence[str], inline: bool, json_file: Path | None) -> None:

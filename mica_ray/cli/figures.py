@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mica_ray.config.references import ConfigError
-from mica_ray.evaluation.recorded_lines import RecordingError
-from mica_ray.reporting.dialogue_files import read_dialogue_files
-from mica_ray.reporting.figures import figure_makers, write_figures
+from mica_ray.recordings.lines import RecordingError
+from mica_ray.reporting.dialogues.figures import figure_makers, write_figures
+from mica_ray.reporting.dialogues.files import read_dialogue_files
 
 
 def run_figures(files: Sequence[Path], *, out: Path, gamma: float) -> None:

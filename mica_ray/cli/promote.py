@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from mica_ray.config.references import ConfigError
-from mica_ray.config.registration import Registration, give_alias, register_policy
-from mica_ray.config.run_folder import RunFolder, read_evaluation_record
-from mica_ray.evaluation.empa import Evaluation, EvaluationConfig
-from mica_ray.evaluation.report import write_json
-from mica_ray.serving.care import HelpLines
-from mica_ray.serving.care_measure import OWN_MESSAGES, read_messages
-from mica_ray.serving.care_rules import OWN_RULES, CareRules, RuleCare
+from mica_ray.evaluation.evaluate import Evaluation, EvaluationConfig
+from mica_ray.files import write_json
+from mica_ray.runs.folder import RunFolder, read_evaluation_record
+from mica_ray.runs.registration import Registration, give_alias, register_policy
+from mica_ray.safety.check import HelpLines
+from mica_ray.safety.measure import OWN_MESSAGES, read_messages
+from mica_ray.safety.rules import OWN_RULES, CareRules, RuleCare
 from mica_ray.serving.promotion import (
     GateLine,
     benchmark_lines,

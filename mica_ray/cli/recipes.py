@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from mica_ray.config import ConfigError, RunConfig
 from mica_ray.config.overrides import explain, override
-from mica_ray.config.policy_source import EMBEDDED
 from mica_ray.config.references import resolve
-from mica_ray.config.run_folder import RunFolder
+from mica_ray.config.role_config import EMBEDDED
+from mica_ray.runs.folder import RunFolder
 
 CONFIG_NAME = "CONFIG"
 

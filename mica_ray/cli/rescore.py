@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.console import Console
 
 from mica_ray.config.references import ConfigError
-from mica_ray.evaluation.empa import EvaluationConfig
-from mica_ray.evaluation.recorded_lines import RecordingError
-from mica_ray.evaluation.report import write_json
+from mica_ray.evaluation.evaluate import EvaluationConfig
 from mica_ray.evaluation.rescore_report import rescore_record, rescore_tables
 from mica_ray.evaluation.rescored_files import Rescored, rescore
+from mica_ray.files import write_json
+from mica_ray.recordings.lines import RecordingError
 
 MOST_NOTES = 20
 """Of one model on the terminal."""

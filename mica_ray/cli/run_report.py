@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mica_ray.config.references import ConfigError
-from mica_ray.reporting.run_files import read_runs
-from mica_ray.reporting.run_report import write_run_report
+from mica_ray.reporting.runs.page import write_run_report
+from mica_ray.runs.stored_run import read_runs
 
 NAME = "report.html"
 

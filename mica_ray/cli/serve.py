@@ -16,23 +16,24 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from mica_ray import run
 from mica_ray.cli.recipes import read_model
 from mica_ray.config import ConfigError, RunConfig
-from mica_ray.config.cluster import join_ray, joins_cluster
 from mica_ray.config.overrides import build_dataclass, override
-from mica_ray.config.policy_source import EMBEDDED, fetch_policy
-from mica_ray.config.registered_model import REGISTERED, fetch_registered
-from mica_ray.config.world import read_domain
-from mica_ray.evaluation.report import write_json
-from mica_ray.serving.api_keys import KeyFile
-from mica_ray.serving.care import CareCheck, HelpLines, NoCare
-from mica_ray.serving.care_rules import CareRules, RuleCare
-from mica_ray.serving.deployment import Replicas, ServiceSpec
-from mica_ray.serving.judge import JudgeSpec, judge_spec
+from mica_ray.config.role_config import EMBEDDED
+from mica_ray.files import write_json
+from mica_ray.launch import run
+from mica_ray.launch.cluster import join_ray, joins_cluster
+from mica_ray.launch.policy_source import fetch_policy
+from mica_ray.launch.world import read_domain
+from mica_ray.runs.registration import REGISTERED, fetch_registered
+from mica_ray.safety.check import CareCheck, HelpLines, NoCare
+from mica_ray.safety.rules import CareRules, RuleCare
+from mica_ray.serving.http.api_keys import KeyFile
+from mica_ray.serving.http.settings import ServeSettings
+from mica_ray.serving.judge_spec import JudgeSpec, judge_spec
 from mica_ray.serving.model_replica import ModelSpec
 from mica_ray.serving.proxy import choose_proxy
-from mica_ray.serving.settings import ServeSettings
+from mica_ray.serving.service_spec import Replicas, ServiceSpec
 
 _PREFIX = "serve."
 """Before the keys of ServeSettings in --set; all others are the run's."""
@@ -87,7 +88,7 @@ def _serve(
     if not joins_cluster():
         choose_proxy()
     leave = join_ray(cpus=spec.cpus)
-    from mica_ray.serving.app import end_service, serve_application
+    from mica_ray.serving.ray_app import end_service, serve_application
 
     stopped = threading.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mica_ray.config import ConfigError
-from mica_ray.evaluation.report import write_json
-from mica_ray.serving.api_keys import KeyFile
+from mica_ray.files import write_json
+from mica_ray.serving.http.api_keys import KeyFile
 
 
 def run_add(name: str, file: Path) -> None:

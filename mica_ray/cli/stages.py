@@ -10,7 +10,7 @@ from rich.progress import TaskID
 
 from mica_ray.cli.progress_bars import new_bars
 from mica_ray.config import RunConfig
-from mica_ray.config.assembly import ROLL_FORWARD
+from mica_ray.launch.assembly import ROLL_FORWARD
 from mica_ray.types import Trajectory
 
 

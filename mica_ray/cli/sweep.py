@@ -11,15 +11,15 @@ from rich.table import Table
 
 from mica_ray.cli.stages import StageBars
 from mica_ray.cli.trial_board import TrialBoard, show_time
-from mica_ray.config.plan import Plan
 from mica_ray.config.references import ConfigError, resolve
-from mica_ray.config.tracking import sweep_store
-from mica_ray.evaluation.report import write_json
-from mica_ray.reporting.sweep_table import INTERVALS, sweep_text_table
+from mica_ray.files import write_json
+from mica_ray.launch.plan import Plan
+from mica_ray.runs.mlflow_run import sweep_store
 from mica_ray.tuning.outcome import Outcome
 from mica_ray.tuning.session import check_sweep, make_policies, play_sweep, with_base
 from mica_ray.tuning.sweep import Sweep
 from mica_ray.tuning.sweep_folder import SweepFolder
+from mica_ray.tuning.table import INTERVALS, sweep_text_table
 
 SWEEP_NAME = "SWEEP"
 

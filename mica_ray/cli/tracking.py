@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mica_ray.config.registration import register_policy
 from mica_ray.config.run_config import RunConfig
-from mica_ray.config.run_folder import RunFolder
-from mica_ray.config.tracking import open_tracking
+from mica_ray.runs.folder import RunFolder
+from mica_ray.runs.mlflow_run import open_tracking
+from mica_ray.runs.registration import register_policy
 
 
 def run_track(run: Path) -> bool:

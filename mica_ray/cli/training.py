@@ -11,16 +11,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from mica_ray import run
 from mica_ray.cli.recipes import read_config
 from mica_ray.cli.stages import StageBars
 from mica_ray.config import RunConfig
-from mica_ray.config.preflight import Plan
-from mica_ray.config.run_record import RunSummary
-from mica_ray.config.world import num_evaluated
 from mica_ray.evaluation.costs import cost_table
-from mica_ray.evaluation.report import comparison_table, write_json
-from mica_ray.training.tracker import ConsoleTracker
+from mica_ray.evaluation.report import comparison_table
+from mica_ray.files import write_json
+from mica_ray.launch import run
+from mica_ray.launch.preflight import Plan
+from mica_ray.launch.world import num_evaluated
+from mica_ray.runs.record import RunSummary
+from mica_ray.tracking.tracker import ConsoleTracker
 
 
 def run_training(

@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console
 
 from mica_ray.config.references import ConfigError
-from mica_ray.evaluation.report import write_whole
-from mica_ray.reporting.run_files import read_runs
-from mica_ray.reporting.turn_report import turn_report
+from mica_ray.files import write_whole
+from mica_ray.reporting.credit.turn_page import turn_report
+from mica_ray.runs.stored_run import read_runs
 
 NAME = "turns.html"
 

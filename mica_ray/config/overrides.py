@@ -6,14 +6,14 @@ import dataclasses
 import inspect
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from mica_ray.config.references import ConfigError, find_reference, nearest, reference_of, resolve
-from mica_ray.config.shorthands import spelled_out
+from mica_ray.dialogue.answer_counts import ROLES
 
 ConfigType = TypeVar("ConfigType", bound=BaseModel)
 
@@ -186,3 +186,34 @@ def _read_value(text: str) -> object:
         except json.JSONDecodeError as error:
             raise ConfigError(f"{text}: not JSON: {error.msg} at character {error.pos}") from error
     return text
+
+
+WORLDS: Mapping[str, str] = {
+    "embedded": "mica_ray.domains.emotional_support:EMOTIONAL_SUPPORT",
+    "empa": "mica_ray.domains.empa:EMPA",
+    "sage": "mica_ray.domains.sage:SAGE",
+    "tutoring": "mica_ray.domains.tutoring:TUTORING",
+    "customer_support": "mica_ray.domains.customer_support:CUSTOMER_SUPPORT",
+}
+"""Domains by short name."""
+
+
+def spelled_out(assignments: Sequence[str]) -> Iterator[str]:
+    """Give assignments with whole keys: `world=NAME` sets the domain, `judge=X` all three roles.
+
+    Who judges plays the user and the Director too, until `roles.actor` or `roles.director` says otherwise.
+
+    Raises:
+        ConfigError: no such world.
+    """
+    for assignment in assignments:
+        key, separator, text = (part.strip() for part in assignment.partition("="))
+        if separator and key == "judge":
+            yield from (f"roles.{role}={text}" for role in ROLES)
+        elif separator and key == "world":
+            if text not in WORLDS:
+                known = f"{nearest(text, list(WORLDS))}, or set domain=module:NAME"
+                raise ConfigError(f"world={text}: not known; {known}")
+            yield f"domain={WORLDS[text]}"
+        else:
+            yield assignment

@@ -24,8 +24,10 @@ from mica_ray.dialogue.answer_counts import ROLES
 from mica_ray.dialogue.judger import Judge
 from mica_ray.rollout.engine_config import EngineConfig
 
+EMBEDDED = "embedded"
+"""The policy the project makes itself (embedded/policy.py)."""
 SCRIPTED = "scripted"
-"""The role models of the embedded world (chat/scripted.py)."""
+"""The role models of the embedded world (embedded/roles.py)."""
 VLLM_PREFIX = "vllm:"
 """A role served by vLLM in the same Ray cluster: `vllm:MODEL`, a hub id or folder."""
 

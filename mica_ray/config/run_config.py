@@ -21,12 +21,11 @@ from pydantic import (
 
 from mica_ray.chat.ledger import Budget
 from mica_ray.config.overrides import build_object, describe_named, describe_object, validated
-from mica_ray.config.policy_source import EMBEDDED
 from mica_ray.config.references import ConfigError
-from mica_ray.config.role_config import RoleConfig, read_roles
+from mica_ray.config.role_config import EMBEDDED, RoleConfig, read_roles
 from mica_ray.credit import CreditEstimator, Mica
 from mica_ray.dialogue.progress import ProgressRules
-from mica_ray.evaluation.empa import EvaluationConfig
+from mica_ray.evaluation.evaluate import EvaluationConfig
 from mica_ray.losses import LossConfig
 from mica_ray.rewards import Rewards
 from mica_ray.rollout.collect import RolloutConfig

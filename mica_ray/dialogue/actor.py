@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mica_ray.chat.model import ChatError, ChatModel
-from mica_ray.chat.scripted import ScriptedRoles
 from mica_ray.dialogue.actor_message import MessageProblem, clean_message, message_problem
-from mica_ray.dialogue.case_file import SpokenTurn, actor_messages
 from mica_ray.dialogue.domain import Domain
+from mica_ray.dialogue.role_messages import SpokenTurn, actor_messages
+from mica_ray.embedded.roles import ScriptedRoles
 from mica_ray.seeding import derive_seed
 from mica_ray.types import Message, Sampling, Scenario, State, Status
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mica_ray.chat.thinking import UnclosedThoughtError, split_thinking
-from mica_ray.dialogue.case_file import SpokenTurn
+from mica_ray.dialogue.role_messages import SpokenTurn
 
 MOST_WORDS = 100
 """Words, or Chinese characters, of a message that tells no new fragment: twice what the prompts allow."""

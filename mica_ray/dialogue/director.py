@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from mica_ray.chat.model import ChatModel, JsonSchema
-from mica_ray.dialogue.answer import ask
-from mica_ray.dialogue.answer_text import read_object
-from mica_ray.dialogue.case_file import SpokenTurn, director_messages
+from mica_ray.dialogue.answer import ask, read_object
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.moves import Move, heard_by_actor, moves_schema, moves_text
+from mica_ray.dialogue.role_messages import SpokenTurn, director_messages
 from mica_ray.types import Sampling, Scenario, State, Status
 
 

@@ -15,13 +15,13 @@ from mica_ray.chat.ledger import DialogueKey, dialogue_costs
 from mica_ray.chat.model import ChatError, ChatModel
 from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.answer import failure_status
-from mica_ray.dialogue.case_file import SpokenTurn
 from mica_ray.dialogue.director import Direction, Director, Move, Plot
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.judger import Judge
 from mica_ray.dialogue.prefix import Prefix
 from mica_ray.dialogue.progress import energy_increments, judge_stop
 from mica_ray.dialogue.record import DialogueRecord, Exchange
+from mica_ray.dialogue.role_messages import SpokenTurn
 from mica_ray.seeding import derive_seed
 from mica_ray.types import (
     Judgement,

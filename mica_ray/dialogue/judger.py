@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from mica_ray.chat.model import ChatModel, JsonSchema
-from mica_ray.dialogue.answer import ask
-from mica_ray.dialogue.answer_text import read_object
-from mica_ray.dialogue.case_file import AXES, SpokenTurn, judge_messages
+from mica_ray.dialogue.answer import ask, read_object
 from mica_ray.dialogue.domain import Domain
+from mica_ray.dialogue.role_messages import AXES, SpokenTurn, judge_messages
 from mica_ray.types import Judgement, Sampling, Scenario, State
 
 LEVELS = {"progress": (0, 1, 2), "regress": (0, -1, -2)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mica_ray.chat.model import JsonSchema
-from mica_ray.dialogue.answer_text import read_object
+from mica_ray.dialogue.answer import read_object
 from mica_ray.types import Judgement, State
 
 TEXTS = ("feeling", "aim")

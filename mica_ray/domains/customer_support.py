@@ -6,7 +6,7 @@ from mica_ray.dialogue.domain import Axis, Domain
 from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.domains.role_prompts import actor_prompt, director_prompt, judge_prompt
 from mica_ray.domains.stories.customers import CUSTOMERS
-from mica_ray.domains.story import scenarios_of
+from mica_ray.domains.stories.story import scenarios_of
 
 _PERSON = "a customer for whom something went wrong"
 _HELPER = "a support agent"

@@ -13,9 +13,9 @@ from mica_ray.domains.stories.family import FAMILY
 from mica_ray.domains.stories.health import HEALTH
 from mica_ray.domains.stories.loneliness import LONELINESS
 from mica_ray.domains.stories.love import LOVE
+from mica_ray.domains.stories.story import Story, scenarios_of
 from mica_ray.domains.stories.study import STUDY
 from mica_ray.domains.stories.work import WORK
-from mica_ray.domains.story import Story, scenarios_of
 
 STORIES: tuple[Story, ...] = (*WORK, *STUDY, *FAMILY, *LOVE, *HEALTH, *LONELINESS)
 

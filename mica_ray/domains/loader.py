@@ -15,7 +15,7 @@ from typing import TypeVar, cast, get_args
 
 from mica_ray.dialogue.domain import Domain
 from mica_ray.domains.sage import is_profile, profile_fields
-from mica_ray.domains.story import AXIS_KEYS
+from mica_ray.domains.stories.story import AXIS_KEYS
 from mica_ray.types import Scenario, Split, State
 
 SPLITS: tuple[Split, ...] = get_args(Split)

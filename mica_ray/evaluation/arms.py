@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mica_ray.evaluation.statistics import Interval, bootstrap_mean
-from mica_ray.evaluation.stratified_bootstrap import (
+from mica_ray.statistics import (
+    Interval,
+    bootstrap_mean,
     chance_of_more,
     mean_of_case_means,
     mean_of_middle_half,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mica_ray.evaluation.recorded_paths import RecordedCase
 from mica_ray.evaluation.rescore import RELEASED_RULES, first_stop
+from mica_ray.recordings.cases import RecordedCase
 from mica_ray.types import Stop
 
 PROGRESS_POINTS = np.array([0.0, 1.0, 3.0])

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mica_ray.evaluation.empa import Comparison, Evaluation
-from mica_ray.evaluation.statistics import Interval
+from mica_ray.evaluation.evaluate import Comparison, Evaluation
+from mica_ray.statistics import Interval
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -82,37 +78,6 @@ def evaluation_record(evaluation: Evaluation, *, contaminated: bool = False) -> 
 def comparison_record(comparison: Comparison) -> dict[str, object]:
     """Give a comparison as plain JSON values."""
     return {field: asdict(getattr(comparison, field)) for field in MEASURES}
-
-
-def write_json(path: Path, record: Mapping[str, object]) -> None:
-    """Write a record whole or not at all; NaN, which JSON has not, becomes null.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    write_whole(path, json.dumps(_without_nan(record), indent=2, allow_nan=False) + "\n")
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a text or a picture whole or not at all; its folder is made when missing.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.part")
-    scratch.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(scratch, path)
-
-
-def _without_nan(value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return value
 
 
 def _caption(*evaluations: Evaluation, contaminated: bool) -> str:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mica_ray.dialogue.progress import ProgressRules, alignment, judge_stop
-from mica_ray.evaluation.empa_score import INDEX_NAMES, EpmScore, score_path
-from mica_ray.evaluation.recorded_lines import Format
-from mica_ray.evaluation.recorded_paths import RecordedCase
-from mica_ray.evaluation.statistics import Interval, bootstrap_mean, wilson
+from mica_ray.evaluation.epm_q import INDEX_NAMES, EpmScore, score_path
+from mica_ray.recordings.cases import RecordedCase
+from mica_ray.recordings.lines import Format
+from mica_ray.statistics import Interval, bootstrap_mean, wilson
 from mica_ray.types import Stop
 
 RELEASED_RULES = ProgressRules(tolerance=0.1)

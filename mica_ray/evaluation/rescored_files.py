@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mica_ray.domains.sage import SAGE
-from mica_ray.evaluation.case_metadata import CaseMetadata
 from mica_ray.evaluation.endings import EndingCheck, check_endings
-from mica_ray.evaluation.recorded_emotion import (
+from mica_ray.evaluation.rescore import ModelScore, score_cases
+from mica_ray.recordings.case_metadata import CaseMetadata
+from mica_ray.recordings.cases import read_case, read_own_case
+from mica_ray.recordings.emotions import (
     EmotionScore,
     RecordedEmotion,
     emotions_of,
     read_emotion_case,
     score_emotions,
 )
-from mica_ray.evaluation.recorded_lines import Format, Line, format_of, read_lines
-from mica_ray.evaluation.recorded_paths import read_case, read_own_case
-from mica_ray.evaluation.rescore import ModelScore, score_cases
+from mica_ray.recordings.lines import Format, Line, format_of, read_lines
 
 
 @dataclass(frozen=True, slots=True)

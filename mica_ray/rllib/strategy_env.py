@@ -1,7 +1,7 @@
 """The embedded world as a Gymnasium environment: what the person needs in, the kind of support out.
 
 One level above the dialogue: no text; what can choosing the kind of support alone earn? How a reply is taken
-is decided in chat/scripted_world.py, when a dialogue ends in dialogue/progress.py, rewards in rewards.py.
+is decided in embedded/world.py, when a dialogue ends in dialogue/progress.py, rewards in rewards.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from collections.abc import Mapping, Sequence
 import gymnasium
 import numpy as np
 
-from mica_ray.chat.scripted_world import (
+from mica_ray.dialogue.domain import Domain
+from mica_ray.dialogue.progress import energy_direction, judge_stop
+from mica_ray.embedded.reply_reader import Kind, Reading
+from mica_ray.embedded.world import (
     MAX_GUARD,
     PATIENCE,
     PROGRESS_POINTS,
@@ -21,9 +24,6 @@ from mica_ray.chat.scripted_world import (
     start,
     take,
 )
-from mica_ray.chat.support_reader import Kind, Reading
-from mica_ray.dialogue.domain import Domain
-from mica_ray.dialogue.progress import energy_direction, judge_stop
 from mica_ray.rewards import NUM_AXES, Rewards
 from mica_ray.types import Scenario
 

@@ -15,10 +15,10 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
-from mica_ray.serving.backend import BackendError, ChatRequest, ServedModel, TextDelta
-from mica_ray.serving.deployment import ServiceSpec
+from mica_ray.serving.http.backend import BackendError, ChatRequest, ServedModel, TextDelta
 from mica_ray.serving.model_prompt import ModelPrompt
 from mica_ray.serving.model_replica import ModelReplica
+from mica_ray.serving.service_spec import ServiceSpec
 from mica_ray.types import Message, Sampling
 
 _ATTEMPTS = 3

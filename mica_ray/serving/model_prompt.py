@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError
-from mica_ray.serving.backend import BackendError, ChatRequest
+from mica_ray.serving.http.backend import BackendError, ChatRequest
 from mica_ray.types import Message, Sampling
 
 

@@ -14,7 +14,7 @@ from mica_ray.rollout.engine import EngineError, GeneratedPiece, PolicyEngine, S
 from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.rollout.policy_chat import PolicyChat, SamplingEngine
 from mica_ray.rollout.vllm_engine import VllmEngine, vllm_blueprint
-from mica_ray.serving.backend import BackendError, TextDelta, Usage
+from mica_ray.serving.http.backend import BackendError, TextDelta, Usage
 from mica_ray.serving.model_prompt import ModelPrompt, RenderedRequest
 from mica_ray.types import Message, Sampling
 

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from mica_ray.evaluation.empa import Evaluation, compare
+from mica_ray.evaluation.evaluate import Evaluation, compare
 from mica_ray.evaluation.report import show_interval
-from mica_ray.serving.care import CareCheck
-from mica_ray.serving.care_measure import CareMessage, measure, plain_recall
+from mica_ray.safety.check import CareCheck
+from mica_ray.safety.measure import CareMessage, measure, plain_recall
 
 Outcome = Literal["passed", "failed", "not configured"]
 

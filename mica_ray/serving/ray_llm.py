@@ -10,9 +10,9 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from mica_ray.serving.backend import BackendError, ChatRequest, FailureKind, TextDelta, Usage
-from mica_ray.serving.deployment import Replicas
+from mica_ray.serving.http.backend import BackendError, ChatRequest, FailureKind, TextDelta, Usage
 from mica_ray.serving.model_replica import ModelSpec
+from mica_ray.serving.service_spec import Replicas
 
 _FAILURES: dict[int, FailureKind] = {400: "refused", 404: "unknown_model", 429: "busy"}
 

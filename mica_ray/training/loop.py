@@ -1,4 +1,4 @@
-"""The loop, which does not know whether Ray exists. All it uses comes built, in a `Run`; run.py builds it."""
+"""The loop, which does not know whether Ray exists. All it uses comes built, in a `Run` (launch/run.py)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Protocol
 from mica_ray.credit.estimator import CreditEstimator
 from mica_ray.credit.returns import discounted_returns
 from mica_ray.packing import pack
+from mica_ray.recordings.dialogue_log import DialogueLog
 from mica_ray.rollout.engine import PolicyEngine
+from mica_ray.tracking.tracker import Ending, Tracker
 from mica_ray.training.checkpoint import Checkpoints, RandomState, RunState
-from mica_ray.training.dialogue_log import DialogueLog
 from mica_ray.training.learner import Learner
 from mica_ray.training.metrics import step_metrics
 from mica_ray.training.scenario_order import ScenarioOrder
-from mica_ray.training.tracker import Ending, Tracker
 from mica_ray.types import Scenario, Stop, Trajectory, TurnRewards
 
 Collect = Callable[[int, Sequence[Scenario], Callable[[Trajectory], None]], Awaitable[Sequence[Trajectory]]]

@@ -74,7 +74,7 @@ METRICS: Mapping[str, str] = {
     "rollout_seconds": "time to collect the step's dialogues; seconds",
     "update_seconds": "time of the learner's update; seconds",
     "weights_seconds": "time to bring the new weights to every engine; seconds",
-    "eval_epm_q": "EPM-Q of an evaluation, mean over scenarios (evaluation/empa_score.py); score",
+    "eval_epm_q": "EPM-Q of an evaluation, mean over scenarios (evaluation/epm_q.py); score",
     "eval_pass_fraction": "evaluation dialogues that ended in success / those scored; share",
     "eval_idr_mean": "mean over scenarios of the mean IDR of their judged turns; points per turn",
     "eval_failed_dialogues": "evaluation dialogues that failed or had no judged turn; count",

@@ -17,7 +17,7 @@ from mica_ray.evaluation.arms import (
     probability_of_improvement,
     verdict,
 )
-from mica_ray.evaluation.statistics import Interval
+from mica_ray.statistics import Interval
 from mica_ray.tuning.space import Cell
 from mica_ray.tuning.sweep import EVALUATED, Sweep
 from mica_ray.tuning.trial import curve, scores

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from mica_ray.config.engines import role_engines_name
-from mica_ray.config.plan import cpus_wanted, gpus_wanted
 from mica_ray.config.references import ConfigError
 from mica_ray.config.role_config import RoleConfig
 from mica_ray.config.run_config import RunConfig
+from mica_ray.launch.plan import cpus_wanted, gpus_wanted
+from mica_ray.launch.start_engines import role_engines_name
 
 Bundle = Mapping[str, float]
 

@@ -8,15 +8,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from mica_ray import run
-from mica_ray.config.cluster import cluster_resources, join_ray, joins_cluster
 from mica_ray.config.overrides import override
-from mica_ray.config.plan import Plan
 from mica_ray.config.references import ConfigError
-from mica_ray.evaluation.report import write_whole
-from mica_ray.reporting.sweep_figures import write_figures
-from mica_ray.reporting.sweep_table import sweep_csv, sweep_text_table
+from mica_ray.files import write_whole
+from mica_ray.launch import run
+from mica_ray.launch.cluster import cluster_resources, join_ray, joins_cluster
+from mica_ray.launch.plan import Plan
 from mica_ray.training.loop import Progress, ending_of
+from mica_ray.tuning.figures import write_figures
 from mica_ray.tuning.folder_lock import locked
 from mica_ray.tuning.outcome import Outcome, cell_scores, conclude
 from mica_ray.tuning.resources import most_at_once, shared_roles, shared_total, trial_total
@@ -26,6 +25,7 @@ from mica_ray.tuning.space import JOINT, Cell
 from mica_ray.tuning.sweep import Optuna, Sweep
 from mica_ray.tuning.sweep_folder import SweepFolder
 from mica_ray.tuning.sweep_tracking import SweepTracking
+from mica_ray.tuning.table import sweep_csv, sweep_text_table
 from mica_ray.tuning.trial import Trial, make_trials, refuse_other_config, refuse_unknown_reference
 from mica_ray.tuning.trial_book import TrialBook, TrialWatch
 

@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mica_ray.config.engines import share_role_model
 from mica_ray.config.role_config import RoleConfig
+from mica_ray.launch.start_engines import share_role_model
 
 if TYPE_CHECKING:
     from mica_ray.rollout.shared_pool import SharedPool

@@ -1,6 +1,6 @@
 """A sweep in MLflow: a run with what was asked and answered, under which its trials' runs are shown.
 
-What MLflow is told, and when it is away: training/mlflow_tracker.py.
+What MLflow is told, and when it is away: tracking/mlflow_tracker.py.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import replace
 
 from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
-from mica_ray.config.run_folder import RunFolder
-from mica_ray.config.tracking import begin_sweep_tracking, open_tracking, sweep_store
-from mica_ray.training.mlflow_tracker import MlflowTracker
-from mica_ray.training.tracker import Ending
+from mica_ray.runs.folder import RunFolder
+from mica_ray.runs.mlflow_run import begin_sweep_tracking, open_tracking, sweep_store
+from mica_ray.tracking.mlflow_tracker import MlflowTracker
+from mica_ray.tracking.tracker import Ending
 from mica_ray.tuning.folder_lock import locked
 from mica_ray.tuning.outcome import Outcome
 from mica_ray.tuning.space import Axis, show_value

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mica_ray.config.overrides import with_values
-from mica_ray.config.provenance import NOT_MEASURED, flat_config
 from mica_ray.config.references import ConfigError, nearest
 from mica_ray.config.run_config import RunConfig
-from mica_ray.config.run_folder import RunFolder
+from mica_ray.runs.folder import RunFolder
+from mica_ray.runs.provenance import NOT_MEASURED, flat_config
 from mica_ray.tuning.space import Cell, plain_value
 from mica_ray.tuning.sweep import Sweep
 

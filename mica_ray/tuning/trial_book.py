@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from mica_ray.chat.ledger import Ledger, total
-from mica_ray.config.plan import gpus_wanted
-from mica_ray.evaluation.report import write_json
+from mica_ray.files import write_json
+from mica_ray.launch.plan import gpus_wanted
 from mica_ray.tuning.space import plain_value
 from mica_ray.tuning.sweep import Sweep
 from mica_ray.tuning.trial import Trial

@@ -15,10 +15,10 @@ from typing import cast
 
 from ray import tune
 
-from mica_ray import run
 from mica_ray.config.overrides import validated, with_values
 from mica_ray.config.run_config import RunConfig
-from mica_ray.training.tracker import Ending
+from mica_ray.launch import run
+from mica_ray.tracking.tracker import Ending
 from mica_ray.tuning.folder_lock import locked
 from mica_ray.tuning.space import split_joint
 

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from typing import Literal, get_args
 
 from mica_ray.chat.model import ChatModel
-from mica_ray.chat.scripted import ScriptedRoles
+from mica_ray.embedded.roles import ScriptedRoles
 from mica_ray.seeding import derive_seed
 from mica_ray.types import Sampling
 from tests.chat.local_endpoint import DROP, HANG, Answer, Request, refusal

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mica_ray.chat.model import ChatReply, JsonSchema
 from mica_ray.chat.openai_api import Endpoint
-from mica_ray.dialogue.case_file import SpokenTurn
+from mica_ray.dialogue.role_messages import SpokenTurn
 from mica_ray.types import (
     Judgement,
     Message,

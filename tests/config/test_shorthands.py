@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mica_ray.config import ConfigError, RunConfig
-from mica_ray.config.overrides import override
-from mica_ray.config.shorthands import WORLDS
+from mica_ray.config.overrides import WORLDS, override
 from mica_ray.domains.loader import load_domain
 
 

@@ -14,10 +14,10 @@ import pytest
 from mica_ray.chat.model import ChatModel, JsonSchema
 from mica_ray.chat.openai_api import Endpoint, OpenAIChat
 from mica_ray.chat.recorded import RecordingChat, ReplayChat
-from mica_ray.chat.scripted import ScriptedRoles
-from mica_ray.dialogue.case_file import SpokenTurn, actor_messages, director_messages, judge_messages
 from mica_ray.dialogue.director import Move, Plot, direction_schema, read_direction
 from mica_ray.dialogue.judger import judgement_schema, read_judgement
+from mica_ray.dialogue.role_messages import SpokenTurn, actor_messages, director_messages, judge_messages
+from mica_ray.embedded.roles import ScriptedRoles
 from mica_ray.types import Message, Sampling
 from tests.chat.local_endpoint import Answer, LocalEndpoint, Request
 from tests.dialogue.tiny_domain import DOMAIN, SCENARIO

@@ -11,12 +11,12 @@ import pytest
 
 import mica_ray.domains
 from mica_ray.chat.model import ChatReply, JsonSchema
-from mica_ray.chat.scripted import ScriptedRoles
 from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.environment import DialogueEnvironment, converse
 from mica_ray.dialogue.judger import Judger
+from mica_ray.embedded.roles import ScriptedRoles
 from mica_ray.types import Message, Sampling, Scenario, Stop, Trajectory
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mica_ray.training.mlflow_store import connect, start_run
-from mica_ray.training.mlflow_tracker import MlflowTracker, TrackedDataset
-from mica_ray.training.tracker import ConsoleTracker, JsonlTracker, Tracker, Trackers
+from mica_ray.tracking.mlflow_store import connect, start_run
+from mica_ray.tracking.mlflow_tracker import MlflowTracker, TrackedDataset
+from mica_ray.tracking.tracker import ConsoleTracker, JsonlTracker, Tracker, Trackers
 
 
 def store(folder: Path) -> str:

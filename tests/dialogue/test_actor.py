@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from mica_ray.chat.model import ChatError, ChatReply
-from mica_ray.chat.scripted import ScriptedRoles
 from mica_ray.dialogue.actor import Actor, ActorMessage
-from mica_ray.dialogue.case_file import SpokenTurn
+from mica_ray.dialogue.role_messages import SpokenTurn
+from mica_ray.embedded.roles import ScriptedRoles
 from mica_ray.types import Sampling, Status
 from tests.dialogue.tiny_domain import DOMAIN, SCENARIO, Forever, QueuedChat
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mica_ray.dialogue.actor_message import clean_message, message_problem, num_words, repeated_fraction
-from mica_ray.dialogue.case_file import SpokenTurn
+from mica_ray.dialogue.role_messages import SpokenTurn
 
 DIALOGUE: list[SpokenTurn] = [
     {"user": "我今天又一个人吃的饭。你说是不是很没意思？", "reply": "一个人吃饭，最难受的是什么？"},

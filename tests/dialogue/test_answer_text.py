@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mica_ray.dialogue.answer_text import read_object
+from mica_ray.dialogue.answer import read_object
 from mica_ray.dialogue.judger import read_judgement
 from tests.dialogue.tiny_domain import DOMAIN, judgement_json
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from mica_ray.chat.model import ChatError
-from mica_ray.dialogue.case_file import SpokenTurn
 from mica_ray.dialogue.director import Direction, Director, Plot, direction_schema, read_direction
 from mica_ray.dialogue.moves import ARGUMENTS, Move, moves_text
+from mica_ray.dialogue.role_messages import SpokenTurn
 from mica_ray.types import Sampling, Status
 from tests.dialogue.tiny_domain import DOMAIN, SCENARIO, Forever, QueuedChat
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mica_ray.chat.model import ChatError, ChatReply
-from mica_ray.dialogue.case_file import SpokenTurn
 from mica_ray.dialogue.judger import JudgementError, Judger, judgement_schema, read_judgement
+from mica_ray.dialogue.role_messages import SpokenTurn
 from mica_ray.types import Judgement, Sampling, Status
 from tests.dialogue.tiny_domain import DOMAIN, SCENARIO, Forever, QueuedChat, judgement_json
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from mica_ray.chat.scripted import ScriptedRoles
 from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.environment import DialogueEnvironment
@@ -12,6 +11,7 @@ from mica_ray.dialogue.judger import Judger
 from mica_ray.dialogue.prefix import Prefix, count_told
 from mica_ray.dialogue.record import DialogueRecord, Exchange
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
+from mica_ray.embedded.roles import ScriptedRoles
 from mica_ray.types import Sampling, Scenario, State, Stop
 
 REPLIES = (

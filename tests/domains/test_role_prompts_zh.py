@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from mica_ray.dialogue.case_file import SpokenTurn, actor_messages, director_messages, judge_messages
 from mica_ray.dialogue.director import Move
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.judger import judgement_schema
+from mica_ray.dialogue.role_messages import SpokenTurn, actor_messages, director_messages, judge_messages
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.domains.empa import EMPA
 from mica_ray.domains.role_prompts_zh import SUPPORT_AXES_ZH, SUPPORT_PROMPTS_ZH

@@ -18,12 +18,12 @@ from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.environment import DialogueEnvironment, converse
 from mica_ray.dialogue.judger import Judger
 from mica_ray.dialogue.progress import judge_stop
-from mica_ray.dialogue.transcript import transcript
 from mica_ray.domains.loader import ScenarioError, load_scenarios
 from mica_ray.domains.sage import EMOTION, SAGE
-from mica_ray.evaluation.recorded_emotion import EmotionScore
-from mica_ray.evaluation.recorded_lines import read_lines
 from mica_ray.evaluation.rescored_files import rescore
+from mica_ray.recordings.emotions import EmotionScore
+from mica_ray.recordings.lines import read_lines
+from mica_ray.recordings.transcript import transcript
 from mica_ray.rewards import Rewards
 from mica_ray.types import Message, Sampling, Scenario, Stop, Trajectory
 

@@ -12,7 +12,7 @@ from mica_ray.domains.customer_support import CUSTOMER_SUPPORT
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT, STORIES
 from mica_ray.domains.stories.customers import CUSTOMERS
 from mica_ray.domains.stories.learners import LEARNERS
-from mica_ray.domains.story import Story
+from mica_ray.domains.stories.story import Story
 from mica_ray.domains.tutoring import TUTORING
 from mica_ray.types import Scenario
 

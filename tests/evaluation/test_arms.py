@@ -20,7 +20,7 @@ from mica_ray.evaluation.arms import (
     probability_of_improvement,
     verdict,
 )
-from mica_ray.evaluation.statistics import Interval
+from mica_ray.statistics import Interval
 
 NAN = math.nan
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from mica_ray.dialogue.environment import Environment, Exchange
-from mica_ray.evaluation.empa import EvaluationConfig, evaluate
+from mica_ray.evaluation.evaluate import EvaluationConfig, evaluate
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.collect import RolloutConfig
 from mica_ray.types import Generation, Judgement, Message, PolicyWeights, Sampling, Scenario, Stop

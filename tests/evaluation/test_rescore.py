@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mica_ray.dialogue.transcript import transcript
-from mica_ray.evaluation.empa_score import INDEX_NAMES
-from mica_ray.evaluation.recorded_emotion import EmotionScore, rise_auc_of_previous
-from mica_ray.evaluation.recorded_lines import RecordingError
+from mica_ray.evaluation.epm_q import INDEX_NAMES
 from mica_ray.evaluation.rescore import ModelScore
 from mica_ray.evaluation.rescore_report import rescore_record, rescore_tables
 from mica_ray.evaluation.rescored_files import Rescored, rescore
+from mica_ray.recordings.emotions import EmotionScore, rise_auc_of_previous
+from mica_ray.recordings.lines import RecordingError
+from mica_ray.recordings.transcript import transcript
 from mica_ray.types import Judgement, Scenario, Status, Stop, Trajectory, Turn
 from tests.evaluation.recorded_files import (
     RUN_SCORE,

@@ -8,9 +8,9 @@ from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mica_ray.chat.scripted_world import replay, start
-from mica_ray.chat.support_reader import Kind
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
+from mica_ray.embedded.reply_reader import Kind
+from mica_ray.embedded.world import replay, start
 from mica_ray.rewards import Rewards, zone_distance
 from mica_ray.rllib.strategy_env import KINDS, POINTS, StrategyEnv
 

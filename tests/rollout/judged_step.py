@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 
 from mica_ray.chat.model import ChatReply, JsonSchema
 from mica_ray.chat.openai_api import Endpoint, OpenAIChat
-from mica_ray.chat.scripted import ScriptedRoles
 from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.environment import DialogueEnvironment, Environment
 from mica_ray.dialogue.judger import Judger
 from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
+from mica_ray.embedded.roles import ScriptedRoles
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.collect import RolloutConfig, collect
 from mica_ray.types import Generation, Message, PolicyWeights, Sampling, Scenario, Trajectory

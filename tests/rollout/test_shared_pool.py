@@ -11,8 +11,8 @@ import pytest
 
 from mica_ray.chat.model import ChatError
 from mica_ray.config import RunConfig
-from mica_ray.config.engines import role_engines_name, start_role_model
 from mica_ray.config.overrides import override
+from mica_ray.launch.start_engines import role_engines_name, start_role_model
 from mica_ray.rollout.engine import EngineError
 from mica_ray.rollout.engine_blueprint import EngineBlueprint, PoolConfig
 from mica_ray.rollout.shared_pool import SharedPool, find_shared_pool, start_shared_pool

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from mica_ray.dialogue.case_file import SpokenTurn
-from mica_ray.serving.backend import BackendError, ChatRequest, ServedModel, TextDelta, Usage
+from mica_ray.dialogue.role_messages import SpokenTurn
+from mica_ray.serving.http.backend import BackendError, ChatRequest, ServedModel, TextDelta, Usage
 from mica_ray.types import Judgement, Scenario, State
 
 if TYPE_CHECKING:

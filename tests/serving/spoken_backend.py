@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
-from mica_ray.serving.backend import BackendError, ChatRequest, ServedModel, TextDelta, Usage
+from mica_ray.serving.http.backend import BackendError, ChatRequest, ServedModel, TextDelta, Usage
 
 WORDS = ("That ", "sounds ", "heavy.")
 

@@ -10,10 +10,10 @@ import httpx
 import openai
 import pytest
 
-from mica_ray.serving.backend import BackendError, FailureKind
-from mica_ray.serving.care import CareFinding
-from mica_ray.serving.http_app import create_app
-from mica_ray.serving.settings import ServeSettings
+from mica_ray.safety.check import CareFinding
+from mica_ray.serving.http.backend import BackendError, FailureKind
+from mica_ray.serving.http.settings import ServeSettings
+from mica_ray.serving.web_app import create_app
 from tests.serving.local_service import served
 from tests.serving.spoken_backend import SpokenBackend
 

@@ -13,9 +13,9 @@ import pytest
 
 from mica_ray.ports import free_port
 from mica_ray.rollout.engine_config import EngineConfig
-from mica_ray.serving.deployment import ServiceSpec
+from mica_ray.serving.http.settings import ServeSettings
 from mica_ray.serving.model_replica import ModelSpec
-from mica_ray.serving.settings import ServeSettings
+from mica_ray.serving.service_spec import ServiceSpec
 from tests.serving.official_client import check_the_official_client
 from tests.small_policy import small_folder
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def address(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    from mica_ray.serving.app import end_service, serve_application
+    from mica_ray.serving.ray_app import end_service, serve_application
 
     folder = small_folder(tmp_path_factory.mktemp("policy"), tied=True)
     model = ModelSpec("support", str(folder), EngineConfig(max_model_len=256))

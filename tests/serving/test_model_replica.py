@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mica_ray.rollout.engine_config import EngineConfig
-from mica_ray.serving.backend import BackendError
+from mica_ray.serving.http.backend import BackendError
 from mica_ray.serving.model_prompt import RenderedRequest
 from mica_ray.serving.model_replica import ModelReplica, ModelSpec
 from mica_ray.types import Sampling

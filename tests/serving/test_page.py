@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from mica_ray.serving.api_keys import KeyFile
-from mica_ray.serving.backend import Backend
-from mica_ray.serving.care import HelpLines
-from mica_ray.serving.care_rules import CareRules, RuleCare
-from mica_ray.serving.http_app import create_app
-from mica_ray.serving.need_estimate import NeedEstimate
-from mica_ray.serving.settings import ServeSettings
+from mica_ray.safety.check import HelpLines
+from mica_ray.safety.rules import CareRules, RuleCare
+from mica_ray.serving.http.api_keys import KeyFile
+from mica_ray.serving.http.backend import Backend
+from mica_ray.serving.http.settings import ServeSettings
+from mica_ray.serving.support.need_estimate import NeedEstimate
+from mica_ray.serving.web_app import create_app
 from tests.browser import chromium
 from tests.dialogue.tiny_domain import DOMAIN
 from tests.serving.page_service import EchoBackend, KindJudge, threaded

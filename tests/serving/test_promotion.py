@@ -11,9 +11,9 @@ from mlflow.tracking import MlflowClient
 
 from mica_ray.cli import main
 from mica_ray.config.run_config import RunConfig
-from mica_ray.config.run_folder import RunFolder
-from mica_ray.evaluation.empa import Evaluation, ScenarioRow, summary_of_rows
-from mica_ray.evaluation.report import write_json
+from mica_ray.evaluation.evaluate import Evaluation, ScenarioRow, summary_of_rows
+from mica_ray.files import write_json
+from mica_ray.runs.folder import RunFolder
 from mica_ray.serving.promotion import Benchmark, GateLine, benchmark_lines, is_open, score_line, split_line
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from mica_ray.ports import free_port
 from mica_ray.rollout.engine_config import EngineConfig
-from mica_ray.serving.deployment import Replicas, ServiceSpec
+from mica_ray.serving.http.settings import ServeSettings
 from mica_ray.serving.model_replica import ModelSpec
-from mica_ray.serving.settings import ServeSettings
+from mica_ray.serving.service_spec import Replicas, ServiceSpec
 from tests.serving.official_client import check_the_official_client
 from tests.small_policy import small_folder
 
@@ -37,7 +37,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> ServiceSpec:
 
 @pytest.fixture(scope="module")
 def address(ray_cluster: None, spec: ServiceSpec) -> Iterator[str]:
-    from mica_ray.serving.app import end_service, serve_application
+    from mica_ray.serving.ray_app import end_service, serve_application
 
     port = free_port()
     serve_application(spec, host="127.0.0.1", port=port)
@@ -83,7 +83,7 @@ async def test_a_killed_replica_costs_no_other_error_than_a_retryable_one(addres
 
 
 async def test_a_redeployment_fails_no_request(address: str, spec: ServiceSpec) -> None:
-    from mica_ray.serving.app import serve_application
+    from mica_ray.serving.ray_app import serve_application
 
     random.seed()  # Ray Serve draws versions from it: under the same seed both would be one.
     newer = replace(spec, models=(replace(spec.models[0], created=7),))

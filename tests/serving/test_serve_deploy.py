@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from mica_ray.ports import free_port
-from mica_ray.serving.api_keys import KeyFile
+from mica_ray.serving.http.api_keys import KeyFile
 from tests.small_policy import small_folder
 
 pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(900)]

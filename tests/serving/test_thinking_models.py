@@ -8,9 +8,9 @@ import pytest
 
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.rollout.chat_template import ChatTemplate
-from mica_ray.serving.http_app import create_app
-from mica_ray.serving.need_estimate import NeedEstimate
-from mica_ray.serving.settings import ServeSettings
+from mica_ray.serving.http.settings import ServeSettings
+from mica_ray.serving.support.need_estimate import NeedEstimate
+from mica_ray.serving.web_app import create_app
 from tests.serving.local_service import served
 from tests.serving.page_service import KindJudge
 from tests.serving.spoken_backend import SpokenBackend

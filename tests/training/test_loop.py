@@ -16,17 +16,17 @@ import pytest
 import torch
 
 from mica_ray.credit import Mica
+from mica_ray.recordings.dialogue_log import DialogueLog
 from mica_ray.rewards import Rewards
 from mica_ray.rollout.engine import PolicyEngine
 from mica_ray.rollout.weights import resolve
 from mica_ray.seeding import derive_seed
+from mica_ray.tracking.tracker import JsonlTracker
 from mica_ray.training.checkpoint import Checkpoints, read_run_state
-from mica_ray.training.dialogue_log import DialogueLog
 from mica_ray.training.local_learner import LocalLearner
 from mica_ray.training.loop import BudgetError, LoopConfig, RolloutError, Run, ending_of, is_due, train
 from mica_ray.training.metrics import METRICS
 from mica_ray.training.scenario_order import ScenarioOrder
-from mica_ray.training.tracker import JsonlTracker
 from mica_ray.training.update import LearnerConfig
 from mica_ray.types import Generation, Judgement, PolicyWeights, Sampling, Scenario, Stop, Trajectory, Turn
 from tests.tiny_policy import VOCABULARY, write_tiny_policy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mica_ray.evaluation.empa import evaluation_metrics, summarize
+from mica_ray.evaluation.evaluate import evaluation_metrics, summarize
 from mica_ray.training.metrics import METRICS, step_metrics
 from mica_ray.types import Scenario, Stop, TokenBatch, Trajectory, TurnRewards, UpdateReport
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mica_ray.config.run_folder import RunFolder
-from mica_ray.evaluation.empa import ScenarioRow, summary_of_rows
-from mica_ray.evaluation.report import write_json
-from mica_ray.training.records import StepRecords
+from mica_ray.evaluation.evaluate import ScenarioRow, summary_of_rows
+from mica_ray.files import StepRecords, write_json
+from mica_ray.runs.folder import RunFolder
 from mica_ray.tuning.trial import Trial
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mica_ray.cli import main
 from mica_ray.config import ConfigError
-from mica_ray.reporting.sweep_figures import learning_curves, metric_by_cell, shared_steps
+from mica_ray.tuning.figures import learning_curves, metric_by_cell, shared_steps
 from mica_ray.tuning.search import rounds
 from mica_ray.tuning.session import check_sweep, play_sweep, with_base
 from mica_ray.tuning.space import Span

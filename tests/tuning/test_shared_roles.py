@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mica_ray.config import RunConfig
-from mica_ray.config.engines import start_role_model
 from mica_ray.config.overrides import override
+from mica_ray.launch.start_engines import start_role_model
 from mica_ray.rollout.engine import EngineError
 from mica_ray.tuning.resources import shared_roles
 from mica_ray.tuning.shared_roles import SharedRoles

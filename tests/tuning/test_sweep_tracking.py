@@ -12,11 +12,11 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from mica_ray.config import ConfigError, RunConfig
-from mica_ray.config.run_folder import RunFolder
-from mica_ray.config.tracking import begin_tracking, open_tracking, sweep_store
-from mica_ray.evaluation.statistics import Interval
-from mica_ray.training.mlflow_store import connect, start_run
-from mica_ray.training.mlflow_tracker import MlflowTracker
+from mica_ray.runs.folder import RunFolder
+from mica_ray.runs.mlflow_run import begin_tracking, open_tracking, sweep_store
+from mica_ray.statistics import Interval
+from mica_ray.tracking.mlflow_store import connect, start_run
+from mica_ray.tracking.mlflow_tracker import MlflowTracker
 from mica_ray.tuning.folder_lock import locked
 from mica_ray.tuning.outcome import CellRow, Outcome
 from mica_ray.tuning.search import rounds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mica_ray.domains.story import Story
+from mica_ray.domains.stories.story import Story
 
 LEARNERS: tuple[Story, ...] = (
     Story(

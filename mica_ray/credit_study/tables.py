@@ -1,0 +1,288 @@
+"""A comparison of estimators as tables of text, for the terminal and the page, and as JSON for programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mica_ray.credit_study.comparison import CreditComparison
+from mica_ray.credit_study.turn_statistics import BAND_NAMES, BandEarning, SpikeBound, band_earnings
+from mica_ray.recordings.stored_turns import Grouping, StoredTurns
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+GROUP_TEXTS: dict[Grouping, str] = {
+    "recorded": "A group is what the run recorded as one: the dialogues of one scenario in one step.",
+    "case": (
+        "A group is one case, whoever played it. Where each model played a case once, siblings are other "
+        "models' dialogues and not samples of one policy: read these advantages as a comparison of models."
+    ),
+    "model": "A group is all dialogues of one model, of whatever case.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """A table whose first column names the rows; the others hold numbers."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    """What its columns mean."""
+
+
+def credit_facts(stored: StoredTurns, comparison: CreditComparison) -> tuple[str, ...]:
+    """Say what was credited, how groups were made and what was left out; one sentence or two each."""
+    valid = stored.turns.valid
+    played = sum(len(dialogue.judged) for dialogue in stored.dialogues)
+    num_groups, num_batches = len(np.unique(stored.turns.group)), len(np.unique(stored.batch))
+    facts = [
+        f"{len(stored.dialogues)} dialogues, {int(valid.sum())} judged turns, {num_groups} groups, "
+        f"{_counted(num_batches, 'batch', 'batches')}: {', '.join(stored.models)}.",
+        *(GROUP_TEXTS[grouping] for grouping in stored.groupings),
+        f"Groups that earned one sum throughout: {comparison.constant_groups}; of one dialogue alone: "
+        f"{comparison.lone_groups}.",
+    ]
+    if lost := played - int(valid.sum()):
+        facts.append(f"Turns without a judgement: {lost}. They are masked: they earn and get nothing.")
+    if stored.num_failed or stored.num_unjudged:
+        facts.append(
+            f"Left out: {_counted(stored.num_failed, 'failed dialogue', 'failed dialogues')}, "
+            f"{stored.num_unjudged} without a judged turn."
+        )
+    return tuple(facts)
+
+
+def credit_tables(stored: StoredTurns, comparison: CreditComparison) -> tuple[TextTable, ...]:
+    """Lay out the tables, in reading order."""
+    return (
+        _band_table(stored),
+        _spike_table(comparison),
+        _share_table(comparison, unit=stored.reply_lengths[1]),
+        _correlation_table(comparison),
+        _bound_table(comparison),
+        turn_table(comparison),
+    )
+
+
+def rich_table(table: TextTable) -> Table:
+    """Lay a table out for the terminal; names from files are shown as they are."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    laid = Table(title=table.title, caption=table.note or None, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for number, head in enumerate(table.heads):
+        laid.add_column(head, justify="right" if number else "left", overflow="fold")
+    for row in table.rows:
+        laid.add_row(*(Text(cell) for cell in row))
+    return laid
+
+
+def credit_record(stored: StoredTurns, comparison: CreditComparison) -> dict[str, object]:
+    """Give everything that was measured, and every advantage, as plain JSON values; NaN where not defined."""
+    names, survivors = comparison.names, comparison.survivors
+    bands = _bands(stored)
+    return {
+        "facts": list(credit_facts(stored, comparison)),
+        "idr": {
+            model: {name: asdict(band) for name, band in zip(BAND_NAMES, earned, strict=True)}
+            for model, earned in bands.items()
+        },
+        "estimators": {
+            name: asdict(measures) for name, measures in zip(names, comparison.measures, strict=True)
+        },
+        "reply_length_unit": stored.reply_lengths[1],
+        "constant_groups": comparison.constant_groups,
+        "lone_groups": comparison.lone_groups,
+        "pearson": _matrix(comparison, comparison.pearson),
+        "rank_correlation": _matrix(comparison, comparison.rank),
+        "turn_bound": _bound_record(comparison.turn_bound),
+        "group_bound": _bound_record(comparison.group_bound),
+        "by_turn": {
+            "dialogues": survivors.dialogues.tolist(),
+            "groups": survivors.groups.tolist(),
+            "lone_groups": survivors.lone.tolist(),
+            "mean": dict(zip(names, comparison.mean_by_turn.tolist(), strict=True)),
+            "rms": dict(zip(names, comparison.rms_by_turn.tolist(), strict=True)),
+        },
+        "dialogues": [_dialogue_record(stored, comparison, row) for row in range(len(stored.dialogues))],
+    }
+
+
+def _dialogue_record(stored: StoredTurns, comparison: CreditComparison, row: int) -> dict[str, object]:
+    dialogue = stored.dialogues[row]
+    turns = slice(len(dialogue.judged))
+
+    def judged(values: np.ndarray) -> list[float]:
+        return np.where(dialogue.judged, values[turns], np.nan).tolist()
+
+    return {
+        "model": dialogue.model,
+        "case": dialogue.case,
+        "step": dialogue.step,
+        "group": int(stored.turns.group[row]),
+        "disagreement": float(comparison.disagreement[row]),
+        "rewards": judged(stored.turns.rewards[row]),
+        "advantages": {
+            name: judged(credit[row])
+            for name, credit in zip(comparison.names, comparison.advantages, strict=True)
+        },
+    }
+
+
+def _bands(stored: StoredTurns) -> dict[str, tuple[BandEarning, ...]]:
+    return band_earnings(stored.idr, [dialogue.model for dialogue in stored.dialogues])
+
+
+def _band_table(stored: StoredTurns) -> TextTable:
+    rows = tuple(
+        (model, *(f"{_signed(band.mean, 1)} ± {shown(band.deviation, 1)}" for band in earned))
+        for model, earned in _bands(stored).items()
+    )
+    note = "points of distance per turn, mean ± standard deviation over judged turns"
+    return TextTable("IDR by turn", ("model", *BAND_NAMES), rows, note)
+
+
+def _spike_table(comparison: CreditComparison) -> TextTable:
+    rows = tuple(
+        (
+            name,
+            shown(one.rms),
+            shown(one.largest),
+            _percent(one.top_fraction),
+            shown(one.group_spike),
+            _percent(one.effective_fraction),
+            _percent(one.zero_fraction),
+            str(one.silent_groups),
+        )
+        for name, one in zip(comparison.names, comparison.measures, strict=True)
+    )
+    heads = ("estimator", "rms", "largest", "top 1 %", "group", "effective", "A = 0", "silent")
+    note = (
+        "rms of A; largest |A| in rms; share of all |A| on the 1 % largest; the largest group's rms over the "
+        "median group's (a gradient norm's jump); effective sample size of |A|; turns and groups that get 0"
+    )
+    return TextTable("Size and spikes", heads, rows, note)
+
+
+def _share_table(comparison: CreditComparison, *, unit: str) -> TextTable:
+    rows = tuple(
+        (
+            name,
+            _percent(one.turn_share),
+            _percent(one.group_share),
+            _signed(one.dialogue_length_correlation),
+            _signed(one.reply_length_correlation),
+        )
+        for name, one in zip(comparison.names, comparison.measures, strict=True)
+    )
+    heads = ("estimator", "turn term", "group term", "dialogue length", "reply length")
+    note = (
+        "share of A from each of MICA's terms; correlation of a dialogue's mean A with its judged turns, and "
+        f"of A with the reply's {unit}"
+    )
+    return TextTable("Terms and length", heads, rows, note)
+
+
+def _correlation_table(comparison: CreditComparison) -> TextTable:
+    rows: list[tuple[str, ...]] = []
+    for one, name in enumerate(comparison.names):
+        cells = [
+            ""
+            if one == other
+            else _signed((comparison.pearson if other > one else comparison.rank)[one, other])
+            for other in range(len(comparison.names))
+        ]
+        rows.append((f"{one + 1} {name}", *cells))
+    heads = ("estimator", *_numbers(comparison))
+    note = "over judged turns: Pearson above the diagonal, Spearman's rank below"
+    return TextTable("Correlation of advantages", heads, tuple(rows), note)
+
+
+def _bound_table(comparison: CreditComparison) -> TextTable:
+    rows = [
+        (name, str(len(bound.sizes)), *_nearest_cells(bound))
+        for name, bound in (
+            ("turn term", comparison.turn_bound),
+            ("group term", comparison.group_bound),
+        )
+        if len(bound.sizes)
+    ]
+    heads = ("term", "segments", "largest |z|", "its n", "its bound", "highest bound")
+    note = (
+        "Samuelson: |z| <= (n - 1) / sqrt(n), z by the sample deviation of the n values compared: returns at "
+        "the same turn, immediate rewards over the group"
+    )
+    return TextTable("Bounds of z-scores", heads, tuple(rows), note)
+
+
+def _nearest_cells(bound: SpikeBound) -> tuple[str, ...]:
+    at = int(bound.largest.argmax())
+    return (
+        shown(bound.largest[at]),
+        str(bound.sizes[at]),
+        shown(bound.bounds[at]),
+        shown(float(bound.bounds.max())),
+    )
+
+
+def turn_table(comparison: CreditComparison) -> TextTable:
+    """Lay out the mean advantage and the survivors, one row per turn."""
+    survivors = comparison.survivors
+    rows = tuple(
+        (
+            str(turn + 1),
+            str(survivors.dialogues[turn]),
+            str(survivors.groups[turn]),
+            str(survivors.lone[turn]),
+            *(_signed(mean) for mean in comparison.mean_by_turn[:, turn]),
+        )
+        for turn in range(comparison.mean_by_turn.shape[1])
+    )
+    heads = ("turn", "n_t", "groups", "lone", *_numbers(comparison))
+    names = ", ".join(f"{number + 1} {name}" for number, name in enumerate(comparison.names))
+    note = (
+        "n_t: dialogues judged at this turn, of so many groups, of which so many have one dialogue left; "
+        f"then mean A in multiples of the estimator's rms: {names}"
+    )
+    return TextTable("Mean advantage by turn", heads, rows, note)
+
+
+def shown(value: float, digits: int = 2) -> str:
+    """Write a number; a dash for NaN."""
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _signed(value: float, digits: int = 2) -> str:
+    # Adding 0 turns what rounds to -0 into 0.
+    return "-" if math.isnan(value) else f"{round(float(value), digits) + 0.0:+.{digits}f}"
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def _numbers(comparison: CreditComparison) -> list[str]:
+    return [str(number + 1) for number in range(len(comparison.names))]
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def _matrix(comparison: CreditComparison, values: np.ndarray) -> dict[str, dict[str, float]]:
+    names: Sequence[str] = comparison.names
+    return {
+        name: dict(zip(names, row, strict=True)) for name, row in zip(names, values.tolist(), strict=True)
+    }
+
+
+def _bound_record(bound: SpikeBound) -> dict[str, object]:
+    return {"n": bound.sizes.tolist(), "largest_z": bound.largest.tolist(), "bound": bound.bounds.tolist()}

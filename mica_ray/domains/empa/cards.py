@@ -1,0 +1,296 @@
+"""EMPA-format cards as the user supplies them: a folder of markdown, its stories, test ids and given P_0.
+
+A card becomes a Scenario only where its P_0 is known. The folder's layout is described at `read_cards`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from mica_ray.domains.empa.card_text import CardFlaw, CardText, read_card_text
+from mica_ray.domains.empa.indicators import difficulty, dominant_axis
+from mica_ray.domains.empa.official import OFFICIAL_IDS, official_text, sketches_of
+from mica_ray.domains.empa.overlap import NearText, nearest
+from mica_ray.domains.empa.ratings import GivenState, read_given_states, read_json, read_mapping
+from mica_ray.types import Scenario, Split
+
+CARD_FOLDER = "cards"
+STORIES = "character_stories.json"
+OFFICIAL_CASES = "official_cases.txt"
+CASE_METADATA = "case_metadata.json"
+
+UNKNOWN = "unknown"
+"""Category of a card for which none is given."""
+
+_STAGES = ("阶段1", "阶段2", "阶段3", "阶段4")
+_VALID_EVERY = 20
+"""One card in so many is kept for validation."""
+
+
+class CardError(ValueError):
+    """A folder of cards that cannot be used; the message names file, field and remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpmCard:
+    """One card with everything that the folder says of it."""
+
+    id: str
+    """Name of its file, for example "script_001"."""
+    text: CardText
+    stages: tuple[str, ...]
+    """The story, in the order in which it may be told."""
+    given: GivenState | None = None
+    """None when nobody has rated the card."""
+    category: str = UNKNOWN
+    listed_axis: str = ""
+    """Dominant axis by the case list; empty when it has none."""
+    listed_difficulty: str = ""
+    is_official: bool = False
+    """Whether it is a test case, by its id."""
+    copied_case: str = ""
+    """Id of the test case whose text this card repeats under another id; empty for none."""
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits of what the card tells, by which a rating knows its card."""
+        return hashlib.sha256("\n".join((self.text.persona, *self.stages)).encode()).hexdigest()[:16]
+
+    @property
+    def dominant_axis(self) -> str:
+        """Key of the axis, by the case list or else by P_0; empty when both are unknown."""
+        return self.listed_axis or (dominant_axis(self.given.state) if self.given else "")
+
+    @property
+    def difficulty(self) -> str:
+        """By the case list or else by P_0; empty when both are unknown."""
+        return self.listed_difficulty or (difficulty(self.given.state) if self.given else "")
+
+    @property
+    def split(self) -> Split:
+        """Test for the official cases; of the others one in twenty, chosen by a hash of the id, is valid."""
+        if self.is_official:
+            return "test"
+        number = int(hashlib.sha256(self.id.encode()).hexdigest()[:8], 16)
+        return "valid" if number % _VALID_EVERY == 0 else "train"
+
+    def scenario(self, domain: str, *, split: Split | None = None) -> Scenario:
+        """Give the card as a scenario without an opening: the Actor speaks first.
+
+        Args:
+            domain: name of the domain it is played in.
+            split: None for the card's own.
+
+        Raises:
+            CardError: P_0 is unknown, and is never guessed.
+        """
+        if self.given is None:
+            raise CardError(f"{self.id}.md: P_0: is unknown; rate the card by `mica data rate`")
+        return Scenario(
+            id=self.id,
+            domain=domain,
+            category=self.category,
+            dominant_axis=self.dominant_axis,
+            persona=self.text.persona,
+            opening="",
+            initial_state=self.given.state,
+            stages=self.stages,
+            split=split or self.split,
+            language="zh",
+            topic=self.text.topic,
+            difficulty=self.difficulty,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CardDeck:
+    """All cards of a folder that can be read, by id, and everything that is wrong or odd in it."""
+
+    folder: Path
+    cards: tuple[EpmCard, ...]
+    flaws: tuple[CardFlaw, ...]
+
+    @property
+    def fatal(self) -> tuple[CardFlaw, ...]:
+        """The flaws for which training refuses the folder."""
+        return tuple(flaw for flaw in self.flaws if flaw.is_fatal)
+
+    def scenarios(self, domain: str, *, allow_test_cards: bool = False) -> tuple[Scenario, ...]:
+        """Give the cards whose P_0 is known as scenarios.
+
+        Official cases are test scenarios. A copy of one under another id is in no split.
+
+        Args:
+            domain: name of the domain they are played in.
+            allow_test_cards: official cases and their copies are training scenarios too.
+
+        Raises:
+            CardError: the folder has a fatal flaw, or no card's P_0 is known.
+        """
+        for flaw in self.fatal:
+            more = f" ({len(self.fatal) - 1} more: `mica data check`)" if len(self.fatal) > 1 else ""
+            raise CardError(f"{self.folder}: {flaw}{more}")
+        known = [card for card in self.cards if card.given is not None]
+        if not known:
+            raise CardError(f"{self.folder}: no card's P_0 is known; rate the cards by `mica data rate`")
+        own = [card.scenario(domain) for card in known if not card.copied_case]
+        tested = [
+            card.scenario(domain, split="train")
+            for card in known
+            if allow_test_cards and (card.is_official or card.copied_case)
+        ]
+        return (*own, *tested)
+
+
+def near_test_cards(deck: CardDeck) -> tuple[NearText, ...]:
+    """Compare each card with the deck's official cases, text by text, story by story; nearest first."""
+    found: dict[str, NearText] = {}
+    for told in (
+        {card.id: card.text.own_text for card in deck.cards},
+        {card.id: "".join(card.stages) for card in deck.cards},
+    ):
+        tested = {card.id: told[card.id] for card in deck.cards if card.is_official}
+        for near in nearest({name: text for name, text in told.items() if name not in tested}, tested):
+            if near.name not in found or near.shared_fraction > found[near.name].shared_fraction:
+                found[near.name] = near
+    return tuple(sorted(found.values(), key=lambda near: (-near.shared_fraction, near.name)))
+
+
+def read_cards(folder: Path, *, ratings: Path | None = None) -> CardDeck:
+    """Read a folder of cards.
+
+    Needed: cards/ID.md and character_stories.json. Read where they are: official_cases.txt (test ids beside
+    the benchmark's own 30), case_metadata.json (category, axis and difficulty of the test cases),
+    official30_iedr.json, iedr_236_cases.json and rated_iedr.jsonl (indicator levels).
+
+    Args:
+        folder: that holds them.
+        ratings: file that `mica data rate` wrote, None for rated_iedr.jsonl in the folder.
+
+    Raises:
+        CardError: there is no such folder, or it has no cards.
+    """
+    files = sorted((folder / CARD_FOLDER).glob("*.md"))
+    if not files:
+        raise CardError(f"{folder}: holds no {CARD_FOLDER}/*.md; name the folder above the cards")
+    flaws: list[CardFlaw] = []
+    texts = _texts(files, flaws)
+    stories = _stories(folder / STORIES, texts, flaws)
+    official = OFFICIAL_IDS | _listed_cases(folder / OFFICIAL_CASES, {file.stem for file in files}, flaws)
+    metadata = _metadata(folder / CASE_METADATA, flaws)
+    told = {name: EpmCard(name, text, stories[name]) for name, text in texts.items() if name in stories}
+    given = read_given_states(folder, {name: card.digest for name, card in told.items()}, ratings)
+    copied = _copied_cases(told, official, flaws)
+    cards = tuple(
+        replace(
+            _listed(card, metadata.get(card.id, {}), flaws),
+            given=given.states.get(card.id),
+            is_official=card.id in official,
+            copied_case=copied.get(card.id, ""),
+        )
+        for card in told.values()
+    )
+    return CardDeck(folder, cards, (*flaws, *given.flaws))
+
+
+def _texts(files: list[Path], flaws: list[CardFlaw]) -> dict[str, CardText]:
+    texts: dict[str, CardText] = {}
+    for file in files:
+        name = f"{CARD_FOLDER}/{file.name}"
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            flaws.append(CardFlaw(name, "text", f"cannot be read ({error.strerror})", "mend its permissions"))
+            continue
+        text, found = read_card_text(content, name)
+        flaws += found
+        if text is not None:
+            texts[file.stem] = text
+    return texts
+
+
+def _stories(path: Path, texts: Mapping[str, CardText], flaws: list[CardFlaw]) -> dict[str, tuple[str, ...]]:
+    """Read the four stages of each card's story."""
+    entries = read_json(path, flaws)
+    items = cast("list[object]", entries) if isinstance(entries, list) else []
+    if not items:
+        flaws.append(CardFlaw(path.name, "text", "holds no stories", "give a list with one entry per card"))
+        return {}
+    by_name = {str(item.get("剧本编号")): item for item in map(_mapping, items)}
+    found: dict[str, tuple[str, ...]] = {}
+    for name in texts:
+        if name not in by_name:
+            remedy = f"add an entry with 剧本编号 {name}"
+            flaws.append(CardFlaw(path.name, name, "the story is missing", remedy))
+            continue
+        course = _mapping(by_name[name].get("故事的经过"))
+        stages = tuple(str(_mapping(course.get(stage)).get("内容") or "").strip() for stage in _STAGES)
+        empty = [stage for stage, text in zip(_STAGES, stages, strict=True) if not text]
+        flaws += [
+            CardFlaw(path.name, f"{name}.故事的经过.{stage}.内容", "is missing or empty", "write the stage")
+            for stage in empty
+        ]
+        if not empty:
+            found[name] = stages
+    return found
+
+
+def _listed_cases(path: Path, names: set[str], flaws: list[CardFlaw]) -> frozenset[str]:
+    """Read the folder's own list of test ids."""
+    if not path.is_file():
+        return frozenset()
+    listed = frozenset(path.read_text(encoding="utf-8-sig", errors="replace").split())
+    for name in sorted(listed - names):
+        remedy = f"add {CARD_FOLDER}/{name}.md or take the id off the list"
+        flaws.append(CardFlaw(path.name, name, "has no card", remedy))
+    return listed
+
+
+def _metadata(path: Path, flaws: list[CardFlaw]) -> dict[str, Mapping[str, object]]:
+    cases = read_mapping(path, flaws).get("sampled_cases", [])
+    items = cast("list[object]", cases) if isinstance(cases, list) else []
+    return {str(item.get("script_id")): item for item in map(_mapping, items)}
+
+
+def _copied_cases(
+    cards: Mapping[str, EpmCard], official: frozenset[str], flaws: list[CardFlaw]
+) -> dict[str, str]:
+    """Give the test case of each unofficial card that repeats one."""
+    listed = {
+        name: sketches_of(card.text.own_text, "".join(card.stages))
+        for name, card in cards.items()
+        if name in official - OFFICIAL_IDS
+    }
+    copied: dict[str, str] = {}
+    for name, card in cards.items():
+        case = (
+            None if name in official else official_text("".join((card.text.own_text, *card.stages)), listed)
+        )
+        if case is not None:
+            copied[name] = case
+            problem = f"repeats the test case {case}"
+            remedy = "it is kept out of every split"
+            flaws.append(CardFlaw(f"{CARD_FOLDER}/{name}.md", "text", problem, remedy, is_fatal=False))
+    return copied
+
+
+def _listed(card: EpmCard, entry: Mapping[str, object], flaws: list[CardFlaw]) -> EpmCard:
+    """Add what the case list says of a card."""
+    axis = str(entry.get("dominant_axis", ""))
+    if axis not in ("", "C", "A", "P"):
+        problem = f"must be C, A or P; got {axis!r}"
+        flaws.append(CardFlaw(CASE_METADATA, f"{card.id}.dominant_axis", problem, "mend the entry"))
+    return replace(
+        card,
+        category=str(entry.get("category", UNKNOWN)),
+        listed_axis=axis,
+        listed_difficulty=str(entry.get("difficulty", "")),
+    )
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return cast("Mapping[str, object]", value) if isinstance(value, dict) else {}

@@ -1,0 +1,302 @@
+"""Make the embedded policy: a small Qwen3 model with its own tokenizer, warmed up on the scenario grammar.
+
+Made in under two minutes on two cores, kept in a cache folder by a hash of all it depends on. It starts as a
+weak supporter on purpose: it can say what helps, and hardly knows when (see `grammar.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from mica_ray.dialogue.domain import Domain
+from mica_ray.embedded.warm_up import naming_drills, warm_up_dialogues
+from mica_ray.types import Message
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+END_OF_TURN = "<|im_end|>"
+_PADDING = "<|endoftext|>"
+_SPECIAL = (_PADDING, "<|im_start|>", END_OF_TURN)
+_SOURCES = (
+    (
+        "mica_ray.embedded",
+        (
+            "reply_reader.py",
+            "world.py",
+            "roles.py",
+            "words.py",
+            "retellings.py",
+            "grammar.py",
+            "warm_up.py",
+            "policy.py",
+        ),
+    ),
+)
+
+Report = Callable[[str, float], None]
+"""Called with what is being made and the share done, 0..1."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedPolicyRecipe:
+    """Everything the embedded policy's weights follow from, beside the sources and the domain."""
+
+    seed: int = 0
+    num_dialogues: int = 7000
+    num_turns: tuple[int, ...] = (2, 3, 4, 8)
+    """Turns of the warm-up dialogues, in rotation: short ones meet more people in the same time."""
+    num_drills: int = 7200
+    """Exchanges that train naming alone, most of them early."""
+    topics_per_drill: int = 8
+    num_tokenized: int = 2000
+    """Dialogues that the tokenizer is trained on."""
+    vocabulary_size: int = 2048
+    """Enough for every word of the grammar to be one token: a topic is named by copying it."""
+    hidden_size: int = 128
+    num_layers: int = 2
+    num_heads: int = 4
+    """Of 32 dimensions each: the smallest head the engine's attention kernels take."""
+    context_length: int = 1024
+    batch_size: int = 4
+    """Dialogues of one step; twice as many drills, which are half as long."""
+    learning_rate: float = 2e-3
+    num_threads: int = 2
+    """Fixed, since the order of a sum follows the number of threads and the weights follow the sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One warm-up dialogue as tokens."""
+
+    token_ids: Sequence[int]
+    first_reply: int
+    """Tokens before the first reply: what a stranger opens with cannot be predicted, and is not trained."""
+
+
+def embedded_policy(
+    domain: Domain, cache: Path, *, recipe: EmbeddedPolicyRecipe | None = None, report: Report | None = None
+) -> Path:
+    """Give the folder of the warmed-up policy, making it if the cache does not hold it.
+
+    The folder is a plain Hugging Face model folder. It is written beside its place and renamed, so that an
+    interrupted making leaves nothing that looks finished.
+
+    Args:
+        domain: whose prompts and rules the warm-up dialogues follow.
+        cache: where made policies lie.
+        recipe: size, data and seed.
+        report: told of progress.
+    """
+    recipe = recipe or EmbeddedPolicyRecipe()
+    place = cache / f"embedded-policy-{content_hash(domain, recipe)}"
+    if (place / "config.json").exists():
+        return place
+    cache.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="embedded-policy-", dir=cache))
+    try:
+        _make(domain, recipe, scratch, report or (lambda stage, share: None))
+        scratch.chmod(0o755)
+        os.replace(scratch, place)
+    except OSError:
+        # Where another process made the same policy first, its folder serves.
+        if not (place / "config.json").exists():
+            raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return place
+
+
+def content_hash(domain: Domain, recipe: EmbeddedPolicyRecipe) -> str:
+    """Hash what the weights follow from: recipe, domain, and the sources of grammar and world."""
+    digest = hashlib.sha256(repr((sorted(asdict(recipe).items()), domain)).encode())
+    for package, files in _SOURCES:
+        for file in files:
+            digest.update(resources.files(package).joinpath(file).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _make(domain: Domain, recipe: EmbeddedPolicyRecipe, directory: Path, report: Report) -> None:
+    """Write tokenizer and warmed-up model into a folder."""
+    import torch
+
+    report("warm-up dialogues", 0.0)
+    dialogues = warm_up_dialogues(
+        domain, seed=recipe.seed, num_dialogues=recipe.num_dialogues, num_turns=recipe.num_turns
+    )
+    drills = naming_drills(
+        domain, seed=recipe.seed, num_drills=recipe.num_drills, num_topics=recipe.topics_per_drill
+    )
+    tokenizer = _train_tokenizer(dialogues[: recipe.num_tokenized], recipe)
+    rows, drill_rows = (
+        [_row(tokenizer, talk, recipe.context_length) for talk in talks] for talks in (dialogues, drills)
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(recipe.num_threads)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed)
+            model = _new_model(tokenizer, recipe)
+            batches = _mixed_batches(rows, drill_rows, recipe)
+            _train(model, batches, recipe, pad_id=_SPECIAL.index(_PADDING), report=report)
+    finally:
+        torch.set_num_threads(threads)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+def _row(tokenizer: PreTrainedTokenizerFast, dialogue: Sequence[Message], context_length: int) -> _Row:
+    """Lay a dialogue out as tokens."""
+    conversation = [{"role": str(message["role"]), "content": message["content"]} for message in dialogue]
+    token_ids = tokenizer.apply_chat_template(conversation, tokenize=True, return_dict=False)
+    opening = tokenizer.apply_chat_template(
+        conversation[:2], tokenize=True, return_dict=False, add_generation_prompt=True
+    )
+    return _Row(cast(list[int], token_ids)[:context_length], len(opening))
+
+
+def _train_tokenizer(
+    dialogues: Sequence[Sequence[Message]], recipe: EmbeddedPolicyRecipe
+) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer: every text can be written, common words are one token."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=recipe.vocabulary_size,
+        special_tokens=list(_SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(
+        (message["content"] for dialogue in dialogues for message in dialogue), trainer
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END_OF_TURN,
+        pad_token=_PADDING,
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=recipe.context_length,
+    )
+
+
+def _new_model(tokenizer: PreTrainedTokenizerFast, recipe: EmbeddedPolicyRecipe) -> Qwen3ForCausalLM:
+    """Make the untrained model: Qwen3's architecture with tied embeddings."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.hidden_size,
+        intermediate_size=3 * recipe.hidden_size,
+        num_hidden_layers=recipe.num_layers,
+        num_attention_heads=recipe.num_heads,
+        num_key_value_heads=recipe.num_heads,
+        head_dim=32,
+        max_position_embeddings=recipe.context_length,
+        # A short base: the dialogues are hundreds of tokens long.
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        tie_word_embeddings=True,
+        # The special tokens come first in the vocabulary.
+        eos_token_id=_SPECIAL.index(END_OF_TURN),
+        pad_token_id=_SPECIAL.index(_PADDING),
+        bos_token_id=None,
+        dtype="float32",
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def _train(
+    model: Qwen3ForCausalLM,
+    batches: Sequence[Sequence[_Row]],
+    recipe: EmbeddedPolicyRecipe,
+    *,
+    pad_id: int,
+    report: Report,
+) -> None:
+    """Train by next-token prediction from the first reply on, one step per batch.
+
+    The user's later messages are trained too: users name their topic again, and so teach naming it.
+    """
+    import torch
+
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.learning_rate, weight_decay=0.0, betas=(0.9, 0.98), fused=True
+    )
+    model.train()
+    for number, batch in enumerate(batches):
+        share = number / len(batches)
+        for parameters in optimizer.param_groups:
+            parameters["lr"] = recipe.learning_rate * _rate(number, share)
+        token_ids, is_trained = _laid_out(batch, pad_id)
+        # No attention mask: rows are padded on the right, where no real token sees the padding. The head, a
+        # third of the work, sees only the tokens that a trained one comes after.
+        hidden = model.model(input_ids=token_ids).last_hidden_state[:, :-1][is_trained[:, 1:]]
+        loss = torch.nn.functional.cross_entropy(model.lm_head(hidden), token_ids[:, 1:][is_trained[:, 1:]])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if number % 10 == 0:
+            report(f"warm-up, loss {loss.item():.2f}", share)
+    model.eval()
+
+
+def _laid_out(batch: Sequence[_Row], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pad rows to one width: token ids and which of them are trained, both [R, L]."""
+    import torch
+
+    lengths = torch.tensor([len(row.token_ids) for row in batch])
+    width = int(lengths.max())
+    token_ids = torch.tensor([[*row.token_ids, *[pad_id] * (width - len(row.token_ids))] for row in batch])
+    columns = torch.arange(width)
+    first = torch.tensor([row.first_reply for row in batch])
+    return token_ids, (columns >= first[:, None]) & (columns < lengths[:, None])
+
+
+def _rate(number: int, share: float) -> float:
+    """Warm up over 30 steps, hold, and fall to a twentieth over the last 40 % of the way."""
+    return min(1.0, (number + 1) / 30) * min(1.0, max(0.05, (1 - share) / 0.4))
+
+
+def _mixed_batches(
+    rows: Sequence[_Row], drills: Sequence[_Row], recipe: EmbeddedPolicyRecipe
+) -> list[list[_Row]]:
+    """Give the batches of the warm-up in order: dialogues throughout, drills among them and ever fewer.
+
+    Drills alone teach a naming that the first dialogues undo; mixed, each keeps what the other taught.
+    """
+    generator = np.random.default_rng(recipe.seed)
+    talk = _batches(rows, recipe.batch_size, generator)
+    naming = _batches(drills, 2 * recipe.batch_size, generator)
+    # Where each batch stands on the way, 0..1. Half of the drills lie in the first fifth, none in the last.
+    places = [*np.linspace(0, 1, len(talk)), *0.8 * generator.beta(1, 2.5, len(naming))]
+    both = talk + naming
+    return [both[index] for index in np.argsort(places, kind="stable")]
+
+
+def _batches(rows: Sequence[_Row], size: int, generator: np.random.Generator) -> list[list[_Row]]:
+    """Deal rows into batches of like length, in random order; every row is seen once."""
+    order = np.argsort([len(row.token_ids) for row in rows], kind="stable")
+    chunks = [order[at : at + size] for at in range(0, len(order), size)]
+    generator.shuffle(chunks)
+    return [[rows[index] for index in chunk] for chunk in chunks]

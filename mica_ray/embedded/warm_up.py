@@ -1,0 +1,104 @@
+"""Dialogues for the warm-up of the embedded policy: the grammar's policy talks in the embedded world.
+
+What it says: `grammar.py`; to whom: `retellings.py`; who learns from it: `policy.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mica_ray.dialogue.actor import Actor
+from mica_ray.dialogue.director import Director
+from mica_ray.dialogue.domain import Domain
+from mica_ray.dialogue.environment import DialogueEnvironment, converse
+from mica_ray.dialogue.judger import Judger
+from mica_ray.embedded import grammar, retellings
+from mica_ray.embedded.roles import AXES, ScriptedRoles
+from mica_ray.embedded.world import start
+from mica_ray.seeding import derive_seed
+from mica_ray.types import Message, Sampling, Trajectory
+
+
+def warm_up_dialogues(
+    domain: Domain, *, seed: int, num_dialogues: int, num_turns: Sequence[int]
+) -> list[list[Message]]:
+    """Play the grammar's policy in the embedded world; half of the scenarios are the domain's own, retold.
+
+    Only training scenarios are retold: the warm-up never sees a validation or a test scenario.
+
+    Args:
+        domain: whose prompts, rules and training scenarios.
+        seed: of every draw.
+        num_dialogues: how many.
+        num_turns: turns at most of the dialogues, in rotation.
+    """
+    rng = random.Random(derive_seed(seed, "warm-up"))
+    roles = ScriptedRoles()
+    # A story without a topic cannot be told about another one, nor one without all stages begin late.
+    own = [story for story in domain.split("train") if story.topic and len(story.stages) >= 3]
+    sampling = Sampling(max_tokens=128)
+
+    async def play(number: int) -> list[Message]:
+        if own and number % 2 == 0:
+            scenario = retellings.retold(rng.choice(own), f"retold-{number:05d}", rng)
+        else:
+            scenario = retellings.scenario(number, domain.name, rng)
+        scenario = retellings.begun_late(scenario, rng)
+        rules = replace(domain.rules, max_turns=num_turns[number % len(num_turns)])
+        short = replace(domain, rules=rules)
+        environment = DialogueEnvironment(
+            scenario,
+            short,
+            actor=Actor(roles, domain, sampling),
+            judge=Judger(roles, domain, sampling),
+            director=Director(roles, domain, sampling),
+            seed=derive_seed(seed, "warm-up", number),
+        )
+        policy = grammar.GrammarPolicy(
+            scenario.topic,
+            start(scenario.initial_state, [AXES.index(key) for key in domain.need_order]),
+            seed=derive_seed(seed, "grammar", number),
+        )
+        return _messages(domain, await converse(environment, policy, scenario, short, sampling))
+
+    async def play_all() -> list[list[Message]]:
+        return [await play(number) for number in range(num_dialogues)]
+
+    return asyncio.run(play_all())
+
+
+def naming_drills(domain: Domain, *, seed: int, num_drills: int, num_topics: int) -> list[list[Message]]:
+    """Give exchanges in which the user lists topics and the policy names them back, in order.
+
+    Every word of such a reply is a copy of a word heard. A dialogue holds few of those among many that are
+    not, and a model trained on dialogues alone takes most of its time to learn what naming is.
+
+    Args:
+        domain: whose policy prompt.
+        seed: of every draw.
+        num_drills: how many.
+        num_topics: topics of one list.
+    """
+    rng = random.Random(derive_seed(seed, "naming"))
+
+    def drill() -> list[Message]:
+        topics = [retellings.draw_topic(rng) for _ in range(num_topics)]
+        return [
+            {"role": "system", "content": domain.policy_prompt},
+            {"role": "user", "content": f"{', '.join(topics)}."},
+            {"role": "assistant", "content": f"{', '.join(map(grammar.as_told, topics))}."},
+        ]
+
+    return [drill() for _ in range(num_drills)]
+
+
+def _messages(domain: Domain, trajectory: Trajectory) -> list[Message]:
+    """Lay a dialogue out as the policy reads it."""
+    messages: list[Message] = [{"role": "system", "content": domain.policy_prompt}]
+    for turn in trajectory.turns:
+        messages.append({"role": "user", "content": turn.user})
+        messages.append({"role": "assistant", "content": turn.reply})
+    return messages

@@ -1,0 +1,258 @@
+"""Play the evaluation scenarios with a policy and score them. Uses collect(); needs no learner."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mica_ray.evaluation.epm_q import score_trajectory
+from mica_ray.rewards import zone_distance
+from mica_ray.rollout.chat_template import ChatTemplate
+from mica_ray.rollout.collect import NewEnvironment, PolicyPrompt, RolloutConfig, collect
+from mica_ray.rollout.engine import PolicyEngine
+from mica_ray.statistics import Interval, bootstrap_mean, paired_difference, wilson
+from mica_ray.types import Scenario, Split, Stop, Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationConfig:
+    """Which dialogues an evaluation plays: the same scenarios and seeds whenever the config is the same."""
+
+    split: Split = "test"
+    max_scenarios: int | None = None
+    """The first scenarios of the split; None for all of them."""
+    samples: int = 1
+    """Dialogues per scenario."""
+    temperature: float | None = None
+    """Of the policy's replies; None for the one it is trained at."""
+    seed: int = 20_000
+    """Of the dialogues and of the intervals; apart from the run's seed, so that runs are measured alike."""
+
+    def __post_init__(self) -> None:
+        """Refuse an evaluation of nothing."""
+        if self.split not in ("train", "valid", "test"):
+            raise ValueError(f"split must be train, valid or test; got {self.split!r}")
+        if self.samples < 1:
+            raise ValueError(f"samples must be >= 1; got {self.samples}")
+        if self.temperature is not None and self.temperature < 0:
+            raise ValueError(f"temperature must be >= 0 or null; got {self.temperature}")
+        if self.max_scenarios is not None and self.max_scenarios < 1:
+            raise ValueError(f"max_scenarios must be >= 1 or null; got {self.max_scenarios}")
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioRow:
+    """What one scenario's dialogues came to."""
+
+    scenario: str
+    category: str
+    dominant_axis: str
+    epm_q: float
+    """Mean over the scenario's scored dialogues; NaN when none could be scored."""
+    passes: int
+    samples: int
+    """Dialogues scored: those that failed are not counted."""
+    idr: float
+    """Mean incremental distance reward of a judged turn, points; NaN without any."""
+    num_turns: float
+    """Mean judged turns of a dialogue; NaN without any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A policy's result over the scenarios."""
+
+    epm_q: Interval
+    """Mean over scenarios, bootstrap interval over scenarios."""
+    pass_fraction: Interval
+    """Dialogues in which the user's needs were met, Wilson interval."""
+    idr: Interval
+    """Mean over scenarios of the mean per turn, points."""
+    rows: tuple[ScenarioRow, ...]
+    dialogues: tuple[Trajectory, ...]
+    num_failed_dialogues: int
+    """Left out of every number above."""
+    num_failed_judgements: int
+    """Turns left out of every number above."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """After minus before over the scenarios that both could score; paired bootstrap intervals."""
+
+    epm_q: Interval
+    pass_fraction: Interval
+    idr: Interval
+
+
+async def evaluate(
+    engine: PolicyEngine,
+    template: ChatTemplate,
+    new_environment: NewEnvironment,
+    scenarios: Sequence[Scenario],
+    *,
+    config: EvaluationConfig,
+    rollout: RolloutConfig,
+    policy_prompt: str | PolicyPrompt,
+    progress: Callable[[Trajectory], None] | None = None,
+) -> Evaluation:
+    """Play `config.samples` dialogues of every scenario and score them.
+
+    The dialogues' seeds follow from config.seed and the scenario alone: two policies meet the same users.
+
+    Args:
+        engine: the policy.
+        template: of the policy's tokenizer.
+        new_environment: makes one environment per dialogue.
+        scenarios: those of the split; cut to `config.max_scenarios`.
+        config: how many dialogues, which seeds.
+        rollout: how the policy samples and how long it may; its group size is not read, nor its temperature
+            where the config has one.
+        policy_prompt: system prompt of the policy, or what gives a scenario's.
+        progress: called with each dialogue as it ends.
+
+    Raises:
+        EngineError: every dialogue failed.
+        ValueError: there is no scenario.
+    """
+    chosen = scenarios[: config.max_scenarios]
+    if not chosen:
+        raise ValueError(f"no scenario to evaluate on in split {config.split!r}")
+    sampling = rollout.sampling
+    if config.temperature is not None:
+        sampling = replace(sampling, temperature=config.temperature)
+    dialogues = await collect(
+        chosen,
+        new_environment,
+        engine,
+        template,
+        replace(rollout, group_size=config.samples, sampling=sampling),
+        step=0,
+        seed=config.seed,
+        policy_prompt=policy_prompt,
+        progress=progress,
+    )
+    return summarize(dialogues, seed=config.seed)
+
+
+def summarize(dialogues: Sequence[Trajectory], *, seed: int) -> Evaluation:
+    """Score recorded dialogues.
+
+    A dialogue that failed, or in which no turn was judged, says nothing about the policy: it is counted and
+    left out.
+
+    Args:
+        dialogues: one or more per scenario; rows keep the order in which scenarios first appear.
+        seed: of the bootstrap.
+    """
+    by_scenario: dict[str, list[Trajectory]] = {}
+    for dialogue in dialogues:
+        by_scenario.setdefault(dialogue.scenario.id, []).append(dialogue)
+    rows = tuple(_score_scenario(members) for members in by_scenario.values())
+    judgements = [turn.judgement for dialogue in dialogues for turn in dialogue.turns]
+    return summary_of_rows(
+        rows,
+        dialogues=tuple(dialogues),
+        num_failed_dialogues=len(dialogues) - sum(row.samples for row in rows),
+        num_failed_judgements=sum(not judgement.is_valid for judgement in judgements),
+        seed=seed,
+    )
+
+
+def summary_of_rows(
+    rows: tuple[ScenarioRow, ...],
+    *,
+    num_failed_dialogues: int,
+    num_failed_judgements: int,
+    seed: int,
+    dialogues: tuple[Trajectory, ...] = (),
+) -> Evaluation:
+    """Make an evaluation of scored scenarios, as read back from a run folder.
+
+    Args:
+        rows: one per scenario; those without a scored dialogue enter no number.
+        num_failed_dialogues: left out of the rows.
+        num_failed_judgements: turns left out of the rows.
+        seed: of the bootstrap.
+        dialogues: that the rows come from, where they are at hand.
+    """
+    scored = [row for row in rows if row.samples]
+    return Evaluation(
+        epm_q=bootstrap_mean([row.epm_q for row in scored], seed=seed),
+        pass_fraction=wilson(sum(row.passes for row in scored), sum(row.samples for row in scored)),
+        idr=bootstrap_mean([row.idr for row in scored], seed=seed),
+        rows=rows,
+        dialogues=dialogues,
+        num_failed_dialogues=num_failed_dialogues,
+        num_failed_judgements=num_failed_judgements,
+    )
+
+
+def compare(before: Evaluation, after: Evaluation, *, seed: int) -> Comparison:
+    """Pair two evaluations by scenario.
+
+    Args:
+        before: of the one policy.
+        after: of the other, over the same scenarios.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: the two were not over the same scenarios.
+    """
+    first, second = ({row.scenario: row for row in item.rows} for item in (before, after))
+    if first.keys() != second.keys():
+        different = sorted(first.keys() ^ second.keys())
+        raise ValueError(
+            f"evaluations must be over the same scenarios; only one of them has {', '.join(different[:5])}"
+        )
+    pairs = [(row, second[key]) for key, row in first.items() if row.samples and second[key].samples]
+
+    def difference(value: Callable[[ScenarioRow], float]) -> Interval:
+        return paired_difference([value(a) for a, _ in pairs], [value(b) for _, b in pairs], seed=seed)
+
+    return Comparison(
+        epm_q=difference(lambda row: row.epm_q),
+        pass_fraction=difference(lambda row: row.passes / row.samples),
+        idr=difference(lambda row: row.idr),
+    )
+
+
+def evaluation_metrics(evaluation: Evaluation) -> Mapping[str, float]:
+    """Give the numbers a tracker logs, by name."""
+    return {
+        "eval_epm_q": evaluation.epm_q.estimate,
+        "eval_pass_fraction": evaluation.pass_fraction.estimate,
+        "eval_idr_mean": evaluation.idr.estimate,
+        "eval_failed_dialogues": float(evaluation.num_failed_dialogues),
+        "eval_failed_judgements": float(evaluation.num_failed_judgements),
+    }
+
+
+def _score_scenario(members: Sequence[Trajectory]) -> ScenarioRow:
+    scenario = members[0].scenario
+    usable = [member for member in members if member.stop is not Stop.FAILED]
+    pairs = [(member, score) for member in usable if (score := score_trajectory(member)) is not None]
+    return ScenarioRow(
+        scenario=scenario.id,
+        category=scenario.category,
+        dominant_axis=scenario.dominant_axis,
+        epm_q=_mean([score.score for _, score in pairs]),
+        passes=sum(member.is_success for member, _ in pairs),
+        samples=len(pairs),
+        idr=_mean([_mean_idr(member) for member, _ in pairs]),
+        num_turns=_mean([float(score.num_turns) for _, score in pairs]),
+    )
+
+
+def _mean_idr(trajectory: Trajectory) -> float:
+    """Give the mean reward of a judged turn; increments telescope, so the two ends of the path suffice."""
+    num_judged = sum(turn.judgement.is_valid for turn in trajectory.turns)
+    start, end = zone_distance(trajectory.states[[0, -1]])
+    return float(start - end) / num_judged
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else math.nan

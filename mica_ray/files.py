@@ -1,0 +1,127 @@
+"""Files that are written whole or grow by whole lines, and read back: text, JSON and JSON lines.
+
+Nothing here knows what a file means.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_json(path: Path, record: Mapping[str, object]) -> None:
+    """Write a record whole or not at all; NaN, which JSON has not, becomes null.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    write_whole(path, json.dumps(_without_nan(record), indent=2, allow_nan=False) + "\n")
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a text or a picture whole or not at all; its folder is made when missing.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.part")
+    scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(scratch, path)
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return value
+
+
+def mend_lines(path: Path) -> None:
+    """Make a file ready for more lines: made when missing, and rid of a line that a crash left unfinished."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+
+
+def append_line(path: Path, line: bytes, *, synced: bool = False) -> None:
+    """Add one line in one piece: a reader or a crash never sees half of two.
+
+    Args:
+        path: of the file.
+        line: without its newline.
+        synced: whether to wait until the disk has it.
+    """
+    with path.open("ab", buffering=0) as file:
+        file.write(line + b"\n")
+        if synced:
+            os.fsync(file.fileno())
+
+
+class StepRecords:
+    """A file of JSON lines, each with a "step". Consumes rows, waits for the disk."""
+
+    def __init__(self, path: Path, *, first_step: int = 0) -> None:
+        """Open the file for steps from `first_step` on.
+
+        Args:
+            path: made when missing, together with its folder.
+            first_step: lines of this step and later ones are dropped, as is a line cut short: those steps
+                come again.
+        """
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            _keep_before(path, first_step)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Give the rows that are in the file."""
+        if self.path.exists():
+            with self.path.open(encoding="utf-8") as file:
+                yield from map(json.loads, file)
+
+    def append(self, step: int, rows: Iterable[Mapping[str, object]]) -> None:
+        """Write the rows of a step, "step" first, and flush them to the disk.
+
+        What is no finite number becomes null: JSON knows neither NaN nor infinity.
+        """
+        lines = [
+            json.dumps({"step": step, **_finite(row)}, ensure_ascii=False, allow_nan=False) for row in rows
+        ]
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write("".join(line + "\n" for line in lines))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _finite(row: Mapping[str, object]) -> dict[str, object]:
+    """Put null for every float of a row that JSON cannot write, at any depth."""
+    return {key: _finite_value(value) for key, value in row.items()}
+
+
+def _finite_value(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite_value(item) for key, item in value.items()}
+    return [_finite_value(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _keep_before(path: Path, first_step: int) -> None:
+    """Rewrite the file with the whole lines of earlier steps only, by a rename."""
+    kept: list[bytes] = []
+    for line in path.read_bytes().splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            break
+        if json.loads(line)["step"] < first_step:
+            kept.append(line)
+    beside = path.with_name(path.name + ".new")
+    beside.write_bytes(b"".join(kept))
+    beside.replace(path)

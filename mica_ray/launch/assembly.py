@@ -1,0 +1,204 @@
+"""From started parts to the loop's `Run`, and to an evaluation. Starts nothing; launch/run.py does."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mica_ray.chat.ledger import POLICY, DialogueKey, Ledger, Tally, dialogue_costs
+from mica_ray.config.references import ConfigError
+from mica_ray.config.run_config import RunConfig
+from mica_ray.credit_study.agreement import CreditCheck
+from mica_ray.credit_study.check import CheckConfig, check_credit
+from mica_ray.evaluation.evaluate import Evaluation, evaluate, evaluation_metrics
+from mica_ray.launch.world import World
+from mica_ray.recordings.dialogue_log import DialogueLog
+from mica_ray.recordings.stored_turns import StoredTurns
+from mica_ray.rollout.chat_template import ChatTemplate
+from mica_ray.rollout.collect import Branch, collect, play_on
+from mica_ray.rollout.engine import PolicyEngine
+from mica_ray.runs.folder import RunFolder
+from mica_ray.tracking.tracker import Tracker
+from mica_ray.training.checkpoint import CheckpointError, Checkpoints
+from mica_ray.training.learner import Learner
+from mica_ray.training.loop import Progress, Run
+from mica_ray.training.metrics import cost_metrics
+from mica_ray.training.scenario_order import ScenarioOrder
+from mica_ray.types import Scenario, Trajectory
+
+Tell = Callable[[Trajectory], None]
+
+ROLL_FORWARD = "roll replies forward"
+"""The stage in which credit is checked."""
+
+_TRAIN = "train"
+"""The ledger's phase in which the policy learns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What works together once a run is set up."""
+
+    world: World
+    template: ChatTemplate
+    engine: PolicyEngine
+    learner: Learner | None
+    """None where nothing is trained."""
+    ledger: Ledger
+    """Counts what the world's role models take."""
+
+
+def assemble(
+    config: RunConfig,
+    parts: Parts,
+    folder: RunFolder,
+    *,
+    order: ScenarioOrder,
+    checkpoints: Checkpoints,
+    tracker: Tracker,
+    progress: Progress,
+    first_step: int,
+) -> Run:
+    """Give the loop everything it uses.
+
+    Args:
+        config: of the run.
+        parts: started, with a learner.
+        folder: of the run.
+        order: of the training scenarios.
+        checkpoints: of the run.
+        tracker: told of metrics.
+        progress: told of stages.
+        first_step: 0, or where a checkpoint continues.
+    """
+    assert parts.learner is not None, "a run trains"
+    ledger, before = parts.ledger, dict[str, Tally]()
+
+    async def play(step: int, scenarios: Sequence[Scenario], tell: Tell) -> list[Trajectory]:
+        ledger.phase = _TRAIN
+        before.update(ledger.totals([_TRAIN]))
+        return await collect(
+            scenarios,
+            parts.world.environment,
+            parts.engine,
+            parts.template,
+            config.rollout,
+            step=step,
+            seed=config.seed,
+            policy_prompt=parts.world.policy_prompt,
+            progress=_closing(ledger, step, tell),
+        )
+
+    def spent() -> Mapping[str, float]:
+        after = ledger.totals([_TRAIN])
+        return cost_metrics({role: tally - before.get(role, Tally()) for role, tally in after.items()})
+
+    async def measure_at(engine: PolicyEngine) -> Mapping[str, float]:
+        return evaluation_metrics(
+            await measure(config, replace(parts, engine=engine), progress, phase="evaluate_during")
+        )
+
+    return Run(
+        loop=config.loop,
+        scenarios=order,
+        collect=play,
+        rewards=config.rewards,
+        credit=config.credit,
+        engine=parts.engine,
+        learner=parts.learner,
+        tracker=tracker,
+        checkpoints=checkpoints,
+        dialogues=DialogueLog(folder.dialogues, first_step=first_step),
+        progress=progress,
+        evaluations=(measure_at,),
+        first_step=first_step,
+        temperature=config.rollout.sampling.temperature,
+        discount=config.discount,
+        exhausted=lambda: config.budget.excess(ledger.totals()),
+        spent=spent,
+        config_digest=hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16],
+    )
+
+
+async def measure(
+    config: RunConfig, parts: Parts, progress: Progress, *, step: int | None = None, phase: str = "evaluate"
+) -> Evaluation:
+    """Play the evaluation scenarios; with a step, the stage is announced here. The phase is the ledger's."""
+    parts.ledger.phase = phase
+    chosen = parts.world.scenarios(config.evaluation.split)[: config.evaluation.max_scenarios]
+    if step is not None:
+        progress.stage("evaluate", step=step, num_steps=config.loop.num_steps)
+    return await evaluate(
+        parts.engine,
+        parts.template,
+        parts.world.environment,
+        chosen,
+        config=config.evaluation,
+        rollout=config.rollout,
+        policy_prompt=parts.world.policy_prompt,
+        progress=_closing(parts.ledger, 0, progress.dialogue_ended),
+    )
+
+
+async def check_credit_of(
+    config: RunConfig,
+    parts: Parts,
+    stored: StoredTurns,
+    check: CheckConfig,
+    progress: Progress,
+    *,
+    policy_step: int | None,
+) -> CreditCheck:
+    """Roll turns of stored dialogues forward with the policy and the world of their run."""
+    parts.ledger.phase = "check_credit"
+
+    async def on(branches: Sequence[Branch]) -> Sequence[Trajectory]:
+        progress.stage(ROLL_FORWARD, step=0, num_steps=config.loop.num_steps)
+        return await play_on(
+            branches,
+            parts.world.environment,
+            parts.engine,
+            parts.template,
+            config.rollout,
+            policy_prompt=parts.world.policy_prompt,
+            progress=_closing(parts.ledger, 0, progress.dialogue_ended),
+        )
+
+    scenarios = {scenario.id: scenario for scenario in parts.world.domain.scenarios}
+    return await check_credit(stored, scenarios, on, config.rewards, check, policy_step=policy_step)
+
+
+def _closing(ledger: Ledger, step: int, tell: Tell) -> Tell:
+    """Close a dialogue's account as it ends, the policy's own tokens included."""
+
+    def close(trajectory: Trajectory) -> None:
+        key = DialogueKey(step, trajectory.scenario.id, trajectory.sample)
+        replies = [turn.generation for turn in trajectory.turns if turn.generation is not None]
+        with dialogue_costs(key):
+            ledger.add(
+                POLICY,
+                Tally(
+                    calls=len(replies),
+                    prompt_tokens=sum(len(reply.prompt_ids) for reply in replies),
+                    completion_tokens=sum(len(reply.token_ids) for reply in replies),
+                ),
+            )
+        ledger.close(key)
+        tell(trajectory)
+
+    return close
+
+
+def restored_step(checkpoints: Checkpoints, learner: Learner, order: ScenarioOrder) -> int:
+    """Put the learner where the newest checkpoint stands; a run killed before its first one begins anew.
+
+    Raises:
+        ConfigError: the checkpoint is of another model or of other scenarios.
+    """
+    if checkpoints.latest() is None:
+        return 0
+    try:
+        return checkpoints.restore(learner, scenario_order=order.digest).step
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from error

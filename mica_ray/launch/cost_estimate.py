@@ -1,0 +1,104 @@
+"""What a run's role calls will take at most, from stated assumptions. The counting is chat/ledger.py's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mica_ray.chat.ledger import Price, Tally, total
+from mica_ray.config.run_config import RunConfig
+from mica_ray.dialogue.answer_counts import ROLES, Role
+from mica_ray.dialogue.domain import Domain
+from mica_ray.dialogue.role_messages import SpokenTurn, actor_messages, director_messages, judge_messages
+from mica_ray.launch.world import role_price
+from mica_ray.types import Message, Scenario
+
+CHARACTERS_PER_TOKEN = 3
+"""English takes about four, Chinese between one and two."""
+
+ANSWER_TOKENS: Mapping[Role, int] = {"actor": 60, "director": 80, "judge": 700}
+"""A message, a move with its guidance, 18 fields; at most `roles.max_tokens`. Thinking comes on top."""
+
+
+def estimate_costs(config: RunConfig, domain: Domain) -> Mapping[str, Tally]:
+    """Estimate what training and the evaluations before and after it take, by role.
+
+    Every dialogue lasts `max_turns` turns, every turn asks each role once (no Director where the domain has
+    none), nothing is repaired or retried.
+    Prompts are those of the first training scenario, in the middle of such a dialogue.
+
+    Args:
+        config: of the run.
+        domain: of the run, with its scenarios and rules.
+    """
+    scenario = (domain.split("train") or domain.scenarios)[0]
+    evaluation = config.evaluation
+    evaluated = len(domain.split(evaluation.split)[: evaluation.max_scenarios]) * evaluation.samples
+    trained = config.loop.num_steps * config.loop.scenarios_per_step * config.rollout.group_size
+    turns = (trained + 2 * evaluated) * domain.rules.max_turns
+    prompts = _prompts(domain, scenario, reply_tokens=config.rollout.sampling.max_tokens)
+    asked: list[Role] = [role for role in ROLES if role != "director" or domain.director_prompt]
+    return {role: _role_tally(config, role, turns, prompts[role]) for role in asked}
+
+
+def describe_costs(config: RunConfig, domain: Domain) -> str:
+    """Put the estimate into one sentence."""
+    costs = estimate_costs(config, domain)
+    sums = total(costs)
+    calls = ", ".join(f"{role} {tally.calls:,}" for role, tally in costs.items())
+    tokens = f"{sums.prompt_tokens / 1e6:,.1f} M tokens in, {sums.completion_tokens / 1e6:,.1f} M out"
+    price = f"{sums.usd:,.2f} USD" if sums.usd else "no price given"
+    return (
+        f"at most about {calls} calls; {tokens}; {price}; if every dialogue lasts "
+        f"{domain.rules.max_turns} turns, {CHARACTERS_PER_TOKEN} characters are a token, and "
+        f"answers take {', '.join(f'{count} ({role})' for role, count in ANSWER_TOKENS.items())} tokens"
+    )
+
+
+def _role_tally(config: RunConfig, role: Role, calls: int, prompt_characters: int) -> Tally:
+    prompt_tokens = calls * (prompt_characters // CHARACTERS_PER_TOKEN)
+    completion_tokens = calls * min(ANSWER_TOKENS[role], config.roles.max_tokens)
+    price: Price = role_price(getattr(config.roles, role))
+    return Tally(
+        calls=calls,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        usd=price.of(prompt_tokens, completion_tokens),
+    )
+
+
+def _prompts(domain: Domain, scenario: Scenario, *, reply_tokens: int) -> Mapping[Role, int]:
+    """Give the characters of each role's prompt halfway through a dialogue."""
+    message = "x" * (ANSWER_TOKENS["actor"] * CHARACTERS_PER_TOKEN)
+    turn: SpokenTurn = {"user": message, "reply": "x" * (reply_tokens * CHARACTERS_PER_TOKEN)}
+    dialogue = [turn] * max(1, domain.rules.max_turns // 2)
+    state = scenario.initial_state
+    energy = [0.0] * len(dialogue)
+    return {
+        "actor": _characters(
+            actor_messages(
+                domain,
+                scenario,
+                state=state,
+                dialogue=dialogue,
+                told=scenario.stages,
+                guidance=message,
+                fragment=None,
+            )
+        ),
+        "director": _characters(
+            director_messages(
+                domain,
+                scenario,
+                state=state,
+                dialogue=dialogue,
+                energy=energy,
+                told=scenario.stages,
+                untold=(),
+            )
+        ),
+        "judge": _characters(judge_messages(domain, scenario, state=state, dialogue=dialogue)),
+    }
+
+
+def _characters(messages: tuple[Message, ...]) -> int:
+    return sum(len(message["content"]) for message in messages)

@@ -1,0 +1,93 @@
+"""One training run, from its first evaluation to its summary. What it uses is started in `launch/run.py`."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
+
+from mica_ray.config.references import ConfigError
+from mica_ray.config.run_config import RunConfig
+from mica_ray.evaluation.evaluate import Evaluation, evaluation_metrics
+from mica_ray.launch.assembly import Parts, assemble, measure, restored_step
+from mica_ray.runs.folder import RunFolder
+from mica_ray.runs.record import RunRecord, RunSummary
+from mica_ray.runs.registration import register_policy
+from mica_ray.tracking.tracker import Tracker
+from mica_ray.training import loop
+from mica_ray.training.checkpoint import Checkpoints
+from mica_ray.training.loop import Progress, ending_of
+from mica_ray.training.scenario_order import ScenarioOrder
+
+
+class TrainingRun:
+    """One training run in its folder. Consumes a config, leaves files; waits for everything it starts."""
+
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, progress: Progress, tracker: Tracker | None
+    ) -> None:
+        self._config, self._folder, self._progress, self._tracker = config, folder, progress, tracker
+        self._record = RunRecord(config, folder)
+
+    async def play(self, started: AbstractAsyncContextManager[Parts], *, resumes: bool) -> RunSummary:
+        """Do the whole run.
+
+        Args:
+            started: starts and ends what the run uses; a learner is among it.
+            resumes: go on from the last checkpoint.
+        """
+        config, folder, record = self._config, self._folder, self._record
+        async with AsyncExitStack() as stack:
+            with record.timed("set_up"):
+                parts = await stack.enter_async_context(started)
+            assert parts.learner is not None
+            order = ScenarioOrder(parts.world.scenarios("train"), config.seed, config.loop.scenarios_per_step)
+            checkpoints = Checkpoints(folder.checkpoints, keep=config.loop.keep_checkpoints)
+            first_step = restored_step(checkpoints, parts.learner, order) if resumes else 0
+            record.uses(order.scenarios, "training")
+            record.uses(parts.world.scenarios(config.evaluation.split), "evaluation")
+            tracker = record.open(first_step, self._tracker)
+            # Called with what ends the run, if anything does before its end.
+            stack.push(lambda _, error, __: tracker.close(ending_of(error)))
+            before = folder.read_evaluation("before", seed=config.evaluation.seed)
+            if before is None:
+                before = await self._measure("before", parts, tracker, step=first_step)
+            elif first_step == 0:
+                # Opening the records for step 0 dropped what they said of it.
+                tracker.log(evaluation_metrics(before), 0)
+            with record.timed("train"):
+                await loop.train(
+                    assemble(
+                        config,
+                        parts,
+                        folder,
+                        order=order,
+                        checkpoints=checkpoints,
+                        tracker=tracker,
+                        progress=self._progress,
+                        first_step=first_step,
+                    )
+                )
+            after = await self._measure("after", parts, tracker, step=config.loop.num_steps)
+            summary = record.summarize(checkpoints, before, after, parts.ledger)
+            tracker.artifact(folder.summary)
+        # Only now is all of the run in MLflow, and the outbox without a sender.
+        return replace(summary, registered=self._register())
+
+    def _register(self) -> str | None:
+        """Say under what the policy was registered, or why not: the run has come to its end all the same."""
+        name = self._config.register_as
+        if name is None:
+            return None
+        try:
+            made = register_policy(self._folder, name)
+        except ConfigError as error:
+            return f"not registered: {error}; then `mica register {self._folder.path} --name {name}`"
+        return f"{made.name} version {made.version}"
+
+    async def _measure(self, when: str, parts: Parts, tracker: Tracker, *, step: int) -> Evaluation:
+        with self._record.timed(f"evaluate_{when}"):
+            evaluation = await measure(
+                self._config, parts, self._progress, step=step, phase=f"evaluate_{when}"
+            )
+        self._record.keep_evaluation(when, evaluation, tracker, step=step)
+        return evaluation

@@ -1,0 +1,180 @@
+"""What every turn of a run was credited with, term by term, and where MICA and GRPO see it differently."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+
+from mica_ray.config.overrides import build_object
+from mica_ray.config.references import ConfigError
+from mica_ray.credit import Grpo, Mica
+from mica_ray.rewards import zone_distance
+from mica_ray.runs.stored_run import LoggedDialogue, RunFiles
+from mica_ray.types import TurnRewards
+
+NUM_INSTRUCTIVE = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CreditedDialogue:
+    """One training dialogue with its credit; every array is [T], NaN where the turn does not count."""
+
+    dialogue: LoggedDialogue
+    given: np.ndarray
+    """The advantage that was trained on."""
+    turn_term: np.ndarray
+    """MICA's A_turn."""
+    group_term: np.ndarray
+    """MICA's A_group."""
+    mica: np.ndarray
+    """The mixed credit, alpha A_turn + (1 - alpha) A_group."""
+    grpo: np.ndarray
+    """What GRPO gives: one number for all turns of the dialogue."""
+    token_weight: np.ndarray
+    """Weight of each token of the reply in the loss, as a share of the run's largest: in [-1, 1]."""
+
+    @property
+    def id(self) -> str:
+        """STEP-GROUP-DIALOGUE, unique in its run."""
+        return f"{self.dialogue.step}-{self.dialogue.group}-{self.dialogue.sample}"
+
+    @property
+    def disagreement(self) -> float:
+        """Mean |MICA - GRPO| over the turns that count, no unit; 0 where none does."""
+        gaps = np.abs(self.mica - self.grpo)
+        return float(np.nanmean(gaps)) if np.isfinite(gaps).any() else 0.0
+
+    @property
+    def num_flips(self) -> int:
+        """Turns that one of MICA and GRPO praises and the other blames."""
+        return int((self.mica * self.grpo < 0).sum())
+
+    @property
+    def distances(self) -> np.ndarray:
+        """D_t [T+1], points: the zone distance of every state."""
+        return zone_distance(self.dialogue.states)
+
+    @property
+    def gain(self) -> float:
+        """D_0 - D_T, points: how much of the need the dialogue closed."""
+        return float(self.distances[0] - self.distances[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Instructive:
+    """A dialogue worth reading, and by which rule it was chosen."""
+
+    rule: str
+    chosen: CreditedDialogue
+
+
+_RULES: tuple[tuple[str, int, Callable[[CreditedDialogue], float]], ...] = (
+    ("MICA and GRPO disagree most", 4, lambda one: one.disagreement),
+    ("most turns that one praises and the other blames", 2, lambda one: one.num_flips),
+    ("most need closed", 2, lambda one: one.gain),
+    ("most need opened", 2, lambda one: -one.gain),
+)
+"""Name, dialogues chosen by it, and what must be large."""
+RULES_TEXT = "; ".join(f"{quota} by: {name}" for name, quota, _ in _RULES)
+
+
+def estimator_of(run: RunFiles) -> tuple[Mica, str]:
+    """Give the MICA whose terms are shown, and a sentence on where it comes from.
+
+    A run trained with MICA brings its own; for another credit it is MICA as published, beside what was given.
+    """
+    stored = run.config.get("credit", {})
+    try:
+        credit = build_object(stored)
+    except (ConfigError, ValueError):
+        credit = None
+    if isinstance(credit, Mica):
+        return credit, f"The run trained with {credit}; its two terms are shown."
+    kind = str(stored.get("object", "an unknown estimator")).rpartition(":")[2]
+    return Mica(), f"The run trained with {kind}; the terms are those that {Mica()} would have given."
+
+
+def credit_dialogues(run: RunFiles) -> tuple[CreditedDialogue, ...]:
+    """Credit the training dialogues of a run again, step by step, from the rewards in its log.
+
+    Raises:
+        ConfigError: a dialogue's line lacks what credit needs.
+    """
+    mica, _ = estimator_of(run)
+    is_turn_mean = run.config.get("learner", {}).get("loss", {}).get("aggregation") == "turn_mean"
+    found: list[CreditedDialogue] = []
+    try:
+        for _, members in groupby(run.dialogues, key=lambda dialogue: dialogue.step):
+            found += _credit_step(list(members), mica, is_turn_mean=is_turn_mean)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{run.name}/dialogues.jsonl: a line lacks what credit needs ({error!r})"
+        ) from error
+    weights = [one.token_weight[np.isfinite(one.token_weight)] for one in found]
+    largest = max((float(np.abs(row).max()) for row in weights if len(row)), default=0.0) or 1.0
+    return tuple(replace(one, token_weight=one.token_weight / largest) for one in found)
+
+
+def most_instructive(dialogues: Sequence[CreditedDialogue]) -> tuple[Instructive, ...]:
+    """Choose up to ten dialogues by fixed rules, each from another group, so that they differ.
+
+    A rule that does not have enough dialogues to choose from gives its places to the first.
+    """
+    chosen: list[Instructive] = []
+    taken: set[tuple[int, int]] = set()
+
+    def choose(rule: str, quota: int, measure: Callable[[CreditedDialogue], float]) -> None:
+        for one in sorted(dialogues, key=measure, reverse=True):
+            place = (one.dialogue.step, one.dialogue.group)
+            if quota and measure(one) > 0 and place not in taken:
+                taken.add(place)
+                chosen.append(Instructive(rule, one))
+                quota -= 1
+
+    for rule, quota, measure in _RULES:
+        choose(rule, quota, measure)
+    rule, _, measure = _RULES[0]
+    choose(rule, NUM_INSTRUCTIVE - len(chosen), measure)
+    return tuple(chosen)
+
+
+def _credit_step(
+    members: Sequence[LoggedDialogue], mica: Mica, *, is_turn_mean: bool
+) -> list[CreditedDialogue]:
+    columns = [[int(turn["index"]) for turn in one.turns] for one in members]
+    shape = (len(members), 1 + max((column for row in columns for column in row), default=-1))
+    rewards = np.full(shape, np.nan)
+    for row, (one, places) in enumerate(zip(members, columns, strict=True)):
+        rewards[row, places] = one.numbers("reward")
+    group = np.array([one.group for one in members], dtype=np.int64)
+    turns = TurnRewards(np.nan_to_num(rewards), ~np.isnan(rewards), group)
+    lone = "zero" if mica.lone_turn == "group" else mica.lone_turn
+    credits = [
+        np.where(turns.valid, estimate(turns), np.nan)
+        for estimate in (
+            replace(mica, alpha=1.0, lone_turn=lone), replace(mica, alpha=0.0), mica, Grpo(),
+        )
+    ]  # fmt: skip
+    return [
+        _credited(one, [credit[row, places] for credit in credits], is_turn_mean=is_turn_mean)
+        for row, (one, places) in enumerate(zip(members, columns, strict=True))
+    ]
+
+
+def _credited(
+    dialogue: LoggedDialogue, credits: Sequence[np.ndarray], *, is_turn_mean: bool
+) -> CreditedDialogue:
+    given, tokens = dialogue.numbers("advantage"), dialogue.numbers("reply_tokens")
+    turn_term, group_term, mica, grpo = credits
+    return CreditedDialogue(
+        dialogue=dialogue,
+        given=given,
+        turn_term=turn_term,
+        group_term=group_term,
+        mica=mica,
+        grpo=grpo,
+        token_weight=given / tokens if is_turn_mean else given,
+    )

@@ -1,0 +1,81 @@
+"""All figures of a set of dialogues, drawn and written: PNG files, and one page that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mica_ray.files import write_whole
+from mica_ray.reporting.dialogues.drawn_dialogue import DrawnDialogue
+from mica_ray.reporting.dialogues.models import alignment_score_figure, comparison_figure, success_figure
+from mica_ray.reporting.dialogues.page import html_report
+from mica_ray.reporting.dialogues.paths import distance_figure, state_path_figure
+from mica_ray.reporting.dialogues.turns import alignment_figure, reward_figure
+from mica_ray.reporting.drawing.canvas import DrawnFigure
+
+REPORT_NAME = "figures.html"
+GAMMA = 0.85
+"""Discount of the returns drawn, that of the MICA code."""
+
+Draw = Callable[[Sequence[DrawnDialogue]], DrawnFigure]
+
+
+def figure_makers(gamma: float = GAMMA) -> tuple[Draw, ...]:
+    """Give what draws each figure, in the order of the report."""
+    return (
+        comparison_figure,
+        success_figure,
+        alignment_score_figure,
+        lambda dialogues: reward_figure(dialogues, gamma=gamma),
+        distance_figure,
+        alignment_figure,
+        state_path_figure,
+    )
+
+
+def write_figures(
+    dialogues: Sequence[DrawnDialogue],
+    folder: Path,
+    *,
+    gamma: float = GAMMA,
+    num_left_out: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[Path, ...]:
+    """Draw every figure into a folder, and a page with all of them and the talk.
+
+    Files are written beside their place and renamed: a file that is there is whole.
+
+    Args:
+        dialogues: at least one.
+        folder: made when missing; files of the same names are replaced.
+        gamma: discount of the returns, in [0, 1].
+        num_left_out: dialogues that could not be drawn, told in the page.
+        progress: called with each file as it is there.
+
+    Returns:
+        The files, the page last.
+
+    Raises:
+        ValueError: no dialogue, or gamma outside [0, 1].
+        OSError: the folder cannot be written.
+    """
+    if not dialogues:
+        raise ValueError("there must be a dialogue to draw; got none")
+    if not 0 <= gamma <= 1:
+        raise ValueError(f"gamma must be in [0, 1]; got {gamma}")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths: list[Path] = []
+    pictures: list[tuple[DrawnFigure, bytes]] = []
+
+    def write(name: str, content: str | bytes) -> None:
+        write_whole(folder / name, content)
+        paths.append(folder / name)
+        if progress is not None:
+            progress(name)
+
+    for draw in figure_makers(gamma):
+        drawn = draw(dialogues)
+        pictures.append((drawn, drawn.png()))
+        write(f"{drawn.name}.png", pictures[-1][1])
+    write(REPORT_NAME, html_report(dialogues, pictures, num_left_out=num_left_out))
+    return tuple(paths)

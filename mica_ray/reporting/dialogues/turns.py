@@ -1,0 +1,105 @@
+"""Figures over turns: how each axis aligns, and what a turn earns (the paper's Figure 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mica_ray.reporting.dialogues.drawn_dialogue import AXES, AXIS_NAMES, DrawnDialogue, models_of
+from mica_ray.reporting.drawing.canvas import (
+    AXIS_COLOURS,
+    MODEL_COLOURS,
+    MODEL_MARKERS,
+    DrawnFigure,
+    counts,
+    finished,
+    model_panels,
+    new_figure,
+    plain,
+    tidy,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FEWEST = 5
+"""Dialogues that must have reached a turn for its mean to be drawn, where a model has as many."""
+_THINNED = f"Turns that fewer than {FEWEST} dialogues of a model reached are not drawn."
+
+
+def turn_means(rows: Sequence[np.ndarray], *, fewest: int = FEWEST) -> tuple[np.ndarray, ...]:
+    """Give mean and standard deviation of every turn over the dialogues that reached it.
+
+    Args:
+        rows: one [T_i] per dialogue, NaN where a turn was not judged.
+        fewest: values a turn needs; fewer rows than that ask for as many as there are.
+
+    Returns:
+        turns [S] from 1, mean [S], population standard deviation [S], number of values [S]: the S turns
+        that have enough values.
+    """
+    table = np.full((len(rows), max((len(row) for row in rows), default=0)), np.nan)
+    for number, row in enumerate(rows):
+        table[number, : len(row)] = row
+    found = (~np.isnan(table)).sum(axis=0)
+    enough = np.flatnonzero(found >= max(1, min(fewest, len(rows))))
+    chosen = table[:, enough]
+    return enough + 1, np.nanmean(chosen, axis=0), np.nanstd(chosen, axis=0), found[enough]
+
+
+def alignment_figure(dialogues: Sequence[DrawnDialogue]) -> DrawnFigure:
+    """Draw what each axis adds to the alignment of a turn's move with the way out, one panel per model."""
+    groups = models_of(dialogues)
+    figure, panels = model_panels(len(groups), row_height=3.2)
+    for number, (model, members) in enumerate(groups.items()):
+        axes = panels.flat[number]
+        parts = [dialogue.axis_alignments for dialogue in members]
+        for index, key in enumerate(AXES):
+            turns, mean, *_ = turn_means([part[:, index] for part in parts])
+            style = ("-", "--", "-.")[index]
+            label = f"{key}, {AXIS_NAMES[key]}"
+            axes.plot(turns, mean, color=AXIS_COLOURS[key], linestyle=style, linewidth=1.6, label=label)
+        turns, mean, *_ = turn_means([part.sum(axis=1) for part in parts])
+        axes.plot(turns, mean, color="black", linewidth=2.0, label="all, cos(v, v*)")
+        axes.axhline(0, color="black", linewidth=0.7)
+        is_leftmost = number % panels.shape[1] == 0
+        tidy(axes, x="turn", y="alignment (no unit)" if is_leftmost else "", title=plain(model))
+    figure.legend(
+        *panels.flat[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8, frameon=False
+    )
+    caption = (
+        "Mean over dialogues of v_k v*_k / ||v||, the part of axis k in the cosine between a turn's move v "
+        "and the way from the initial deficit to the origin, v*; the parts add up to the black line. "
+        f"{counts(dialogues)} {_THINNED}"
+    )
+    return finished(figure, "alignment_by_axis", title="Alignment by axis and turn", caption=caption)
+
+
+def reward_figure(dialogues: Sequence[DrawnDialogue], *, gamma: float) -> DrawnFigure:
+    """Draw rewards and returns by turn with their spread (MICA, arXiv 2603.06194, Figure 3)."""
+    figure = new_figure(11, 4.6)
+    left, right = figure.subplots(1, 2)
+    _draw_models(left, dialogues, lambda dialogue: dialogue.turn_rewards)
+    _draw_models(right, dialogues, lambda dialogue: dialogue.returns(gamma))
+    tidy(left, x="turn", y="reward r (points)", title="immediate reward")
+    tidy(right, x="turn", y="return G (points)", title=f"return, discount {gamma:g}")
+    left.legend(fontsize=8, frameon=False)
+    caption = (
+        "Mean over the dialogues that reached a turn; bands: one standard deviation. Reward: distance closed "
+        f"by the turn, unless the file records another. {counts(dialogues)} {_THINNED}"
+    )
+    return finished(figure, "rewards_by_turn", title="Rewards and returns by turn", caption=caption)
+
+
+def _draw_models(
+    axes: Axes, dialogues: Sequence[DrawnDialogue], values: Callable[[DrawnDialogue], np.ndarray]
+) -> None:
+    for number, (model, members) in enumerate(models_of(dialogues).items()):
+        turns, mean, deviation, _ = turn_means([values(dialogue) for dialogue in members])
+        colour = MODEL_COLOURS[number % len(MODEL_COLOURS)]
+        axes.fill_between(turns, mean - deviation, mean + deviation, color=colour, alpha=0.12, linewidth=0)
+        marker = MODEL_MARKERS[number % len(MODEL_MARKERS)]
+        axes.plot(turns, mean, color=colour, marker=marker, markersize=4, linewidth=1.6, label=plain(model))
+    axes.axhline(0, color="black", linewidth=0.7)

@@ -1,0 +1,204 @@
+"""A chart of lines as one table of numbers, and the two that draw it: as PNG and into a page.
+
+Both take the same colours and markers for the same number of a line, so that a run looks alike everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Literal
+
+from markupsafe import Markup
+
+from mica_ray.reporting.drawing.canvas import (
+    MODEL_COLOURS,
+    MODEL_MARKERS,
+    DrawnFigure,
+    finished,
+    new_figure,
+    plain,
+    tidy,
+)
+from mica_ray.reporting.drawing.page import side_by_side
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from plotly.graph_objects import Figure
+
+_SYMBOLS = {
+    "o": ("circle", "●"), "s": ("square", "■"), "^": ("triangle-up", "▲"), "D": ("diamond", "◆"),
+    "v": ("triangle-down", "▼"), "P": ("cross", "✚"),
+}  # fmt: skip
+"""matplotlib's marker -> plotly's symbol, and a character for the legend."""
+_COLUMNS = 2
+_BAND_OPACITY = 0.15
+_NOTHING = "nothing logged"
+"""Stands in a panel without a line."""
+_MOST_MARKERS = 40
+"""Points of a line beyond which markers would hide it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a panel; NaN is a gap, never a 0."""
+
+    name: str
+    number: int
+    """Whose it is, from 0: gives colour and marker."""
+    x: Sequence[float]
+    y: Sequence[float]
+    is_dashed: bool = False
+    band: Sequence[float] | None = None
+    """Half the height of a band around the line, None for none."""
+
+    def __post_init__(self) -> None:
+        """Refuse lengths that disagree."""
+        if len(self.x) != len(self.y) or (self.band is not None and len(self.band) != len(self.x)):
+            raise ValueError(f"x, y and band of {self.name} must be of one length; got {len(self.x)} points")
+
+    @property
+    def colour(self) -> str:
+        """The colour of its number."""
+        return MODEL_COLOURS[self.number % len(MODEL_COLOURS)]
+
+    @property
+    def marker(self) -> str:
+        """Matplotlib's marker of its number; with the colour it repeats only after 36 numbers."""
+        lap = self.number // len(MODEL_COLOURS)
+        return MODEL_MARKERS[(self.number + lap) % len(MODEL_MARKERS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One pair of axes."""
+
+    title: str
+    x: str
+    y: str
+    lines: tuple[Line, ...]
+    is_log: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LineChart:
+    """Panels that belong together; lines of one name have one number in all of them."""
+
+    name: str
+    """File name without ending."""
+    title: str
+    caption: str
+    panels: tuple[Panel, ...]
+
+    @property
+    def names(self) -> dict[str, Line]:
+        """A line for each name, in order of appearance."""
+        return {line.name: line for panel in reversed(self.panels) for line in reversed(panel.lines)}
+
+
+def drawn_chart(chart: LineChart) -> DrawnFigure:
+    """Draw the chart with matplotlib."""
+    from matplotlib.lines import Line2D
+
+    rows = -(-len(chart.panels) // _COLUMNS)
+    figure = new_figure(5.4 * min(_COLUMNS, len(chart.panels)), 2.9 * rows + 1.0)
+    grid = figure.subplots(rows, min(_COLUMNS, len(chart.panels)), squeeze=False)
+    for axes in grid.flat[len(chart.panels) :]:
+        axes.set_axis_off()
+    for axes, panel in zip(grid.flat, chart.panels, strict=False):
+        for line in panel.lines:
+            _draw_line(axes, line)
+        if not panel.lines:
+            axes.text(0.5, 0.5, _NOTHING, transform=axes.transAxes, ha="center", color="#444444")
+        if panel.is_log and any(value > 0 for line in panel.lines for value in line.y):
+            axes.set_yscale("log")
+        tidy(axes, x=panel.x, y=panel.y, title=panel.title)
+    handles = [
+        Line2D(
+            [], [], color=line.colour, marker=line.marker, linestyle=_dash(line), markersize=4,
+            label=plain(name),
+        )
+        for name, line in _legend(chart)
+    ]  # fmt: skip
+    figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
+    return finished(figure, chart.name, title=chart.title, caption=chart.caption)
+
+
+def page_chart(chart: LineChart) -> Markup:
+    """Draw the chart into a page: one plotly figure a panel, side by side where the window is wide enough."""
+    legend = [
+        {"name": name, "colour": line.colour, "mark": _SYMBOLS[line.marker][1]}
+        for name, line in _legend(chart)
+    ]
+    figures = {panel.title: _plotly_figure(panel) for panel in chart.panels}
+    return side_by_side(figures, title=chart.title, caption=chart.caption, legend=legend)
+
+
+def _draw_line(axes: Axes, line: Line) -> None:
+    marker = line.marker if len(line.x) <= _MOST_MARKERS else ""
+    axes.plot(
+        line.x,
+        line.y,
+        color=line.colour,
+        linestyle=_dash(line),
+        marker=marker,
+        markersize=3.5,
+        linewidth=1.5,
+        label=line.name,
+    )
+    if line.band is not None:
+        low, high = _bounds(line)
+        axes.fill_between(line.x, low, high, color=line.colour, alpha=_BAND_OPACITY, linewidth=0)
+
+
+def _plotly_figure(panel: Panel) -> Figure:
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for line in panel.lines:
+        # plotly reads tags in names; what a folder is called is text.
+        name, x = escape(line.name), list(line.x)
+        if line.band is not None:
+            low, high = _bounds(line)
+            figure.add_scatter(
+                x=x + x[::-1], y=high + low[::-1], fill="toself", fillcolor=line.colour, mode="none",
+                opacity=_BAND_OPACITY, hoverinfo="skip",
+            )  # fmt: skip
+        figure.add_scatter(
+            x=x, y=list(line.y), name=name, mode="lines+markers" if len(x) <= _MOST_MARKERS else "lines",
+            line={"color": line.colour, "width": 2, "dash": "dash" if line.is_dashed else "solid"},
+            marker={"symbol": _SYMBOLS[line.marker][0], "size": 6},
+        )  # fmt: skip
+    is_log = panel.is_log and any(value > 0 for line in panel.lines for value in line.y)
+    figure.update_layout(
+        showlegend=False, hovermode="x unified", height=270,
+        margin={"l": 55, "r": 10, "t": 10, "b": 40},
+        xaxis={"title": {"text": panel.x, "standoff": 6}},
+        yaxis={"title": {"text": panel.y, "standoff": 6}, "type": "log" if is_log else "linear"},
+    )  # fmt: skip
+    if is_log:
+        figure.update_yaxes(exponentformat="power", nticks=5)
+    if not panel.lines:
+        figure.add_annotation(text=_NOTHING, showarrow=False, xref="paper", yref="paper", x=0.5, y=0.5)
+        figure.update_xaxes(showticklabels=False)
+        figure.update_yaxes(showticklabels=False)
+    return figure
+
+
+def _bounds(line: Line) -> tuple[list[float], list[float]]:
+    band = line.band or ()
+    low = [value - half for value, half in zip(line.y, band, strict=True)]
+    return low, [value + half for value, half in zip(line.y, band, strict=True)]
+
+
+def _legend(chart: LineChart) -> list[tuple[str, Line]]:
+    """Give one line per number, the whole one before the dashed: the caption says what dashes mean."""
+    found: dict[int, tuple[str, Line]] = {}
+    for name, line in sorted(chart.names.items(), key=lambda item: (item[1].number, item[1].is_dashed)):
+        found.setdefault(line.number, (name, line))
+    return list(found.values())
+
+
+def _dash(line: Line) -> Literal["-", "--"]:
+    return "--" if line.is_dashed else "-"

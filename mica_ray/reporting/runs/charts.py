@@ -1,0 +1,140 @@
+"""The charts of a run report, several runs overlaid: over steps, and over the turns of a dialogue."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from mica_ray.reporting.dialogues.turns import FEWEST, turn_means
+from mica_ray.reporting.drawing.line_chart import Line, LineChart, Panel
+from mica_ray.runs.stored_run import LoggedDialogue, RunFiles
+
+_LEARNING = (
+    ("reward of a turn", "reward_mean", "mean reward", 1.0),
+    ("training dialogues that succeed", "success_fraction", "success (%)", 100.0),
+    ("EPM-Q in evaluations", "eval_epm_q", "EPM-Q", 1.0),
+    ("evaluation dialogues that pass", "eval_pass_fraction", "passed (%)", 100.0),
+)
+"""Title of the panel, metric (training/metrics.py), label of the axis, factor."""
+_UPDATES = (
+    ("gradient norm before clipping", "grad_norm", "norm", 1.0),
+    ("divergence from the reference", "kl", "KL (nats)", 1.0),
+    ("entropy of the sampled tokens", "entropy", "entropy (nats)", 1.0),
+)
+_MOST_BANDS = 2
+"""Runs whose spread is drawn: more bands would hide each other."""
+_DIFFERENCE = ("engine against learner, largest", "logprob_difference_max", "|Δ log p| (nats)", 1.0)
+
+
+def run_charts(runs: Sequence[RunFiles]) -> tuple[LineChart, ...]:
+    """Give the charts of the runs in the order of the report; those of turns only where dialogues are."""
+    charts = [_learning_chart(runs), _update_chart(runs)]
+    if any(run.dialogues for run in runs):
+        charts += [_earned_chart(runs), _survivor_chart(runs)]
+    return tuple(charts)
+
+
+def first_and_last_steps(dialogues: Sequence[LoggedDialogue]) -> tuple[frozenset[int], frozenset[int]]:
+    """Give the first and the last quarter of the steps that have dialogues, at least one step each."""
+    steps = sorted({dialogue.step for dialogue in dialogues})
+    count = max(1, len(steps) // 4)
+    return frozenset(steps[:count]), frozenset(steps[-count:])
+
+
+def survivors(dialogues: Sequence[LoggedDialogue]) -> np.ndarray:
+    """Give the share of dialogues that reach each turn: [T], from turn 1; failed dialogues are left out."""
+    lengths = np.array([len(one.turns) for one in dialogues if not one.is_failed], dtype=np.int64)
+    turns = np.arange(1, int(lengths.max(initial=0)) + 1)
+    return (lengths >= turns[:, None]).mean(axis=1) if len(turns) else np.zeros(0)
+
+
+def _learning_chart(runs: Sequence[RunFiles]) -> LineChart:
+    return LineChart(
+        name="learning",
+        title="What the policy learns",
+        caption="Reward as the run's config defines it; success of the dialogues trained on; EPM-Q and "
+        "passes of the evaluations, which fall only on some steps. Step s was played by the policy after s "
+        "steps.",
+        panels=tuple(_panel(runs, *row) for row in _LEARNING),
+    )
+
+
+def _update_chart(runs: Sequence[RunFiles]) -> LineChart:
+    return LineChart(
+        name="updates",
+        title="How the updates go",
+        caption="Means over the optimiser steps of an update; the difference is the largest over the batch's "
+        "tokens, before the update, on a logarithmic axis. KL is 0 where the loss has no such term.",
+        panels=(*(_panel(runs, *row) for row in _UPDATES), _panel(runs, *_DIFFERENCE, is_log=True)),
+    )
+
+
+def _panel(
+    runs: Sequence[RunFiles], title: str, metric: str, label: str, factor: float, *, is_log: bool = False
+) -> Panel:
+    lines: list[Line] = []
+    for number, run in enumerate(runs):
+        steps, values = run.series(metric)
+        if any(math.isfinite(value) for value in values):
+            scaled = [factor * value if not is_log or value > 0 else math.nan for value in values]
+            lines.append(Line(run.name, number, steps, scaled))
+    return Panel(title, "step", label, tuple(lines), is_log=is_log)
+
+
+def _earned_chart(runs: Sequence[RunFiles]) -> LineChart:
+    banded = ", with a band of one standard deviation" if len(runs) <= _MOST_BANDS else ""
+    return LineChart(
+        name="rewards_by_turn",
+        title="Rewards and returns by turn",
+        caption="Mean over the training dialogues that reached a turn; whole lines: the last quarter of the "
+        f"steps{banded}; dashed: the first quarter. Returns are discounted as the run's credit "
+        f"does it. Turns that fewer than {FEWEST} dialogues reached are not drawn.",
+        panels=(
+            Panel("immediate reward", "turn", "reward r", _turn_lines(runs, "reward")),
+            Panel("return", "turn", "return G", _turn_lines(runs, "return")),
+        ),
+    )
+
+
+def _survivor_chart(runs: Sequence[RunFiles]) -> LineChart:
+    def line(number: int, run: RunFiles, steps: frozenset[int], *, is_first: bool) -> Line:
+        shares = survivors([one for one in run.dialogues if one.step in steps])
+        turns = [float(turn) for turn in range(1, len(shares) + 1)]
+        return Line(_part_name(run, is_first), number, turns, list(100 * shares), is_dashed=is_first)
+
+    return LineChart(
+        name="survivors_by_turn",
+        title="Survivors by turn",
+        caption="Training dialogues that reach a turn; dashed: first quarter of the steps, whole: last "
+        "quarter. A turn is compared only with dialogues that reach it, so few survivors mean noisy credit.",
+        panels=(Panel("dialogues that reach the turn", "turn", "share (%)", _both_parts(runs, line)),),
+    )
+
+
+def _turn_lines(runs: Sequence[RunFiles], name: str) -> tuple[Line, ...]:
+    def line(number: int, run: RunFiles, steps: frozenset[int], *, is_first: bool) -> Line:
+        rows = [one.numbers(name) for one in run.dialogues if one.step in steps and not one.is_failed]
+        turns, mean, deviation, _ = turn_means(rows) if rows else (np.zeros(0),) * 4
+        return Line(
+            _part_name(run, is_first), number, list(turns.astype(float)), list(mean), is_dashed=is_first,
+            band=None if is_first or len(runs) > _MOST_BANDS else list(deviation),
+        )  # fmt: skip
+
+    return _both_parts(runs, line)
+
+
+def _both_parts(runs: Sequence[RunFiles], line: Callable[..., Line]) -> tuple[Line, ...]:
+    """Draw the first and the last steps of every run that has dialogues; one line where they are the same."""
+    lines: list[Line] = []
+    for number, run in enumerate(runs):
+        if run.dialogues:
+            first, last = first_and_last_steps(run.dialogues)
+            lines += [line(number, run, first, is_first=True)] if first != last else []
+            lines.append(line(number, run, last, is_first=False))
+    return tuple(line for line in lines if line.x)
+
+
+def _part_name(run: RunFiles, is_first: bool) -> str:
+    return f"{run.name}, first steps" if is_first else run.name

@@ -1,0 +1,190 @@
+"""`mica report RUN...`: runs side by side in one page, and its charts as PNGs beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from mica_ray.config.run_config import RunConfig
+from mica_ray.evaluation.costs import COST_HEADS, COST_NOTE, cost_rows
+from mica_ray.evaluation.report import CONTAMINATED, MEASURES, UNITS, show_interval
+from mica_ray.files import write_whole
+from mica_ray.reporting.drawing.line_chart import drawn_chart, page_chart
+from mica_ray.reporting.drawing.page import Section, page, rendered, table
+from mica_ray.reporting.runs.charts import run_charts
+from mica_ray.reporting.runs.tables import config_rows, environment_rows, failure_reasons, failure_rows
+from mica_ray.runs.stored_run import RunFiles
+from mica_ray.statistics import Interval
+
+
+def write_run_report(
+    runs: Sequence[RunFiles], path: Path, *, progress: Callable[[str], None] | None = None
+) -> tuple[Path, ...]:
+    """Write the page, and every chart as a PNG into the page's folder, `PAGE_CHART.png`.
+
+    Args:
+        runs: at least one, in the order of their colours.
+        path: of the page; its folder is made when missing.
+        progress: called with each file's name as it is there.
+
+    Returns:
+        The files, the page last.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    paths: list[Path] = []
+
+    def write(place: Path, content: str | bytes) -> None:
+        write_whole(place, content)
+        paths.append(place)
+        if progress is not None:
+            progress(place.name)
+
+    for chart in run_charts(runs):
+        write(path.with_name(f"{path.stem}_{chart.name}.png"), drawn_chart(chart).png())
+    write(path, run_report(runs))
+    return tuple(paths)
+
+
+def run_report(runs: Sequence[RunFiles]) -> str:
+    """Give the page."""
+    names = [run.name for run in runs]
+    title = f"Run {names[0]}" if len(names) == 1 else f"{len(names)} runs: {', '.join(names)}"
+    sections = [Section("Overview", _overview(runs))]
+    results = _results(runs)
+    if results:
+        sections.append(Section("Results", results))
+    sections += [
+        Section("Charts", Markup().join(page_chart(chart) for chart in run_charts(runs))),
+        Section("Failures", _failures(runs)),
+        Section("Costs", _costs(runs)),
+        Section("Configuration", _configuration(runs)),
+        Section("Environment", _environment(runs)),
+    ]
+    return page(title, sections, lead=_lead(runs))
+
+
+def _lead(runs: Sequence[RunFiles]) -> str:
+    """Say what a reader must know before any number: what is unfinished, and what is contaminated."""
+    parts = [
+        f"{run.name} is unfinished: {run.num_steps} of {run.num_planned or 'unknown'} steps."
+        for run in runs
+        if run.summary is None
+    ]
+    parts += [f"{run.name} is {CONTAMINATED}." for run in runs if run.is_contaminated]
+    return " ".join(parts)
+
+
+def _overview(runs: Sequence[RunFiles]) -> Markup:
+    rows = [
+        [
+            run.name,
+            f"{'unfinished' if run.summary is None else 'finished'}"
+            f"{', contaminated' if run.is_contaminated else ''}",
+            f"{run.num_steps} of {run.num_planned or '?'}",
+            f"{len(run.dialogues):,}",
+            str(run.config.get("credit", {}).get("object", "?")).rpartition(":")[2],
+            str(run.config.get("seed", "?")),
+            str(run.config.get("policy", "?")),
+            _seconds(run),
+        ]
+        for run in runs
+    ]
+    heads = ["run", "state", "steps", "dialogues", "credit", "seed", "policy", "training time"]
+    return table(heads, rows, numbers=False)
+
+
+def _seconds(run: RunFiles) -> str:
+    seconds = (run.summary or {}).get("seconds", {}).get("train")
+    return f"{seconds / 60:.1f} min" if isinstance(seconds, int | float) else "not finished"
+
+
+def _results(runs: Sequence[RunFiles]) -> Markup:
+    """Give before, after and difference of every finished run, measure by measure; empty where none is."""
+    rows = [
+        [
+            f"{label}: {run.name}",
+            *(_interval(run.summary[part][field]) for part in ("before", "after", "difference")),
+        ]
+        for field, label in MEASURES.items()
+        for run in runs
+        if run.summary is not None
+    ]
+    if not rows:
+        return Markup()
+    note = f"95 % intervals over scenarios. {UNITS}."
+    return table(["", "before", "after", "difference"], rows) + _note(note)
+
+
+def _interval(value: Mapping[str, float | None]) -> str:
+    numbers = [value.get(name) for name in ("estimate", "low", "high")]
+    if any(number is None for number in numbers):
+        return "not defined"
+    return show_interval(Interval(*(float(number or 0.0) for number in numbers)))
+
+
+def _failures(runs: Sequence[RunFiles]) -> Markup:
+    rows = failure_rows(runs)
+    told = [row for row in rows if set(row[1:]) != {"0"}]
+    parts = [table(["over the whole run", *(run.name for run in runs)], told)]
+    if quiet := [row[0] for row in rows if row not in told]:
+        parts.append(_note(f"0 throughout: {'; '.join(quiet)}."))
+    reasons = failure_reasons(runs)
+    if reasons:
+        parts.append(rendered("heading.html", {"text": "Why dialogues and judgements failed"}))
+        parts.append(table(["reason", *(run.name for run in runs)], reasons))
+    return Markup().join(parts)
+
+
+def _costs(runs: Sequence[RunFiles]) -> Markup:
+    """Give what each run took in all, and its phases folded."""
+    parts: list[Markup] = []
+    for run in runs:
+        if run.costs:
+            parts.append(rendered("heading.html", {"text": run.name}))
+            parts.append(table(COST_HEADS, cost_rows(run.total_costs)))
+        for phase, tallies in run.costs.items():
+            values = {"summary": phase.replace("_", " "), "body": table(COST_HEADS, cost_rows(tallies))}
+            parts.append(rendered("folded.html", values))
+    free = [run.name for run in runs if not run.costs]
+    if parts:
+        parts.append(_note(COST_NOTE[0].upper() + COST_NOTE[1:] + "."))
+    if free:
+        parts.append(_note(f"No call of a role model is recorded for {', '.join(free)}."))
+    prices = [
+        f"{run.name}: {price:,.2f} USD per point of EPM-Q gained."
+        for run in runs
+        if isinstance(price := (run.summary or {}).get("usd_per_epm_q_point"), int | float)
+    ]
+    return Markup().join([*parts, *([_note(" ".join(prices))] if prices else [])])
+
+
+def _configuration(runs: Sequence[RunFiles]) -> Markup:
+    """Give the keys in which the runs differ; of one run alone those in which it differs from the default."""
+    if len(runs) == 1:
+        default = RunConfig().model_dump(mode="json")
+        rows = config_rows([runs[0].config, default])
+        heads = ["key", runs[0].name, "default"]
+        nothing = "The run has the default configuration."
+    else:
+        rows = config_rows([run.config for run in runs])
+        heads = ["key", *(run.name for run in runs)]
+        nothing = "The runs have one configuration."
+    return table(heads, rows, numbers=False) if rows else _note(nothing)
+
+
+def _environment(runs: Sequence[RunFiles]) -> Markup:
+    columns = [(run, start) for run in runs for start in run.environment]
+    if not columns:
+        return _note("The runs noted no environment.")
+    heads = ["", *(f"{run.name}, from step {start.get('step', '?')}" for run, start in columns)]
+    missing = [run.name for run in runs if not run.environment]
+    note = _note(f"Not noted by {', '.join(missing)}.") if missing else Markup()
+    return table(heads, environment_rows([start for _, start in columns]), numbers=False) + note
+
+
+def _note(text: str) -> Markup:
+    return rendered("note.html", {"text": text})

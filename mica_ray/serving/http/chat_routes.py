@@ -1,0 +1,145 @@
+"""The routes /v1/models and /v1/chat/completions."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import replace
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from mica_ray.serving.http.answering import Answering
+from mica_ray.serving.http.api_error import ApiError
+from mica_ray.serving.http.backend import TextDelta, Usage
+from mica_ray.serving.http.callers import Callers
+from mica_ray.serving.http.chat_body import ChatBody, read_chat_body
+from mica_ray.serving.http.completion import DONE, Completion, event
+from mica_ray.serving.http.settings import ServeSettings
+
+CARE_HEADER = "X-Mica-Care"
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
+
+
+def chat_routes(answering: Answering, callers: Callers, settings: ServeSettings) -> list[Route]:
+    """Give the routes."""
+
+    async def models(request: Request) -> Response:
+        callers.admit(request.headers.get("authorization", ""))
+        cards = [
+            {"id": model.id, "object": "model", "created": model.created, "owned_by": "mica"}
+            for model in answering.backend.models()
+        ]
+        return json_response({"object": "list", "data": cards})
+
+    async def completions(request: Request) -> Response:
+        callers.admit(request.headers.get("authorization", ""))
+        body = read_chat_body(await json_content(request), settings)
+        return await _complete(answering, body, locale_of(request, body.locale, settings))
+
+    return [
+        Route("/v1/chat/completions", completions, methods=["POST"]),
+        Route("/v1/models", models, methods=["GET"]),
+    ]
+
+
+def json_response(content: Mapping[str, object], *, status: int = 200) -> Response:
+    """Give an answer of JSON."""
+    body = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+    return Response(body, status_code=status, media_type="application/json")
+
+
+async def json_content(request: Request) -> bytes:
+    """Give the body of a request that says it is JSON.
+
+    Raises:
+        ApiError: 415, it says otherwise. A form of another site's page cannot say it is JSON, and the browser
+            asks before a script does.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ApiError(415, "send Content-Type: application/json", code="wrong_content_type")
+    return await request.body()
+
+
+def locale_of(request: Request, asked: str | None, settings: ServeSettings) -> str:
+    """Give the locale of the help line: the request's own, the browser's first, or the operator's."""
+    preferred = request.headers.get("accept-language", "").partition(",")[0].partition(";")[0].strip()
+    for locale in (asked, preferred):
+        if locale and _LANGUAGE.fullmatch(locale):
+            return locale
+    return settings.locale
+
+
+async def event_response(events: AsyncGenerator[bytes, None]) -> Response:
+    """Answer with a stream. Waits for the first event: until then a failure is still a status of HTTP.
+
+    Raises:
+        ApiError: there is no first event.
+    """
+    first = await anext(events)
+
+    async def all_events() -> AsyncGenerator[bytes, None]:
+        async with aclosing(events):
+            yield first
+            try:
+                async for following in events:
+                    yield following
+            except ApiError as error:
+                yield event(error.body)
+
+    return StreamingResponse(
+        all_events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+    )
+
+
+async def _whole(pieces: AsyncGenerator[TextDelta, None]) -> TextDelta:
+    """Give all pieces as one.
+
+    Raises:
+        ApiError: the answer is not complete.
+    """
+    async with aclosing(pieces):
+        found = [piece async for piece in pieces]
+    text, thinking = "".join(piece.text for piece in found), "".join(piece.thinking for piece in found)
+    return replace(found[-1], text=text, thinking=thinking)
+
+
+async def _complete(answering: Answering, body: ChatBody, locale: str) -> Response:
+    asked = replace(body.request, model=answering.named(body.request.model))
+    finding = answering.find(asked, locale)
+    pieces = answering.pieces(asked, finding)
+    completion = Completion(asked.model)
+    if asked.is_streamed:
+        answer = await event_response(_chunks(pieces, completion, includes_usage=body.includes_usage))
+    else:
+        reply = await _whole(pieces)
+        reason, usage = reply.finish_reason or "stop", reply.usage or Usage(0, 0)
+        answer = json_response(completion.whole(reply.text, reason, usage, thinking=reply.thinking))
+    if finding is not None:
+        # Tells a page that the first piece is the help line and not the model's.
+        answer.headers[CARE_HEADER] = finding.kind
+    return answer
+
+
+async def _chunks(
+    pieces: AsyncGenerator[TextDelta, None], completion: Completion, *, includes_usage: bool
+) -> AsyncGenerator[bytes, None]:
+    """Give one write for each piece: the chunks that it begins, carries and ends."""
+    opening = completion.opening()
+    async with aclosing(pieces):
+        async for piece in pieces:
+            chunks, opening = [opening], b""
+            if piece.thinking:
+                chunks.append(completion.thought(piece.thinking))
+            if piece.text:
+                chunks.append(completion.piece(piece.text))
+            if piece.finish_reason is not None:
+                chunks.append(completion.closing(piece.finish_reason))
+                if includes_usage:
+                    chunks.append(completion.usage(piece.usage or Usage(0, 0)))
+                chunks.append(DONE)
+            yield b"".join(chunks)

@@ -1,0 +1,20 @@
+"""The route /metrics: counters of this process, for Prometheus. Ray has a metrics port for its own."""
+
+from __future__ import annotations
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mica_ray.serving.http.callers import Callers
+
+
+def metrics_route(callers: Callers) -> Route:
+    """Give GET /metrics; a service with keys asks Prometheus for one too."""
+
+    async def metrics(request: Request) -> Response:
+        callers.admit(request.headers.get("authorization", ""))
+        return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return Route("/metrics", metrics, methods=["GET"])

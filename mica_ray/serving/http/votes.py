@@ -1,0 +1,64 @@
+"""Votes on two models side by side: which replied better. Kept for the operator, without any text."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mica_ray.files import append_line, mend_lines
+from mica_ray.serving.http.api_error import ApiError
+from mica_ray.serving.http.backend import Backend
+from mica_ray.serving.http.callers import Callers
+from mica_ray.serving.http.chat_body import invalid_field, read_object
+from mica_ray.serving.http.chat_routes import json_content, json_response
+
+
+class _Vote(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    left: str = Field(max_length=256)
+    right: str = Field(max_length=256)
+    choice: Literal["left", "right", "tie"]
+
+
+def vote_route(backend: Backend, callers: Callers, file: Path | None) -> Route:
+    """Give POST /v1/support/votes.
+
+    Args:
+        backend: its models; a vote on others is refused.
+        callers: who may vote, as often as their key allows.
+        file: JSON lines of left, right, choice and the time; None refuses votes with 404.
+    """
+    if file is not None:
+        mend_lines(file)
+
+    async def vote(request: Request) -> Response:
+        callers.admit(request.headers.get("authorization", ""))
+        if file is None:
+            raise ApiError(404, "this service keeps no votes", code="votes_off")
+        cast = _read_vote(await json_content(request), [model.id for model in backend.models()])
+        line = json.dumps({**cast.model_dump(), "time": int(time.time())}, ensure_ascii=False)
+        append_line(file, line.encode())
+        return json_response({"object": "support.vote"}, status=201)
+
+    return Route("/v1/support/votes", vote, methods=["POST"])
+
+
+def _read_vote(content: bytes, names: list[str]) -> _Vote:
+    try:
+        cast = _Vote.model_validate(read_object(content))
+    except ValidationError as error:
+        raise invalid_field(error) from error
+    for side in ("left", "right"):
+        if getattr(cast, side) not in names:
+            raise ApiError(404, "no such model", param=side, code="model_not_found")
+    if cast.left == cast.right:
+        raise ApiError(400, "left and right must be two models", param="right")
+    return cast

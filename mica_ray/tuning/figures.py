@@ -1,0 +1,121 @@
+"""Figures of a sweep: the metric by cell with its interval, and the learning curves. PNG files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mica_ray.reporting.drawing.canvas import (
+    BLUE,
+    GREY,
+    MODEL_COLOURS,
+    MODEL_MARKERS,
+    DrawnFigure,
+    finished,
+    new_figure,
+    plain,
+    tidy,
+)
+from mica_ray.tuning.outcome import CellRow, Outcome
+from mica_ray.tuning.sweep import Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MOST_CURVES = 6
+"""Cells drawn in colours of their own; the others are grey."""
+
+
+def write_figures(sweep: Sweep, outcome: Outcome, folder: Path) -> tuple[Path, ...]:
+    """Draw what can be drawn of an outcome; give the files."""
+    drawn = [figure for figure in (metric_by_cell(sweep, outcome), learning_curves(sweep, outcome)) if figure]
+    if drawn:
+        folder.mkdir(parents=True, exist_ok=True)
+    paths: list[Path] = []
+    for figure in drawn:
+        path = folder / f"{figure.name}.png"
+        path.write_bytes(figure.png())
+        paths.append(path)
+    return tuple(paths)
+
+
+def metric_by_cell(sweep: Sweep, outcome: Outcome) -> DrawnFigure | None:
+    """Draw each cell's interquartile mean with its interval; None where no cell has one."""
+    rows = [row for row in outcome.rows if not math.isnan(row.middle.estimate)]
+    if not rows:
+        return None
+    figure = new_figure(7.0, 1.6 + 0.42 * len(rows))
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        middle = row.middle
+        colour = GREY if row.cell.name == outcome.reference else BLUE
+        axes.plot([middle.low, middle.high], [place, place], color=colour, linewidth=2.2)
+        axes.plot(middle.estimate, place, "o", color=colour, markersize=7)
+    axes.set_yticks(range(len(rows)), [plain(row.cell.name) for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    tidy(axes, x=sweep.metric, y="")
+    seeds = ", ".join(str(row.trials.get("finished", 0)) for row in rows)
+    return finished(
+        figure,
+        "metric_by_cell",
+        title=plain_title(sweep),
+        caption=f"Interquartile mean over seeds and cases, 95 % stratified bootstrap interval; grey: the "
+        f"reference. Finished trials by cell, from the top: {seeds}.",
+    )
+
+
+def learning_curves(sweep: Sweep, outcome: Outcome) -> DrawnFigure | None:
+    """Draw the sweep's curve metric over steps, mean and range over seeds; None where no step was done."""
+    rows = [row for row in outcome.rows if any(row.curves)]
+    if not rows:
+        return None
+    figure = new_figure(7.0, 4.4)
+    axes = figure.subplots()
+    for number, row in enumerate(rows):
+        _draw_curve(axes, row, number)
+    tidy(axes, x="step", y=sweep.curve)
+    axes.legend(fontsize=8, frameon=False)
+    caption = (
+        "Mean over the cell's trials, the band from the least to the largest; a step is drawn where every "
+        "trial that began has it."
+    )
+    return finished(figure, "learning_curves", title=plain_title(sweep), caption=caption)
+
+
+def plain_title(sweep: Sweep) -> str:
+    """Give the question as a title: what is no markup for whoever draws it."""
+    return sweep.question.replace("\\", "/").replace("$", r"\$")
+
+
+def _draw_curve(axes: Axes, row: CellRow, number: int) -> None:
+    steps, values = shared_steps(row.curves)
+    is_marked = number < _MOST_CURVES
+    colour = MODEL_COLOURS[number] if is_marked else GREY
+    axes.plot(
+        steps,
+        values.mean(axis=0),
+        color=colour,
+        marker=MODEL_MARKERS[number] if is_marked else None,
+        markersize=4,
+        linewidth=1.6,
+        label=plain(row.cell.name),
+    )
+    if len(values) > 1:
+        axes.fill_between(
+            steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.12, linewidth=0
+        )
+
+
+def shared_steps(curves: Sequence[Mapping[int, float]]) -> tuple[list[int], np.ndarray]:
+    """Give the steps that all curves with any have, and their values.
+
+    Returns:
+        Steps [K] in order, values [curves, K].
+    """
+    begun = [curve for curve in curves if curve]
+    steps = sorted(set.intersection(*(set(curve) for curve in begun)))
+    return steps, np.array([[curve[step] for step in steps] for curve in begun])

@@ -1,0 +1,166 @@
+"""Credit against worth, in a world in which every other reply earns one point a turn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from mica_ray.credit_study.agreement import CreditCheck, bootstrap_correlation
+from mica_ray.credit_study.check import CheckConfig, check_credit, choose_places
+from mica_ray.recordings.lines import RecordingError
+from mica_ray.recordings.stored_turns import StoredDialogue, StoredTurns
+from mica_ray.rewards import Rewards
+from mica_ray.rollout.collect import Branch
+from mica_ray.types import Judgement, Scenario, State, Stop, Trajectory, Turn, TurnRewards
+
+START: State = (-10.0, 0.0, 0.0)
+SCENARIO = Scenario("s1", "test", "none", "C", "Someone.", "Hi.", START, ("One.",), "train")
+HELPED = Judgement((1, 0, 0), (0, 0, 0), (1.0, 0.0, 0.0))
+FIRST_MOVES = (-1.0, 1.0, 1.0, 3.0)
+"""What the first reply of each stored dialogue did; the second one always helps by one point."""
+
+
+def stored_turns(steps: Sequence[int] = (0, 0, 0, 0)) -> StoredTurns:
+    dialogues: list[StoredDialogue] = []
+    for first, step in zip(FIRST_MOVES, steps, strict=True):
+        path = np.array([START, (-10.0 + first, 0.0, 0.0), (-9.0 + first, 0.0, 0.0)])
+        dialogues.append(
+            StoredDialogue(
+                model="run",
+                case="s1",
+                states=path,
+                judged=np.ones(2, dtype=bool),
+                rewards=np.array([first, 1.0]),
+                talk=(("Hi.", "Reply."), ("One.", "Another.")),
+                reply_tokens=np.full(2, 3.0),
+                step=step,
+                grouping="recorded",
+                group=(step, 0),
+                batch=(step,),
+            )
+        )
+    rewards = np.array([dialogue.rewards for dialogue in dialogues])
+    turns = TurnRewards(rewards, np.ones((4, 2), bool), np.array(steps, dtype=np.int64))
+    return StoredTurns(tuple(dialogues), turns, np.array(steps, dtype=np.int64), 0, 0)
+
+
+@dataclass
+class Helpers:
+    """Goes on with replies that help by one point each, up to two turns a dialogue; fails where told to."""
+
+    fails: frozenset[int] = frozenset()
+    branches: list[Branch] = field(default_factory=list)
+
+    async def __call__(self, branches: Sequence[Branch]) -> Sequence[Trajectory]:
+        self.branches.extend(branches)
+        return [self.play(number, branch) for number, branch in enumerate(branches)]
+
+    def play(self, number: int, branch: Branch) -> Trajectory:
+        begun = branch.begun
+        c = begun.states[-1][0]
+        turns = tuple(
+            Turn(index, "", "", HELPED, (c + 1 + index - begun.num_turns, 0.0, 0.0))
+            for index in range(begun.num_turns, 2)
+        )
+        start = replace(branch.scenario, initial_state=begun.states[-1])
+        is_lost = number in self.fails
+        stop = Stop.FAILED if is_lost else Stop.LIMIT
+        return Trajectory(start, 0, number, turns, stop, error="the user fell silent" if is_lost else None)
+
+
+async def check(
+    helpers: Helpers, *, turns: int = 8, seed: int = 0, scenarios: Sequence[Scenario] = (SCENARIO,)
+) -> CreditCheck:
+    config = CheckConfig(turns=turns, rerolls=2, seed=seed)
+    return await check_credit(
+        stored_turns(), {item.id: item for item in scenarios}, helpers, Rewards(), config
+    )
+
+
+async def test_worth_is_what_the_stored_reply_earned_more() -> None:
+    outcome = await check(Helpers())
+    assert len(outcome.turns) == 8
+    for turn in outcome.turns:
+        if turn.turn == 0:
+            # Stored: its move, then one point. Others: two points.
+            assert turn.other_returns == (2.0, 2.0)
+            assert turn.difference in {-2.0, 0.0, 2.0}
+            assert turn.kept_returns == (turn.difference + 2,) * 2
+        else:
+            # The last turn: its reward is its return, and others earn the same point.
+            assert (turn.kept_returns, turn.other_returns) == ((1.0,), (1.0, 1.0))
+        assert turn.error == 0
+
+
+async def test_credit_by_turn_is_true_and_credit_by_dialogue_half_so() -> None:
+    estimators = (await check(Helpers())).estimators
+    # Returns at turn 0 are 0, 2, 2, 4: centred -2, 0, 0, 2, the worth itself; at turn 1 both are 0.
+    assert estimators["leave-one-out"].pearson.estimate == pytest.approx(1)
+    assert estimators["leave-one-out"].sign_agreement.estimate == 1
+    # GRPO says -2, 0, 0, 2 of the second turns too, where nothing was earned: 8 / sqrt(16 * 8).
+    assert estimators["GRPO"].pearson.estimate == pytest.approx(math.sqrt(0.5))
+    assert estimators["GRPO"].sign_agreement.estimate == 6 / 8
+
+
+async def test_equal_seeds_give_equal_figures_and_no_two_continuations_share_one() -> None:
+    helpers = Helpers()
+    assert await check(helpers, seed=3) == await check(Helpers(), seed=3)
+    # Four first turns continue both ways, four last ones only with other replies: (4 * 2 + 4) * 2 rerolls.
+    assert len({branch.seed for branch in helpers.branches}) == len(helpers.branches) == 24
+
+
+async def test_prefix_is_the_record_s() -> None:
+    helpers = Helpers()
+    await check(helpers)
+    for branch in helpers.branches:
+        num_turns = branch.begun.num_turns
+        assert branch.begun.user == ("Hi.", "One.")[num_turns]
+        assert branch.begun.spoken == (("Hi.", "Reply."),)[:num_turns]
+        # "One." is the fragment that the second message told.
+        assert branch.begun.num_told == num_turns
+
+
+async def test_failed_continuation_is_counted_and_enters_nothing() -> None:
+    whole = await check(Helpers())
+    outcome = await check(Helpers(fails=frozenset({0})))
+    # Of two other replies one is left, which says nothing of its spread: the turn is dropped.
+    assert (outcome.num_failed, outcome.num_dropped) == (1, 1)
+    assert outcome.turns == whole.turns[1:]
+
+
+async def test_check_that_cannot_be_made_says_why() -> None:
+    with pytest.raises(RecordingError, match="scenario s1: is none of the run's domain"):
+        await check(Helpers(), scenarios=())
+    moved = replace(SCENARIO, initial_state=(-9.0, 0.0, 0.0))
+    with pytest.raises(RecordingError, match="scenario s1: its record begins in"):
+        await check(Helpers(), scenarios=(moved,))
+    with pytest.raises(RecordingError, match="0 of 8 turns could be compared"):
+        await check(Helpers(fails=frozenset(range(24))))
+
+
+def test_turns_are_taken_from_the_policy_s_own_step_and_from_many_dialogues() -> None:
+    stored = stored_turns(steps=(0, 5, 5, 5))
+    places = choose_places(stored, CheckConfig(turns=3), policy_step=5)
+    assert {place.row for place in places} == {1, 2, 3}
+    everything = choose_places(stored, CheckConfig(turns=99), policy_step=5)
+    assert len(set(everything)) == 8
+    assert [place.row for place in everything[-2:]] == [0, 0]
+
+
+@pytest.mark.parametrize("changed", [{"turns": 2}, {"rerolls": 1}, {"gamma": 1.5}])
+def test_check_of_nothing_is_refused(changed: dict[str, float]) -> None:
+    (name,) = changed
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        replace(CheckConfig(), **changed)
+
+
+def test_correlation_comes_with_its_interval() -> None:
+    x = np.arange(20.0)
+    assert bootstrap_correlation(x, 3 * x, seed=0).low == pytest.approx(1)
+    alternating = bootstrap_correlation(x, np.tile([1.0, -1.0], 10), seed=0)
+    assert alternating.low < 0 < alternating.high
+    assert math.isnan(bootstrap_correlation(x, np.ones(20), seed=0).estimate)

@@ -1,0 +1,105 @@
+"""Role models as a run has them: shared, metered at their price, never trained; the judges of a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mica_ray.chat.ledger import Ledger, Price
+from mica_ray.chat.openai_api import Endpoint
+from mica_ray.config import Recording, RoleConfig, RunConfig
+from mica_ray.config.overrides import override
+from mica_ray.config.references import resolve
+from mica_ray.launch.cost_estimate import estimate_costs
+from mica_ray.launch.plan import gpus_wanted
+from mica_ray.launch.start_engines import start_policy, start_role_model
+from mica_ray.launch.world import build_world, role_price
+from mica_ray.rollout.chat_template import ChatTemplate
+from mica_ray.training.local_learner import LocalLearner
+from mica_ray.training.update import LearnerConfig
+from mica_ray.types import Message, Sampling
+from tests.dialogue.tiny_domain import DOMAIN
+from tests.small_policy import small_folder
+from tests.tiny_policy import random_batch
+
+ENDPOINT = Endpoint("judge", price_per_million_prompt_tokens=2.0, price_per_million_completion_tokens=10.0)
+MESSAGES: list[Message] = [{"role": "user", "content": "Hello."}]
+
+
+async def test_roles_on_the_policy_s_own_model_share_an_engine_that_is_never_updated(tmp_path: Path) -> None:
+    model = small_folder(tmp_path / "model", tied=True)
+    config = override(
+        RunConfig(),
+        [*(f"roles.{role}=vllm:{model}" for role in ("actor", "director", "judge")),
+         "roles.engine.dtype=float32", "roles.engine.max_model_len=300", "roles.max_tokens=8",
+         "rollout.sampling.max_tokens=8", "rollout.context_length=300"],
+    )  # fmt: skip
+    assert config.roles.served_models == (str(model),)
+    template = ChatTemplate.from_folder(model)
+    policy = await start_policy(config, model, template, inline=True)
+    chat, engine = await start_role_model(config, str(model), inline=True)
+    world = build_world(config, environment={}, served={str(model): chat}.__getitem__)
+    assert world.actor.model is world.director.model is chat
+    prompt, sampling = template.prompt(MESSAGES), Sampling(temperature=0.0, max_tokens=8, seed=1)
+    before = await engine.generate(prompt, sampling)
+    assert await policy.generate(prompt, sampling) == before
+    learner = LocalLearner(model, LearnerConfig(learning_rate=1e-2, total_updates=4))
+    learner.update(random_batch(0))
+    await policy.load_weights(learner.weights())
+    assert (await policy.generate(prompt, sampling)).logprobs != before.logprobs
+    assert await engine.generate(prompt, sampling) == before
+
+
+def test_price_is_the_endpoint_s_and_a_replay_is_free(tmp_path: Path) -> None:
+    recording = Recording(tmp_path / "calls", "record", inner=ENDPOINT)
+    assert role_price(ENDPOINT) == role_price(recording) == Price(2.0, 10.0)
+    assert role_price(replace(recording, mode="replay")) == role_price("scripted") == Price()
+
+
+async def test_every_role_s_calls_reach_the_ledger() -> None:
+    ledger = Ledger()
+    world = build_world(RunConfig(), environment={}, served={}.__getitem__, ledger=ledger)
+    dialogue = world.environment(world.scenarios("test")[0], 0)
+    await dialogue.open()
+    exchange = await dialogue.respond("That sounds hard. What hurts most?")
+    assert {role: tally.calls for role, tally in ledger.totals().items()} == {
+        "judge": 1,
+        "director": 1,
+        "actor": 1,
+    }
+    plain = build_world(RunConfig(), environment={}, served={}.__getitem__)
+    same = plain.environment(plain.scenarios("test")[0], 0)
+    await same.open()
+    assert await same.respond("That sounds hard. What hurts most?") == exchange
+
+
+def test_estimate_follows_from_its_assumptions() -> None:
+    config = override(
+        RunConfig(roles=RoleConfig(judge=ENDPOINT)),
+        ["loop.num_steps=2", "loop.scenarios_per_step=3", "rollout.group_size=4", "learner.mini_batches=1",
+         "evaluation.samples=1"],
+    )  # fmt: skip
+    costs = estimate_costs(config, DOMAIN)
+    # (2 x 3 x 4 training dialogues + twice the one test scenario) x 4 turns
+    assert {tally.calls for tally in costs.values()} == {104}
+    assert (costs["judge"].completion_tokens, costs["actor"].completion_tokens) == (104 * 700, 104 * 60)
+    judge = costs["judge"]
+    assert judge.usd == pytest.approx((2 * judge.prompt_tokens + 10 * 104 * 700) / 1e6)
+    assert costs["actor"].usd == 0
+
+
+@pytest.mark.parametrize("judge", ["qwen", "minimax", "glm"])
+def test_judge_recipe_shares_one_model_and_its_address_comes_from_the_user(judge: str) -> None:
+    place = f"{Path(__file__).parents[2]}/experiments/swap_judge.py"
+    recipes = [resolve(f"{place}:{judge}_{kind}") for kind in ("endpoint", "served")]
+    asked, engines = (recipe() for recipe in recipes if callable(recipe))
+    assert isinstance(asked, RunConfig) and isinstance(engines, RunConfig)
+    config = override(asked, [f"roles.{role}.base_url=http://judge/v1" for role in ("actor", "judge")])
+    assert isinstance(config.roles.judge, Endpoint)
+    assert (config.roles.judge.base_url, config.roles.judge) == ("http://judge/v1", config.roles.actor)
+    assert len(engines.roles.served_models) == 1
+    assert engines.roles.served_models[0] == config.roles.judge.model
+    # The policy's 4 engines and 4 learners, and the judge's 8.
+    assert gpus_wanted(engines) == 16

@@ -1,0 +1,30 @@
+"""Which model lives in the web application's process: the only copy of the only one, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mica_ray.rollout.engine_config import EngineConfig
+from mica_ray.serving.model_replica import ModelSpec
+from mica_ray.serving.service_spec import Replicas, ServiceSpec
+
+MODEL = ModelSpec("support", "/models/support", EngineConfig(dtype="bfloat16"))
+
+
+def test_the_only_copy_is_beside_the_application_with_its_engine_in_a_process_of_its_own() -> None:
+    spec = ServiceSpec((MODEL,))
+    assert spec.beside == replace(MODEL, engine=EngineConfig(dtype="bfloat16", backend="async"))
+
+
+def test_what_must_be_apart_is() -> None:
+    other = replace(MODEL, id="base")
+    in_process = replace(MODEL, engine=EngineConfig(backend="in_process"))
+    for spec in (
+        ServiceSpec((MODEL, other)),
+        ServiceSpec((MODEL,), replicas=Replicas(2, 2)),
+        ServiceSpec((MODEL,), replicas=Replicas(1, 2)),
+        ServiceSpec((MODEL,), is_ray_llm=True),
+        ServiceSpec((replace(MODEL, sampler="transformers"),)),
+        ServiceSpec((in_process,)),
+    ):
+        assert spec.beside is None

@@ -1,0 +1,74 @@
+"""Records that survive kills: every step once."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pandas
+
+from mica_ray.files import StepRecords
+from mica_ray.training.scenario_order import ScenarioOrder
+from mica_ray.types import Scenario
+
+
+def scenario(name: str) -> Scenario:
+    return Scenario(
+        id=name, domain="test", category="work", dominant_axis="A", persona="Somebody.", opening="Hello.",
+        initial_state=(-3.0, -6.0, -3.0), stages=(), split="train",
+    )  # fmt: skip
+
+
+def steps_in(path: Path) -> list[int]:
+    return pandas.read_json(path, lines=True)["step"].tolist()
+
+
+def test_lines_behind_the_checkpoint_are_dropped_and_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    records = StepRecords(path)
+    for step in range(5):
+        records.append(step, [{"value": step}, {"value": -step}])
+    with path.open("a") as file:
+        file.write('{"step": 5, "val')  # killed in the middle of a line
+    resumed = StepRecords(path, first_step=3)
+    assert steps_in(path) == [0, 0, 1, 1, 2, 2]
+    for step in range(3, 6):
+        resumed.append(step, [{"value": step}])
+    assert steps_in(path) == [0, 0, 1, 1, 2, 2, 3, 4, 5]
+
+
+def test_new_run_in_an_old_folder_starts_with_an_empty_file(tmp_path: Path) -> None:
+    StepRecords(tmp_path / "a").append(0, [{}])
+    StepRecords(tmp_path / "a")
+    assert (tmp_path / "a").read_text() == ""
+
+
+def test_number_that_json_has_not_is_null_at_any_depth(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    StepRecords(path).append(0, [{"loss": math.nan, "turns": [{"return": math.inf, "reward": 0.5}]}])
+
+    def refuse(constant: str) -> float:
+        raise ValueError(f"{constant} is no JSON")
+
+    assert json.loads(path.read_text(), parse_constant=refuse) == {
+        "step": 0, "loss": None, "turns": [{"return": None, "reward": 0.5}],
+    }  # fmt: skip
+
+
+def test_epoch_holds_every_scenario_once_in_an_order_of_its_own() -> None:
+    order = ScenarioOrder(tuple(scenario(str(number)) for number in range(12)), seed=1, per_step=4)
+    epochs = [
+        [item.id for step in range(3 * epoch, 3 * epoch + 3) for item in order(step)] for epoch in range(2)
+    ]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(str(number) for number in range(12))
+    assert epochs[0] != epochs[1]
+
+
+def test_step_of_the_order_needs_no_earlier_step() -> None:
+    items = tuple(scenario(str(number)) for number in range(7))
+    order = ScenarioOrder(items, seed=3, per_step=3)
+    straight = [order(step) for step in range(6)]
+    assert ScenarioOrder(items, seed=3, per_step=3)(5) == straight[5]
+    assert all(len({item.id for item in step}) == 3 for step in straight)
+    assert order.digest != ScenarioOrder(items, seed=4, per_step=3).digest

@@ -1,0 +1,56 @@
+"""Intervals: exact where they can be, bracketing and reproducible where they are drawn."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mica_ray.statistics import bootstrap_mean, paired_difference, wilson
+
+
+def test_equal_differences_give_an_interval_of_no_width() -> None:
+    interval = paired_difference([1.0, 2.0, 5.0], [3.0, 4.0, 7.0], seed=0)  # every pair differs by 2
+    assert (interval.estimate, interval.low, interval.high) == (2.0, 2.0, 2.0)
+
+
+def test_bootstrap_agrees_with_the_normal_interval_on_many_values() -> None:
+    # Standard error of the mean of 400 values 0, 1 in equal parts: 0.5 / 20 = 0.025, so 95 % is 0.5 -+ 0.049.
+    interval = bootstrap_mean(np.arange(400) % 2, seed=1)
+    assert interval.low == pytest.approx(
+        0.451, abs=0.003
+    )  # quantiles of 10 000 draws: Monte-Carlo error below 0.002
+    assert interval.high == pytest.approx(0.549, abs=0.003)
+
+
+def test_bootstrap_is_a_function_of_its_seed() -> None:
+    values = [1.0, 4.0, 9.0, 16.0]
+    assert bootstrap_mean(values, seed=3) == bootstrap_mean(values, seed=3)
+
+
+def test_no_values_give_nan_and_not_an_error() -> None:
+    assert math.isnan(bootstrap_mean([], seed=0).estimate)
+
+
+def test_pairs_that_do_not_match_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 and 1"):
+        paired_difference([1.0, 2.0], [1.0], seed=0)
+
+
+def test_wilson_interval_of_one_in_ten() -> None:
+    # n = 10, p = 0.1, z^2 = 3.8415: centre (0.1 + 0.19207) / 1.38415 = 0.21101,
+    # half 1.96 sqrt(0.009 + 0.0096037) / 1.38415 = 0.19314.
+    interval = wilson(1, 10)
+    assert interval.estimate == 0.1
+    assert interval.low == pytest.approx(0.0179, abs=1e-4)
+    assert interval.high == pytest.approx(0.4042, abs=1e-4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 50), st.integers(1, 50))
+def test_wilson_brackets_the_share_and_stays_a_share(successes: int, extra: int) -> None:
+    interval = wilson(successes, successes + extra)
+    assert 0 <= interval.low <= interval.estimate + 1e-12 and interval.estimate <= interval.high <= 1

@@ -5,12 +5,92 @@ Nothing here knows what a file means.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+
+class JsonFileError(ValueError):
+    """A file or line that is not the JSON we expect; the message names the file and the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class JsonLine:
+    """One object of a file of JSON lines, and where it comes from."""
+
+    path: Path
+    number: int
+    """Starts at 1; blank lines count."""
+    fields: Mapping[str, Any]
+
+    @property
+    def place(self) -> str:
+        """File and line, as error messages name them."""
+        return f"{self.path}, line {self.number}"
+
+
+def read_json_lines(path: Path, *, is_growing: bool = False) -> tuple[JsonLine, ...]:
+    """Read a file of one JSON object per line.
+
+    A byte order mark, Windows newlines and blank lines are accepted. Only a newline ends a line: JSON strings
+    may contain U+2028, which `str.splitlines` would split at.
+
+    Args:
+        path: the file.
+        is_growing: whether a run may still write to it. A missing file then has no lines, and a last line
+            that is cut off is ignored.
+
+    Raises:
+        JsonFileError: the file cannot be read, or a line is not a JSON object.
+    """
+    if is_growing and not path.exists():
+        return ()
+    try:
+        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    except OSError as error:
+        raise JsonFileError(f"{path} cannot be read ({error.strerror}).") from error
+    *complete, last = enumerate(content.split(b"\n"), start=1)
+    lines = [_json_line(path, number, line) for number, line in complete if line.strip()]
+    if last[1].strip():
+        try:
+            lines.append(_json_line(path, *last))
+        except JsonFileError:
+            if not is_growing:
+                raise
+    return tuple(lines)
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a file that contains one JSON object.
+
+    Raises:
+        JsonFileError: the file cannot be read, or does not contain a JSON object.
+    """
+    try:
+        found: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise JsonFileError(f"{path} cannot be read as JSON ({reason}).") from error
+    if not isinstance(found, dict):
+        raise JsonFileError(f"{path} must contain a JSON object, got {type(found).__name__}.")
+    return found
+
+
+def _json_line(path: Path, number: int, line: bytes) -> JsonLine:
+    try:
+        fields: object = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise JsonFileError(
+            f"{path}, line {number}: not valid JSON ({error}). Correct or delete the line."
+        ) from error
+    if not isinstance(fields, dict):
+        raise JsonFileError(f"{path}, line {number}: must be a JSON object, got {type(fields).__name__}.")
+    return JsonLine(path, number, fields)
 
 
 def write_json(path: Path, record: Mapping[str, object]) -> None:
@@ -92,26 +172,12 @@ class StepRecords:
 
         What is no finite number becomes null: JSON knows neither NaN nor infinity.
         """
-        lines = [
-            json.dumps({"step": step, **_finite(row)}, ensure_ascii=False, allow_nan=False) for row in rows
-        ]
+        numbered = (_without_nan({"step": step, **row}) for row in rows)
+        lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in numbered]
         with self.path.open("a", encoding="utf-8") as file:
             file.write("".join(line + "\n" for line in lines))
             file.flush()
             os.fsync(file.fileno())
-
-
-def _finite(row: Mapping[str, object]) -> dict[str, object]:
-    """Put null for every float of a row that JSON cannot write, at any depth."""
-    return {key: _finite_value(value) for key, value in row.items()}
-
-
-def _finite_value(value: object) -> object:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite_value(item) for key, item in value.items()}
-    return [_finite_value(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _keep_before(path: Path, first_step: int) -> None:

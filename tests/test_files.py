@@ -7,8 +7,9 @@ import math
 from pathlib import Path
 
 import pandas
+import pytest
 
-from mica_ray.files import StepRecords
+from mica_ray.files import JsonFileError, StepRecords, read_json_lines, read_json_object
 from mica_ray.training.scenario_order import ScenarioOrder
 from mica_ray.types import Scenario
 
@@ -72,3 +73,49 @@ def test_step_of_the_order_needs_no_earlier_step() -> None:
     assert ScenarioOrder(items, seed=3, per_step=3)(5) == straight[5]
     assert all(len({item.id for item in step}) == 3 for step in straight)
     assert order.digest != ScenarioOrder(items, seed=4, per_step=3).digest
+
+
+def test_json_lines_end_at_newlines_only(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes('\ufeff{"text": "one\u2028two"}\r\n\n{"text": "three"}'.encode())
+    assert [(line.number, line.fields["text"]) for line in read_json_lines(path)] == [
+        (1, "one\u2028two"),
+        (3, "three"),
+    ]
+
+
+def test_a_growing_file_may_end_in_half_a_character_and_another_may_not(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"b": "' + "é".encode()[:1])
+    assert [line.fields for line in read_json_lines(path, is_growing=True)] == [{"a": 1}]
+    with pytest.raises(JsonFileError, match=r"lines\.jsonl, line 2: not valid JSON"):
+        read_json_lines(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"[1]\n", "line 1: must be a JSON object, got list"),
+        (b'{"a": 1}\n\xff{}\n', "line 2: not valid JSON"),
+    ],
+)
+def test_a_wrong_line_is_named_even_in_a_growing_file(tmp_path: Path, content: bytes, problem: str) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(JsonFileError, match=problem):
+        read_json_lines(path, is_growing=True)
+
+
+def test_only_a_growing_file_may_be_missing(tmp_path: Path) -> None:
+    assert read_json_lines(tmp_path / "none.jsonl", is_growing=True) == ()
+    with pytest.raises(JsonFileError, match=r"none\.jsonl cannot be read"):
+        read_json_lines(tmp_path / "none.jsonl")
+
+
+def test_a_json_object_is_read_and_anything_else_refused(tmp_path: Path) -> None:
+    path = tmp_path / "one.json"
+    path.write_text('{"a": [1, 2]}')
+    assert read_json_object(path) == {"a": [1, 2]}
+    path.write_text("[1]")
+    with pytest.raises(JsonFileError, match="must contain a JSON object, got list"):
+        read_json_object(path)

@@ -145,7 +145,7 @@ def append_line(path: Path, line: bytes, *, synced: bool = False) -> None:
             os.fsync(file.fileno())
 
 
-class StepRecords:
+class StepLog:
     """A file of JSON lines, each with a "step". Consumes rows, waits for the disk."""
 
     def __init__(self, path: Path, *, first_step: int = 0) -> None:

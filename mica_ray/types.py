@@ -12,12 +12,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, get_args
 
 import numpy as np
 
 State = tuple[float, float, float]
 """A need state (C, A, P) in points. The origin means "needs met", negative values are a deficit."""
+
+AXES = ("C", "A", "P")
+"""Keys of the axes of a need state, in its order: cognitive, affective, proactive."""
+
+RoleName = Literal["actor", "director", "judge"]
+"""A role of the simulated world. The policy is not one of them."""
+ROLES: tuple[RoleName, ...] = get_args(RoleName)
 
 Split = Literal["train", "valid", "test"]
 

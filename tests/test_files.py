@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas
 import pytest
 
-from mica_ray.files import JsonFileError, StepRecords, read_json_lines, read_json_object
+from mica_ray.files import JsonFileError, StepLog, read_json_lines, read_json_object
 from mica_ray.training.scenario_order import ScenarioOrder
 from mica_ray.types import Scenario
 
@@ -27,12 +27,12 @@ def steps_in(path: Path) -> list[int]:
 
 def test_lines_behind_the_checkpoint_are_dropped_and_written_again(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    records = StepRecords(path)
+    log = StepLog(path)
     for step in range(5):
-        records.append(step, [{"value": step}, {"value": -step}])
+        log.append(step, [{"value": step}, {"value": -step}])
     with path.open("a") as file:
         file.write('{"step": 5, "val')  # killed in the middle of a line
-    resumed = StepRecords(path, first_step=3)
+    resumed = StepLog(path, first_step=3)
     assert steps_in(path) == [0, 0, 1, 1, 2, 2]
     for step in range(3, 6):
         resumed.append(step, [{"value": step}])
@@ -40,14 +40,14 @@ def test_lines_behind_the_checkpoint_are_dropped_and_written_again(tmp_path: Pat
 
 
 def test_new_run_in_an_old_folder_starts_with_an_empty_file(tmp_path: Path) -> None:
-    StepRecords(tmp_path / "a").append(0, [{}])
-    StepRecords(tmp_path / "a")
+    StepLog(tmp_path / "a").append(0, [{}])
+    StepLog(tmp_path / "a")
     assert (tmp_path / "a").read_text() == ""
 
 
 def test_number_that_json_has_not_is_null_at_any_depth(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    StepRecords(path).append(0, [{"loss": math.nan, "turns": [{"return": math.inf, "reward": 0.5}]}])
+    StepLog(path).append(0, [{"loss": math.nan, "turns": [{"return": math.inf, "reward": 0.5}]}])
 
     def refuse(constant: str) -> float:
         raise ValueError(f"{constant} is no JSON")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mica_ray.dialogue.answer_counts import count_failures
-from mica_ray.files import StepRecords
+from mica_ray.files import StepLog
 from mica_ray.recordings.transcript import transcript_head, transcript_turn
 from mica_ray.types import Trajectory, Turn, TurnRewards
 
@@ -21,9 +21,9 @@ class DialogueLog:
 
         Dialogues of `first_step` and later steps are dropped, because those steps come again.
         """
-        self._records = StepRecords(path, first_step=first_step)
+        self._log = StepLog(path, first_step=first_step)
         self.path = path
-        self.num_failures = sum(row["failures"] for row in self._records.rows())
+        self.num_failures = sum(row["failures"] for row in self._log.rows())
         """Of the dialogues in the file (dialogue/answer_counts.py)."""
 
     def append(
@@ -45,7 +45,7 @@ class DialogueLog:
             advantages: [B, T], no unit.
         """
         self.num_failures += count_failures(groups)
-        self._records.append(
+        self._log.append(
             step,
             (
                 dialogue_row(trajectory, turns=turns, returns=returns, advantages=advantages, index=index)

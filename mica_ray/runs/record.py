@@ -16,7 +16,7 @@ from mica_ray.config.run_config import RunConfig
 from mica_ray.evaluation.costs import usd_per_point
 from mica_ray.evaluation.evaluate import Comparison, Evaluation, compare, evaluation_metrics
 from mica_ray.evaluation.report import comparison_record, evaluation_record
-from mica_ray.files import StepRecords, write_json
+from mica_ray.files import StepLog, write_json
 from mica_ray.recordings.dialogue_log import DialogueLog
 from mica_ray.runs.folder import RunFolder
 from mica_ray.runs.mlflow_run import begin_tracking
@@ -90,7 +90,7 @@ class RunRecord:
         Args:
             first_step: starts noted for it and later steps are dropped, because those steps come again.
         """
-        StepRecords(self._folder.environment, first_step=first_step).append(first_step, [environment()])
+        StepLog(self._folder.environment, first_step=first_step).append(first_step, [environment()])
 
     def uses(self, scenarios: Sequence[Scenario], context: Literal["training", "evaluation"]) -> None:
         """Say which scenarios the run uses, before `open`: MLflow is told their digest."""

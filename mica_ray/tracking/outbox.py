@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from mica_ray.files import StepRecords
+from mica_ray.files import StepLog
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Outbox:
 
     def __init__(self, path: Path) -> None:
         """Open the file, made when missing, and drop a line that a kill cut short."""
-        self._records = StepRecords(path, first_step=_EVERY_STEP)
+        self._log = StepLog(path, first_step=_EVERY_STEP)
         self._sent_file = path.with_name(f"{path.name}.sent")
         self._sent = int(self._sent_file.read_text()) if self._sent_file.is_file() else 0
         self._news, self._closing, self._given_up = (threading.Event() for _ in range(3))
@@ -76,11 +76,11 @@ class Outbox:
 
     def entries(self) -> Iterator[Entry]:
         """Give every entry ever put in, delivered or not."""
-        return self._records.rows()
+        return self._log.rows()
 
     def put(self, step: int, entry: Entry) -> None:
         """Write an entry to the disk; it is delivered once it can be."""
-        self._records.append(step, [entry])
+        self._log.append(step, [entry])
         self._news.set()
 
     def start(self, deliver: Deliver) -> None:
@@ -123,7 +123,7 @@ class Outbox:
             except DeliveryError as error:
                 failures += 1
                 if failures == 1:
-                    _LOG.warning("%s; metrics wait in %s", error, self._records.path)
+                    _LOG.warning("%s; metrics wait in %s", error, self._log.path)
                 self._wait(failures)
 
     def _deliver(self, deliver: Deliver, lines: Sequence[bytes]) -> None:
@@ -149,9 +149,9 @@ class Outbox:
 
     def _lines(self, *, limit: int | None) -> Iterator[bytes]:
         """Give whole lines not yet delivered, up to so many bytes and at least one."""
-        if not self._records.path.exists():
+        if not self._log.path.exists():
             return
-        with self._records.path.open("rb") as file:
+        with self._log.path.open("rb") as file:
             file.seek(self._sent)
             for line in file:
                 if not line.endswith(b"\n"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from mica_ray.files import StepRecords
+from mica_ray.files import StepLog
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,11 +87,11 @@ class JsonlTracker:
 
         Lines of `first_step` and later steps are dropped, because those steps come again.
         """
-        self._records = StepRecords(path, first_step=first_step)
+        self._log = StepLog(path, first_step=first_step)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Write one line."""
-        self._records.append(step, [metrics])
+        self._log.append(step, [metrics])
 
     def artifact(self, path: Path) -> None:
         """The files lie in the run folder already."""

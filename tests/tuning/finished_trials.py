@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mica_ray.evaluation.evaluate import ScenarioRow, summary_of_rows
-from mica_ray.files import StepRecords, write_json
+from mica_ray.files import StepLog, write_json
 from mica_ray.runs.folder import RunFolder
 from mica_ray.tuning.trial import Trial
 
@@ -19,7 +19,7 @@ def finish(trial: Trial, scores: Mapping[str, float], idr_by_step: Sequence[floa
     )
     evaluation = summary_of_rows(rows, num_failed_dialogues=0, num_failed_judgements=0, seed=0)
     folder.write_evaluation("after", evaluation)
-    records = StepRecords(folder.metrics)
+    records = StepLog(folder.metrics)
     for step, idr in enumerate(idr_by_step):
         records.append(step, [{"idr_mean": idr}])
     write_json(folder.summary, {})

@@ -39,7 +39,7 @@ class _Row:
 
 def pack(
     step: int,
-    groups: Sequence[Trajectory],
+    trajectories: Sequence[Trajectory],
     advantages: np.ndarray,
     valid: np.ndarray,
     *,
@@ -54,7 +54,7 @@ def pack(
 
     Args:
         step: the step of the loop.
-        groups: B trajectories whose turns carry generations.
+        trajectories: B trajectories whose turns carry generations.
         advantages: [B, T], column t for the turn with index t.
         valid: [B, T] bool, the turns to train on.
         pad_id: token that fills rows up to the width of the batch; never attended to, never trained.
@@ -66,13 +66,13 @@ def pack(
     Raises:
         ValueError: the shapes disagree, or a valid turn has no tokens to train on.
     """
-    if advantages.shape != valid.shape or len(groups) != len(valid):
+    if advantages.shape != valid.shape or len(trajectories) != len(valid):
         raise ValueError(
-            f"advantages and valid must be [{len(groups)}, T]; got {advantages.shape}, {valid.shape}"
+            f"advantages and valid must be [{len(trajectories)}, T]; got {advantages.shape}, {valid.shape}"
         )
     rows: list[_Row] = []
     split_scenarios: list[str] = []
-    for trajectory, row_advantages, row_valid in zip(groups, advantages, valid, strict=True):
+    for trajectory, row_advantages, row_valid in zip(trajectories, advantages, valid, strict=True):
         pieces = tuple(
             _Piece(_trained_generation(trajectory, turn), float(row_advantages[turn.index]))
             for turn in trajectory.turns
@@ -84,8 +84,9 @@ def pack(
         rows.extend(dialogue_rows)
     if split_scenarios:
         warnings.warn(
-            f"the chat template rewrites earlier turns: {len(split_scenarios)} of {len(groups)} dialogues "
-            f"(first: scenario {split_scenarios[0]}) become one row per turn, which costs more tokens",
+            f"the chat template rewrites earlier turns: {len(split_scenarios)} of {len(trajectories)} "
+            f"dialogues (first: scenario {split_scenarios[0]}) become one row per turn, which costs more "
+            "tokens",
             TemplateWarning,
             stacklevel=2,
         )

@@ -91,7 +91,7 @@ class Rewards:
         if self.scale <= 0:
             raise ValueError(f"scale must be > 0; got {self.scale}")
 
-    def __call__(self, groups: Sequence[Trajectory]) -> TurnRewards:
+    def __call__(self, trajectories: Sequence[Trajectory]) -> TurnRewards:
         """Give the reward of every turn of every trajectory.
 
         Every turn of a trajectory that stopped with FAILED is invalid: what it would have earned is unknown.
@@ -99,7 +99,7 @@ class Rewards:
         state.
 
         Args:
-            groups: the trajectories of one step, B of them.
+            trajectories: the trajectories of one step, B of them.
 
         Returns:
             Rewards [B, T] with T one more than the largest turn index of the batch, and the need state before
@@ -108,12 +108,14 @@ class Rewards:
         Raises:
             ValueError: a trajectory's turn indices do not increase from 0 or more.
         """
-        num_turns = max((turn.index + 1 for trajectory in groups for turn in trajectory.turns), default=0)
-        rewards = np.zeros((len(groups), num_turns))
-        judged = np.zeros((len(groups), num_turns), dtype=bool)
-        missing = np.zeros((len(groups), num_turns), dtype=bool)
-        states = np.zeros((len(groups), num_turns, NUM_AXES))
-        for row, trajectory in enumerate(groups):
+        num_turns = max(
+            (turn.index + 1 for trajectory in trajectories for turn in trajectory.turns), default=0
+        )
+        rewards = np.zeros((len(trajectories), num_turns))
+        judged = np.zeros((len(trajectories), num_turns), dtype=bool)
+        missing = np.zeros((len(trajectories), num_turns), dtype=bool)
+        states = np.zeros((len(trajectories), num_turns, NUM_AXES))
+        for row, trajectory in enumerate(trajectories):
             columns = _columns(trajectory)
             if trajectory.stop is Stop.FAILED or not columns:
                 continue
@@ -122,7 +124,7 @@ class Rewards:
             judged[row, columns] = scored
             missing[row, columns] = ~scored
             states[row, columns] = trajectory.states[:-1]
-        group = np.array([trajectory.group for trajectory in groups], dtype=np.int64)
+        group = np.array([trajectory.group for trajectory in trajectories], dtype=np.int64)
         if self.missing == "dialogue_mean":
             rewards, judged = _fill_with_dialogue_mean(rewards, judged, missing)
         return TurnRewards(rewards=rewards, valid=judged, group=group, states=states)

@@ -56,8 +56,10 @@ TWO_TURNS = dialogue(turn(0, [10, 11], [20, 21]), turn(1, [10, 11, 20, 21, 12], 
 REWRITTEN = dialogue(turn(0, [10, 11], [20, 21]), turn(1, [10, 11, 20, 12], [22]), scenario="s9")
 
 
-def packed(groups: list[Trajectory], advantages: list[list[float]], valid: list[list[bool]]) -> TokenBatch:
-    return pack(3, groups, np.array(advantages), np.array(valid), pad_id=99, temperature=0.7)
+def packed(
+    trajectories: list[Trajectory], advantages: list[list[float]], valid: list[list[bool]]
+) -> TokenBatch:
+    return pack(3, trajectories, np.array(advantages), np.array(valid), pad_id=99, temperature=0.7)
 
 
 def test_dialogue_becomes_one_row_with_the_user_masked_out() -> None:

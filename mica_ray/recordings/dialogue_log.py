@@ -29,7 +29,7 @@ class DialogueLog:
     def append(
         self,
         step: int,
-        groups: Sequence[Trajectory],
+        trajectories: Sequence[Trajectory],
         *,
         turns: TurnRewards,
         returns: np.ndarray,
@@ -39,17 +39,17 @@ class DialogueLog:
 
         Args:
             step: the step of the loop.
-            groups: B trajectories, failed ones too.
+            trajectories: B trajectories, failed ones too.
             turns: rewards [B, T] and which of them count.
             returns: [B, T], reward units.
             advantages: [B, T], no unit.
         """
-        self.num_failures += count_failures(groups)
+        self.num_failures += count_failures(trajectories)
         self._log.append(
             step,
             (
                 dialogue_row(trajectory, turns=turns, returns=returns, advantages=advantages, index=index)
-                for index, trajectory in enumerate(groups)
+                for index, trajectory in enumerate(trajectories)
             ),
         )
 

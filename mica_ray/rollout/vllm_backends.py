@@ -32,7 +32,7 @@ _RECEIVER = "mica_ray.rollout.vllm_transfer.WeightReceiver"
 _GIB = 2**30
 
 
-class Backend(Protocol):
+class VllmBackend(Protocol):
     """vLLM as `VllmEngine` needs it."""
 
     async def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:

@@ -16,7 +16,7 @@ from mica_ray.rollout.engine import EngineError, GeneratedPiece
 from mica_ray.rollout.engine_blueprint import EngineBlueprint
 from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.rollout.reply_pace import ReplyPace
-from mica_ray.rollout.vllm_backends import AsyncBackend, Backend, InProcessBackend
+from mica_ray.rollout.vllm_backends import AsyncBackend, InProcessBackend, VllmBackend
 from mica_ray.rollout.weights import Incoming, TransferStep, resolve
 from mica_ray.types import Generation, PolicyWeights, Sampling
 
@@ -60,7 +60,9 @@ class VllmEngine:
     def __init__(self, policy: str, stop_ids: tuple[int, ...], config: EngineConfig) -> None:
         self._config = config
         self._stop_ids = list(stop_ids)
-        self._backend: Backend = (InProcessBackend if config.is_in_process else AsyncBackend)(policy, config)
+        self._backend: VllmBackend = (InProcessBackend if config.is_in_process else AsyncBackend)(
+            policy, config
+        )
         self._pace = ReplyPace()
         self._version = -1  # Version 0 is loaded like any other: a resumed run may begin elsewhere.
         self._generating = 0

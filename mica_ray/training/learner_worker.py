@@ -13,7 +13,7 @@ from mica_ray.rollout.engine import EngineError
 from mica_ray.rollout.weights import TransferSession, WeightBucket, pack_weights
 from mica_ray.training.deepspeed import DeepSpeedStepper, TorchRanks
 from mica_ray.training.learner_group import RayLearnerConfig
-from mica_ray.training.mailbox import Answer, Command
+from mica_ray.training.mailbox import Command, WorkerReply
 from mica_ray.training.update import LearnerConfig, run_update
 from mica_ray.types import TokenBatch
 
@@ -43,7 +43,7 @@ class Post(Protocol):
         """
         ...
 
-    def answer(self, index: int, answer: Answer, bucket: WeightBucket | None) -> None:
+    def answer(self, index: int, answer: WorkerReply, bucket: WeightBucket | None) -> None:
         """Answer a command."""
         ...
 
@@ -113,13 +113,13 @@ class LearnerWorker:
                 self._update(command)
             elif command.kind == "restore":
                 self._restore(Path(cast(str, command.payload)))
-                self._answer(Answer(self._version, {}), self._bucket())
+                self._answer(WorkerReply(self._version, {}), self._bucket())
             elif command.kind == "send":
                 self._send(command)
             else:
                 # Continue at this very command: whoever restarts here has the answer still to give.
                 self._checkpoint(next_index=self._index)
-                self._answer(Answer(self._version, {}, folder=self._post.checkpoint_folder()))
+                self._answer(WorkerReply(self._version, {}, folder=self._post.checkpoint_folder()))
             self._index += 1
 
     def _update(self, command: Command) -> None:
@@ -133,7 +133,7 @@ class LearnerWorker:
         )
         self._updates += outcome.num_updates
         self._version += 1
-        self._answer(Answer(self._version, outcome.metrics), self._bucket())
+        self._answer(WorkerReply(self._version, outcome.metrics), self._bucket())
         if self._version % self._group.checkpoint_every == 0:
             self._checkpoint(next_index=self._index + 1)
 
@@ -145,9 +145,9 @@ class LearnerWorker:
             self._post.send(self._held, cast(TransferSession, command.payload))
         except EngineError as error:
             # The collective may hang for ever in its thread: only a new process is sure to be rid of it.
-            self._answer(Answer(self._version, {}, error=str(error)))
+            self._answer(WorkerReply(self._version, {}, error=str(error)))
             raise
-        self._answer(Answer(self._version, {}))
+        self._answer(WorkerReply(self._version, {}))
 
     def _checkpoint(self, *, next_index: int) -> None:
         """Report a checkpoint unless this version has one. Collective."""
@@ -182,7 +182,7 @@ class LearnerWorker:
         self._held = bucket if self._is_sender else None
         return None if self._is_sender else bucket
 
-    def _answer(self, answer: Answer, bucket: WeightBucket | None = None) -> None:
+    def _answer(self, answer: WorkerReply, bucket: WeightBucket | None = None) -> None:
         """Answer the current command, as rank 0."""
         if self._rank == 0:
             self._post.answer(self._index, answer, bucket)

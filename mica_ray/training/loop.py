@@ -26,7 +26,7 @@ Collect = Callable[[int, Sequence[Scenario], Callable[[Trajectory], None]], Awai
 
 `rollout.collect` with all but the step bound. `progress` is called with each dialogue as it ends."""
 
-Evaluation = Callable[[PolicyEngine], Awaitable[Mapping[str, float]]]
+EvaluationCallback = Callable[[PolicyEngine], Awaitable[Mapping[str, float]]]
 """Measures the policy as the engine serves it; names start with "eval_"."""
 
 
@@ -125,7 +125,7 @@ class Run:
     checkpoints: Checkpoints
     dialogues: DialogueLog
     progress: Progress = field(default_factory=SilentProgress)
-    evaluations: tuple[Evaluation, ...] = ()
+    evaluations: tuple[EvaluationCallback, ...] = ()
     first_step: int = 0
     """`RunState.step` of the checkpoint the run continues from."""
     pad_id: int = 0
@@ -184,20 +184,20 @@ async def _train_step(run: Run, step: int) -> dict[str, float]:
     """Do one step and measure it."""
     seconds: dict[str, float] = {}
     with _stage(run, step, "collect dialogues", seconds, "rollout_seconds"):
-        groups = await run.collect(step, run.scenarios(step), run.progress.dialogue_ended)
-    _refuse_failed(groups, step, run.loop)
-    turns = run.rewards(groups)
+        trajectories = await run.collect(step, run.scenarios(step), run.progress.dialogue_ended)
+    _refuse_failed(trajectories, step, run.loop)
+    turns = run.rewards(trajectories)
     advantages = run.credit(turns)
-    batch = pack(step, groups, advantages, turns.valid, pad_id=run.pad_id, temperature=run.temperature)
+    batch = pack(step, trajectories, advantages, turns.valid, pad_id=run.pad_id, temperature=run.temperature)
     with _stage(run, step, "update the policy", seconds, "update_seconds"):
         # In a thread, so that engines and simulators stay responsive meanwhile; nothing else trains.
         report = await asyncio.to_thread(run.learner.update, batch)
     with _stage(run, step, "publish weights", seconds, "weights_seconds"):
         await run.engine.load_weights(await asyncio.to_thread(run.learner.weights))
     returns = discounted_returns(turns.rewards, turns.valid, gamma=run.discount)
-    run.dialogues.append(step, groups, turns=turns, returns=returns, advantages=advantages)
+    run.dialogues.append(step, trajectories, turns=turns, returns=returns, advantages=advantages)
     return {
-        **step_metrics(groups, turns, advantages=advantages, batch=batch, report=report),
+        **step_metrics(trajectories, turns, advantages=advantages, batch=batch, report=report),
         **run.spent(),
         **seconds,
     }
@@ -220,19 +220,19 @@ async def _checkpoint(run: Run, step: int, *, version: int, is_last: bool) -> No
             run.tracker.artifact(path / "learner" / "policy")
 
 
-def _refuse_failed(groups: Sequence[Trajectory], step: int, bounds: LoopConfig) -> None:
+def _refuse_failed(trajectories: Sequence[Trajectory], step: int, bounds: LoopConfig) -> None:
     """Stop before an outage turns into training on the little that escaped it.
 
     Raises:
         RolloutError: the share of failed dialogues or judgements is above its bound.
     """
-    failed = [trajectory for trajectory in groups if trajectory.stop is Stop.FAILED]
-    if len(failed) > bounds.max_failed_fraction * len(groups):
+    failed = [trajectory for trajectory in trajectories if trajectory.stop is Stop.FAILED]
+    if len(failed) > bounds.max_failed_fraction * len(trajectories):
         raise RolloutError(
-            f"{len(failed)} of {len(groups)} dialogues of step {step} failed, the first with: "
+            f"{len(failed)} of {len(trajectories)} dialogues of step {step} failed, the first with: "
             f"{failed[0].error}; mend that and --resume, or raise loop.max_failed_fraction"
         )
-    judgements = [turn.judgement for trajectory in groups for turn in trajectory.turns]
+    judgements = [turn.judgement for trajectory in trajectories for turn in trajectory.turns]
     missing = [judgement for judgement in judgements if not judgement.is_valid]
     if len(missing) > bounds.max_failed_judgement_fraction * len(judgements):
         raise RolloutError(

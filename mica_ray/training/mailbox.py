@@ -26,7 +26,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class WorkerReply:
     """What rank 0 says after a command."""
 
     version: int
@@ -48,7 +48,7 @@ class Mailbox:
     def __init__(self) -> None:
         """Start empty."""
         self._commands: list[Command] = []
-        self._answers: dict[int, Answer] = {}
+        self._answers: dict[int, WorkerReply] = {}
         self._version: int | None = None
         self._bucket: WeightBucket | None = None
         self._error = ""
@@ -85,7 +85,7 @@ class Mailbox:
         self._num_starts += 1
         self._keep(version, bucket)
 
-    async def answer(self, index: int, answer: Answer, bucket: WeightBucket | None = None) -> None:
+    async def answer(self, index: int, answer: WorkerReply, bucket: WeightBucket | None = None) -> None:
         """Take rank 0's answer to a command.
 
         The second answer to a command, after a restart, changes nothing.
@@ -103,22 +103,22 @@ class Mailbox:
 
     async def give_up(self, index: int, line: str) -> None:
         """Answer a command in the group's place; one that is answered stays so."""
-        await self.answer(index, Answer(version=self._version or 0, metrics={}, error=line))
+        await self.answer(index, WorkerReply(version=self._version or 0, metrics={}, error=line))
 
-    async def wait(self, index: int) -> Answer:
+    async def wait(self, index: int) -> WorkerReply:
         """Give the answer to a command once there is one, or the error that prevents it."""
         await self._until(lambda: index in self._answers or bool(self._error))
         return (
             self._answers[index]
             if index in self._answers
-            else Answer(version=-1, metrics={}, error=self._error)
+            else WorkerReply(version=-1, metrics={}, error=self._error)
         )
 
-    async def wait_ready(self) -> Answer:
+    async def wait_ready(self) -> WorkerReply:
         """Give the version the group started with, or the error that prevents it."""
         await self._until(lambda: self._version is not None or bool(self._error))
         version = self._version if self._version is not None else -1
-        return Answer(version=version, metrics={}, num_starts=self._num_starts, error=self._error)
+        return WorkerReply(version=version, metrics={}, num_starts=self._num_starts, error=self._error)
 
     async def weights(self) -> WeightBucket:
         """Give the newest weights.

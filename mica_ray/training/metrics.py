@@ -108,7 +108,7 @@ def metrics_table() -> str:
 
 
 def step_metrics(
-    groups: Sequence[Trajectory],
+    trajectories: Sequence[Trajectory],
     turns: TurnRewards,
     *,
     advantages: np.ndarray,
@@ -120,17 +120,17 @@ def step_metrics(
     Names and formulas are those of `METRICS`; a mean over nothing is left out, not reported as 0.
 
     Args:
-        groups: B trajectories.
+        trajectories: B trajectories.
         turns: their rewards [B, T].
         advantages: [B, T], no unit.
         batch: what the learner was given.
         report: what it did with it.
     """
     found = {
-        **_dialogue_metrics(groups),
-        **_answer_metrics(groups),
+        **_dialogue_metrics(trajectories),
+        **_answer_metrics(trajectories),
         **_credit_metrics(turns, advantages),
-        **_reply_metrics(groups, report.version - 1),
+        **_reply_metrics(trajectories, report.version - 1),
         "return_mean": _mean(dialogue_rewards(turns.rewards, turns.valid)[turns.valid.any(axis=1)]),
         "reward_mean": _mean(turns.rewards[turns.valid]),
         "batch_rows": float(len(batch.lengths)),
@@ -156,24 +156,24 @@ def cost_metrics(spent: Mapping[str, Tally]) -> dict[str, float]:
     return {**costs, "usd": total(spent).usd}
 
 
-def _dialogue_metrics(groups: Sequence[Trajectory]) -> dict[str, float | None]:
-    alive = [trajectory for trajectory in groups if trajectory.stop is not Stop.FAILED]
+def _dialogue_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float | None]:
+    alive = [trajectory for trajectory in trajectories if trajectory.stop is not Stop.FAILED]
     judgements = [turn.judgement for trajectory in alive for turn in trajectory.turns]
-    idr = Rewards()(groups)
+    idr = Rewards()(trajectories)
     return {
         "idr_mean": _mean(idr.rewards[idr.valid]),
         "success_fraction": _mean([trajectory.is_success for trajectory in alive]),
         "collapse_fraction": _mean([trajectory.stop is Stop.COLLAPSE for trajectory in alive]),
         "turns_mean": _mean([len(trajectory.turns) for trajectory in alive]),
         "failed_judgement_fraction": _mean([not judgement.is_valid for judgement in judgements]),
-        "failed_dialogue_fraction": _mean([trajectory.stop is Stop.FAILED for trajectory in groups]),
-        "director_failures": float(sum(trajectory.director_failures for trajectory in groups)),
+        "failed_dialogue_fraction": _mean([trajectory.stop is Stop.FAILED for trajectory in trajectories]),
+        "director_failures": float(sum(trajectory.director_failures for trajectory in trajectories)),
     }
 
 
-def _answer_metrics(groups: Sequence[Trajectory]) -> dict[str, float | None]:
+def _answer_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float | None]:
     """Count the roles' answers by status; roles that were never asked are left out."""
-    counts = count_answers(groups)
+    counts = count_answers(trajectories)
     asked = {role for role, _ in counts}
     kinds = Counter[str | None]()
     for (_, status), count in counts.items():
@@ -190,10 +190,13 @@ def _answer_metrics(groups: Sequence[Trajectory]) -> dict[str, float | None]:
     }
 
 
-def _reply_metrics(groups: Sequence[Trajectory], version: int) -> dict[str, float | None]:
+def _reply_metrics(trajectories: Sequence[Trajectory], version: int) -> dict[str, float | None]:
     """Measure the sampled replies; `version` is that of the weights the update started from."""
     generations = [
-        turn.generation for trajectory in groups for turn in trajectory.turns if turn.generation is not None
+        turn.generation
+        for trajectory in trajectories
+        for turn in trajectory.turns
+        if turn.generation is not None
     ]
     return {
         "reply_tokens_mean": _mean([len(generation.token_ids) for generation in generations]),

@@ -23,7 +23,7 @@ from mica_ray.rollout.weight_transfer import WeightBroadcaster
 from mica_ray.rollout.weights import PublishedBucket, TransferRoute, TransferSession, WeightBucket
 from mica_ray.training.learner import LearnerError
 from mica_ray.training.learner_group import RayLearnerConfig
-from mica_ray.training.mailbox import Answer, Command, Mailbox
+from mica_ray.training.mailbox import Command, Mailbox, WorkerReply
 from mica_ray.training.update import LearnerConfig
 from mica_ray.types import PolicyWeights, TokenBatch, UpdateReport
 
@@ -163,7 +163,7 @@ class RayLearner:
             self._version = self._checked(self._call(reference, self._config.start_seconds, "start")).version
         return self._version
 
-    def _do(self, command: Command, what: str) -> Answer:
+    def _do(self, command: Command, what: str) -> WorkerReply:
         """Append a command and wait for its answer."""
         index = ray.get(self._mailbox.put.remote(command), timeout=_CALL_SECONDS)
         reference = self._mailbox.wait.remote(index)
@@ -190,9 +190,9 @@ class RayLearner:
             f"{total.get('GPU', 0):g} GPU"
         )
 
-    def _checked(self, answer: object) -> Answer:
+    def _checked(self, answer: object) -> WorkerReply:
         """Turn an error line into the error."""
-        found = cast(Answer, answer)
+        found = cast(WorkerReply, answer)
         if found.error:
             self._ended = found.error
             raise LearnerError(found.error)
@@ -243,11 +243,11 @@ class _RankZero:
         """
         session = TransferSession(self.route, engines, deadline_seconds)
         index: int | None = None
-        answer: Answer | None = None
+        answer: WorkerReply | None = None
         try:
             async with asyncio.timeout(deadline_seconds):
                 index = await self.mailbox.put.remote(Command("send", session))
-                answer = cast(Answer, await self.mailbox.wait.remote(index))
+                answer = cast(WorkerReply, await self.mailbox.wait.remote(index))
         except TimeoutError as error:
             raise LearnerError(f"the learner sent no weights within {deadline_seconds:g} s") from error
         finally:
@@ -312,7 +312,7 @@ class _RayPost:
         """Tell the mailbox."""
         ray.get(self.mailbox.ready.remote(version, bucket), timeout=_CALL_SECONDS)
 
-    def answer(self, index: int, answer: Answer, bucket: WeightBucket | None) -> None:
+    def answer(self, index: int, answer: WorkerReply, bucket: WeightBucket | None) -> None:
         """Tell the mailbox."""
         ray.get(self.mailbox.answer.remote(index, answer, bucket), timeout=_CALL_SECONDS)
 

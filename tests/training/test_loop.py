@@ -93,14 +93,14 @@ def new_run(policy: Path, folder: Path, num_steps: int, **loop: float) -> tuple[
     async def collect(
         step: int, scenarios: Sequence[Scenario], progress: Callable[[Trajectory], None]
     ) -> Sequence[Trajectory]:
-        groups = [
+        trajectories = [
             dialogue(item, group, sample, step=step, version=engine.version)
             for group, item in enumerate(scenarios)
             for sample in range(3)
         ]
-        for trajectory in groups:
+        for trajectory in trajectories:
             progress(trajectory)
-        return groups
+        return trajectories
 
     run = Run(
         loop=LoopConfig(num_steps=num_steps, scenarios_per_step=2, **loop),  # type: ignore[arg-type]
@@ -191,10 +191,10 @@ async def test_outage_stops_the_run_with_its_first_reason(policy: Path, tmp_path
     async def collect(
         step: int, scenarios: Sequence[Scenario], progress: Callable[[Trajectory], None]
     ) -> Sequence[Trajectory]:
-        groups = await run.collect(step, scenarios, progress)
+        trajectories = await run.collect(step, scenarios, progress)
         return [
             replace(item, stop=Stop.FAILED, error="judge is down") if n < 4 else item
-            for n, item in enumerate(groups)
+            for n, item in enumerate(trajectories)
         ]
 
     with pytest.raises(

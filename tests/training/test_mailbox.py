@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mica_ray.rollout.weights import WeightBucket
-from mica_ray.training.mailbox import Answer, Command, Mailbox
+from mica_ray.training.mailbox import Command, Mailbox, WorkerReply
 
 
 def bucket(value: int) -> WeightBucket:
@@ -32,11 +32,11 @@ async def test_second_answer_after_a_restart_changes_nothing() -> None:
     for _ in range(2):
         await mailbox.put(Command("update"))
     await mailbox.ready(0, bucket(0))
-    await mailbox.answer(0, Answer(1, {"loss": 1.0}), bucket(1))
-    await mailbox.answer(1, Answer(2, {"loss": 2.0}), bucket(2))
+    await mailbox.answer(0, WorkerReply(1, {"loss": 1.0}), bucket(1))
+    await mailbox.answer(1, WorkerReply(2, {"loss": 2.0}), bucket(2))
     # The group restarts at version 0 and does command 0 again.
     await mailbox.ready(0, bucket(0))
-    await mailbox.answer(0, Answer(1, {"loss": 9.0}), bucket(9))
+    await mailbox.answer(0, WorkerReply(1, {"loss": 9.0}), bucket(9))
     assert (await mailbox.wait(0)).metrics == {"loss": 1.0}
     assert (await mailbox.weights()).data[0] == 2
 
@@ -46,7 +46,7 @@ async def test_answers_count_the_starts_of_the_group() -> None:
     await mailbox.put(Command("update"))
     await mailbox.ready(0, bucket(0))
     await mailbox.ready(0, bucket(0))
-    await mailbox.answer(0, Answer(1, {}), bucket(1))
+    await mailbox.answer(0, WorkerReply(1, {}), bucket(1))
     assert (await mailbox.wait(0)).num_starts == 2
 
 
@@ -54,7 +54,7 @@ async def test_restoring_may_take_the_weights_to_an_earlier_version() -> None:
     mailbox = Mailbox()
     await mailbox.put(Command("restore", "folder"))
     await mailbox.ready(5, bucket(5))
-    await mailbox.answer(0, Answer(2, {}), bucket(2))
+    await mailbox.answer(0, WorkerReply(2, {}), bucket(2))
     assert (await mailbox.weights()).data[0] == 2
 
 
@@ -85,7 +85,7 @@ async def test_restarted_group_passes_by_a_session_that_is_over() -> None:
     await mailbox.put(Command("send", "given up"))
     await mailbox.put(Command("send", "open"))
     await mailbox.ready(0, None)
-    await mailbox.answer(0, Answer(0, {}))
+    await mailbox.answer(0, WorkerReply(0, {}))
     await mailbox.give_up(1, "the session is over")
     await mailbox.give_up(0, "too late to give up")
     taken = [await mailbox.take(index, wait_seconds=0) for index in range(3)]

@@ -18,7 +18,7 @@ from mica_ray.launch import run
 from mica_ray.launch.assembly import Parts
 from mica_ray.rollout.policy_chat import PolicyChat
 from mica_ray.seeding import derive_seed
-from mica_ray.serving.support.need_estimate import NeedEstimate, distance_left, moved
+from mica_ray.serving.support.need_estimator import NeedEstimator, distance_left, next_state
 from mica_ray.training.loop import SilentProgress
 from mica_ray.types import Judgement, Message, State
 
@@ -54,7 +54,7 @@ class _Talk:
     def __init__(self, config: RunConfig, parts: Parts, policy: ChatModel) -> None:
         self._config, self._policy = config, policy
         domain = parts.world.domain
-        self._estimate = NeedEstimate(parts.world.judge, domain, config.roles.deadline_seconds)
+        self._estimate = NeedEstimator(parts.world.judge, domain, config.roles.deadline_seconds)
         self._messages: list[Message] = (
             [{"role": "system", "content": domain.policy_prompt}] if domain.policy_prompt else []
         )
@@ -69,8 +69,8 @@ class _Talk:
         reply = (await self._policy.chat(self._messages, sampling)).text
         self._messages.append({"role": "assistant", "content": reply})
         self._dialogue.append({"user": said, "reply": reply})
-        judgement = await self._estimate.judged(self._dialogue, state=self.state, seed=seed)
-        self.state = moved(self.state, judgement)
+        judgement = await self._estimate.score_reply(self._dialogue, state=self.state, seed=seed)
+        self.state = next_state(self.state, judgement)
         return reply, judgement
 
 

@@ -1,4 +1,4 @@
-"""Models and judge as the web application asks them: as a `Backend`, and as a `ChatModel`.
+"""Models and judge as the web application asks them: as a `ChatBackend`, and as a `ChatModel`.
 
 What is deployed stands in app.py. A failure of Ray Serve becomes one of ours here.
 """
@@ -27,7 +27,7 @@ _ON_THE_WIRE: Mapping[str, Any] = {"request_serialization": "pickle", "response_
 """What is sent has its class on both sides; cloudpickle, Ray Serve's default, takes several times as long."""
 
 
-class AskedModel(Protocol):
+class StreamingModel(Protocol):
     """A model as the web application asks it, wherever it is."""
 
     def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
@@ -40,15 +40,15 @@ class AskedModel(Protocol):
         ...
 
 
-class HandleBackend:
-    """`Backend` over the models, each wherever it is.
+class RetryingBackend:
+    """`ChatBackend` over the models, each wherever it is.
 
     Args:
         spec: of the service.
         models: how each is asked, by id.
     """
 
-    def __init__(self, spec: ServiceSpec, models: Mapping[str, AskedModel]) -> None:
+    def __init__(self, spec: ServiceSpec, models: Mapping[str, StreamingModel]) -> None:
         self._served = [ServedModel(model.id, model.created) for model in spec.models]
         self._models = models
 
@@ -118,7 +118,7 @@ class ReplicaModel:
                 response.cancel()
 
 
-class ModelBeside:
+class LocalModel:
     """A model in this process. Consumes requests, produces text; waits for its engine alone.
 
     Args:

@@ -14,7 +14,7 @@ from mica_ray.evaluation.report import show_interval
 from mica_ray.safety.check import CareCheck
 from mica_ray.safety.measure import CareMessage, measure, plain_recall
 
-Outcome = Literal["passed", "failed", "not configured"]
+GateVerdict = Literal["passed", "failed", "not configured"]
 
 LEAST_RECALL = 0.95
 """Of the care check, over the plainly said messages of the set."""
@@ -25,7 +25,7 @@ class GateLine:
     """One condition and what came of it."""
 
     subject: str
-    outcome: Outcome
+    outcome: GateVerdict
     reason: str
     """The numbers, and for a failure what was wanted."""
 

@@ -16,13 +16,13 @@ from ray.serve.handle import DeploymentHandle
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.launch.run import role_world
 from mica_ray.safety.counts import CountedCare
-from mica_ray.serving.handles import AskedModel, HandleBackend, HandleChat, ModelBeside, ReplicaModel
+from mica_ray.serving.handles import HandleChat, LocalModel, ReplicaModel, RetryingBackend, StreamingModel
 from mica_ray.serving.http.backend import BackendError, TextDelta
 from mica_ray.serving.judge_spec import JudgeSpec
 from mica_ray.serving.model_prompt import RenderedRequest
 from mica_ray.serving.model_replica import ModelReplica, ModelSpec
 from mica_ray.serving.service_spec import Replicas, ServiceSpec
-from mica_ray.serving.support.need_estimate import NeedEstimate
+from mica_ray.serving.support.need_estimator import NeedEstimator
 from mica_ray.serving.web_app import create_app
 from mica_ray.types import Message, Sampling
 
@@ -61,15 +61,15 @@ def end_service() -> None:
 
 def application(spec: ServiceSpec) -> serve.Application:
     """Describe the service to Ray Serve."""
-    beside = spec.beside
-    behind = spec.models if beside is None else ()
+    local = spec.local_model
+    behind = spec.models if local is None else ()
     models = {
         model.id: _model_deployment(spec, model, f"model-{index}") for index, model in enumerate(behind)
     }
     ingress = serve.deployment(serve.ingress()(Ingress)).options(
         name="ingress",
         num_replicas=1,  # Sessions and rates are counted in one place.
-        ray_actor_options={"num_cpus": 0} if beside is None else _actor_options(beside),
+        ray_actor_options={"num_cpus": 0} if local is None else _actor_options(local),
         # The application refuses with 429 and Retry-After before Ray Serve would let anyone wait.
         max_ongoing_requests=4 * spec.settings.max_in_flight,
         **_common_options(spec),
@@ -86,15 +86,15 @@ class Ingress:
         self._spec = spec
         self._models = models
         self._judge = judge
-        beside = spec.beside
-        self._beside = None if beside is None else ModelReplica(beside)
+        local = spec.local_model
+        self._local = None if local is None else ModelReplica(local)
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """Make the application once the handles are known."""
         spec = self._spec
         models = {model.id: self._asked(model) for model in spec.models}
         return create_app(
-            HandleBackend(spec, models),
+            RetryingBackend(spec, models),
             spec.settings,
             care=CountedCare(spec.care),
             estimate=None if spec.judge is None else _estimate(spec.judge, self._judge),
@@ -106,16 +106,16 @@ class Ingress:
         Raises:
             BackendError: it has.
         """
-        if self._beside is not None:
-            self._beside.check()
+        if self._local is not None:
+            self._local.check()
 
-    def _asked(self, model: ModelSpec) -> AskedModel:
-        if self._beside is not None:
-            return ModelBeside(self._beside)
+    def _asked(self, model: ModelSpec) -> StreamingModel:
+        if self._local is not None:
+            return LocalModel(self._local)
         if self._spec.is_ray_llm:
-            from mica_ray.serving.ray_llm import LlmModel
+            from mica_ray.serving.ray_llm import RayLlmModel
 
-            return LlmModel(self._models[model.id], model)
+            return RayLlmModel(self._models[model.id], model)
         return ReplicaModel(self._models[model.id], model.prompt())
 
 
@@ -160,10 +160,10 @@ class ReplicaDeployment:
         self._replica.check()
 
 
-def _estimate(judge: JudgeSpec, handle: DeploymentHandle | None) -> NeedEstimate:
+def _estimate(judge: JudgeSpec, handle: DeploymentHandle | None) -> NeedEstimator:
     served = None if handle is None else lambda model: HandleChat(handle.chat.remote, model)
     world = role_world(judge.config, served)
-    return NeedEstimate(world.judge, world.domain)
+    return NeedEstimator(world.judge, world.domain)
 
 
 def _judge_deployment(spec: ServiceSpec) -> serve.Application | None:

@@ -55,7 +55,7 @@ def llm_deployment(model: ModelSpec, replicas: Replicas, options: Mapping[str, A
     return build_llm_deployment(config, override_serve_options=dict(options))
 
 
-class LlmModel:
+class RayLlmModel:
     """A model that ray.serve.llm runs. Consumes requests, produces text; waits for its deployment.
 
     Args:

@@ -67,7 +67,7 @@ class ServiceSpec:
             raise ValueError("judge: estimates the need state of support sessions alone; set sessions = true")
 
     @property
-    def beside(self) -> ModelSpec | None:
+    def local_model(self) -> ModelSpec | None:
         """The model that is asked within the web application's process, its engine in a process of its own.
 
         So it is with one copy of one model, which then answers a third more requests: nothing passes between

@@ -1,6 +1,6 @@
-"""The web application over a `Backend`: routes, the page, errors in OpenAI's form. Knows no Ray.
+"""The web application over a `ChatBackend`: routes, the page, errors in OpenAI's form. Knows no Ray.
 
-Before the routes stands shield.py (bounds, headers) and callers.py (keys); behind them answering.py.
+Before the routes stands security.py (bounds, headers) and access.py (keys); behind them responder.py.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from mica_ray.safety.check import CareCheck, NoCare
-from mica_ray.serving.http.answering import Answering
+from mica_ray.serving.http.access import AccessControl
 from mica_ray.serving.http.api_error import ApiError
 from mica_ray.serving.http.api_keys import KeyFile
-from mica_ray.serving.http.backend import Backend
-from mica_ray.serving.http.callers import Callers
+from mica_ray.serving.http.backend import ChatBackend
 from mica_ray.serving.http.chat_routes import chat_routes, json_response
 from mica_ray.serving.http.metrics_route import metrics_route
+from mica_ray.serving.http.responder import Responder
+from mica_ray.serving.http.security import SecurityMiddleware
 from mica_ray.serving.http.settings import LOOPBACK_NAMES, ServeSettings
-from mica_ray.serving.http.shield import Shield
 from mica_ray.serving.http.votes import vote_route
-from mica_ray.serving.support.need_estimate import NeedEstimate
+from mica_ray.serving.support.need_estimator import NeedEstimator
 from mica_ray.serving.support.routes import session_routes
 from mica_ray.serving.support.session import FileStore, MemoryStore, SessionStore
 from mica_ray.serving.support.sessions import SupportSessions
@@ -40,11 +40,11 @@ PAGE = Path(__file__).parent / "page"
 
 
 def create_app(
-    backend: Backend,
+    backend: ChatBackend,
     settings: ServeSettings,
     *,
     care: CareCheck | None = None,
-    estimate: NeedEstimate | None = None,
+    estimate: NeedEstimator | None = None,
 ) -> Starlette:
     """Make the application.
 
@@ -55,23 +55,23 @@ def create_app(
         estimate: of the need state in support sessions; None estimates nothing.
     """
     keys = None if settings.keys_file is None else KeyFile(settings.keys_file)
-    callers = Callers(keys, requests_per_minute=settings.requests_per_minute)
-    answering = Answering(backend, settings, care or NoCare())
+    access = AccessControl(keys, requests_per_minute=settings.requests_per_minute)
+    responder = Responder(backend, settings, care or NoCare())
     store = _session_store(settings) if settings.sessions else None
-    routes: list[BaseRoute] = [*chat_routes(answering, callers, settings)]
+    routes: list[BaseRoute] = [*chat_routes(responder, access, settings)]
     if store is not None:
-        routes += session_routes(SupportSessions(answering, store, settings, estimate), callers)
+        routes += session_routes(SupportSessions(responder, store, settings, estimate), access)
     routes += [
-        metrics_route(callers),
-        vote_route(backend, callers, settings.votes_file),
-        _offer_route(callers, settings, estimates=estimate is not None),
+        metrics_route(access),
+        vote_route(backend, access, settings.votes_file),
+        _offer_route(access, settings, estimates=estimate is not None),
         *_page_routes(),
     ]
     return Starlette(
         routes=routes,
         middleware=[
             Middleware(
-                Shield,
+                SecurityMiddleware,
                 max_body_bytes=settings.max_body_bytes,
                 hosts=LOOPBACK_NAMES if keys is None else None,
             ),
@@ -95,11 +95,11 @@ def _cors(settings: ServeSettings) -> list[Middleware]:
     ]
 
 
-def _offer_route(callers: Callers, settings: ServeSettings, *, estimates: bool) -> Route:
+def _offer_route(access: AccessControl, settings: ServeSettings, *, estimates: bool) -> Route:
     """Give GET /v1/support: what the page may show."""
 
     async def offer(request: Request) -> Response:
-        callers.admit(request.headers.get("authorization", ""))
+        access.admit(request.headers.get("authorization", ""))
         return json_response(
             {
                 "object": "support",

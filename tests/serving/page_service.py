@@ -67,7 +67,7 @@ class EchoBackend:
 
 
 @dataclass(frozen=True)
-class KindJudge:
+class GenerousJudge:
     """Finds that every reply gives a point on each axis."""
 
     async def score(

@@ -15,7 +15,7 @@ from mica_ray.serving.http.backend import BackendError, FailureKind
 from mica_ray.serving.http.settings import ServeSettings
 from mica_ray.serving.web_app import create_app
 from tests.serving.local_service import served
-from tests.serving.spoken_backend import SpokenBackend
+from tests.serving.scripted_backend import ScriptedBackend
 
 ASK = "/v1/chat/completions"
 
@@ -37,7 +37,7 @@ def said(**fields: object) -> dict[str, object]:
 async def test_a_failure_before_the_first_word_is_a_status(
     kind: FailureKind, status: int, code: str, streams: bool
 ) -> None:
-    backend = SpokenBackend(error=BackendError("told", kind=kind))
+    backend = ScriptedBackend(error=BackendError("told", kind=kind))
     async with (
         served(create_app(backend, ServeSettings(retry_after_seconds=7))) as address,
         httpx.AsyncClient(base_url=address) as client,
@@ -48,7 +48,7 @@ async def test_a_failure_before_the_first_word_is_a_status(
 
 
 async def test_a_failure_amid_a_stream_is_an_error_for_the_official_client() -> None:
-    backend = SpokenBackend(error=BackendError("the replica died", kind="unavailable"), error_after=1)
+    backend = ScriptedBackend(error=BackendError("the replica died", kind="unavailable"), error_after=1)
     async with served(create_app(backend, ServeSettings())) as address:
         client = openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
         stream = await client.chat.completions.create(
@@ -63,7 +63,7 @@ async def test_a_failure_amid_a_stream_is_an_error_for_the_official_client() -> 
 
 async def test_more_requests_than_allowed_get_429_and_the_rest_their_replies() -> None:
     gate = asyncio.Event()
-    app = create_app(SpokenBackend(gate=gate), ServeSettings(max_in_flight=2))
+    app = create_app(ScriptedBackend(gate=gate), ServeSettings(max_in_flight=2))
     async with served(app) as address, httpx.AsyncClient(base_url=address, timeout=60) as client:
         asked = [asyncio.create_task(client.post(ASK, json=said())) for _ in range(5)]
         pending: set[asyncio.Task[httpx.Response]] = set(asked)
@@ -78,7 +78,7 @@ async def test_more_requests_than_allowed_get_429_and_the_rest_their_replies() -
 
 
 async def test_a_reply_that_takes_too_long_ends_with_a_timeout() -> None:
-    backend = SpokenBackend(gate=asyncio.Event())
+    backend = ScriptedBackend(gate=asyncio.Event())
     async with (
         served(create_app(backend, ServeSettings(request_seconds=0.05))) as address,
         httpx.AsyncClient(base_url=address) as client,
@@ -89,7 +89,7 @@ async def test_a_reply_that_takes_too_long_ends_with_a_timeout() -> None:
 
 
 async def test_a_client_that_hangs_up_ends_the_generation() -> None:
-    backend = SpokenBackend(words=("word ",) * 100_000, pause_seconds=0.005)
+    backend = ScriptedBackend(words=("word ",) * 100_000, pause_seconds=0.005)
     async with served(create_app(backend, ServeSettings())) as address:
         async with (
             httpx.AsyncClient(base_url=address) as client,
@@ -125,7 +125,7 @@ async def test_a_client_that_hangs_up_ends_the_generation() -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_what_cannot_be_served_is_refused_by_its_field(fields: dict[str, Any], param: str) -> None:
-    backend = SpokenBackend()
+    backend = ScriptedBackend()
     async with (
         served(create_app(backend, ServeSettings())) as address,
         httpx.AsyncClient(base_url=address) as client,
@@ -158,7 +158,7 @@ async def test_what_clients_send_by_habit_is_let_pass() -> None:
             {"role": "user", "content": "Yes."},
         ],
     }
-    backend = SpokenBackend()
+    backend = ScriptedBackend()
     async with (
         served(create_app(backend, ServeSettings())) as address,
         httpx.AsyncClient(base_url=address) as client,
@@ -176,7 +176,7 @@ class Alarmed:
 
 
 async def test_a_help_line_comes_even_when_no_model_answers() -> None:
-    backend = SpokenBackend(error=BackendError("down", kind="unavailable"))
+    backend = ScriptedBackend(error=BackendError("down", kind="unavailable"))
     async with (
         served(create_app(backend, ServeSettings(), care=Alarmed())) as address,
         httpx.AsyncClient(base_url=address) as client,

@@ -19,16 +19,16 @@ from mica_ray.config.run_config import RunConfig
 from mica_ray.dialogue.judger import judgement_schema
 from mica_ray.launch.run import role_world
 from mica_ray.rollout.engine_config import EngineConfig
-from mica_ray.serving.handles import HandleBackend, HandleChat
+from mica_ray.serving.handles import HandleChat, RetryingBackend
 from mica_ray.serving.http.settings import ServeSettings
 from mica_ray.serving.judge_spec import judge_spec
 from mica_ray.serving.model_replica import ModelReplica, ModelSpec
 from mica_ray.serving.service_spec import ServiceSpec
-from mica_ray.serving.support.need_estimate import NeedEstimate
+from mica_ray.serving.support.need_estimator import NeedEstimator
 from mica_ray.serving.web_app import create_app
 from mica_ray.types import Message, Sampling
 from tests.serving.local_service import served
-from tests.serving.spoken_backend import SpokenBackend
+from tests.serving.scripted_backend import ScriptedBackend
 from tests.small_policy import small_folder
 
 PATH = "/v1/support/sessions"
@@ -77,8 +77,8 @@ async def test_the_judge_behind_a_handle_gives_the_state_of_a_session() -> None:
     died = ActorDiedError()
     replica = FarReplica([good_answer(), died, None, good_answer()])
     world = role_world(JUDGED, lambda model: HandleChat(replica.ask, model))
-    estimate = NeedEstimate(world.judge, world.domain)
-    app = create_app(SpokenBackend(), ServeSettings(sessions=True), estimate=estimate)
+    estimate = NeedEstimator(world.judge, world.domain)
+    app = create_app(ScriptedBackend(), ServeSettings(sessions=True), estimate=estimate)
     async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
         place = f"{PATH}/{(await client.post(PATH, json={})).json()['id']}"
         needs = [
@@ -126,7 +126,7 @@ async def test_no_client_sees_or_reaches_the_judge() -> None:
         (ModelSpec("support", "support"),), ServeSettings(sessions=True), judge=judge_spec(JUDGED, {})
     )
     assert spec.judge is not None and spec.judge.model is not None
-    app = create_app(HandleBackend(spec, {}), spec.settings)
+    app = create_app(RetryingBackend(spec, {}), spec.settings)
     async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
         cards = (await client.get("/v1/models")).json()["data"]
         asked = [

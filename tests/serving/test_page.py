@@ -15,14 +15,14 @@ from axe_playwright_python.sync_playwright import Axe
 from mica_ray.safety.check import HelpLines
 from mica_ray.safety.rules import CareRules, RuleCare
 from mica_ray.serving.http.api_keys import KeyFile
-from mica_ray.serving.http.backend import Backend
+from mica_ray.serving.http.backend import ChatBackend
 from mica_ray.serving.http.settings import ServeSettings
-from mica_ray.serving.support.need_estimate import NeedEstimate
+from mica_ray.serving.support.need_estimator import NeedEstimator
 from mica_ray.serving.web_app import create_app
 from tests.browser import chromium
 from tests.dialogue.tiny_domain import DOMAIN
-from tests.serving.page_service import EchoBackend, KindJudge, threaded
-from tests.serving.spoken_backend import SpokenBackend
+from tests.serving.page_service import EchoBackend, GenerousJudge, threaded
+from tests.serving.scripted_backend import ScriptedBackend
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -40,7 +40,7 @@ def browser() -> Iterator[Browser]:
 @contextmanager
 def opened(
     browser: Browser,
-    backend: Backend,
+    backend: ChatBackend,
     settings: ServeSettings | None = None,
     *,
     size: tuple[int, int] = DESKTOP,
@@ -52,7 +52,7 @@ def opened(
         backend,
         settings or ServeSettings(sessions=is_judged),
         care=RuleCare(CareRules.read(), HelpLines()),
-        estimate=NeedEstimate(KindJudge(), DOMAIN) if is_judged else None,
+        estimate=NeedEstimator(GenerousJudge(), DOMAIN) if is_judged else None,
     )
     with threaded(app) as address:
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
@@ -252,7 +252,7 @@ def violations(page: Page) -> list[str]:
 
 
 def test_what_the_model_thinks_is_not_shown(browser: Browser) -> None:
-    backend = SpokenBackend(words=("<thi", "nk>SECRET</th", "ink>\n\n", "That ", "hurts."))
+    backend = ScriptedBackend(words=("<thi", "nk>SECRET</th", "ink>\n\n", "That ", "hurts."))
     with opened(browser, backend) as page:
         say(page, "My dog died.")
         page.locator(".reply.done .text").filter(has_text=re.compile(r"^That hurts\.$")).wait_for()

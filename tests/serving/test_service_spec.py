@@ -13,7 +13,7 @@ MODEL = ModelSpec("support", "/models/support", EngineConfig(dtype="bfloat16"))
 
 def test_the_only_copy_is_beside_the_application_with_its_engine_in_a_process_of_its_own() -> None:
     spec = ServiceSpec((MODEL,))
-    assert spec.beside == replace(MODEL, engine=EngineConfig(dtype="bfloat16", backend="async"))
+    assert spec.local_model == replace(MODEL, engine=EngineConfig(dtype="bfloat16", backend="async"))
 
 
 def test_what_must_be_apart_is() -> None:
@@ -27,4 +27,4 @@ def test_what_must_be_apart_is() -> None:
         ServiceSpec((replace(MODEL, sampler="transformers"),)),
         ServiceSpec((in_process,)),
     ):
-        assert spec.beside is None
+        assert spec.local_model is None

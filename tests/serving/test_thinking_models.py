@@ -9,20 +9,20 @@ import pytest
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.serving.http.settings import ServeSettings
-from mica_ray.serving.support.need_estimate import NeedEstimate
+from mica_ray.serving.support.need_estimator import NeedEstimator
 from mica_ray.serving.web_app import create_app
 from tests.serving.local_service import served
-from tests.serving.page_service import KindJudge
-from tests.serving.spoken_backend import SpokenBackend
+from tests.serving.page_service import GenerousJudge
+from tests.serving.scripted_backend import ScriptedBackend
 from tests.small_policy import CHATML, small_tokenizer
 
-SAMPLED = SpokenBackend(words=("<thi", "nk>\nA lo", "ss.\n</th", "ink>\n\n", "That ", "hurts."))
-OPENED = SpokenBackend(words=("A lo", "ss.</think>", "That ", "hurts."), begins_in_thought=True)
+SAMPLED = ScriptedBackend(words=("<thi", "nk>\nA lo", "ss.\n</th", "ink>\n\n", "That ", "hurts."))
+OPENED = ScriptedBackend(words=("A lo", "ss.</think>", "That ", "hurts."), begins_in_thought=True)
 PATH = "/v1/support/sessions"
 
 
 @pytest.mark.parametrize("backend", [SAMPLED, OPENED], ids=["opened by the model", "opened by the prompt"])
-async def test_the_official_client_reads_thoughts_beside_the_reply(backend: SpokenBackend) -> None:
+async def test_the_official_client_reads_thoughts_beside_the_reply(backend: ScriptedBackend) -> None:
     async with served(create_app(backend, ServeSettings())) as address:
         client = openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
         messages = [{"role": "user", "content": "My dog died."}]
@@ -39,7 +39,7 @@ async def test_the_official_client_reads_thoughts_beside_the_reply(backend: Spok
 @pytest.mark.parametrize("is_open", [False, True])
 async def test_a_reply_cut_off_inside_its_thought_says_nothing_and_was_too_long(is_open: bool) -> None:
     words = ("It seems ", "that </thi") if is_open else ("<think>", "It seems ", "that </thi")
-    backend = SpokenBackend(words=words, begins_in_thought=is_open)
+    backend = ScriptedBackend(words=words, begins_in_thought=is_open)
     async with (
         served(create_app(backend, ServeSettings())) as address,
         httpx.AsyncClient(base_url=address) as client,
@@ -53,7 +53,7 @@ async def test_a_reply_cut_off_inside_its_thought_says_nothing_and_was_too_long(
 
 async def test_a_reply_without_thoughts_has_no_field_for_them() -> None:
     async with (
-        served(create_app(SpokenBackend(), ServeSettings())) as address,
+        served(create_app(ScriptedBackend(), ServeSettings())) as address,
         httpx.AsyncClient(base_url=address) as client,
     ):
         asked = {"messages": [{"role": "user", "content": "hello"}]}
@@ -63,7 +63,7 @@ async def test_a_reply_without_thoughts_has_no_field_for_them() -> None:
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
 async def test_a_session_keeps_no_thoughts(streams: bool) -> None:
-    backend = SpokenBackend(words=SAMPLED.words)
+    backend = ScriptedBackend(words=SAMPLED.words)
     async with (
         served(create_app(backend, ServeSettings(sessions=True))) as address,
         httpx.AsyncClient(base_url=address) as client,
@@ -77,8 +77,8 @@ async def test_a_session_keeps_no_thoughts(streams: bool) -> None:
 
 
 async def test_a_reply_that_says_nothing_is_not_judged() -> None:
-    estimate = NeedEstimate(KindJudge(), EMOTIONAL_SUPPORT)
-    app = create_app(SpokenBackend(words=("<think>hm",)), ServeSettings(sessions=True), estimate=estimate)
+    estimate = NeedEstimator(GenerousJudge(), EMOTIONAL_SUPPORT)
+    app = create_app(ScriptedBackend(words=("<think>hm",)), ServeSettings(sessions=True), estimate=estimate)
     async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
         place = f"{PATH}/{(await client.post(PATH, json={})).json()['id']}"
         told = (await client.post(f"{place}/messages", json={"content": "hello"})).json()

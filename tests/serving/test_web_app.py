@@ -6,11 +6,11 @@ import pytest
 from mica_ray.serving.http.settings import ServeSettings
 from mica_ray.serving.web_app import create_app
 from tests.serving.local_service import served
-from tests.serving.spoken_backend import SpokenBackend
+from tests.serving.scripted_backend import ScriptedBackend
 
 
 async def test_the_official_client_streams_a_reply_with_its_usage() -> None:
-    backend = SpokenBackend()
+    backend = ScriptedBackend()
     async with served(create_app(backend, ServeSettings())) as address:
         client = openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
         assert [model.id for model in (await client.models.list()).data] == ["support"]
@@ -37,7 +37,7 @@ async def test_the_official_client_streams_a_reply_with_its_usage() -> None:
 
 
 async def test_the_official_client_gets_a_whole_reply() -> None:
-    async with served(create_app(SpokenBackend(), ServeSettings())) as address:
+    async with served(create_app(ScriptedBackend(), ServeSettings())) as address:
         client = openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
         reply = await client.chat.completions.create(
             model="support", messages=[{"role": "user", "content": "I lost my job."}]
@@ -48,7 +48,7 @@ async def test_the_official_client_gets_a_whole_reply() -> None:
 
 
 async def test_an_unknown_model_is_not_found() -> None:
-    async with served(create_app(SpokenBackend(), ServeSettings())) as address:
+    async with served(create_app(ScriptedBackend(), ServeSettings())) as address:
         client = openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
         with pytest.raises(openai.NotFoundError) as refused:
             await client.chat.completions.create(model="gpt-9", messages=[{"role": "user", "content": "hi"}])

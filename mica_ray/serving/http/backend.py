@@ -49,7 +49,7 @@ class TextDelta:
     """A piece of a reply."""
 
     text: str
-    """From a backend as it was sampled; from answering.py what is said and never what is thought."""
+    """From a backend as it was sampled; from responder.py what is said and never what is thought."""
     finish_reason: FinishReason | None = None
     """Set in the last piece alone, which also has the usage."""
     usage: Usage | None = None
@@ -58,7 +58,7 @@ class TextDelta:
     begins_in_thought: bool = False
     """In the first piece of a backend: the prompt ended inside a thought, and the text goes on with it."""
     thinking: str = ""
-    """What is thought, told apart by answering.py."""
+    """What is thought, told apart by responder.py."""
 
 
 class BackendError(Exception):
@@ -83,7 +83,7 @@ def _backend_error(message: str, kind: FailureKind) -> BackendError:
     return BackendError(message, kind=kind)
 
 
-class Backend(Protocol):
+class ChatBackend(Protocol):
     """The models behind the application."""
 
     def models(self) -> Sequence[ServedModel]:

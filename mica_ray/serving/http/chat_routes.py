@@ -12,33 +12,33 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from mica_ray.serving.http.answering import Answering
+from mica_ray.serving.http.access import AccessControl
 from mica_ray.serving.http.api_error import ApiError
 from mica_ray.serving.http.backend import TextDelta, Usage
-from mica_ray.serving.http.callers import Callers
 from mica_ray.serving.http.chat_body import ChatBody, read_chat_body
-from mica_ray.serving.http.completion import DONE, Completion, event
+from mica_ray.serving.http.completion import DONE, ServedCompletion, event
+from mica_ray.serving.http.responder import Responder
 from mica_ray.serving.http.settings import ServeSettings
 
 CARE_HEADER = "X-Mica-Care"
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
 
 
-def chat_routes(answering: Answering, callers: Callers, settings: ServeSettings) -> list[Route]:
+def chat_routes(responder: Responder, access: AccessControl, settings: ServeSettings) -> list[Route]:
     """Give the routes."""
 
     async def models(request: Request) -> Response:
-        callers.admit(request.headers.get("authorization", ""))
+        access.admit(request.headers.get("authorization", ""))
         cards = [
             {"id": model.id, "object": "model", "created": model.created, "owned_by": "mica"}
-            for model in answering.backend.models()
+            for model in responder.backend.models()
         ]
         return json_response({"object": "list", "data": cards})
 
     async def completions(request: Request) -> Response:
-        callers.admit(request.headers.get("authorization", ""))
+        access.admit(request.headers.get("authorization", ""))
         body = read_chat_body(await json_content(request), settings)
-        return await _complete(answering, body, locale_of(request, body.locale, settings))
+        return await _complete(responder, body, locale_of(request, body.locale, settings))
 
     return [
         Route("/v1/chat/completions", completions, methods=["POST"]),
@@ -108,11 +108,11 @@ async def _whole(pieces: AsyncGenerator[TextDelta, None]) -> TextDelta:
     return replace(found[-1], text=text, thinking=thinking)
 
 
-async def _complete(answering: Answering, body: ChatBody, locale: str) -> Response:
-    asked = replace(body.request, model=answering.named(body.request.model))
-    finding = answering.find(asked, locale)
-    pieces = answering.pieces(asked, finding)
-    completion = Completion(asked.model)
+async def _complete(responder: Responder, body: ChatBody, locale: str) -> Response:
+    asked = replace(body.request, model=responder.named(body.request.model))
+    finding = responder.find(asked, locale)
+    pieces = responder.pieces(asked, finding)
+    completion = ServedCompletion(asked.model)
     if asked.is_streamed:
         answer = await event_response(_chunks(pieces, completion, includes_usage=body.includes_usage))
     else:
@@ -126,7 +126,7 @@ async def _complete(answering: Answering, body: ChatBody, locale: str) -> Respon
 
 
 async def _chunks(
-    pieces: AsyncGenerator[TextDelta, None], completion: Completion, *, includes_usage: bool
+    pieces: AsyncGenerator[TextDelta, None], completion: ServedCompletion, *, includes_usage: bool
 ) -> AsyncGenerator[bytes, None]:
     """Give one write for each piece: the chunks that it begins, carries and ends."""
     opening = completion.opening()

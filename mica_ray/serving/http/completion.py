@@ -21,7 +21,7 @@ def event(content: Mapping[str, object]) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class ServedCompletion:
     """The name and time that all chunks of one reply share."""
 
     model: str

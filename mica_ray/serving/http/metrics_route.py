@@ -7,14 +7,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mica_ray.serving.http.callers import Callers
+from mica_ray.serving.http.access import AccessControl
 
 
-def metrics_route(callers: Callers) -> Route:
+def metrics_route(access: AccessControl) -> Route:
     """Give GET /metrics; a service with keys asks Prometheus for one too."""
 
     async def metrics(request: Request) -> Response:
-        callers.admit(request.headers.get("authorization", ""))
+        access.admit(request.headers.get("authorization", ""))
         return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return Route("/metrics", metrics, methods=["GET"])

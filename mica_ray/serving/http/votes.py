@@ -13,9 +13,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mica_ray.files import append_line, mend_lines
+from mica_ray.serving.http.access import AccessControl
 from mica_ray.serving.http.api_error import ApiError
-from mica_ray.serving.http.backend import Backend
-from mica_ray.serving.http.callers import Callers
+from mica_ray.serving.http.backend import ChatBackend
 from mica_ray.serving.http.chat_body import invalid_field, read_object
 from mica_ray.serving.http.chat_routes import json_content, json_response
 
@@ -28,19 +28,19 @@ class _Vote(BaseModel):
     choice: Literal["left", "right", "tie"]
 
 
-def vote_route(backend: Backend, callers: Callers, file: Path | None) -> Route:
+def vote_route(backend: ChatBackend, access: AccessControl, file: Path | None) -> Route:
     """Give POST /v1/support/votes.
 
     Args:
         backend: its models; a vote on others is refused.
-        callers: who may vote, as often as their key allows.
+        access: who may vote, as often as their key allows.
         file: JSON lines of left, right, choice and the time; None refuses votes with 404.
     """
     if file is not None:
         mend_lines(file)
 
     async def vote(request: Request) -> Response:
-        callers.admit(request.headers.get("authorization", ""))
+        access.admit(request.headers.get("authorization", ""))
         if file is None:
             raise ApiError(404, "this service keeps no votes", code="votes_off")
         cast = _read_vote(await json_content(request), [model.id for model in backend.models()])

@@ -8,7 +8,7 @@ from mica_ray.serving.http.chat_body import check_text, invalid_field, read_obje
 from mica_ray.serving.http.settings import ServeSettings
 
 
-class OpeningBody(BaseModel):
+class SessionBody(BaseModel):
     """What begins a session."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -19,7 +19,7 @@ class OpeningBody(BaseModel):
     """Of the help line."""
 
 
-class SaidBody(BaseModel):
+class MessageBody(BaseModel):
     """What a person says in a session."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -28,26 +28,26 @@ class SaidBody(BaseModel):
     stream: bool = False
 
 
-def read_opening(content: bytes) -> OpeningBody:
+def read_session_body(content: bytes) -> SessionBody:
     """Read a body; an empty one asks for the first model.
 
     Raises:
         ApiError: 400, names the field at fault.
     """
     try:
-        return OpeningBody.model_validate(read_object(content or b"{}"))
+        return SessionBody.model_validate(read_object(content or b"{}"))
     except ValidationError as error:
         raise invalid_field(error) from error
 
 
-def read_said(content: bytes, settings: ServeSettings) -> SaidBody:
+def read_message_body(content: bytes, settings: ServeSettings) -> MessageBody:
     """Read a body.
 
     Raises:
         ApiError: 400, names the field at fault.
     """
     try:
-        said = SaidBody.model_validate(read_object(content))
+        said = MessageBody.model_validate(read_object(content))
     except ValidationError as error:
         raise invalid_field(error) from error
     check_text(said.content, settings, where="content", param="content")

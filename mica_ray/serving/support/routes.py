@@ -9,35 +9,35 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mica_ray.serving.http.callers import Callers
+from mica_ray.serving.http.access import AccessControl
 from mica_ray.serving.http.chat_routes import event_response, json_content, json_response, locale_of
 from mica_ray.serving.http.completion import DONE, event
-from mica_ray.serving.support.body import SaidBody, read_opening, read_said
+from mica_ray.serving.support.body import MessageBody, read_message_body, read_session_body
 from mica_ray.serving.support.session import SupportSession
 from mica_ray.serving.support.sessions import SupportSessions
 
 PATH = "/v1/support/sessions"
 
 
-def session_routes(sessions: SupportSessions, callers: Callers) -> list[Route]:
+def session_routes(sessions: SupportSessions, access: AccessControl) -> list[Route]:
     """Give the routes."""
     settings = sessions.settings
 
     def owner(request: Request) -> str:
-        return callers.admit(request.headers.get("authorization", ""))
+        return access.admit(request.headers.get("authorization", ""))
 
     def named(request: Request) -> SupportSession:
         return sessions.find(owner(request), request.path_params["session_id"])
 
     async def begin(request: Request) -> Response:
         name = owner(request)
-        body = read_opening(await json_content(request))
+        body = read_session_body(await json_content(request))
         session = sessions.open(name, body, locale_of(request, body.locale, settings))
         return json_response(sessions.described(session), status=201)
 
     async def say(request: Request) -> Response:
         session = named(request)
-        body = read_said(await json_content(request), settings)
+        body = read_message_body(await json_content(request), settings)
         if body.stream:
             return await event_response(_events(sessions, session, body))
         async with aclosing(sessions.pieces(session, body)) as pieces:
@@ -63,7 +63,7 @@ def session_routes(sessions: SupportSessions, callers: Callers) -> list[Route]:
 
 
 async def _events(
-    sessions: SupportSessions, session: SupportSession, body: SaidBody
+    sessions: SupportSessions, session: SupportSession, body: MessageBody
 ) -> AsyncGenerator[bytes, None]:
     async with aclosing(sessions.pieces(session, body)) as pieces:
         async for piece in pieces:

@@ -12,12 +12,12 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from mica_ray.seeding import derive_seed
-from mica_ray.serving.http.answering import Answering
 from mica_ray.serving.http.api_error import ApiError
 from mica_ray.serving.http.backend import ChatRequest, TextDelta
+from mica_ray.serving.http.responder import Responder
 from mica_ray.serving.http.settings import ServeSettings
-from mica_ray.serving.support.body import OpeningBody, SaidBody
-from mica_ray.serving.support.need_estimate import NeedEstimate, distance_left, moved
+from mica_ray.serving.support.body import MessageBody, SessionBody
+from mica_ray.serving.support.need_estimator import NeedEstimator, distance_left, next_state
 from mica_ray.serving.support.session import SessionStore, SupportSession, SupportTurn
 from mica_ray.types import Message, Sampling, State
 
@@ -27,19 +27,19 @@ class SupportSessions:
     """Keeps dialogues. Consumes what a person says, produces replies and states; waits for model and judge.
 
     Args:
-        answering: care check and model.
+        responder: care check and model.
         store: of the dialogues.
         settings: bounds and times.
         estimate: of the need state; None gives none.
     """
 
-    answering: Answering
+    responder: Responder
     store: SessionStore
     settings: ServeSettings
-    estimate: NeedEstimate | None
+    estimate: NeedEstimator | None
     _busy: set[str] = field(default_factory=set[str])
 
-    def open(self, owner: str, body: OpeningBody, locale: str) -> SupportSession:
+    def open(self, owner: str, body: SessionBody, locale: str) -> SupportSession:
         """Begin a session.
 
         Raises:
@@ -49,7 +49,7 @@ class SupportSessions:
         session = SupportSession(
             id=secrets.token_urlsafe(24),
             owner=owner,
-            model=self.answering.named(body.model),
+            model=self.responder.named(body.model),
             locale=locale,
             created=now,
             expires=now + self.settings.session_seconds,
@@ -69,7 +69,7 @@ class SupportSessions:
         return session
 
     async def pieces(
-        self, session: SupportSession, body: SaidBody
+        self, session: SupportSession, body: MessageBody
     ) -> AsyncGenerator[TextDelta | SupportSession, None]:
         """Give the reply piece by piece, and last the session with the new turn and its state.
 
@@ -81,9 +81,9 @@ class SupportSessions:
         self._busy.add(session.id)
         try:
             request = self._request(session, body)
-            finding = self.answering.find(request, session.locale)
+            finding = self.responder.find(request, session.locale)
             texts: list[str] = []
-            async with aclosing(self.answering.pieces(request, finding)) as pieces:
+            async with aclosing(self.responder.pieces(request, finding)) as pieces:
                 async for piece in pieces:
                     texts.append(piece.text)
                     yield piece
@@ -137,7 +137,7 @@ class SupportSessions:
             "progress": "open" if stop is None else str(stop),
         }
 
-    def _request(self, session: SupportSession, body: SaidBody) -> ChatRequest:
+    def _request(self, session: SupportSession, body: MessageBody) -> ChatRequest:
         if 2 * len(session.turns) >= self.settings.max_messages:
             raise ApiError(
                 400, "the session is full; begin another", param="content", code="too_many_messages"
@@ -151,7 +151,7 @@ class SupportSessions:
             temperature=self.settings.default_temperature, max_tokens=self.settings.default_reply_tokens
         )
         # A stored session may be of a model that is not served any more.
-        model = self.answering.named(session.model)
+        model = self.responder.named(session.model)
         return ChatRequest(model, tuple(messages), sampling, is_streamed=body.stream)
 
     async def _judged(self, session: SupportSession) -> SupportSession:
@@ -161,7 +161,7 @@ class SupportSessions:
             mute = replace(session.turns[-1], error="nothing was said: the reply ended inside its thinking")
             return self._with(replace(session, turns=session.turns[:-1]), mute)
         states = self._states(session)
-        judgement = await self.estimate.judged(
+        judgement = await self.estimate.score_reply(
             [{"user": turn.said, "reply": turn.reply} for turn in session.turns],
             state=states[-1],
             seed=derive_seed(session.id, len(session.turns)),
@@ -169,7 +169,7 @@ class SupportSessions:
         is_good = judgement.delta is not None
         turn = replace(
             session.turns[-1],
-            state=moved(states[-1], judgement) if is_good else None,
+            state=next_state(states[-1], judgement) if is_good else None,
             change=judgement.delta,
             error=None if is_good else judgement.error or "the judge gave no score",
         )

@@ -15,7 +15,7 @@ from mica_ray.serving.http.api_keys import KeyFile
 from mica_ray.serving.http.settings import ServeSettings
 from mica_ray.serving.web_app import create_app
 from tests.serving.local_service import served
-from tests.serving.spoken_backend import SpokenBackend
+from tests.serving.scripted_backend import ScriptedBackend
 
 SECRET = "my-brother-must-not-know-7Q0"
 SCRIPT = f"<script>alert('{SECRET}')</script>"
@@ -43,7 +43,7 @@ async def test_only_a_good_key_opens_the_service(tmp_path: Path, caplog: pytest.
     caplog.set_level(logging.DEBUG, logger="mica_ray")
     keys = KeyFile(tmp_path / "keys.json")
     good, other = keys.add("page"), keys.add("colleague")
-    app = create_app(SpokenBackend(), ServeSettings(keys_file=keys.path))
+    app = create_app(ScriptedBackend(), ServeSettings(keys_file=keys.path))
     async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
         ask = "/v1/chat/completions"
         missing = await client.post(ask, json=said(SECRET))
@@ -70,7 +70,7 @@ async def test_only_a_good_key_opens_the_service(tmp_path: Path, caplog: pytest.
 async def test_a_key_that_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
     keys = KeyFile(tmp_path / "keys.json")
     busy, calm = keys.add("busy"), keys.add("calm")
-    app = create_app(SpokenBackend(), ServeSettings(keys_file=keys.path, requests_per_minute=2))
+    app = create_app(ScriptedBackend(), ServeSettings(keys_file=keys.path, requests_per_minute=2))
     async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
         answers = [await client.get("/v1/models", headers=bearer(busy)) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200, 200, 429]
@@ -80,7 +80,7 @@ async def test_a_key_that_asks_too_often_is_told_when_to_come_back(tmp_path: Pat
 
 
 async def test_an_oversized_body_is_refused_announced_or_not() -> None:
-    app = create_app(SpokenBackend(), ServeSettings(max_body_bytes=1000))
+    app = create_app(ScriptedBackend(), ServeSettings(max_body_bytes=1000))
     async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
         announced = await client.post("/v1/chat/completions", json=said("x" * 2000))
 
@@ -103,7 +103,7 @@ async def test_an_oversized_body_is_refused_announced_or_not() -> None:
 )
 async def test_a_malformed_body_is_refused(content: bytes) -> None:
     async with (
-        served(create_app(SpokenBackend(), ServeSettings())) as address,
+        served(create_app(ScriptedBackend(), ServeSettings())) as address,
         httpx.AsyncClient(base_url=address) as client,
     ):
         headers = {"content-type": "application/json"}
@@ -113,7 +113,7 @@ async def test_a_malformed_body_is_refused(content: bytes) -> None:
 
 
 async def test_a_history_of_ten_thousand_messages_is_refused() -> None:
-    backend = SpokenBackend()
+    backend = ScriptedBackend()
     app = create_app(backend, ServeSettings(max_body_bytes=10_000_000))
     history = [{"role": ("user", "assistant")[i % 2], "content": SECRET} for i in range(9_999)]
     async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
@@ -144,7 +144,7 @@ async def test_script_tags_in_a_field_are_not_sent_back_as_a_page(
     field: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (
-        served(create_app(SpokenBackend(), ServeSettings())) as address,
+        served(create_app(ScriptedBackend(), ServeSettings())) as address,
         httpx.AsyncClient(base_url=address) as client,
     ):
         answer = await client.post("/v1/chat/completions", json=said(**{field: FIELDS[field]}))
@@ -157,7 +157,7 @@ async def test_script_tags_in_a_field_are_not_sent_back_as_a_page(
 
 
 async def test_script_tags_in_a_message_reach_the_model_as_text(caplog: pytest.LogCaptureFixture) -> None:
-    backend = SpokenBackend(words=(SCRIPT,))
+    backend = ScriptedBackend(words=(SCRIPT,))
     async with (
         served(create_app(backend, ServeSettings())) as address,
         httpx.AsyncClient(base_url=address) as client,
@@ -172,7 +172,7 @@ async def test_script_tags_in_a_message_reach_the_model_as_text(caplog: pytest.L
 async def test_a_text_cannot_end_its_event_early() -> None:
     words = ("line\n\ndata: [DONE]\n\n", "\r\ndata: forged")
     async with (
-        served(create_app(SpokenBackend(words=words), ServeSettings())) as address,
+        served(create_app(ScriptedBackend(words=words), ServeSettings())) as address,
         httpx.AsyncClient(base_url=address) as client,
     ):
         answer = await client.post("/v1/chat/completions", json=said(stream=True))
@@ -186,7 +186,7 @@ async def test_a_text_cannot_end_its_event_early() -> None:
 async def test_headers_cannot_be_injected(tmp_path: Path) -> None:
     keys = KeyFile(tmp_path / "keys.json")
     keys.add("page")
-    app = create_app(SpokenBackend(), ServeSettings(keys_file=keys.path))
+    app = create_app(ScriptedBackend(), ServeSettings(keys_file=keys.path))
     async with served(app) as address:
         for line in (
             b"Authorization: Bearer x\nX-Injected: yes",
@@ -218,7 +218,7 @@ async def test_headers_cannot_be_injected(tmp_path: Path) -> None:
     ],
 )
 async def test_no_path_leads_to_the_file_system(path: str) -> None:
-    app = create_app(SpokenBackend(), ServeSettings(sessions=True))
+    app = create_app(ScriptedBackend(), ServeSettings(sessions=True))
     async with served(app) as address:
         request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         answer = await raw(address, request.encode())
@@ -228,7 +228,7 @@ async def test_no_path_leads_to_the_file_system(path: str) -> None:
 
 async def test_other_sites_are_kept_out() -> None:
     async with (
-        served(create_app(SpokenBackend(), ServeSettings())) as address,
+        served(create_app(ScriptedBackend(), ServeSettings())) as address,
         httpx.AsyncClient(base_url=address) as client,
     ):
         ask = "/v1/chat/completions"
@@ -247,7 +247,7 @@ async def test_other_sites_are_kept_out() -> None:
 
 async def test_every_answer_has_the_headers_that_hold_a_page(tmp_path: Path) -> None:
     async with (
-        served(create_app(SpokenBackend(), ServeSettings())) as address,
+        served(create_app(ScriptedBackend(), ServeSettings())) as address,
         httpx.AsyncClient(base_url=address) as client,
     ):
         for answer in (await client.get("/v1/models"), await client.get("/nowhere")):
@@ -258,7 +258,7 @@ async def test_every_answer_has_the_headers_that_hold_a_page(tmp_path: Path) -> 
             assert answer.headers["cache-control"] == "no-store"
 
 
-class QuotingBackend(SpokenBackend):
+class QuotingBackend(ScriptedBackend):
     """Fails with an error that quotes the person, as a bug would."""
 
     async def stream(self, request):

@@ -11,13 +11,13 @@ import pytest
 from mica_ray.serving.http.api_keys import KeyFile
 from mica_ray.serving.http.settings import ServeSettings
 from mica_ray.serving.web_app import create_app
-from tests.serving.spoken_backend import SpokenBackend
+from tests.serving.scripted_backend import ScriptedBackend
 
 GOOD = {"left": "base", "right": "trained", "choice": "tie"}
 
 
 def client(settings: ServeSettings) -> httpx.AsyncClient:
-    app = create_app(SpokenBackend(names=("trained", "base")), settings)
+    app = create_app(ScriptedBackend(names=("trained", "base")), settings)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
 
 

@@ -13,19 +13,19 @@ from mica_ray.dialogue.role_messages import SpokenTurn
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.serving.http.api_keys import KeyFile
 from mica_ray.serving.http.settings import ServeSettings
-from mica_ray.serving.support.need_estimate import NeedEstimate, distance_left, moved
+from mica_ray.serving.support.need_estimator import NeedEstimator, distance_left, next_state
 from mica_ray.serving.support.session import FileStore, MemoryStore, SupportSession, SupportTurn
 from mica_ray.serving.web_app import create_app
 from mica_ray.types import Judgement, Scenario, State, Status
 from tests.serving.local_service import served
-from tests.serving.spoken_backend import SpokenBackend
+from tests.serving.scripted_backend import ScriptedBackend
 
 PATH = "/v1/support/sessions"
 SECRET = "nobody-may-read-this-7Q0"
 
 
 @dataclass
-class ToldJudge:
+class ScriptedJudge:
     """Gives the changes in order; None: it fails; seconds: it hangs so long."""
 
     changes: list[State | float | None]
@@ -46,8 +46,8 @@ class ToldJudge:
         return Judgement(progress=(0, 0, 0), regress=(0, 0, 0), delta=change)
 
 
-def estimate(*changes: State | float | None) -> NeedEstimate:
-    return NeedEstimate(ToldJudge(list(changes)), EMOTIONAL_SUPPORT, deadline_seconds=0.2)
+def estimate(*changes: State | float | None) -> NeedEstimator:
+    return NeedEstimator(ScriptedJudge(list(changes)), EMOTIONAL_SUPPORT, deadline_seconds=0.2)
 
 
 async def test_a_session_keeps_the_dialogue_and_the_judged_path() -> None:
@@ -55,7 +55,7 @@ async def test_a_session_keeps_the_dialogue_and_the_judged_path() -> None:
     start = estimator.start
     after_one = (start[0] + 3, start[1], start[2] + 1)
     after_two = (after_one[0], after_one[1] + 3, after_one[2])
-    backend = SpokenBackend()
+    backend = ScriptedBackend()
     app = create_app(backend, ServeSettings(sessions=True), estimate=estimator)
     async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
         opened = await client.post(PATH, json={})
@@ -83,7 +83,7 @@ async def test_a_session_keeps_the_dialogue_and_the_judged_path() -> None:
 async def test_a_failed_judge_gives_null_and_the_path_goes_on(failure: float | None) -> None:
     estimator = estimate((1.0, 0.0, 0.0), failure, (1.0, 0.0, 0.0))
     c, a, p = estimator.start
-    app = create_app(SpokenBackend(), ServeSettings(sessions=True), estimate=estimator)
+    app = create_app(ScriptedBackend(), ServeSettings(sessions=True), estimate=estimator)
     async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
         place = f"{PATH}/{(await client.post(PATH, json={})).json()['id']}"
         needs = [
@@ -96,13 +96,13 @@ async def test_a_failed_judge_gives_null_and_the_path_goes_on(failure: float | N
     assert failed["path"][1] is failed["distances"][1] is None
     # The third turn moves on from the first one's state: c + 1 + 1.
     assert tuple(needs[2]["state"].values()) == (c + 2, a, p)
-    assert isinstance(estimator.judge, ToldJudge)
+    assert isinstance(estimator.judge, ScriptedJudge)
     assert estimator.judge.states == [(c, a, p), (c + 1, a, p), (c + 1, a, p)]
     assert estimator.judge.lengths == [1, 2, 3]
 
 
 async def test_a_streamed_message_ends_with_the_state() -> None:
-    app = create_app(SpokenBackend(), ServeSettings(sessions=True), estimate=estimate((1.0, 0.0, 0.0)))
+    app = create_app(ScriptedBackend(), ServeSettings(sessions=True), estimate=estimate((1.0, 0.0, 0.0)))
     async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
         place = f"{PATH}/{(await client.post(PATH, json={})).json()['id']}"
         answer = await client.post(f"{place}/messages", json={"content": "hello", "stream": True})
@@ -116,7 +116,7 @@ async def test_a_streamed_message_ends_with_the_state() -> None:
 
 async def test_sessions_are_off_unless_turned_on() -> None:
     async with (
-        served(create_app(SpokenBackend(), ServeSettings())) as address,
+        served(create_app(ScriptedBackend(), ServeSettings())) as address,
         httpx.AsyncClient(base_url=address) as client,
     ):
         assert (await client.post(PATH, json={})).status_code == 404
@@ -127,7 +127,7 @@ async def test_sessions_are_off_unless_turned_on() -> None:
 async def test_another_key_never_sees_a_session(tmp_path: Path) -> None:
     keys = KeyFile(tmp_path / "keys.json")
     mine, theirs = ({"Authorization": f"Bearer {keys.add(name)}"} for name in ("mine", "theirs"))
-    app = create_app(SpokenBackend(), ServeSettings(sessions=True, keys_file=keys.path))
+    app = create_app(ScriptedBackend(), ServeSettings(sessions=True, keys_file=keys.path))
     async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
         place = f"{PATH}/{(await client.post(PATH, json={}, headers=mine)).json()['id']}"
         await client.post(f"{place}/messages", json={"content": SECRET}, headers=mine)
@@ -146,7 +146,7 @@ async def test_another_key_never_sees_a_session(tmp_path: Path) -> None:
 
 async def test_two_messages_at_once_do_not_cross() -> None:
     gate = asyncio.Event()
-    app = create_app(SpokenBackend(gate=gate), ServeSettings(sessions=True))
+    app = create_app(ScriptedBackend(gate=gate), ServeSettings(sessions=True))
     async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
         place = f"{PATH}/{(await client.post(PATH, json={})).json()['id']}"
         both = [
@@ -204,5 +204,5 @@ def test_a_file_of_sessions_outlives_its_process(tmp_path: Path) -> None:
 def test_a_state_moves_only_with_a_score() -> None:
     # (-3, -2, -1) + (1, 0, 3) = (-2, -2, 2)
     judged = Judgement(progress=(1, 0, 2), regress=(0, 0, 0), delta=(1.0, 0.0, 3.0))
-    assert moved((-3.0, -2.0, -1.0), judged) == (-2.0, -2.0, 2.0)
-    assert moved((-3.0, -2.0, -1.0), Judgement.failed(Status.INVALID, "no")) == (-3.0, -2.0, -1.0)
+    assert next_state((-3.0, -2.0, -1.0), judged) == (-2.0, -2.0, 2.0)
+    assert next_state((-3.0, -2.0, -1.0), Judgement.failed(Status.INVALID, "no")) == (-3.0, -2.0, -1.0)

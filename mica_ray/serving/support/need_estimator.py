@@ -23,7 +23,7 @@ _PERSONA = "Someone who writes to the service."
 
 
 @dataclass(frozen=True, slots=True)
-class NeedEstimate:
+class NeedEstimator:
     """Consumes a conversation that ends with a reply, produces its judgement; waits for the judge alone."""
 
     judge: Judge
@@ -43,7 +43,7 @@ class NeedEstimate:
         c, a, p = np.round(np.mean(states, axis=0)).tolist()
         return c, a, p
 
-    async def judged(self, dialogue: Sequence[SpokenTurn], *, state: State, seed: int) -> Judgement:
+    async def score_reply(self, dialogue: Sequence[SpokenTurn], *, state: State, seed: int) -> Judgement:
         """Judge the last reply. A judge that fails in any way gives a judgement without a score.
 
         Args:
@@ -85,7 +85,7 @@ class NeedEstimate:
         )
 
 
-def moved(state: State, judgement: Judgement) -> State:
+def next_state(state: State, judgement: Judgement) -> State:
     """Give P_t = P_{t-1} + v_t; P_{t-1} where the judge gave no score."""
     if judgement.delta is None:
         return state

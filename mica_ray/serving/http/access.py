@@ -23,7 +23,7 @@ class _Bucket:
     seen: float
 
 
-class Callers:
+class AccessControl:
     """Tells callers apart and holds each to its rate.
 
     Args:

@@ -34,7 +34,7 @@ _HEADERS: tuple[tuple[bytes, bytes], ...] = (
 _NO_STORE = (b"cache-control", b"no-store")
 
 
-class Shield:
+class SecurityMiddleware:
     """Wraps the whole application.
 
     Args:

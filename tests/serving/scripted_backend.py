@@ -12,7 +12,7 @@ WORDS = ("That ", "sounds ", "heavy.")
 
 
 @dataclass
-class SpokenBackend:
+class ScriptedBackend:
     """Gives `words` one by one to whoever asks."""
 
     words: Sequence[str] = WORDS

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from mica_ray.chat.thinking import SpokenStream
 from mica_ray.safety.check import CareCheck, CareFinding
 from mica_ray.serving.http.api_error import ApiError
-from mica_ray.serving.http.backend import Backend, BackendError, ChatRequest, TextDelta, Usage
+from mica_ray.serving.http.backend import BackendError, ChatBackend, ChatRequest, TextDelta, Usage
 from mica_ray.serving.http.settings import ServeSettings
 
 _BETWEEN = "\n\n"
@@ -21,7 +21,7 @@ _BETWEEN = "\n\n"
 
 
 @dataclass(slots=True, eq=False)
-class Answering:
+class Responder:
     """Answers requests. Consumes a `ChatRequest`, produces text; waits for the backend, never too long.
 
     Args:
@@ -30,7 +30,7 @@ class Answering:
         care: looks through the person's last message before the model is asked.
     """
 
-    backend: Backend
+    backend: ChatBackend
     settings: ServeSettings
     care: CareCheck
     in_flight: int = 0

@@ -78,7 +78,7 @@ def main() -> None:
     # A run that was killed is continued.
     resume = options.out if RunFolder.holds_run(options.out) else None
     with PeakMemory() as memory, StageBars(config, console, num_evaluated=num_evaluated(config)) as bars:
-        summary = run.train(
+        summary = run.run_training(
             config, inline=options.inline, resume=resume, progress=bars, tracker=ConsoleTracker(console)
         )
     replies = replies_side_by_side(summary.folder)

@@ -20,7 +20,7 @@ from mica_ray.cli.recipes import read_model
 from mica_ray.cli.rescore import print_scores
 from mica_ray.config import ConfigError, RunConfig
 from mica_ray.config.overrides import override
-from mica_ray.config.role_config import EMBEDDED, Player, Recording, Role
+from mica_ray.config.role_config import EMBEDDED, Player, Recording, RoleSource
 from mica_ray.dialogue.answer_counts import ROLES
 from mica_ray.dialogue.domain import Domain
 from mica_ray.evaluation.costs import cost_table
@@ -159,7 +159,7 @@ def choose_cases(domain: Domain, cases: str) -> tuple[Scenario, ...]:
 def _read_text_policy(policy: str) -> Player | Recording:
     try:
         value = json.loads(policy) if policy.startswith("{") else policy
-        found: Player | Recording = TypeAdapter(Role).validate_python(value)
+        found: Player | Recording = TypeAdapter(RoleSource).validate_python(value)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
         raise ConfigError(f"--policy: {problem}") from error

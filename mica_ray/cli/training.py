@@ -48,7 +48,7 @@ def run_training(
             write_json(json_file, {"config": config.model_dump(mode="json"), "plan": dict(plan.lines)})
         return
     with _ended_in_order(), StageBars(config, console, num_evaluated=num_evaluated(config)) as bars:
-        summary = run.train(
+        summary = run.run_training(
             config, inline=inline, resume=resume, progress=bars, tracker=ConsoleTracker(console)
         )
     _show_summary(console, config, summary)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from mica_ray.config.references import ConfigError, find_reference, nearest, reference_of, resolve
-from mica_ray.dialogue.answer_counts import ROLES
+from mica_ray.types import ROLES
 
 ConfigType = TypeVar("ConfigType", bound=BaseModel)
 

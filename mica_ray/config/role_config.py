@@ -20,9 +20,9 @@ from pydantic import (
 from mica_ray.chat.model import ChatModel
 from mica_ray.chat.openai_api import Endpoint
 from mica_ray.config.overrides import OBJECT_KEY, build_dataclass, build_object, describe_object
-from mica_ray.dialogue.answer_counts import ROLES
 from mica_ray.dialogue.judger import Judge
 from mica_ray.rollout.engine_config import EngineConfig
+from mica_ray.types import ROLES
 
 EMBEDDED = "embedded"
 """The policy the project makes itself (embedded/policy.py)."""
@@ -109,7 +109,7 @@ class Recording:
             raise ValueError('mode "record" needs an inner role to record; got none')
 
 
-Role = Annotated[Player | Recording, PlainValidator(_read_role), PlainSerializer(_describe_role)]
+RoleSource = Annotated[Player | Recording, PlainValidator(_read_role), PlainSerializer(_describe_role)]
 """Who plays a role, or the recording that does."""
 
 
@@ -118,9 +118,9 @@ class RoleConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    actor: Role = SCRIPTED
-    director: Role = SCRIPTED
-    judge: Role = SCRIPTED
+    actor: RoleSource = SCRIPTED
+    director: RoleSource = SCRIPTED
+    judge: RoleSource = SCRIPTED
     max_tokens: int = Field(default=1024, ge=1)
     """Tokens of one answer at most; a judge writes 18 fields."""
     temperature: float = Field(default=0.0, ge=0)

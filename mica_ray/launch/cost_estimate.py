@@ -6,16 +6,15 @@ from collections.abc import Mapping
 
 from mica_ray.chat.ledger import Price, Tally, total
 from mica_ray.config.run_config import RunConfig
-from mica_ray.dialogue.answer_counts import ROLES, Role
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.role_messages import SpokenTurn, actor_messages, director_messages, judge_messages
 from mica_ray.launch.world import role_price
-from mica_ray.types import Message, Scenario
+from mica_ray.types import ROLES, Message, RoleName, Scenario
 
 CHARACTERS_PER_TOKEN = 3
 """English takes about four, Chinese between one and two."""
 
-ANSWER_TOKENS: Mapping[Role, int] = {"actor": 60, "director": 80, "judge": 700}
+ANSWER_TOKENS: Mapping[RoleName, int] = {"actor": 60, "director": 80, "judge": 700}
 """A message, a move with its guidance, 18 fields; at most `roles.max_tokens`. Thinking comes on top."""
 
 
@@ -36,7 +35,7 @@ def estimate_costs(config: RunConfig, domain: Domain) -> Mapping[str, Tally]:
     trained = config.loop.num_steps * config.loop.scenarios_per_step * config.rollout.group_size
     turns = (trained + 2 * evaluated) * domain.rules.max_turns
     prompts = _prompts(domain, scenario, reply_tokens=config.rollout.sampling.max_tokens)
-    asked: list[Role] = [role for role in ROLES if role != "director" or domain.director_prompt]
+    asked: list[RoleName] = [role for role in ROLES if role != "director" or domain.director_prompt]
     return {role: _role_tally(config, role, turns, prompts[role]) for role in asked}
 
 
@@ -54,7 +53,7 @@ def describe_costs(config: RunConfig, domain: Domain) -> str:
     )
 
 
-def _role_tally(config: RunConfig, role: Role, calls: int, prompt_characters: int) -> Tally:
+def _role_tally(config: RunConfig, role: RoleName, calls: int, prompt_characters: int) -> Tally:
     prompt_tokens = calls * (prompt_characters // CHARACTERS_PER_TOKEN)
     completion_tokens = calls * min(ANSWER_TOKENS[role], config.roles.max_tokens)
     price: Price = role_price(getattr(config.roles, role))
@@ -66,7 +65,7 @@ def _role_tally(config: RunConfig, role: Role, calls: int, prompt_characters: in
     )
 
 
-def _prompts(domain: Domain, scenario: Scenario, *, reply_tokens: int) -> Mapping[Role, int]:
+def _prompts(domain: Domain, scenario: Scenario, *, reply_tokens: int) -> Mapping[RoleName, int]:
     """Give the characters of each role's prompt halfway through a dialogue."""
     message = "x" * (ANSWER_TOKENS["actor"] * CHARACTERS_PER_TOKEN)
     turn: SpokenTurn = {"user": message, "reply": "x" * (reply_tokens * CHARACTERS_PER_TOKEN)}

@@ -27,7 +27,7 @@ from mica_ray.launch.policy_source import check_context, fetch_policy, read_poli
 from mica_ray.launch.preflight import check_run
 from mica_ray.launch.start_engines import start_policy, start_role_model
 from mica_ray.launch.training_run import TrainingRun
-from mica_ray.launch.world import ServedModel, World, build_world, embedded_domain, role_model, role_price
+from mica_ray.launch.world import RoleModelSource, World, build_world, embedded_domain, role_model, role_price
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.runs.folder import RunFolder
 from mica_ray.runs.record import RunSummary
@@ -47,7 +47,7 @@ def plan(config: RunConfig, *, inline: bool) -> Plan:
     return check_run(config, inline=inline, environment=os.environ, gpus_here=gpus_here())
 
 
-def train(
+def run_training(
     config: RunConfig,
     *,
     inline: bool = False,
@@ -101,7 +101,7 @@ def evaluate_policy(
     """Evaluate `config.policy` on the evaluation scenarios; needs no learner. The ledger gets its costs.
 
     Raises:
-        ConfigError: as `train`.
+        ConfigError: as `run_training`.
         EngineError: no dialogue could be played.
     """
     _check_all(config, inline)
@@ -153,7 +153,7 @@ async def set_up(
         progress: told of stages.
         folder: of the training run; None starts no learner.
         ledger: counts what the roles take; None for one of the parts' own.
-        roles_shared: as for `train`.
+        roles_shared: as for `run_training`.
 
     Raises:
         ConfigError: the policy is too short for the context, or the cluster lacks the GPUs.
@@ -199,7 +199,7 @@ async def start_world(
         inline: in this process instead of on Ray.
         ledger: counts what they take.
         policy: who replies, where no engine does.
-        roles_shared: as for `train`.
+        roles_shared: as for `run_training`.
 
     Raises:
         ConfigError: no such domain or model, or a key that is not set.
@@ -235,7 +235,7 @@ async def judge_model(config: RunConfig, *, inline: bool) -> AsyncIterator[ChatM
         yield world.judge.model
 
 
-def role_world(config: RunConfig, served: ServedModel | None = None) -> World:
+def role_world(config: RunConfig, served: RoleModelSource | None = None) -> World:
     """Give the world of a config without starting an engine.
 
     Args:

@@ -13,7 +13,6 @@ from mica_ray.config.references import ConfigError, resolve
 from mica_ray.config.role_config import EMBEDDED, SCRIPTED, Player, Recording, RoleConfig
 from mica_ray.config.run_config import RunConfig
 from mica_ray.dialogue.actor import Actor
-from mica_ray.dialogue.answer_counts import ROLES
 from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.environment import DialogueEnvironment, Environment
@@ -23,9 +22,9 @@ from mica_ray.domains.loader import load_scenarios
 from mica_ray.embedded.retellings import with_retellings
 from mica_ray.embedded.roles import ScriptedRoles
 from mica_ray.launch.card_source import card_scenarios, refuse_test_cases
-from mica_ray.types import Sampling, Scenario, Split
+from mica_ray.types import ROLES, Sampling, Scenario, Split
 
-ServedModel = Callable[[str], ChatModel]
+RoleModelSource = Callable[[str], ChatModel]
 """Gives the model behind a role `vllm:MODEL`, from MODEL."""
 
 
@@ -146,7 +145,7 @@ def build_world(
     config: RunConfig,
     *,
     environment: Mapping[str, str],
-    served: ServedModel,
+    served: RoleModelSource,
     ledger: Ledger | None = None,
 ) -> World:
     """Make the domain and its three roles.
@@ -214,7 +213,9 @@ def check_roles(roles: RoleConfig, environment: Mapping[str, str]) -> None:
             )
 
 
-def role_model(role: Player | Recording, *, environment: Mapping[str, str], served: ServedModel) -> ChatModel:
+def role_model(
+    role: Player | Recording, *, environment: Mapping[str, str], served: RoleModelSource
+) -> ChatModel:
     """Make the model that plays a role, or a policy known by its text.
 
     Raises:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 
-
-
 _POLICY = "policy"
 """Folder of the policy among a run's artifacts."""
 _TAG_LENGTH = 5000

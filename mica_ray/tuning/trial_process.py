@@ -1,4 +1,4 @@
-"""What the process of a trial does: `run.train` in the folder of the trial, and telling Ray Tune of it.
+"""What the process of a trial does: `run.run_training` in its folder, and reporting to Ray Tune.
 
 Imported by the workers; who starts them is tune_trials.py.
 """
@@ -54,7 +54,7 @@ def train_trial(settings: dict[str, object], orders: Mapping[str, TrialOrder]) -
         _take_over(order, str(settings[TRIAL]))
         resume = order.folder if (order.folder / "config.json").is_file() else None
         try:
-            run.train(
+            run.run_training(
                 config,
                 inline=order.inline,
                 resume=resume,

@@ -226,7 +226,7 @@ def test_resumed_run_cannot_turn_to_test_cards(tmp_path: Path, caplog: pytest.Lo
     config = RunConfig.model_validate({"policy": policy, "rollout": {"context_length": 256}})
     folder = RunFolder.create(config, tmp_path / "run")
     with caplog.at_level(logging.WARNING), pytest.raises(ConfigError, match="began without test cards"):
-        run.train(override(config, ["allow_test_cards=true"]), inline=True, resume=folder.path)
+        run.run_training(override(config, ["allow_test_cards=true"]), inline=True, resume=folder.path)
     assert CONTAMINATED in caplog.text
 
 

@@ -15,10 +15,10 @@ from mica_ray.config.references import ConfigError, resolve
 from mica_ray.files import write_json
 from mica_ray.launch.plan import Plan
 from mica_ray.runs.mlflow_run import sweep_store
-from mica_ray.tuning.outcome import Outcome
 from mica_ray.tuning.session import check_sweep, make_policies, play_sweep, with_base
 from mica_ray.tuning.sweep import Sweep
 from mica_ray.tuning.sweep_folder import SweepFolder
+from mica_ray.tuning.sweep_result import SweepResult
 from mica_ray.tuning.table import INTERVALS, sweep_text_table
 
 SWEEP_NAME = "SWEEP"
@@ -82,7 +82,7 @@ def _plan_table(plan: Plan) -> Table:
     return table
 
 
-def _show(console: Console, sweep: Sweep, folder: SweepFolder, outcome: Outcome) -> None:
+def _show(console: Console, sweep: Sweep, folder: SweepFolder, outcome: SweepResult) -> None:
     console.print(_trials_table(outcome))
     sweep_text_table(sweep, outcome).show()
     console.print(INTERVALS, style="dim")
@@ -102,7 +102,7 @@ def _show(console: Console, sweep: Sweep, folder: SweepFolder, outcome: Outcome)
         console.print(f"{subject:>10}  {text}", highlight=False, soft_wrap=True)
 
 
-def _trials_table(outcome: Outcome) -> Table:
+def _trials_table(outcome: SweepResult) -> Table:
     table = Table(title="trials", box=SIMPLE_HEAD)
     for column in ("trial", "status", "retries", "time", "reason"):
         table.add_column(

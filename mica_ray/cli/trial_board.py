@@ -13,12 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from mica_ray.tuning.sweep import Sweep
-from mica_ray.tuning.trial_book import Status, TrialEntry
+from mica_ray.tuning.trial_book import TrialEntry, TrialStatus
 
 _MOST_ROWS = 24
 """Of trials shown at once; beyond it, those that run or ended last."""
-_COLOURS: dict[Status, str] = {"running": "cyan", "finished": "green", "stopped": "yellow", "failed": "red"}
-_ORDER: tuple[Status, ...] = ("finished", "stopped", "failed", "running", "waiting")
+_COLOURS: dict[TrialStatus, str] = {
+    "running": "cyan",
+    "finished": "green",
+    "stopped": "yellow",
+    "failed": "red",
+}
+_ORDER: tuple[TrialStatus, ...] = ("finished", "stopped", "failed", "running", "waiting")
 
 
 class TrialBoard:

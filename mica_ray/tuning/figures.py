@@ -20,8 +20,8 @@ from mica_ray.reporting.drawing.canvas import (
     plain,
     tidy,
 )
-from mica_ray.tuning.outcome import CellRow, Outcome
 from mica_ray.tuning.sweep import Sweep
+from mica_ray.tuning.sweep_result import CellRow, SweepResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ _MOST_CURVES = 6
 """Cells drawn in colours of their own; the others are grey."""
 
 
-def write_figures(sweep: Sweep, outcome: Outcome, folder: Path) -> tuple[Path, ...]:
+def write_figures(sweep: Sweep, outcome: SweepResult, folder: Path) -> tuple[Path, ...]:
     """Draw what can be drawn of an outcome; give the files."""
     drawn = [figure for figure in (metric_by_cell(sweep, outcome), learning_curves(sweep, outcome)) if figure]
     if drawn:
@@ -43,7 +43,7 @@ def write_figures(sweep: Sweep, outcome: Outcome, folder: Path) -> tuple[Path, .
     return tuple(paths)
 
 
-def metric_by_cell(sweep: Sweep, outcome: Outcome) -> DrawnFigure | None:
+def metric_by_cell(sweep: Sweep, outcome: SweepResult) -> DrawnFigure | None:
     """Draw each cell's interquartile mean with its interval; None where no cell has one."""
     rows = [row for row in outcome.rows if not math.isnan(row.middle.estimate)]
     if not rows:
@@ -68,7 +68,7 @@ def metric_by_cell(sweep: Sweep, outcome: Outcome) -> DrawnFigure | None:
     )
 
 
-def learning_curves(sweep: Sweep, outcome: Outcome) -> DrawnFigure | None:
+def learning_curves(sweep: Sweep, outcome: SweepResult) -> DrawnFigure | None:
     """Draw the sweep's curve metric over steps, mean and range over seeds; None where no step was done."""
     rows = [row for row in outcome.rows if any(row.curves)]
     if not rows:

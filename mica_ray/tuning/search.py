@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mica_ray.tuning.space import Axis, Cell, show_value
+from mica_ray.tuning.space import Cell, Dimension, show_value
 from mica_ray.tuning.sweep import Grid, Optuna, Random, Sweep
 
 if TYPE_CHECKING:
@@ -24,47 +24,48 @@ def rounds(sweep: Sweep) -> Rounds:
     """Propose cells round by round; a pure function of the sweep and of what is sent."""
     match sweep.search:
         case Grid():
-            yield _grid(sweep.axes)
+            yield _grid(sweep.dimensions)
         case Random() as search:
-            yield _drawn(sweep.axes, search)
+            yield _drawn(sweep.dimensions, search)
         case Optuna() as search:
-            yield from _proposed(sweep.axes, search, sweep.mode)
+            yield from _proposed(sweep.dimensions, search, sweep.mode)
 
 
-def _cell(axes: Sequence[Axis], choices: Sequence[tuple[str, object]]) -> Cell:
-    pairs = list(zip(axes, choices, strict=True))
+def _cell(dimensions: Sequence[Dimension], choices: Sequence[tuple[str, object]]) -> Cell:
+    pairs = list(zip(dimensions, choices, strict=True))
     return Cell(
-        labels={axis.key: label for axis, (label, _) in pairs},
-        values={axis.key: value for axis, (_, value) in pairs},
+        labels={dimension.key: label for dimension, (label, _) in pairs},
+        values={dimension.key: value for dimension, (_, value) in pairs},
     )
 
 
-def _grid(axes: Sequence[Axis]) -> tuple[Cell, ...]:
+def _grid(dimensions: Sequence[Dimension]) -> tuple[Cell, ...]:
     return tuple(
-        _cell(axes, choices) for choices in itertools.product(*(axis.options.items() for axis in axes))
+        _cell(dimensions, choices)
+        for choices in itertools.product(*(dimension.options.items() for dimension in dimensions))
     )
 
 
-def _drawn(axes: Sequence[Axis], search: Random) -> tuple[Cell, ...]:
+def _drawn(dimensions: Sequence[Dimension], search: Random) -> tuple[Cell, ...]:
     """Draw every cell from a generator of its own: more cells leave the first ones as they are."""
     cells: dict[str, Cell] = {}
     for number in range(search.num_cells):
         generator = np.random.default_rng([search.seed, number])
         choices: list[tuple[str, object]] = []
-        for axis in axes:
-            if axis.span is None:
-                labels = list(axis.options)
+        for dimension in dimensions:
+            if dimension.span is None:
+                labels = list(dimension.options)
                 label = labels[int(generator.integers(len(labels)))]
-                choices.append((label, axis.options[label]))
+                choices.append((label, dimension.options[label]))
             else:
-                value = axis.span.at(float(generator.random()))
+                value = dimension.span.at(float(generator.random()))
                 choices.append((show_value(value), value))
-        cell = _cell(axes, choices)
+        cell = _cell(dimensions, choices)
         cells.setdefault(cell.name, cell)
     return tuple(cells.values())
 
 
-def _proposed(axes: Sequence[Axis], search: Optuna, mode: str) -> Rounds:
+def _proposed(dimensions: Sequence[Dimension], search: Optuna, mode: str) -> Rounds:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -78,7 +79,7 @@ def _proposed(axes: Sequence[Axis], search: Optuna, mode: str) -> Rounds:
     for first in range(0, search.num_cells, search.round_size):
         count = min(search.round_size, search.num_cells - first)
         asked = [study.ask() for _ in range(count)]
-        cells = [_suggested(axes, trial) for trial in asked]
+        cells = [_suggested(dimensions, trial) for trial in asked]
         results = yield tuple({cell.name: cell for cell in cells}.values())
         for trial, cell in zip(asked, cells, strict=True):
             value = results.get(cell.name, math.nan)
@@ -88,14 +89,14 @@ def _proposed(axes: Sequence[Axis], search: Optuna, mode: str) -> Rounds:
                 study.tell(trial, value)
 
 
-def _suggested(axes: Sequence[Axis], trial: optuna.Trial) -> Cell:
+def _suggested(dimensions: Sequence[Dimension], trial: optuna.Trial) -> Cell:
     choices: list[tuple[str, object]] = []
-    for axis in axes:
-        if axis.span is None:
-            label = trial.suggest_categorical(axis.key, list(axis.options))
-            choices.append((label, axis.options[label]))
+    for dimension in dimensions:
+        if dimension.span is None:
+            label = trial.suggest_categorical(dimension.key, list(dimension.options))
+            choices.append((label, dimension.options[label]))
         else:
-            span = axis.span
-            value = trial.suggest_float(axis.key, span.low, span.high, log=span.log)
+            span = dimension.span
+            value = trial.suggest_float(dimension.key, span.low, span.high, log=span.log)
             choices.append((show_value(value), value))
-    return _cell(axes, choices)
+    return _cell(dimensions, choices)

@@ -17,13 +17,13 @@ from mica_ray.launch.plan import Plan
 from mica_ray.training.loop import Progress, ending_of
 from mica_ray.tuning.figures import write_figures
 from mica_ray.tuning.folder_lock import locked
-from mica_ray.tuning.outcome import Outcome, cell_scores, conclude
 from mica_ray.tuning.resources import most_at_once, shared_roles, shared_total, trial_total
 from mica_ray.tuning.search import rounds
 from mica_ray.tuning.shared_roles import SharedRoles
 from mica_ray.tuning.space import JOINT, Cell
 from mica_ray.tuning.sweep import Optuna, Sweep
 from mica_ray.tuning.sweep_folder import SweepFolder
+from mica_ray.tuning.sweep_result import SweepResult, cell_scores, conclude
 from mica_ray.tuning.sweep_tracking import SweepTracking
 from mica_ray.tuning.table import sweep_csv, sweep_text_table
 from mica_ray.tuning.trial import Trial, make_trials, refuse_other_config, refuse_unknown_reference
@@ -128,7 +128,7 @@ def play_sweep(
     resumes: bool = False,
     concurrency: int | None = None,
     watches: Sequence[TrialWatch] = (),
-) -> Outcome:
+) -> SweepResult:
     """Play what is left of a sweep, compare its cells, and leave tables, figures and its MLflow run.
 
     Args:

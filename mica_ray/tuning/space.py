@@ -47,7 +47,7 @@ Options = Span | Sequence[object] | Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
+class Dimension:
     """One key of the search space."""
 
     key: str
@@ -57,8 +57,8 @@ class Axis:
     span: Span | None = None
 
     @classmethod
-    def read(cls, key: str, options: Options) -> Axis:
-        """Make an axis of what a sweep file gives for a key.
+    def read(cls, key: str, options: Options) -> Dimension:
+        """Make a dimension of what a sweep file gives for a key.
 
         Raises:
             ValueError: no options, or two with one label.

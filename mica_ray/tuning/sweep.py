@@ -1,4 +1,4 @@
-"""Sweep: what a sweep file defines. A value only; it is played by tune_trials.py and told by outcome.py."""
+"""Sweep: what a sweep file defines. Only values: tune_trials.py trains it, sweep_result.py compares it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 from mica_ray.config.references import nearest
 from mica_ray.config.run_config import RunConfig
 from mica_ray.training.metrics import METRICS
-from mica_ray.tuning.space import Axis, Options
+from mica_ray.tuning.space import Dimension, Options
 
 EVALUATED: Mapping[str, str] = {
     "eval_epm_q": "epm_q",
@@ -172,15 +172,15 @@ class Sweep:
         own = {"seed", "out", "name"} & self.space.keys()
         if own:
             raise ValueError(f"space must not hold {', '.join(sorted(own))}: they are the sweep's own")
-        spans = [axis.key for axis in self.axes if axis.span is not None]
+        spans = [dimension.key for dimension in self.dimensions if dimension.span is not None]
         if spans and isinstance(self.search, Grid):
             raise ValueError(f"space[{spans[0]!r}] is a Span, of which no grid is made; use Random or Optuna")
         self._check_metrics()
 
     @property
-    def axes(self) -> tuple[Axis, ...]:
+    def dimensions(self) -> tuple[Dimension, ...]:
         """The keys of the space, in its order."""
-        return tuple(Axis.read(key, options) for key, options in self.space.items())
+        return tuple(Dimension.read(key, options) for key, options in self.space.items())
 
     def _check_metrics(self) -> None:
         for name, metric in (("metric", self.metric), ("curve", self.curve)):

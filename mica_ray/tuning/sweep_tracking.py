@@ -18,10 +18,10 @@ from mica_ray.runs.mlflow_run import begin_sweep_tracking, open_tracking, sweep_
 from mica_ray.tracking.mlflow_tracker import MlflowTracker
 from mica_ray.tracking.tracker import Ending
 from mica_ray.tuning.folder_lock import locked
-from mica_ray.tuning.outcome import Outcome
-from mica_ray.tuning.space import Axis, show_value
+from mica_ray.tuning.space import Dimension, show_value
 from mica_ray.tuning.sweep import Sweep
 from mica_ray.tuning.sweep_folder import SweepFolder
+from mica_ray.tuning.sweep_result import SweepResult
 from mica_ray.tuning.trial import Trial
 from mica_ray.tuning.trial_book import TrialEntry
 
@@ -63,7 +63,7 @@ class SweepTracking:
         parent = (self._tracker or self._begin()).run_id
         return tuple(_placed(trial, self._store, parent) for trial in trials)
 
-    def conclude(self, outcome: Outcome) -> None:
+    def conclude(self, outcome: SweepResult) -> None:
         """Tell what the sweep came to, once its files are written; equal numbers are there once."""
         if self._tracker is None:
             return
@@ -97,7 +97,7 @@ class SweepTracking:
             self._folder.path,
             uri=self._store,
             params={
-                **{f"space.{axis.key}": _shown(axis) for axis in sweep.axes},
+                **{f"space.{dimension.key}": _describe_options(dimension) for dimension in sweep.dimensions},
                 "seeds": ", ".join(map(str, sweep.seeds)),
                 "metric": f"{sweep.metric}, {sweep.mode}",
                 "search": show_value(sweep.search),
@@ -109,7 +109,7 @@ class SweepTracking:
         return self._tracker
 
 
-def cell_metrics(outcome: Outcome) -> Mapping[str, float]:
+def cell_metrics(outcome: SweepResult) -> Mapping[str, float]:
     """Give the numbers of each cell as metrics, such as `interquartile_mean/alpha_0.5`; NaN is left out."""
     safe = [re.sub(r"[^\w .-]+", "_", row.cell.name)[:_LONGEST_NAME] for row in outcome.rows]
     names = [name if safe.count(name) == 1 else f"{name}_{index}" for index, name in enumerate(safe)]
@@ -151,7 +151,8 @@ def _placed(trial: Trial, store: str, parent: str) -> Trial:
     return replace(trial, config=trial.config.model_copy(update=place))
 
 
-def _shown(axis: Axis) -> str:
-    if axis.span is None:
-        return ", ".join(axis.options)
-    return f"{axis.span.low:g} to {axis.span.high:g}{', by orders of magnitude' if axis.span.log else ''}"
+def _describe_options(dimension: Dimension) -> str:
+    span = dimension.span
+    if span is None:
+        return ", ".join(dimension.options)
+    return f"{span.low:g} to {span.high:g}{', by orders of magnitude' if span.log else ''}"

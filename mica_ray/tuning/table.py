@@ -1,4 +1,4 @@
-"""A sweep's table: a row per cell, as texts and as CSV. Its numbers are computed in tuning/outcome.py."""
+"""Tables of a sweep: a row per cell, as text and as CSV. sweep_result.py computes the numbers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import asdict
 from mica_ray.evaluation.report import show_interval
 from mica_ray.reporting.drawing.text_table import TextTable
 from mica_ray.statistics import Interval
-from mica_ray.tuning.outcome import CellRow, Outcome
 from mica_ray.tuning.sweep import Sweep
+from mica_ray.tuning.sweep_result import CellRow, SweepResult
 
 INTERVALS = "95 % stratified bootstrap intervals; not widened for having chosen the best of several"
 
 
-def sweep_text_table(sweep: Sweep, outcome: Outcome) -> TextTable:
+def sweep_text_table(sweep: Sweep, outcome: SweepResult) -> TextTable:
     """Lay out a row per cell; question and answer stand below."""
     against = f"against {outcome.reference}" if outcome.reference else "difference"
     left_out = [f"not all trials were played: {outcome.unplayed}"] if outcome.unplayed else []
@@ -31,7 +31,7 @@ def sweep_text_table(sweep: Sweep, outcome: Outcome) -> TextTable:
     )
 
 
-def sweep_csv(outcome: Outcome) -> str:
+def sweep_csv(outcome: SweepResult) -> str:
     """Write the rows with a column per number; an empty field is a number that does not exist."""
     numbers = ("interquartile_mean", "mean", "difference", "probability_of_improvement")
     columns = [f"{name}_{bound}" for name in numbers for bound in ("estimate", "low", "high")]

@@ -19,7 +19,7 @@ from mica_ray.tuning.space import plain_value
 from mica_ray.tuning.sweep import Sweep
 from mica_ray.tuning.trial import Trial
 
-Status = Literal["waiting", "running", "finished", "stopped", "failed"]
+TrialStatus = Literal["waiting", "running", "finished", "stopped", "failed"]
 """stopped: by the scheduler, or by the sweep's budget. failed: given up after its retries."""
 
 _MONEY_SECONDS = 30.0
@@ -31,7 +31,7 @@ class TrialEntry:
     """What is known of one trial."""
 
     trial: Trial
-    status: Status = "waiting"
+    status: TrialStatus = "waiting"
     retries: int = 0
     """How often it went on after a failure."""
     reason: str = ""
@@ -134,7 +134,7 @@ class TrialBook:
         """Note that a trial failed and goes on from its checkpoint."""
         self._change(trial_id, status="waiting", retries=self._entries[trial_id].retries + 1, reason=reason)
 
-    def ended(self, trial_id: str, status: Status, reason: str | None = None) -> None:
+    def ended(self, trial_id: str, status: TrialStatus, reason: str | None = None) -> None:
         """Note how a trial ended; without a reason, the one it has stays."""
         entry = self._entries[trial_id]
         if entry.status in ("waiting", "running"):
@@ -175,7 +175,7 @@ class TrialBook:
         return self._money[1]
 
     def _change(
-        self, trial_id: str, *, status: Status, reason: str | None = None, retries: int | None = None
+        self, trial_id: str, *, status: TrialStatus, reason: str | None = None, retries: int | None = None
     ) -> None:
         entry = self._entries[trial_id]
         after = replace(

@@ -19,7 +19,7 @@ from ray import tune
 from ray.exceptions import RayActorError, RayTaskError
 
 from mica_ray.tuning.resources import trial_bundles
-from mica_ray.tuning.space import Axis
+from mica_ray.tuning.space import Dimension
 from mica_ray.tuning.sweep import Asha, Pbt, Sweep
 from mica_ray.tuning.sweep_folder import SweepFolder
 from mica_ray.tuning.trial import Trial
@@ -200,18 +200,18 @@ def _scheduler(sweep: Sweep, num_steps: int) -> TrialScheduler | None:
                 metric=pbt.metric,
                 mode=pbt.mode,
                 perturbation_interval=pbt.every_steps,
-                hyperparam_mutations={axis.key: _mutation(axis) for axis in sweep.axes},
+                hyperparam_mutations={dimension.key: _mutation(dimension) for dimension in sweep.dimensions},
                 require_attrs=False,  # An evaluation is reported by itself.
             )
         case None:
             return None
 
 
-def _mutation(axis: Axis) -> list[object] | Domain:
-    if axis.span is None:
-        return list(axis.options.values())
-    low, high = axis.span.low, axis.span.high
-    return tune.loguniform(low, high) if axis.span.log else tune.uniform(low, high)
+def _mutation(dimension: Dimension) -> list[object] | Domain:
+    if dimension.span is None:
+        return list(dimension.options.values())
+    low, high = dimension.span.low, dimension.span.high
+    return tune.loguniform(low, high) if dimension.span.log else tune.uniform(low, high)
 
 
 def _id(trial: TuneTrial) -> str:

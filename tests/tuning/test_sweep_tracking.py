@@ -18,12 +18,12 @@ from mica_ray.statistics import Interval
 from mica_ray.tracking.mlflow_store import connect, start_run
 from mica_ray.tracking.mlflow_tracker import MlflowTracker
 from mica_ray.tuning.folder_lock import locked
-from mica_ray.tuning.outcome import CellRow, Outcome
 from mica_ray.tuning.search import rounds
 from mica_ray.tuning.session import play_sweep
 from mica_ray.tuning.space import Cell
 from mica_ray.tuning.sweep import Sweep
 from mica_ray.tuning.sweep_folder import SweepFolder
+from mica_ray.tuning.sweep_result import CellRow, SweepResult
 from mica_ray.tuning.sweep_tracking import SweepTracking, cell_metrics
 from mica_ray.tuning.trial import Trial, make_trials, refuse_other_config
 from mica_ray.tuning.trial_book import TrialEntry
@@ -227,7 +227,7 @@ def test_cells_whose_names_are_one_to_mlflow_are_told_apart() -> None:
     one = Interval(1.0, 0.5, 1.5)
     cells = [Cell({"policy": label}, {"policy": label}) for label in ("a:b", "a=b", "c")]
     rows = tuple(CellRow(cell, {"finished": 1}, one, one, None, None, ()) for cell in cells)
-    metrics = cell_metrics(Outcome(rows, None, "", ()))
+    metrics = cell_metrics(SweepResult(rows, None, "", ()))
     assert sorted(name for name in metrics if name.startswith("mean/")) == [
         "mean/policy_a_b_0", "mean/policy_a_b_1", "mean/policy_c",
     ]  # fmt: skip

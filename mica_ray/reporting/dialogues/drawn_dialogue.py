@@ -17,7 +17,7 @@ AXES = ("C", "A", "P")
 """Axis keys in the order of every state vector."""
 AXIS_NAMES = {"C": "cognitive", "A": "affective", "P": "proactive"}
 
-Outcome = Literal["success", "failure", "open"]
+DialogueOutcome = Literal["success", "failure", "open"]
 """open: a limit or the Director ended the dialogue, neither success nor failure."""
 
 
@@ -36,7 +36,7 @@ class DrawnDialogue:
     """[T, 3] levels -2..0; 0 where not judged."""
     judged: np.ndarray
     """[T] bool, the turn's judgement holds."""
-    outcome: Outcome
+    outcome: DialogueOutcome
     dominant_axis: str
     """"C", "A" or "P"."""
     rewards: np.ndarray | None = None
@@ -59,8 +59,10 @@ class DrawnDialogue:
             raise ValueError(f"rewards must be [{turns}] like the states; got {list(self.rewards.shape)}")
         if not np.isfinite(self.states).all():
             raise ValueError("states must be finite numbers")
-        if self.outcome not in get_args(Outcome):
-            raise ValueError(f"outcome must be one of {', '.join(get_args(Outcome))}; got {self.outcome!r}")
+        if self.outcome not in get_args(DialogueOutcome):
+            raise ValueError(
+                f"outcome must be one of {', '.join(get_args(DialogueOutcome))}; got {self.outcome!r}"
+            )
         if self.dominant_axis not in AXES:
             raise ValueError(f"dominant_axis must be C, A or P; got {self.dominant_axis!r}")
 

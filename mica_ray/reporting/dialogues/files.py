@@ -12,7 +12,7 @@ from pathlib import Path
 from mica_ray.recordings.case_metadata import CaseMetadata
 from mica_ray.recordings.cases import RecordedCase, read_case, recorded_rewards, talk_of
 from mica_ray.recordings.lines import Format, RecordingError, format_of, read_lines
-from mica_ray.reporting.dialogues.drawn_dialogue import DrawnDialogue, Outcome
+from mica_ray.reporting.dialogues.drawn_dialogue import DialogueOutcome, DrawnDialogue
 from mica_ray.types import Stop
 
 
@@ -70,7 +70,7 @@ def _drawn(case: RecordedCase, form: Format) -> DrawnDialogue:
         raise case.line.error(str(error)) from error
 
 
-def _outcome(case: RecordedCase) -> Outcome:
+def _outcome(case: RecordedCase) -> DialogueOutcome:
     if case.is_success:
         return "success"
     failed = case.ending in (Stop.COLLAPSE, Stop.STALL) or "failure" in case.ending.lower()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mica_ray.reporting.dialogues.drawn_dialogue import DrawnDialogue, Outcome, models_of
+from mica_ray.reporting.dialogues.drawn_dialogue import DialogueOutcome, DrawnDialogue, models_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,9 +22,13 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW, GREY = (
 MODEL_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
 MODEL_MARKERS = ("o", "s", "^", "D", "v", "P")
 AXIS_COLOURS = {"C": BLUE, "A": VERMILION, "P": GREEN}
-OUTCOME_COLOURS: dict[Outcome, str] = {"success": BLUE, "failure": VERMILION, "open": GREY}
-OUTCOME_MARKERS: dict[Outcome, str] = {"success": "o", "failure": "X", "open": "s"}
-OUTCOME_NAMES: dict[Outcome, str] = {"success": "success", "failure": "failure", "open": "neither (limit)"}
+OUTCOME_COLOURS: dict[DialogueOutcome, str] = {"success": BLUE, "failure": VERMILION, "open": GREY}
+OUTCOME_MARKERS: dict[DialogueOutcome, str] = {"success": "o", "failure": "X", "open": "s"}
+OUTCOME_NAMES: dict[DialogueOutcome, str] = {
+    "success": "success",
+    "failure": "failure",
+    "open": "neither (limit)",
+}
 DPI = 160
 MOST_PATHS = 200
 """Paths drawn per model in the figures that draw each one: more would be a blot."""

@@ -35,13 +35,13 @@ _SYMBOLS = {
 _COLUMNS = 2
 _BAND_OPACITY = 0.15
 _NOTHING = "nothing logged"
-"""Stands in a panel without a line."""
+"""Stands in a panel without a curve."""
 _MOST_MARKERS = 40
 """Points of a line beyond which markers would hide it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Curve:
     """One line of a panel; NaN is a gap, never a 0."""
 
     name: str
@@ -77,7 +77,7 @@ class Panel:
     title: str
     x: str
     y: str
-    lines: tuple[Line, ...]
+    curves: tuple[Curve, ...]
     is_log: bool = False
 
 
@@ -92,9 +92,9 @@ class LineChart:
     panels: tuple[Panel, ...]
 
     @property
-    def names(self) -> dict[str, Line]:
+    def names(self) -> dict[str, Curve]:
         """A line for each name, in order of appearance."""
-        return {line.name: line for panel in reversed(self.panels) for line in reversed(panel.lines)}
+        return {curve.name: curve for panel in reversed(self.panels) for curve in reversed(panel.curves)}
 
 
 def drawn_chart(chart: LineChart) -> DrawnFigure:
@@ -107,19 +107,19 @@ def drawn_chart(chart: LineChart) -> DrawnFigure:
     for axes in grid.flat[len(chart.panels) :]:
         axes.set_axis_off()
     for axes, panel in zip(grid.flat, chart.panels, strict=False):
-        for line in panel.lines:
-            _draw_line(axes, line)
-        if not panel.lines:
+        for curve in panel.curves:
+            _draw_curve(axes, curve)
+        if not panel.curves:
             axes.text(0.5, 0.5, _NOTHING, transform=axes.transAxes, ha="center", color="#444444")
-        if panel.is_log and any(value > 0 for line in panel.lines for value in line.y):
+        if panel.is_log and any(value > 0 for curve in panel.curves for value in curve.y):
             axes.set_yscale("log")
         tidy(axes, x=panel.x, y=panel.y, title=panel.title)
     handles = [
         Line2D(
-            [], [], color=line.colour, marker=line.marker, linestyle=_dash(line), markersize=4,
+            [], [], color=curve.colour, marker=curve.marker, linestyle=_dash(curve), markersize=4,
             label=plain(name),
         )
-        for name, line in _legend(chart)
+        for name, curve in _legend(chart)
     ]  # fmt: skip
     figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
     return finished(figure, chart.name, title=chart.title, caption=chart.caption)
@@ -128,49 +128,49 @@ def drawn_chart(chart: LineChart) -> DrawnFigure:
 def page_chart(chart: LineChart) -> Markup:
     """Draw the chart into a page: one plotly figure a panel, side by side where the window is wide enough."""
     legend = [
-        {"name": name, "colour": line.colour, "mark": _SYMBOLS[line.marker][1]}
-        for name, line in _legend(chart)
+        {"name": name, "colour": curve.colour, "mark": _SYMBOLS[curve.marker][1]}
+        for name, curve in _legend(chart)
     ]
     figures = {panel.title: _plotly_figure(panel) for panel in chart.panels}
     return side_by_side(figures, title=chart.title, caption=chart.caption, legend=legend)
 
 
-def _draw_line(axes: Axes, line: Line) -> None:
-    marker = line.marker if len(line.x) <= _MOST_MARKERS else ""
+def _draw_curve(axes: Axes, curve: Curve) -> None:
+    marker = curve.marker if len(curve.x) <= _MOST_MARKERS else ""
     axes.plot(
-        line.x,
-        line.y,
-        color=line.colour,
-        linestyle=_dash(line),
+        curve.x,
+        curve.y,
+        color=curve.colour,
+        linestyle=_dash(curve),
         marker=marker,
         markersize=3.5,
         linewidth=1.5,
-        label=line.name,
+        label=curve.name,
     )
-    if line.band is not None:
-        low, high = _bounds(line)
-        axes.fill_between(line.x, low, high, color=line.colour, alpha=_BAND_OPACITY, linewidth=0)
+    if curve.band is not None:
+        low, high = _bounds(curve)
+        axes.fill_between(curve.x, low, high, color=curve.colour, alpha=_BAND_OPACITY, linewidth=0)
 
 
 def _plotly_figure(panel: Panel) -> Figure:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    for line in panel.lines:
+    for curve in panel.curves:
         # plotly reads tags in names; what a folder is called is text.
-        name, x = escape(line.name), list(line.x)
-        if line.band is not None:
-            low, high = _bounds(line)
+        name, x = escape(curve.name), list(curve.x)
+        if curve.band is not None:
+            low, high = _bounds(curve)
             figure.add_scatter(
-                x=x + x[::-1], y=high + low[::-1], fill="toself", fillcolor=line.colour, mode="none",
+                x=x + x[::-1], y=high + low[::-1], fill="toself", fillcolor=curve.colour, mode="none",
                 opacity=_BAND_OPACITY, hoverinfo="skip",
             )  # fmt: skip
         figure.add_scatter(
-            x=x, y=list(line.y), name=name, mode="lines+markers" if len(x) <= _MOST_MARKERS else "lines",
-            line={"color": line.colour, "width": 2, "dash": "dash" if line.is_dashed else "solid"},
-            marker={"symbol": _SYMBOLS[line.marker][0], "size": 6},
+            x=x, y=list(curve.y), name=name, mode="lines+markers" if len(x) <= _MOST_MARKERS else "lines",
+            line={"color": curve.colour, "width": 2, "dash": "dash" if curve.is_dashed else "solid"},
+            marker={"symbol": _SYMBOLS[curve.marker][0], "size": 6},
         )  # fmt: skip
-    is_log = panel.is_log and any(value > 0 for line in panel.lines for value in line.y)
+    is_log = panel.is_log and any(value > 0 for curve in panel.curves for value in curve.y)
     figure.update_layout(
         showlegend=False, hovermode="x unified", height=270,
         margin={"l": 55, "r": 10, "t": 10, "b": 40},
@@ -179,26 +179,26 @@ def _plotly_figure(panel: Panel) -> Figure:
     )  # fmt: skip
     if is_log:
         figure.update_yaxes(exponentformat="power", nticks=5)
-    if not panel.lines:
+    if not panel.curves:
         figure.add_annotation(text=_NOTHING, showarrow=False, xref="paper", yref="paper", x=0.5, y=0.5)
         figure.update_xaxes(showticklabels=False)
         figure.update_yaxes(showticklabels=False)
     return figure
 
 
-def _bounds(line: Line) -> tuple[list[float], list[float]]:
-    band = line.band or ()
-    low = [value - half for value, half in zip(line.y, band, strict=True)]
-    return low, [value + half for value, half in zip(line.y, band, strict=True)]
+def _bounds(curve: Curve) -> tuple[list[float], list[float]]:
+    band = curve.band or ()
+    low = [value - half for value, half in zip(curve.y, band, strict=True)]
+    return low, [value + half for value, half in zip(curve.y, band, strict=True)]
 
 
-def _legend(chart: LineChart) -> list[tuple[str, Line]]:
+def _legend(chart: LineChart) -> list[tuple[str, Curve]]:
     """Give one line per number, the whole one before the dashed: the caption says what dashes mean."""
-    found: dict[int, tuple[str, Line]] = {}
-    for name, line in sorted(chart.names.items(), key=lambda item: (item[1].number, item[1].is_dashed)):
-        found.setdefault(line.number, (name, line))
+    found: dict[int, tuple[str, Curve]] = {}
+    for name, curve in sorted(chart.names.items(), key=lambda item: (item[1].number, item[1].is_dashed)):
+        found.setdefault(curve.number, (name, curve))
     return list(found.values())
 
 
-def _dash(line: Line) -> Literal["-", "--"]:
-    return "--" if line.is_dashed else "-"
+def _dash(curve: Curve) -> Literal["-", "--"]:
+    return "--" if curve.is_dashed else "-"

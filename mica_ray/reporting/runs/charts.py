@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mica_ray.reporting.dialogues.turns import FEWEST, turn_means
-from mica_ray.reporting.drawing.line_chart import Line, LineChart, Panel
+from mica_ray.reporting.drawing.line_chart import Curve, LineChart, Panel
 from mica_ray.runs.stored_run import LoggedDialogue, RunFiles
 
 _LEARNING = (
@@ -74,13 +74,13 @@ def _update_chart(runs: Sequence[RunFiles]) -> LineChart:
 def _panel(
     runs: Sequence[RunFiles], title: str, metric: str, label: str, factor: float, *, is_log: bool = False
 ) -> Panel:
-    lines: list[Line] = []
+    curves: list[Curve] = []
     for number, run in enumerate(runs):
         steps, values = run.series(metric)
         if any(math.isfinite(value) for value in values):
             scaled = [factor * value if not is_log or value > 0 else math.nan for value in values]
-            lines.append(Line(run.name, number, steps, scaled))
-    return Panel(title, "step", label, tuple(lines), is_log=is_log)
+            curves.append(Curve(run.name, number, steps, scaled))
+    return Panel(title, "step", label, tuple(curves), is_log=is_log)
 
 
 def _earned_chart(runs: Sequence[RunFiles]) -> LineChart:
@@ -92,48 +92,48 @@ def _earned_chart(runs: Sequence[RunFiles]) -> LineChart:
         f"steps{banded}; dashed: the first quarter. Returns are discounted as the run's credit "
         f"does it. Turns that fewer than {FEWEST} dialogues reached are not drawn.",
         panels=(
-            Panel("immediate reward", "turn", "reward r", _turn_lines(runs, "reward")),
-            Panel("return", "turn", "return G", _turn_lines(runs, "return")),
+            Panel("immediate reward", "turn", "reward r", _turn_curves(runs, "reward")),
+            Panel("return", "turn", "return G", _turn_curves(runs, "return")),
         ),
     )
 
 
 def _survivor_chart(runs: Sequence[RunFiles]) -> LineChart:
-    def line(number: int, run: RunFiles, steps: frozenset[int], *, is_first: bool) -> Line:
+    def curve(number: int, run: RunFiles, steps: frozenset[int], *, is_first: bool) -> Curve:
         shares = survivors([one for one in run.dialogues if one.step in steps])
         turns = [float(turn) for turn in range(1, len(shares) + 1)]
-        return Line(_part_name(run, is_first), number, turns, list(100 * shares), is_dashed=is_first)
+        return Curve(_part_name(run, is_first), number, turns, list(100 * shares), is_dashed=is_first)
 
     return LineChart(
         name="survivors_by_turn",
         title="Survivors by turn",
         caption="Training dialogues that reach a turn; dashed: first quarter of the steps, whole: last "
         "quarter. A turn is compared only with dialogues that reach it, so few survivors mean noisy credit.",
-        panels=(Panel("dialogues that reach the turn", "turn", "share (%)", _both_parts(runs, line)),),
+        panels=(Panel("dialogues that reach the turn", "turn", "share (%)", _both_parts(runs, curve)),),
     )
 
 
-def _turn_lines(runs: Sequence[RunFiles], name: str) -> tuple[Line, ...]:
-    def line(number: int, run: RunFiles, steps: frozenset[int], *, is_first: bool) -> Line:
+def _turn_curves(runs: Sequence[RunFiles], name: str) -> tuple[Curve, ...]:
+    def curve(number: int, run: RunFiles, steps: frozenset[int], *, is_first: bool) -> Curve:
         rows = [one.numbers(name) for one in run.dialogues if one.step in steps and not one.is_failed]
         turns, mean, deviation, _ = turn_means(rows) if rows else (np.zeros(0),) * 4
-        return Line(
+        return Curve(
             _part_name(run, is_first), number, list(turns.astype(float)), list(mean), is_dashed=is_first,
             band=None if is_first or len(runs) > _MOST_BANDS else list(deviation),
         )  # fmt: skip
 
-    return _both_parts(runs, line)
+    return _both_parts(runs, curve)
 
 
-def _both_parts(runs: Sequence[RunFiles], line: Callable[..., Line]) -> tuple[Line, ...]:
+def _both_parts(runs: Sequence[RunFiles], curve: Callable[..., Curve]) -> tuple[Curve, ...]:
     """Draw the first and the last steps of every run that has dialogues; one line where they are the same."""
-    lines: list[Line] = []
+    curves: list[Curve] = []
     for number, run in enumerate(runs):
         if run.dialogues:
             first, last = first_and_last_steps(run.dialogues)
-            lines += [line(number, run, first, is_first=True)] if first != last else []
-            lines.append(line(number, run, last, is_first=False))
-    return tuple(line for line in lines if line.x)
+            curves += [curve(number, run, first, is_first=True)] if first != last else []
+            curves.append(curve(number, run, last, is_first=False))
+    return tuple(curve for curve in curves if curve.x)
 
 
 def _part_name(run: RunFiles, is_first: bool) -> str:

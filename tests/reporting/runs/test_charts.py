@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from mica_ray.reporting.drawing.line_chart import Line, LineChart, Panel, drawn_chart, page_chart
+from mica_ray.reporting.drawing.line_chart import Curve, LineChart, Panel, drawn_chart, page_chart
 from mica_ray.reporting.runs.charts import first_and_last_steps, run_charts, survivors
 from mica_ray.runs.stored_run import LoggedDialogue, read_runs
 from tests.runs.written_run import of_rewards, write_run
@@ -43,17 +43,17 @@ def charts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LineChart]:
 
 def test_rewards_by_turn_are_means_of_the_first_and_the_last_steps(charts: dict[str, LineChart]) -> None:
     reward = charts["rewards_by_turn"].panels[0]
-    lines = {line.name: line for line in reward.lines}
+    curves = {curve.name: curve for curve in reward.curves}
     # Step 0: turn 1 of -1 and 0, turn 2 of 3 and 0. Step 1: 0 and 0; 1 alone, the other has no judgement.
-    assert lines["one, first steps"].y == [-0.5, 1.5]
-    assert lines["one"].y == [0.0]
-    assert "two" not in lines  # It has no dialogues.
+    assert curves["one, first steps"].y == [-0.5, 1.5]
+    assert curves["one"].y == [0.0]
+    assert "two" not in curves  # It has no dialogues.
 
 
 def test_metric_that_is_nowhere_leaves_its_panel_empty(charts: dict[str, LineChart]) -> None:
     panels = {panel.title: panel for panel in charts["learning"].panels}
-    assert [line.name for line in panels["EPM-Q in evaluations"].lines] == ["one", "two"]
-    assert panels["training dialogues that succeed"].lines == ()
+    assert [curve.name for curve in panels["EPM-Q in evaluations"].curves] == ["one", "two"]
+    assert panels["training dialogues that succeed"].curves == ()
 
 
 @pytest.mark.parametrize("name", ["learning", "updates", "rewards_by_turn", "survivors_by_turn"])
@@ -76,22 +76,22 @@ def test_picture_and_page_show_the_same_lines_in_the_same_colours(
 
 
 def test_run_keeps_its_colour_in_every_chart(charts: dict[str, LineChart]) -> None:
-    seen = {line.name: line.colour for chart in charts.values() for line in chart.names.values()}
+    seen = {curve.name: curve.colour for chart in charts.values() for curve in chart.names.values()}
     assert seen["one"] == seen["one, first steps"] != seen["two"]
 
 
 def test_colour_and_marker_together_repeat_only_after_36_runs() -> None:
-    looks = [(line.colour, line.marker) for line in (Line("a", number, [], []) for number in range(36))]
+    looks = [(curve.colour, curve.marker) for curve in (Curve("a", number, [], []) for number in range(36))]
     assert len(set(looks)) == 36
 
 
 def test_band_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="x, y and band of a must be of one length"):
-        Line("a", 0, [1.0], [1.0], band=[1.0, 2.0])
+        Curve("a", 0, [1.0], [1.0], band=[1.0, 2.0])
 
 
 def test_name_with_tags_is_text_in_both_drawings(tmp_path: Path) -> None:
-    panel = Panel("p", "x", "y", (Line("<b>$x_1$</b>", 0, [0.0, 1.0], [1.0, 2.0]),))
+    panel = Panel("p", "x", "y", (Curve("<b>$x_1$</b>", 0, [0.0, 1.0], [1.0, 2.0]),))
     chart = LineChart("c", "t", "", (panel,))
     assert drawn_chart(chart).png(dpi=20).startswith(b"\x89PNG")
     assert "&lt;b&gt;$x_1$&lt;/b&gt;</li>" in page_chart(chart)

@@ -21,7 +21,7 @@ from mica_ray.statistics import Interval
 from mica_ray.tuning.space import Cell
 from mica_ray.tuning.sweep import EVALUATED, Sweep
 from mica_ray.tuning.trial import curve, scores
-from mica_ray.tuning.trial_book import Status, TrialEntry
+from mica_ray.tuning.trial_book import TrialEntry, TrialStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class CellRow:
     """What the trials of one cell came to."""
 
     cell: Cell
-    trials: Mapping[Status, int]
+    trials: Mapping[TrialStatus, int]
     """Trials by how they ended."""
     middle: Interval
     """Interquartile mean of the metric over seeds and cases; NaN without a finished trial."""
@@ -43,7 +43,7 @@ class CellRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SweepResult:
     """What a sweep came to."""
 
     rows: tuple[CellRow, ...]
@@ -86,7 +86,7 @@ def cell_scores(sweep: Sweep, entries: Sequence[TrialEntry]) -> dict[str, float]
     }
 
 
-def conclude(sweep: Sweep, entries: Sequence[TrialEntry], *, unplayed: str = "") -> Outcome:
+def conclude(sweep: Sweep, entries: Sequence[TrialEntry], *, unplayed: str = "") -> SweepResult:
     """Compare the cells of a sweep.
 
     The reference is the sweep's, or else the best cell by interquartile mean. The answer compares the best
@@ -121,7 +121,7 @@ def conclude(sweep: Sweep, entries: Sequence[TrialEntry], *, unplayed: str = "")
         )
 
     cells = {entry.trial.cell.name: entry.trial.cell for entry in entries}
-    return Outcome(
+    return SweepResult(
         rows=tuple(row(cell) for cell in cells.values()),
         reference=chosen,
         answer=_answer(sweep, ranked, scored, chosen),

@@ -165,7 +165,7 @@ def contenders(peers: Sequence[str]) -> dict[str, Callable[[Batch], np.ndarray |
         "the same, reset by the user": lambda batch: token_returns(batch, resets=True),
     }
     if peers:
-        from credit_peers import verl_functions
+        from mica_ray.credit_study.peers import verl_functions
 
         ways.update({name: from_peer(function) for name, function in verl_functions().items()})
     return ways

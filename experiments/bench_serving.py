@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from service_load import REPLY_TOKENS, Load, ask_service
 
 from mica_ray.config import RunConfig
 from mica_ray.files import write_json
@@ -34,6 +33,7 @@ from mica_ray.launch.cluster import join_ray
 from mica_ray.launch.world import read_domain
 from mica_ray.serving.http.backend import ChatRequest
 from mica_ray.serving.http.settings import ServeSettings
+from mica_ray.serving.load import REPLY_TOKENS, Load, ask_service
 from mica_ray.serving.model_replica import ModelReplica, ModelSpec
 from mica_ray.serving.proxy import choose_proxy
 from mica_ray.serving.service_spec import Replicas, ServiceSpec

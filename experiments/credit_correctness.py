@@ -243,7 +243,7 @@ def _draw(results: Mapping[str, Mapping[str, GradientBias]], processes: Sequence
 def _peers(names: Sequence[str]) -> list[Contestant]:
     if not names:
         return []
-    from credit_peers import verl_contestants
+    from mica_ray.credit_study.peers import verl_contestants
 
     return verl_contestants()
 

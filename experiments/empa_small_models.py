@@ -23,11 +23,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from local_server import running_server, server_command
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from role_counts import CountedChat, RoleCount, with_failures
 
 from mica_ray.chat.model import ChatModel
 from mica_ray.chat.openai_api import Endpoint, OpenAIChat
@@ -39,10 +37,12 @@ from mica_ray.dialogue.judger import Judger
 from mica_ray.domains.empa import EMPA
 from mica_ray.domains.empa.cards import read_cards
 from mica_ray.domains.loader import load_domain
+from mica_ray.evaluation.role_counts import CountedChat, RoleCount, with_failures
 from mica_ray.files import write_json
 from mica_ray.ports import free_port
 from mica_ray.recordings.dialogue_log import dialogue_row
 from mica_ray.rewards import Rewards
+from mica_ray.serving.local_server import running_server, server_command
 from mica_ray.types import Sampling, Scenario, Trajectory
 
 ROLES = ("actor", "policy", "judge", "director")

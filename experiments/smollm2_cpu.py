@@ -23,7 +23,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from mica_ray.cli.stages import StageBars
+from mica_ray.cli.progress import StageBars
 from mica_ray.config import ConfigError, RunConfig
 from mica_ray.config.overrides import override
 from mica_ray.evaluation.evaluate import EvaluationConfig

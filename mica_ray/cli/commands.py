@@ -14,11 +14,11 @@ import typer
 
 from mica_ray.cli.credit_commands import credit
 from mica_ray.cli.data_commands import data
-from mica_ray.cli.evaluate_commands import evaluate
+from mica_ray.cli.evaluate import evaluate
+from mica_ray.cli.finished_runs import compare, register, track
 from mica_ray.cli.options import DryRun, Inline, JsonFile, Sets
 from mica_ray.cli.promote_command import promote
-from mica_ray.cli.record_commands import compare, register, track
-from mica_ray.cli.report_commands import report
+from mica_ray.cli.report import report
 from mica_ray.cli.serve_commands import serve, serve_key
 
 app = typer.Typer(
@@ -59,7 +59,7 @@ def train(
     json_file: JsonFile = None,
 ) -> None:
     """Train a policy, and evaluate it before and after."""
-    from mica_ray.cli.training import run_training
+    from mica_ray.cli.train import run_training
 
     run_training(
         recipe, assignments=sets or (), resume=resume, inline=inline, dry_run=dry_run, json_file=json_file
@@ -108,7 +108,7 @@ def chat(
     sets: Sets = None,
 ) -> None:
     """Talk to a policy; after each reply the judge's estimate of your state is shown."""
-    from mica_ray.cli.conversation import run_conversation
+    from mica_ray.cli.chat import run_conversation
 
     run_conversation(model, assignments=sets or ())
 

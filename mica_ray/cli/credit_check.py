@@ -10,8 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from mica_ray.cli.progress import StageBars
 from mica_ray.cli.recipes import read_model
-from mica_ray.cli.stages import StageBars
 from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
 from mica_ray.credit_study.agreement import CreditCheck

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from mica_ray.chat.ledger import Ledger
+from mica_ray.cli.progress import StageBars
 from mica_ray.cli.recipes import read_model
-from mica_ray.cli.stages import StageBars
 from mica_ray.evaluation.costs import cost_table
 from mica_ray.evaluation.report import evaluation_record, evaluations_table
 from mica_ray.files import write_json

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from mica_ray.cli.stages import StageBars
+from mica_ray.cli.progress import StageBars
 from mica_ray.cli.trial_board import TrialBoard, show_time
 from mica_ray.config.references import ConfigError, resolve
 from mica_ray.files import write_json

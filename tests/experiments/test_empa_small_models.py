@@ -1,22 +1,19 @@
-"""The experiment on small models counts every answer, and its servers start and end by themselves."""
+"""The experiment on small models counts every answer of every role."""
 
 from __future__ import annotations
 
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 from mica_ray.chat.model import ChatError, ChatModel, ChatReply, JsonSchema
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.embedded.roles import ScriptedRoles
-from mica_ray.ports import free_port
 from mica_ray.reporting.dialogues.files import read_dialogue_files
 from mica_ray.types import Message, Sampling
 from tests.dialogue.tiny_domain import QueuedChat
@@ -24,7 +21,6 @@ from tests.domains.empa.card_folder import name, write_cards
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))  # as when the script is run
 experiment: Any = import_module("empa_small_models")
-local_server: Any = import_module("local_server")
 
 SCENARIOS = EMOTIONAL_SUPPORT.split("train")[:2]
 
@@ -111,42 +107,3 @@ def test_folder_of_cards_brings_the_scenarios_and_the_rules_of_the_benchmark(tmp
     domain, scenarios = experiment.read_world(Namespace(cards=cards, num_cards=8))
     assert (domain.name, domain.rules.max_turns) == ("empa", 45)
     assert [scenario.id for scenario in scenarios] == [name(2), name(3)]  # The fourth is a test case.
-
-
-SERVER = """
-import http.server, sys
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200); self.end_headers()
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
-"""
-
-
-async def test_server_is_up_in_the_block_and_gone_after_it(tmp_path: Path) -> None:
-    port = free_port()
-    command = [sys.executable, "-c", SERVER, str(port)]
-    async with local_server.running_server(command, port, tmp_path / "log", 60) as server:
-        assert server.poll() is None
-    assert server.poll() is not None
-
-
-async def test_server_that_ends_or_never_answers_is_named_with_its_log(tmp_path: Path) -> None:
-    port = free_port()
-    broken = [sys.executable, "-c", "print('no such model'); raise SystemExit(3)"]
-    with pytest.raises(RuntimeError, match=r"ended with code 3: read .*log"):
-        async with local_server.running_server(broken, port, tmp_path / "log", 60):
-            pass
-    assert "no such model" in (tmp_path / "log").read_text()
-    started = time.monotonic()
-    silent = [sys.executable, "-c", "import time; time.sleep(600)"]
-    with pytest.raises(RuntimeError, match="not ready within 1 s"):
-        async with local_server.running_server(silent, port, tmp_path / "log", 1):
-            pass
-    assert time.monotonic() - started < 60  # Far above 1 s for a loaded machine; it sleeps for 600.
-
-
-def test_server_command_serves_the_folder_on_the_port_alone() -> None:
-    command = local_server.server_command("/models/small", 4321, context=8192)
-    assert command[command.index("--model") + 1] == "/models/small"
-    assert command[command.index("--host") + 1] == "127.0.0.1"
-    assert command[command.index("--port") + 1] == "4321"

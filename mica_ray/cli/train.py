@@ -11,8 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from mica_ray.cli.progress import StageBars
 from mica_ray.cli.recipes import read_config
-from mica_ray.cli.stages import StageBars
 from mica_ray.config import RunConfig
 from mica_ray.evaluation.costs import cost_table
 from mica_ray.evaluation.report import comparison_table

@@ -1,10 +1,10 @@
-"""The frozen values that cross floors. No behaviour beyond what a value can say of itself, no I/O.
+"""The frozen values that pass between layers, without behaviour or I/O. Each carries a worked example.
 
 Shape legend, used in every docstring of the package:
     B trajectories in a batch, N trajectories of one scenario (a group), T turns, R rows of a token batch,
     L tokens, V vocabulary, K axes of the need state (always 3: C cognitive, A affective, P proactive).
 
-Turn indices are data: they start at 0, and column t of every [B, T] array is the turn with `Turn.index == t`.
+Turn indices start at 0, and column t of every [B, T] array is the turn with `Turn.index == t`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from enum import StrEnum
 from typing import Literal, TypedDict, get_args
 
 import numpy as np
+
+from mica_ray.checks import at_least
 
 State = tuple[float, float, float]
 """A need state (C, A, P) in points. The origin means "needs met", negative values are a deficit."""
@@ -30,7 +32,11 @@ Split = Literal["train", "valid", "test"]
 
 
 class Message(TypedDict):
-    """One chat message in the form every chat API takes."""
+    """One chat message in the form every chat API accepts.
+
+    >>> Message(role="user", content="I failed the exam.")
+    {'role': 'user', 'content': 'I failed the exam.'}
+    """
 
     role: Literal["system", "user", "assistant"]
     content: str
@@ -38,29 +44,41 @@ class Message(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a model samples. The defaults are the paper's: temperature 1, no truncation of the distribution."""
+    """Sampling parameters. The defaults are the paper's: temperature 1, no truncation of the distribution.
+
+    >>> Sampling(temperature=-1)
+    Traceback (most recent call last):
+    ValueError: temperature must be >= 0, got -1.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int = 64
-    """Tokens of one reply at most."""
+    """Maximum number of tokens of one reply."""
     seed: int | None = None
-    """None: the model's own randomness. Equal seeds on an equal model and prompt give equal replies."""
+    """The same seed, model and prompt give the same reply. None: unseeded."""
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse values no engine can sample with."""
-        if self.temperature < 0:
-            raise ValueError(f"temperature must be >= 0; got {self.temperature}")
+        """Check the ranges."""
+        at_least(0, temperature=self.temperature)
+        at_least(1, max_tokens=self.max_tokens)
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be in (0, 1]; got {self.top_p}")
-        if self.max_tokens < 1:
-            raise ValueError(f"max_tokens must be >= 1; got {self.max_tokens}")
+            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}.")
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Who the simulated user is and where the dialogue starts. Loaded, never edited."""
+    """Who the simulated user is and where the dialogue starts. Loaded from a file, never edited.
+
+    >>> exam = Scenario(
+    ...     id="exam-01", domain="tutoring", category="school", dominant_axis="A", persona="A tired student.",
+    ...     opening="I failed the exam.", initial_state=(-3.0, -6.0, -3.0), stages=("I studied for weeks.",),
+    ...     split="train",
+    ... )
+    >>> exam.initial_state[AXES.index(exam.dominant_axis)]
+    -6.0
+    """
 
     id: str
     domain: str
@@ -68,24 +86,28 @@ class Scenario:
     dominant_axis: str
     """Key of the axis this user needs most: "C", "A" or "P"."""
     persona: str
-    """Who speaks and how, in the third person; shown to the roles, never to the policy."""
+    """Who the user is and how they speak, in the third person. Only the roles see it, never the policy."""
     opening: str
-    """The user's first message; empty where the Actor finds it himself."""
+    """The user's first message. Empty: the Actor writes it."""
     initial_state: State
-    """P_0, points, no component above 0."""
+    """P_0 in points, every component <= 0."""
     stages: tuple[str, ...]
     """Story fragments in the user's own voice, in the order in which the Director may reveal them."""
     split: Split
     language: str = "en"
     topic: str = ""
-    """What the story turns on, as the user would name it ("my sister's wedding"); empty when not given."""
-    # Not in the repr: an embedded policy's cache goes by it, and such a policy knows no difficulties.
+    """Subject of the story in the user's words ("my sister's wedding"). Empty: unknown."""
+    # Excluded from repr, which keys the cache of embedded policies; their training ignores difficulty.
     difficulty: str = field(default="", repr=False)
-    """How hard the benchmark calls this user; empty when not given."""
+    """Difficulty that the benchmark assigns to this user. Empty: unknown."""
 
 
 class Status(StrEnum):
-    """What became of one answer of a role. Everything but the first three is a failure, and never a score."""
+    """How one call of a role ended. The first three are answers; the others are failures, never scores.
+
+    >>> Status.REPAIRED.failure_kind is None, Status.INVALID.failure_kind, Status.TIMED_OUT.failure_kind
+    (True, 'data', 'infrastructure')
+    """
 
     OK = "ok"
     RETRIED = "retried"
@@ -96,7 +118,7 @@ class Status(StrEnum):
 
     @property
     def failure_kind(self) -> Literal["data", "infrastructure"] | None:
-        """What failed: what the model said, or whatever should have let it speak; None for an answer."""
+        """Whether the model's text ("data") or the call ("infrastructure") failed; None for an answer."""
         if self is Status.INVALID:
             return "data"
         return "infrastructure" if self in (Status.TIMED_OUT, Status.ABANDONED) else None
@@ -104,72 +126,97 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the judge said of one reply. `delta is None` means the judge failed: it is not a zero score."""
+    """The judge's scores of one reply. `delta is None` means that the judge failed, not a score of zero.
+
+    >>> helped = Judgement(progress=(0, 2, 0), regress=(0, 0, 0), delta=(0.0, 3.0, 0.0))
+    >>> failed = Judgement.failed(Status.TIMED_OUT, "no answer within 60 s")
+    >>> helped.is_valid, failed.is_valid
+    (True, False)
+    """
 
     progress: tuple[int, int, int] | None
     """Levels 0, 1, 2 per axis (C, A, P)."""
     regress: tuple[int, int, int] | None
     """Levels 0, -1, -2 per axis (C, A, P)."""
     delta: State | None
-    """v_t, the change of state in points."""
+    """v_t, the change of the need state in points."""
     evidence: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Text per field of the rubric, for reports."""
+    """The judge's text for each field of the rubric, for reports."""
     status: Status = Status.OK
     error: str | None = None
-    """Why the judgement failed; None when it did not."""
+    """Why the judgement failed; None for a valid one."""
 
     @property
     def is_valid(self) -> bool:
-        """Whether the judgement may be used as a score."""
+        """Whether the judgement is a score."""
         return self.delta is not None
 
     @classmethod
     def failed(cls, status: Status, error: str) -> Judgement:
-        """Give the judgement of a judge that gave none."""
+        """Build the judgement of a failed call of the judge."""
         return cls(progress=None, regress=None, delta=None, status=status, error=error)
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One reply of the policy as tokens, exactly as sampled; training uses these and never re-tokenises."""
+    """One reply of the policy as sampled tokens. Training uses them as they are, without re-tokenizing.
+
+    >>> reply = Generation(
+    ...     prompt_ids=(10, 11), token_ids=(20, 21), logprobs=(-0.5, -1.0), text="That must hurt.",
+    ...     finish_reason="stop", policy_version=3,
+    ... )
+    >>> sum(reply.logprobs)
+    -1.5
+    """
 
     prompt_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
-    """Sampled tokens, the end-of-turn token included when it was sampled."""
+    """Sampled tokens, including the end-of-turn token if it was sampled."""
     logprobs: tuple[float, ...]
-    """Log probability of each sampled token under the sampling policy (temperature applied), nats."""
+    """Log probability in nats of each sampled token under the sampling policy, temperature applied."""
     text: str
     finish_reason: Literal["stop", "length"]
     policy_version: int
-    """Version of the weights that sampled it."""
+    """Version of the weights that sampled the reply."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoleAnswer:
-    """How a role's answer in a turn came about; the judge's is told by its `Judgement`."""
+    """Status of the Director's or the Actor's call in a turn; the judge's status is in its `Judgement`.
+
+    >>> RoleAnswer("director", Status.INVALID, "the answer is not JSON").status.failure_kind
+    'data'
+    """
 
     role: Literal["director", "actor"]
     status: Status
     error: str | None = None
-    """Why there is no answer; None when there is one."""
+    """Why the call failed; None for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One exchange: the user spoke, the policy replied, the judge scored the reply."""
+    """One exchange: the user speaks, the policy replies, the judge scores the reply.
+
+    >>> helped = Judgement(progress=(0, 2, 0), regress=(0, 0, 0), delta=(0.0, 3.0, 0.0))
+    >>> turn = Turn(0, "I failed the exam.", "That must hurt.", helped, state_after=(-3.0, -3.0, -3.0))
+    >>> before = np.subtract(turn.state_after, turn.judgement.delta)    # P_{t-1} = P_t - v_t
+    >>> before.tolist()
+    [-3.0, -6.0, -3.0]
+    """
 
     index: int
     user: str
     reply: str
     judgement: Judgement
     state_after: State
-    """P_t; carried over unchanged when the judgement failed."""
+    """P_t in points; P_{t-1} if the judgement failed."""
     generation: Generation | None = None
     """None when the policy is a text-only model."""
     guidance: str | None = None
-    """What the Director told the Actor before this user message, None when nothing."""
+    """The Director's guidance to the Actor for this user message; None if there was none."""
     answers: tuple[RoleAnswer, ...] = ()
-    """Of the roles asked after the judgement, in the order in which they were."""
+    """Status of each role called after the judgement, in order of the calls."""
 
 
 class Stop(StrEnum):
@@ -183,12 +230,23 @@ class Stop(StrEnum):
     LIMIT = "limit"
     """Truncated: turn or context limit."""
     FAILED = "failed"
-    """A simulator or an engine failed; the dialogue says nothing about the policy."""
+    """A role or the policy's engine failed; the dialogue is not evidence about the policy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """The record of one dialogue."""
+    """The record of one dialogue.
+
+    >>> exam = Scenario(
+    ...     id="exam-01", domain="tutoring", category="school", dominant_axis="A", persona="A tired student.",
+    ...     opening="I failed.", initial_state=(-3.0, -6.0, -3.0), stages=(), split="train",
+    ... )
+    >>> helped = Judgement(progress=(0, 2, 0), regress=(0, 0, 0), delta=(0.0, 3.0, 0.0))
+    >>> turn = Turn(0, "I failed.", "That must hurt.", helped, state_after=(-3.0, -3.0, -3.0))
+    >>> Trajectory(exam, group=0, sample=0, turns=(turn,), stop=Stop.LIMIT).states
+    array([[-3., -6., -3.],
+           [-3., -3., -3.]])
+    """
 
     scenario: Scenario
     group: int
@@ -198,34 +256,43 @@ class Trajectory:
     turns: tuple[Turn, ...]
     stop: Stop
     error: str | None = None
-    """The reason when `stop` is FAILED."""
+    """Why the dialogue failed; None unless `stop` is FAILED."""
     director_failures: int = 0
-    """Decisions that the Director failed to give; the dialogue went on without them."""
+    """Number of failed calls of the Director. The dialogue continues without its guidance."""
 
     @property
     def states(self) -> np.ndarray:
-        """The state path [T+1, K], points, P_0 first."""
+        """The path of need states, [T+1, K] in points, P_0 first."""
         path: Sequence[State] = [self.scenario.initial_state, *(turn.state_after for turn in self.turns)]
         return np.asarray(path, dtype=np.float64)
 
     @property
     def is_success(self) -> bool:
-        """Whether the user's needs were met by the domain's rules."""
+        """Whether the dialogue ended because the user's needs were met."""
         return self.stop is Stop.SUCCESS
 
 
 @dataclass(frozen=True, slots=True)
 class TurnRewards:
-    """All that a credit estimator may see.
+    """The input of a credit estimator.
+
+    Two dialogues of one scenario, the second of them one turn long:
+
+    >>> turns = TurnRewards(
+    ...     rewards=np.array([[1.0, 2.0], [-1.0, 0.0]]),
+    ...     valid=np.array([[True, True], [True, False]]),
+    ...     group=np.array([0, 0]),
+    ... )
+    >>> turns.rewards[turns.valid]
+    array([ 1.,  2., -1.])
 
     Attributes:
         rewards: [B, T] float64, reward units (points of distance); arbitrary where not valid.
-        valid: [B, T] bool, the turn was played and judged. Holes are possible: a failed judgement.
+        valid: [B, T] bool, whether the turn was played and judged. A failed judgement leaves a hole.
         group: [B] int, equal for dialogues of one scenario.
-        states: [B, T, K] float64, what was held of the user when the reply of turn t was given (the need
-            state P_{t-1}, points); arbitrary where not valid. None where nobody recorded it. Most estimators
-            do not look; one that does (anchor states, a critic) says so when there are none. A field and no
-            argument of an estimator: states belong to dialogues, an estimator outlives many batches of them.
+        states: [B, T, K] float64, the need state before the reply of turn t (P_{t-1}, points); arbitrary where
+            not valid. None if not recorded. Only anchor states and the critic read it, and raise without it.
+            Part of the batch and not of the estimator, which is used for many batches.
     """
 
     rewards: np.ndarray
@@ -234,34 +301,52 @@ class TurnRewards:
     states: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        """Refuse shapes that disagree."""
+        """Check the shapes."""
         shape = self.rewards.shape
         if len(shape) != 2 or self.valid.shape != shape or self.group.shape != shape[:1]:
             raise ValueError(
-                "rewards and valid must be [B, T] and group [B]; "
-                f"got {self.rewards.shape}, {self.valid.shape}, {self.group.shape}"
+                "rewards and valid must be [B, T] and group [B], "
+                f"got {self.rewards.shape}, {self.valid.shape} and {self.group.shape}."
             )
         states = self.states
         if states is not None and (states.ndim != 3 or states.shape[:2] != shape or not states.shape[2]):
-            raise ValueError(f"states must be [B, T, K >= 1] with [B, T] = {shape}; got {states.shape}")
+            raise ValueError(f"states must be [B, T, K >= 1] with [B, T] = {shape}, got {states.shape}.")
 
 
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
-    """All that a learner may see. Column l of every [R, L] array speaks of predicting `token_ids[:, l]`.
+    """The input of a learner. Column l of every [R, L] array is about the prediction of `token_ids[:, l]`.
+
+    A prompt of two tokens and a reply of two with advantage 0.5, padded to width 5:
+
+    >>> is_reply = np.array([[False, False, True, True, False]])
+    >>> batch = TokenBatch(
+    ...     step=0,
+    ...     token_ids=np.array([[10, 11, 20, 21, 0]]),
+    ...     lengths=np.array([4]),
+    ...     loss_mask=is_reply,
+    ...     advantages=np.where(is_reply, np.float32(0.5), np.float32(0)),
+    ...     behaviour_logprobs=np.array([[0, 0, -0.5, -1, 0]], dtype=np.float32),
+    ...     turn_ids=np.where(is_reply, 0, -1),
+    ...     group=np.array([0]),
+    ...     loss_tokens=2,
+    ...     loss_turns=1,
+    ... )
+    >>> batch.token_ids[batch.loss_mask].tolist(), batch.advantages[batch.loss_mask].tolist()
+    ([20, 21], [0.5, 0.5])
 
     Attributes:
-        step: the step of the loop this batch belongs to.
+        step: step of the training loop.
         token_ids: [R, L] int64, right-padded.
-        lengths: [R] int64, real tokens of each row.
+        lengths: [R] int64, number of tokens of each row without padding.
         loss_mask: [R, L] bool, tokens sampled by the policy in a valid turn; column 0 is always False.
         advantages: [R, L] float32, the turn's advantage on each of its tokens, 0 elsewhere.
-        behaviour_logprobs: [R, L] float32, nats, as the engine reported them, 0 outside the mask.
+        behaviour_logprobs: [R, L] float32, nats, as reported by the engine, 0 outside the mask.
         turn_ids: [R, L] int64, a number unique to each trained turn of the batch, -1 outside the mask.
-        group: [R] int64, the row's scenario group: mini-batches never split one.
-        loss_tokens: trained tokens of the whole optimiser step over all micro-batches and ranks.
-        loss_turns: trained turns of the whole optimiser step over all micro-batches and ranks.
-        temperature: the sampling temperature the log probabilities refer to.
+        group: [R] int64, the row's scenario group. Mini-batches never split a group.
+        loss_tokens: trained tokens of the whole optimizer step over all micro-batches and ranks.
+        loss_turns: trained turns of the whole optimizer step over all micro-batches and ranks.
+        temperature: sampling temperature of the log probabilities.
     """
 
     step: int
@@ -279,17 +364,27 @@ class TokenBatch:
 
 @dataclass(frozen=True, slots=True)
 class PolicyWeights:
-    """A version of the policy on its way to the engines; the loop does not look into `source`."""
+    """A version of the policy's weights to load into the engines. The loop treats `source` as opaque.
+
+    >>> PolicyWeights(version=0, source="a bucket").version
+    0
+    """
 
     version: int
-    """0 for the initial weights, then one more after every update call."""
+    """0 for the initial weights, plus 1 for every update."""
     source: object
-    """What rollout/weights.py resolves: a bucket, or a reference to one."""
+    """The weights or a reference to them; rollout/weights.py resolves it."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateReport:
-    """What one learner update did."""
+    """Outcome of one learner update.
+
+    >>> UpdateReport(version=1, metrics={"grad_norm": 0.5}).metrics["grad_norm"]
+    0.5
+    """
 
     version: int
+    """Version of the weights after the update."""
     metrics: Mapping[str, float]
+    """Metric name to its value over the whole update."""

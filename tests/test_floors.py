@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
 
 BREAKS = [
-    ("layers", "types", "import mica_ray.training.learner"),
+    ("layers", "types/dialogue", "import mica_ray.training.learner"),
     ("layers", "chat/model", "from mica_ray.dialogue import domain"),
     ("ground", "rewards", "import transformers"),
     ("ground", "packing", "import asyncio"),

@@ -32,8 +32,9 @@ from mica_ray.chat.openai_api import Endpoint, OpenAIChat
 from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.domain import Domain
-from mica_ray.dialogue.environment import DialogueEnvironment, converse
+from mica_ray.dialogue.environment import DialogueEnvironment
 from mica_ray.dialogue.judger import Judger
+from mica_ray.dialogue.play import DialogueStart, TextPolicy, play_dialogue
 from mica_ray.domains.empa import EMPA
 from mica_ray.domains.empa.cards import read_cards
 from mica_ray.domains.loader import load_domain
@@ -105,11 +106,14 @@ async def play(
             director=Director(chats["director"], domain, SAMPLING["director"], deadline_seconds),
             seed=number,
         )
-        sampling = replace(SAMPLING["policy"], seed=number)
-        dialogue = await converse(
-            environment, chats["policy"], scenario, domain, sampling,
-            deadline_seconds=deadline_seconds, group=number,
-        )  # fmt: skip
+        dialogue = await play_dialogue(
+            DialogueStart(scenario, seed=number, group=number),
+            environment,
+            TextPolicy(chats["policy"]),
+            SAMPLING["policy"],
+            policy_prompt=domain.prompts(scenario.language).policy_prompt,
+            reply_deadline_seconds=deadline_seconds,
+        )
         ended.append(dialogue)
         keep(played())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -23,12 +24,12 @@ from mica_ray.config.overrides import override
 from mica_ray.config.role_config import EMBEDDED, Player, Recording, RoleSource
 from mica_ray.dialogue.answer_counts import ROLES
 from mica_ray.dialogue.domain import Domain
+from mica_ray.dialogue.play import TextPolicy
 from mica_ray.evaluation.costs import cost_table
 from mica_ray.evaluation.evaluate import EvaluationConfig
 from mica_ray.evaluation.report import CONTAMINATED
 from mica_ray.evaluation.rescore_report import rescore_record
 from mica_ray.evaluation.rescored_files import rescore
-from mica_ray.evaluation.text_policy import converse_all
 from mica_ray.files import write_json
 from mica_ray.launch import run
 from mica_ray.launch.policy_source import fetch_policy, read_policy_facts
@@ -234,28 +235,29 @@ async def _play_missing(
     ledger: Ledger,
 ) -> None:
     config, rollout = tested.config, _evaluated(tested.config)
-    seed = config.evaluation.seed
     async with AsyncExitStack() as stack:
         if tested.text is None:
             parts = await stack.enter_async_context(
                 run.set_up(config, inline=inline, progress=SilentProgress(), ledger=ledger)
             )
-            await collect(
-                scenarios,
-                parts.world.environment,
-                parts.engine,
-                parts.template,
-                rollout,
-                step=0,
-                seed=seed,
-                policy_prompt=parts.world.policy_prompt,
-                progress=record,
+            world, policy = parts.world, parts.policy(config)
+        else:
+            world, model = await run.start_world(
+                stack, config, inline=inline, ledger=ledger, policy=tested.text
             )
-            return
-        world, model = await run.start_world(stack, config, inline=inline, ledger=ledger, policy=tested.text)
-        assert model is not None, "a text policy was given"
-        await converse_all(
-            model, world.environment, scenarios, world.domain, rollout=rollout, seed=seed, progress=record
+            assert model is not None, "a text policy was given"
+            policy = TextPolicy(model)
+            # Every reply has its deadline; a dialogue with a slow endpoint may take hours.
+            rollout = replace(rollout, dialogue_deadline_seconds=math.inf)
+        await collect(
+            scenarios,
+            world.environment,
+            policy,
+            rollout,
+            step=0,
+            seed=config.evaluation.seed,
+            policy_prompt=world.policy_prompt,
+            progress=record,
         )
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from mica_ray.credit import CreditEstimator, Grpo, Mica, ReinforcePlusPlus, Rloo
 from mica_ray.credit_study.agreement import CheckedTurn, CreditCheck, agreement, reliability_of
 from mica_ray.credit_study.measures import by_batch
+from mica_ray.dialogue.play import DialogueStart
 from mica_ray.dialogue.prefix import Prefix, count_told
 from mica_ray.recordings.lines import RecordingError
 from mica_ray.recordings.stored_turns import StoredTurns
-from mica_ray.rollout.collect import Branch
 from mica_ray.seeding import derive_seed
 from mica_ray.types import Scenario, State, Stop, Trajectory, TurnRewards
 
@@ -31,8 +31,8 @@ CHECKED: Mapping[str, CreditEstimator] = {
 }
 """Whose credit is checked, by name."""
 
-PlayOn = Callable[[Sequence[Branch]], Awaitable[Sequence[Trajectory]]]
-"""Plays dialogues on, branch by branch."""
+PlayFrom = Callable[[Sequence[DialogueStart]], Awaitable[Sequence[Trajectory]]]
+"""Plays one dialogue from each start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def prefix_before(stored: StoredTurns, place: Place, scenario: Scenario) -> Pref
 async def check_credit(
     stored: StoredTurns,
     scenarios: Mapping[str, Scenario],
-    play_on: PlayOn,
+    play_from: PlayFrom,
     rewards: Callable[[Sequence[Trajectory]], TurnRewards],
     config: CheckConfig,
     *,
@@ -130,7 +130,7 @@ async def check_credit(
     Args:
         stored: the dialogues of a run, with the rewards they were trained on.
         scenarios: of the run, by id.
-        play_on: continues dialogues with the run's policy in the run's world.
+        play_from: continues dialogues with the run's policy in the run's world.
         rewards: of the run.
         config: how much.
         policy_step: the step whose policy it is.
@@ -140,7 +140,8 @@ async def check_credit(
         RecordingError: a dialogue cannot be gone on from, or fewer than three turns could be compared.
     """
     places = choose_places(stored, config, policy_step=policy_step)
-    branches: list[Branch] = []
+    starts: list[DialogueStart] = []
+    first_turns: list[int] = []
     owners: list[tuple[int, bool]] = []
     for number, place in enumerate(places):
         case = stored.dialogues[place.row].case
@@ -149,10 +150,11 @@ async def check_credit(
         for is_kept, begun in _beginnings(stored, place, scenarios[case]):
             for reroll in range(config.rerolls):
                 seed = derive_seed(config.seed, "credit check", number, is_kept, reroll)
-                branches.append(Branch(scenarios[case], begun, seed))
+                starts.append(DialogueStart(scenarios[case], seed, sample=len(starts), begun=begun))
+                first_turns.append(begun.num_turns)
                 owners.append((number, is_kept))
-    played = await play_on(branches)
-    returns = _returns(played, [branch.begun.num_turns for branch in branches], rewards, config.gamma)
+    played = await play_from(starts)
+    returns = _returns(played, first_turns, rewards, config.gamma)
     found: dict[tuple[int, bool], list[float]] = {}
     for owner, value in zip(owners, returns, strict=True):
         if value is not None:

@@ -1,18 +1,15 @@
 """The environment of one dialogue: everything around the policy. What happened is written in record.py.
 
-Text only: who makes the replies is unknown here. A rollout drives it with tokens, `converse` with text.
+Text only: who makes the replies is unknown here. It is driven by dialogue/play.py.
 """
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
-from mica_ray.chat.ledger import DialogueKey, dialogue_costs
-from mica_ray.chat.model import ChatError, ChatModel
+from mica_ray.chat.model import ChatError
 from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.answer import failure_status
 from mica_ray.dialogue.director import Direction, Director, Move, Plot
@@ -20,18 +17,16 @@ from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.judger import Judge
 from mica_ray.dialogue.prefix import Prefix
 from mica_ray.dialogue.progress import energy_increments, judge_stop
-from mica_ray.dialogue.record import DialogueRecord, Exchange
+from mica_ray.dialogue.record import Exchange
 from mica_ray.dialogue.role_messages import SpokenTurn
 from mica_ray.seeding import derive_seed
 from mica_ray.types import (
     Judgement,
     Message,
     RoleAnswer,
-    Sampling,
     Scenario,
     State,
     Stop,
-    Trajectory,
 )
 
 
@@ -205,54 +200,3 @@ def _moved(state: State, judgement: Judgement) -> State:
         return state
     c, a, p = (before + change for before, change in zip(state, judgement.delta, strict=True))
     return c, a, p
-
-
-async def converse(
-    environment: Environment,
-    policy: ChatModel,
-    scenario: Scenario,
-    domain: Domain,
-    sampling: Sampling,
-    *,
-    deadline_seconds: float = 120.0,
-    group: int = 0,
-    sample: int = 0,
-) -> Trajectory:
-    """Play one dialogue between an environment and a text model.
-
-    A policy that fails, or an Actor without an opening, ends the dialogue as FAILED; finished turns are kept.
-
-    Args:
-        environment: unused so far.
-        policy: who replies.
-        scenario: the environment's scenario.
-        domain: gives the policy's prompt.
-        sampling: how the policy samples; with a seed, every turn gets its own, derived from it.
-        deadline_seconds: for one reply.
-        group: equal for the dialogues of one scenario.
-        sample: 0..N-1 within the group.
-    """
-    policy_prompt = domain.prompts(scenario.language).policy_prompt
-    record = DialogueRecord(scenario, policy_prompt=policy_prompt, group=group, sample=sample)
-    with dialogue_costs(DialogueKey(0, scenario.id, sample)):
-        try:
-            record.open(await environment.open())
-        except ChatError as error:
-            record.end(Stop.FAILED, str(error))
-        while record.stop is None:
-            try:
-                async with asyncio.timeout(deadline_seconds):
-                    answer = await policy.chat(tuple(record.messages), _of_turn(sampling, record.num_turns))
-            except TimeoutError:
-                record.end(Stop.FAILED, f"the policy gave no reply within {deadline_seconds:g} s")
-            except ChatError as error:
-                record.end(Stop.FAILED, str(error))
-            else:
-                record.add(answer.text, await environment.respond(answer.text))
-    return record.trajectory()
-
-
-def _of_turn(sampling: Sampling, turn: int) -> Sampling:
-    if sampling.seed is None:
-        return sampling
-    return replace(sampling, seed=derive_seed(sampling.seed, "policy", turn))

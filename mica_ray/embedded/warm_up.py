@@ -13,8 +13,9 @@ from dataclasses import replace
 from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.domain import Domain
-from mica_ray.dialogue.environment import DialogueEnvironment, converse
+from mica_ray.dialogue.environment import DialogueEnvironment
 from mica_ray.dialogue.judger import Judger
+from mica_ray.dialogue.play import DialogueStart, TextPolicy, play_dialogue
 from mica_ray.embedded import grammar, retellings
 from mica_ray.embedded.roles import AXES, ScriptedRoles
 from mica_ray.embedded.world import start
@@ -62,7 +63,14 @@ def warm_up_dialogues(
             start(scenario.initial_state, [AXES.index(key) for key in domain.need_order]),
             seed=derive_seed(seed, "grammar", number),
         )
-        return _messages(domain, await converse(environment, policy, scenario, short, sampling))
+        trajectory = await play_dialogue(
+            DialogueStart(scenario),
+            environment,
+            TextPolicy(policy),
+            sampling,
+            policy_prompt=domain.prompts(scenario.language).policy_prompt,
+        )
+        return _messages(domain, trajectory)
 
     async def play_all() -> list[list[Message]]:
         return [await play(number) for number in range(num_dialogues)]

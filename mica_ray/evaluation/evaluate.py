@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mica_ray.dialogue.play import Policy
 from mica_ray.evaluation.epm_q import score_trajectory
 from mica_ray.rewards import zone_distance
-from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.collect import NewEnvironment, PolicyPrompt, RolloutConfig, collect
-from mica_ray.rollout.engine import PolicyEngine
 from mica_ray.statistics import Interval, bootstrap_mean, paired_difference, wilson
 from mica_ray.types import Scenario, Split, Stop, Trajectory
 
@@ -89,8 +88,7 @@ class Comparison:
 
 
 async def evaluate(
-    engine: PolicyEngine,
-    template: ChatTemplate,
+    policy: Policy,
     new_environment: NewEnvironment,
     scenarios: Sequence[Scenario],
     *,
@@ -104,8 +102,7 @@ async def evaluate(
     The dialogues' seeds follow from config.seed and the scenario alone: two policies meet the same users.
 
     Args:
-        engine: the policy.
-        template: of the policy's tokenizer.
+        policy: replies in every dialogue.
         new_environment: makes one environment per dialogue.
         scenarios: those of the split; cut to `config.max_scenarios`.
         config: how many dialogues, which seeds.
@@ -127,8 +124,7 @@ async def evaluate(
     dialogues = await collect(
         chosen,
         new_environment,
-        engine,
-        template,
+        policy,
         replace(rollout, group_size=config.samples, sampling=sampling),
         step=0,
         seed=config.seed,

@@ -11,13 +11,15 @@ from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
 from mica_ray.credit_study.agreement import CreditCheck
 from mica_ray.credit_study.check import CheckConfig, check_credit
+from mica_ray.dialogue.play import DialogueStart
 from mica_ray.evaluation.evaluate import Evaluation, evaluate, evaluation_metrics
 from mica_ray.launch.world import World
 from mica_ray.recordings.dialogue_log import DialogueLog
 from mica_ray.recordings.stored_turns import StoredTurns
 from mica_ray.rollout.chat_template import ChatTemplate
-from mica_ray.rollout.collect import Branch, collect, play_on
+from mica_ray.rollout.collect import collect, play_all
 from mica_ray.rollout.engine import PolicyEngine
+from mica_ray.rollout.engine_policy import EnginePolicy
 from mica_ray.runs.folder import RunFolder
 from mica_ray.tracking.tracker import Tracker
 from mica_ray.training.checkpoint import CheckpointError, Checkpoints
@@ -47,6 +49,10 @@ class Parts:
     """None where nothing is trained."""
     ledger: Ledger
     """Counts what the world's role models take."""
+
+    def policy(self, config: RunConfig) -> EnginePolicy:
+        """Return the engine as the policy of the run's dialogues."""
+        return EnginePolicy(self.engine, self.template, config.rollout.context_length)
 
 
 def assemble(
@@ -81,8 +87,7 @@ def assemble(
         return await collect(
             scenarios,
             parts.world.environment,
-            parts.engine,
-            parts.template,
+            parts.policy(config),
             config.rollout,
             step=step,
             seed=config.seed,
@@ -130,8 +135,7 @@ async def measure(
     if step is not None:
         progress.stage("evaluate", step=step, num_steps=config.loop.num_steps)
     return await evaluate(
-        parts.engine,
-        parts.template,
+        parts.policy(config),
         parts.world.environment,
         chosen,
         config=config.evaluation,
@@ -153,20 +157,19 @@ async def check_credit_of(
     """Roll turns of stored dialogues forward with the policy and the world of their run."""
     parts.ledger.phase = "check_credit"
 
-    async def on(branches: Sequence[Branch]) -> Sequence[Trajectory]:
+    async def play_from(starts: Sequence[DialogueStart]) -> Sequence[Trajectory]:
         progress.stage(ROLL_FORWARD, step=0, num_steps=config.loop.num_steps)
-        return await play_on(
-            branches,
-            parts.world.environment,
-            parts.engine,
-            parts.template,
+        return await play_all(
+            starts,
+            lambda start: parts.world.environment(start.scenario, start.seed, start.begun),
+            parts.policy(config),
             config.rollout,
             policy_prompt=parts.world.policy_prompt,
             progress=_closing(parts.ledger, 0, progress.dialogue_ended),
         )
 
     scenarios = {scenario.id: scenario for scenario in parts.world.domain.scenarios}
-    return await check_credit(stored, scenarios, on, config.rewards, check, policy_step=policy_step)
+    return await check_credit(stored, scenarios, play_from, config.rewards, check, policy_step=policy_step)
 
 
 def _closing(ledger: Ledger, step: int, tell: Tell) -> Tell:

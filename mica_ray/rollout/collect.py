@@ -1,81 +1,65 @@
-"""Collect dialogues of the policy: a task for each, no barrier between turns, failures turned into data.
+"""Collect dialogues of a policy: one task per dialogue, no barrier between turns, failures as trajectories.
 
-The only place where the failure of a dialogue is caught. What a dialogue consists of is
-`dialogue/environment.py`.
+How one dialogue is played is in dialogue/play.py; the policy over an engine is in engine_policy.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field
 
-from mica_ray.chat.ledger import DialogueKey, dialogue_costs
-from mica_ray.chat.model import ChatError
+from mica_ray.checks import above, at_least
 from mica_ray.dialogue.environment import Environment
-from mica_ray.dialogue.prefix import Prefix
-from mica_ray.dialogue.record import DialogueRecord
-from mica_ray.rollout.chat_template import ChatTemplate
-from mica_ray.rollout.engine import EngineError, PolicyEngine
+from mica_ray.dialogue.play import DialogueStart, Policy, play_dialogue
 from mica_ray.seeding import derive_seed
-from mica_ray.types import Generation, Sampling, Scenario, Stop, Trajectory
+from mica_ray.types import Sampling, Scenario, Trajectory
 
 NewEnvironment = Callable[[Scenario, int], Environment]
-"""Makes the environment of one dialogue from its scenario and seed."""
+"""Build the environment of one dialogue from its scenario and seed."""
 
-ResumeEnvironment = Callable[[Scenario, int, Prefix], Environment]
-"""Makes the environment of a dialogue that goes on from a prefix, from its scenario and seed."""
+EnvironmentAt = Callable[[DialogueStart], Environment]
+"""Build the environment of one dialogue from its start."""
 
 PolicyPrompt = Callable[[Scenario], str]
-"""Gives the policy's system prompt in a scenario's language."""
+"""Return the policy's system prompt in the scenario's language."""
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutConfig:
-    """How many dialogues are played and how the policy samples. When one is over is the domain's business."""
+    """How many dialogues are played and how the policy samples. The domain's rules decide when one ends."""
 
     group_size: int = 4
     """N, dialogues per scenario."""
     sampling: Sampling = field(default_factory=Sampling)
     """Of the policy; its seed is replaced by one derived for every reply."""
     context_length: int = 1024
-    """Tokens of a whole dialogue; one that no longer fits ends as LIMIT. At most what the engine holds."""
+    """Tokens of a whole dialogue; one that no longer fits ends as LIMIT. At most the engine's context."""
     max_concurrent_dialogues: int = 256
     generate_deadline_seconds: float = 120.0
-    """Longest wait for one reply."""
+    """Longest wait for one reply of the policy."""
     dialogue_deadline_seconds: float = 1800.0
-    """Longest life of one dialogue."""
+    """Longest duration of one dialogue."""
 
     def __post_init__(self) -> None:
-        """Refuse values nothing can be collected with."""
-        for name in ("group_size", "max_concurrent_dialogues"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
-        for name in ("generate_deadline_seconds", "dialogue_deadline_seconds"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be > 0; got {getattr(self, name)}")
+        """Check the counts and deadlines, and that a reply fits into the context."""
+        at_least(1, group_size=self.group_size, max_concurrent_dialogues=self.max_concurrent_dialogues)
+        above(
+            0,
+            generate_deadline_seconds=self.generate_deadline_seconds,
+            dialogue_deadline_seconds=self.dialogue_deadline_seconds,
+        )
         if self.context_length <= self.sampling.max_tokens:
             raise ValueError(
-                f"context_length must be above sampling.max_tokens = {self.sampling.max_tokens}; "
-                f"got {self.context_length}"
+                f"context_length must be > sampling.max_tokens = {self.sampling.max_tokens}, "
+                f"got {self.context_length}."
             )
-
-
-@runtime_checkable
-class RoutingEngine(Protocol):
-    """An engine of several parts that can keep a dialogue on one of them, where its prefix is cached."""
-
-    def route(self, key: int) -> PolicyEngine:
-        """Give the part that serves this dialogue. Equal keys, equal parts."""
-        ...
 
 
 async def collect(
     scenarios: Sequence[Scenario],
     new_environment: NewEnvironment,
-    engine: PolicyEngine,
-    template: ChatTemplate,
+    policy: Policy,
     config: RolloutConfig,
     *,
     step: int,
@@ -83,193 +67,87 @@ async def collect(
     policy_prompt: str | PolicyPrompt,
     progress: Callable[[Trajectory], None] | None = None,
 ) -> list[Trajectory]:
-    """Play `group_size` dialogues of every scenario at once.
+    """Play `group_size` dialogues of every scenario, all at once.
 
-    Every random choice is seeded by (seed, step, scenario id, sample, turn): the order in which tasks happen
-    to run, the number of engines and the other scenarios of the batch change nothing.
+    Every random choice is seeded by (seed, step, scenario id, sample, turn). The order in which tasks run,
+    the number of engines and the other scenarios of the batch change nothing.
 
     Args:
         scenarios: of this step; the position of a scenario is its group.
-        new_environment: makes one environment per dialogue.
-        engine: the policy.
-        template: of the policy's tokenizer.
-        config: how many, how sampled, how long.
+        new_environment: builds one environment per dialogue.
+        policy: replies in every dialogue.
+        config: how many dialogues, how the policy samples, and how long it may take.
         step: of the loop; part of the seeds.
         seed: of the run.
-        policy_prompt: system prompt of the policy, or what gives a scenario's; none is sent when empty.
+        policy_prompt: system prompt of the policy, or a function of the scenario; empty for none.
         progress: called with each dialogue as it ends.
 
     Returns:
-        Dialogues by group, then by sample. A dialogue that failed is FAILED, says why and keeps its finished
-        turns.
+        Dialogues by group, then by sample. A failed one has a reason and keeps its finished turns.
     """
-    permits = asyncio.Semaphore(config.max_concurrent_dialogues)
-
-    async def play(number: int, scenario: Scenario) -> Trajectory:
-        group, sample = divmod(number, config.group_size)
-        dialogue = _Dialogue(
+    starts = [
+        DialogueStart(
             scenario,
-            group,
-            sample,
             seed=derive_seed(seed, "dialogue", step, scenario.id, sample),
-            engine=engine.route(number) if isinstance(engine, RoutingEngine) else engine,
-            template=template,
-            config=config,
-            policy_prompt=policy_prompt if isinstance(policy_prompt, str) else policy_prompt(scenario),
+            step=step,
+            group=group,
+            sample=sample,
         )
-        async with permits:
-            with dialogue_costs(DialogueKey(step, scenario.id, sample)):
-                trajectory = await dialogue.play(new_environment)
-        if progress is not None:
-            progress(trajectory)
-        return trajectory
+        for group, scenario in enumerate(scenarios)
+        for sample in range(config.group_size)
+    ]
 
-    async with asyncio.TaskGroup() as tasks:
-        playing = [
-            tasks.create_task(play(group * config.group_size + sample, scenario))
-            for group, scenario in enumerate(scenarios)
-            for sample in range(config.group_size)
-        ]
-    return [task.result() for task in playing]
+    def environment_at(start: DialogueStart) -> Environment:
+        return new_environment(start.scenario, start.seed)
+
+    return await play_all(
+        starts, environment_at, policy, config, policy_prompt=policy_prompt, progress=progress
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """A dialogue to be played on from somewhere in the middle."""
-
-    scenario: Scenario
-    begun: Prefix
-    seed: int
-    """Of what follows alone."""
-
-
-async def play_on(
-    branches: Sequence[Branch],
-    resume_environment: ResumeEnvironment,
-    engine: PolicyEngine,
-    template: ChatTemplate,
+async def play_all(
+    starts: Sequence[DialogueStart],
+    environment_at: EnvironmentAt,
+    policy: Policy,
     config: RolloutConfig,
     *,
-    policy_prompt: PolicyPrompt,
+    policy_prompt: str | PolicyPrompt,
     progress: Callable[[Trajectory], None] | None = None,
 ) -> list[Trajectory]:
-    """Play dialogues on from where they stand, one continuation for each branch.
+    """Play one dialogue from each start, from an opening or from a prefix.
 
-    What was said before is rendered anew by the template: it is text, and its tokens are not kept.
+    A prefix is text: the template renders it again, because its tokens are not stored.
 
     Args:
-        branches: where to go on.
-        resume_environment: makes one environment per branch.
-        engine: the policy.
-        template: of the policy's tokenizer.
-        config: how sampled, how long; its group size is not read.
-        policy_prompt: gives a scenario's system prompt.
+        starts: where the dialogues start; the position of a start routes it to an engine.
+        environment_at: builds the environment of a start.
+        policy: replies in every dialogue.
+        config: how the policy samples and how long it may take; `group_size` is not used.
+        policy_prompt: system prompt of the policy, or a function of the scenario; empty for none.
         progress: called with each dialogue as it ends.
 
     Returns:
-        What followed, branch by branch, `sample` being the branch: the turns after the prefix, from the state
-        it led to. One whose prefix fills the context is LIMIT without turns; one that failed says why.
+        The turns after each start. A prefix that fills the context ends as LIMIT without turns.
     """
     permits = asyncio.Semaphore(config.max_concurrent_dialogues)
 
-    async def play(number: int, branch: Branch) -> Trajectory:
-        dialogue = _Dialogue(
-            branch.scenario,
-            0,
-            number,
-            seed=branch.seed,
-            engine=engine.route(number) if isinstance(engine, RoutingEngine) else engine,
-            template=template,
-            config=config,
-            policy_prompt=policy_prompt(branch.scenario),
-            begun=branch.begun,
-        )
+    async def play(number: int, start: DialogueStart) -> Trajectory:
         async with permits:
-            with dialogue_costs(DialogueKey(0, branch.scenario.id, number)):
-                trajectory = await dialogue.play(
-                    lambda scenario, seed: resume_environment(scenario, seed, branch.begun)
-                )
+            trajectory = await play_dialogue(
+                start,
+                environment_at(start),
+                policy.for_dialogue(number),
+                config.sampling,
+                policy_prompt=(
+                    policy_prompt if isinstance(policy_prompt, str) else policy_prompt(start.scenario)
+                ),
+                reply_deadline_seconds=config.generate_deadline_seconds,
+                deadline_seconds=config.dialogue_deadline_seconds,
+            )
         if progress is not None:
             progress(trajectory)
         return trajectory
 
     async with asyncio.TaskGroup() as tasks:
-        playing = [tasks.create_task(play(number, branch)) for number, branch in enumerate(branches)]
+        playing = [tasks.create_task(play(number, start)) for number, start in enumerate(starts)]
     return [task.result() for task in playing]
-
-
-class _Dialogue:
-    """One dialogue being played. Consumes an environment, produces a trajectory; waits for both."""
-
-    def __init__(
-        self,
-        scenario: Scenario,
-        group: int,
-        sample: int,
-        *,
-        seed: int,
-        engine: PolicyEngine,
-        template: ChatTemplate,
-        config: RolloutConfig,
-        policy_prompt: str,
-        begun: Prefix | None = None,
-    ) -> None:
-        self._scenario = scenario
-        self._seed = seed
-        self._engine = engine
-        self._template = template
-        self._config = config
-        self._begun = begun
-        self._record = DialogueRecord(
-            scenario, policy_prompt=policy_prompt, group=group, sample=sample, begun=begun
-        )
-
-    async def play(self, new_environment: NewEnvironment) -> Trajectory:
-        """Play until someone ends it or something fails; never raises but for cancellation."""
-        deadline = self._config.dialogue_deadline_seconds
-        try:
-            async with asyncio.timeout(deadline) as timer:
-                await self._converse(new_environment(self._scenario, self._seed))
-        except Exception as failure:
-            # What a chat model says of itself is whole; other errors may be a bare word.
-            is_told = isinstance(failure, ChatError)
-            error = str(failure) if is_told else f"{type(failure).__name__}: {failure}"
-            if isinstance(failure, TimeoutError) and timer.expired():
-                error = f"the dialogue took more than {deadline:g} s"
-            self._record.end(Stop.FAILED, error)
-        return self._record.trajectory()
-
-    async def _converse(self, environment: Environment) -> None:
-        record = self._record
-        record.open(await environment.open())
-        prompt_ids = self._template.prompt(record.messages)
-        while self._fits(prompt_ids):
-            generation = await self._generate(prompt_ids)
-            exchange = await environment.respond(generation.text)
-            record.add(generation.text, exchange, generation=generation)
-            if record.stop is not None:
-                return
-            prompt_ids = self._template.next_prompt(record.messages, generation)
-        if not record.num_turns and self._begun is None:
-            raise EngineError(
-                f"the first prompt has {len(prompt_ids)} tokens and leaves no room for a reply of "
-                f"{self._config.sampling.max_tokens} in a context of {self._config.context_length}: "
-                "raise context_length"
-            )
-        record.end(Stop.LIMIT)
-
-    def _fits(self, prompt_ids: Sequence[int]) -> bool:
-        return len(prompt_ids) + self._config.sampling.max_tokens <= self._config.context_length
-
-    async def _generate(self, prompt_ids: Sequence[int]) -> Generation:
-        sampling = replace(
-            self._config.sampling, seed=derive_seed(self._seed, "policy", self._record.num_turns)
-        )
-        deadline = self._config.generate_deadline_seconds
-        try:
-            async with asyncio.timeout(deadline) as timer:
-                return await self._engine.generate(prompt_ids, sampling)
-        except TimeoutError as error:
-            if not timer.expired():
-                raise
-            raise EngineError(f"no reply of the policy within {deadline:g} s") from error

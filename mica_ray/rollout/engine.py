@@ -33,6 +33,15 @@ class PolicyEngine(Protocol):
         ...
 
 
+@runtime_checkable
+class RoutingEngine(Protocol):
+    """An engine of several replicas that can keep a dialogue on one of them, where its prefix is cached."""
+
+    def route(self, key: int) -> PolicyEngine:
+        """Return the replica that serves this dialogue: equal keys, equal replicas."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class GeneratedPiece:
     """A part of a reply on its way."""

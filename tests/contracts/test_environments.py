@@ -14,8 +14,9 @@ from mica_ray.chat.model import ChatReply, JsonSchema
 from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.domain import Domain
-from mica_ray.dialogue.environment import DialogueEnvironment, converse
+from mica_ray.dialogue.environment import DialogueEnvironment
 from mica_ray.dialogue.judger import Judger
+from mica_ray.dialogue.play import DialogueStart, TextPolicy, play_dialogue
 from mica_ray.embedded.roles import ScriptedRoles
 from mica_ray.types import Message, Sampling, Scenario, Stop, Trajectory
 
@@ -61,7 +62,10 @@ async def play(domain: Domain, scenario: Scenario, seed: int) -> Trajectory:
         director=Director(roles, domain, sampling),
         seed=seed,
     )
-    return await converse(environment, Listener(), scenario, domain, sampling)
+    prompt = domain.prompts(scenario.language).policy_prompt
+    return await play_dialogue(
+        DialogueStart(scenario), environment, TextPolicy(Listener()), sampling, policy_prompt=prompt
+    )
 
 
 def test_the_three_domains_are_found() -> None:

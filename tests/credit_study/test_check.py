@@ -11,10 +11,10 @@ import pytest
 
 from mica_ray.credit_study.agreement import CreditCheck, bootstrap_correlation
 from mica_ray.credit_study.check import CheckConfig, check_credit, choose_places
+from mica_ray.dialogue.play import DialogueStart
 from mica_ray.recordings.lines import RecordingError
 from mica_ray.recordings.stored_turns import StoredDialogue, StoredTurns
 from mica_ray.rewards import Rewards
-from mica_ray.rollout.collect import Branch
 from mica_ray.types import Judgement, Scenario, State, Stop, Trajectory, Turn, TurnRewards
 
 START: State = (-10.0, 0.0, 0.0)
@@ -53,23 +53,24 @@ class Helpers:
     """Goes on with replies that help by one point each, up to two turns a dialogue; fails where told to."""
 
     fails: frozenset[int] = frozenset()
-    branches: list[Branch] = field(default_factory=list)
+    starts: list[DialogueStart] = field(default_factory=list)
 
-    async def __call__(self, branches: Sequence[Branch]) -> Sequence[Trajectory]:
-        self.branches.extend(branches)
-        return [self.play(number, branch) for number, branch in enumerate(branches)]
+    async def __call__(self, starts: Sequence[DialogueStart]) -> Sequence[Trajectory]:
+        self.starts.extend(starts)
+        return [self.play(number, start) for number, start in enumerate(starts)]
 
-    def play(self, number: int, branch: Branch) -> Trajectory:
-        begun = branch.begun
+    def play(self, number: int, start: DialogueStart) -> Trajectory:
+        begun = start.begun
+        assert begun is not None
         c = begun.states[-1][0]
         turns = tuple(
             Turn(index, "", "", HELPED, (c + 1 + index - begun.num_turns, 0.0, 0.0))
             for index in range(begun.num_turns, 2)
         )
-        start = replace(branch.scenario, initial_state=begun.states[-1])
+        scenario = replace(start.scenario, initial_state=begun.states[-1])
         is_lost = number in self.fails
         stop = Stop.FAILED if is_lost else Stop.LIMIT
-        return Trajectory(start, 0, number, turns, stop, error="the user fell silent" if is_lost else None)
+        return Trajectory(scenario, 0, number, turns, stop, error="the user fell silent" if is_lost else None)
 
 
 async def check(
@@ -110,18 +111,19 @@ async def test_equal_seeds_give_equal_figures_and_no_two_continuations_share_one
     helpers = Helpers()
     assert await check(helpers, seed=3) == await check(Helpers(), seed=3)
     # Four first turns continue both ways, four last ones only with other replies: (4 * 2 + 4) * 2 rerolls.
-    assert len({branch.seed for branch in helpers.branches}) == len(helpers.branches) == 24
+    assert len({start.seed for start in helpers.starts}) == len(helpers.starts) == 24
 
 
 async def test_prefix_is_the_record_s() -> None:
     helpers = Helpers()
     await check(helpers)
-    for branch in helpers.branches:
-        num_turns = branch.begun.num_turns
-        assert branch.begun.user == ("Hi.", "One.")[num_turns]
-        assert branch.begun.spoken == (("Hi.", "Reply."),)[:num_turns]
+    for begun in (start.begun for start in helpers.starts):
+        assert begun is not None
+        num_turns = begun.num_turns
+        assert begun.user == ("Hi.", "One.")[num_turns]
+        assert begun.spoken == (("Hi.", "Reply."),)[:num_turns]
         # "One." is the fragment that the second message told.
-        assert branch.begun.num_told == num_turns
+        assert begun.num_told == num_turns
 
 
 async def test_failed_continuation_is_counted_and_enters_nothing() -> None:

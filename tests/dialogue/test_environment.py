@@ -12,8 +12,9 @@ from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.answer_counts import count_answers, count_failures
 from mica_ray.dialogue.director import Director
-from mica_ray.dialogue.environment import DialogueEnvironment, converse
+from mica_ray.dialogue.environment import DialogueEnvironment
 from mica_ray.dialogue.judger import Judger
+from mica_ray.dialogue.play import DialogueStart, TextPolicy, play_dialogue
 from mica_ray.dialogue.record import DialogueRecord, Exchange
 from mica_ray.seeding import derive_seed
 from mica_ray.types import Judgement, Message, RoleAnswer, Sampling, Scenario, Status, Stop, Trajectory
@@ -59,16 +60,14 @@ class Roles:
         )
 
 
-async def played(roles: Roles, policy: QueuedChat | None = None, seed: int | None = None) -> Trajectory:
-    return await converse(
+async def played(roles: Roles, policy: QueuedChat | None = None, seed: int = 0) -> Trajectory:
+    return await play_dialogue(
+        DialogueStart(SCENARIO, seed, group=3, sample=1),
         roles.environment(),
-        policy or QueuedChat("I hear you."),
-        SCENARIO,
-        DOMAIN,
-        Sampling(seed=seed),
-        deadline_seconds=30,
-        group=3,
-        sample=1,
+        TextPolicy(policy or QueuedChat("I hear you.")),
+        Sampling(),
+        policy_prompt=DOMAIN.policy_prompt,
+        reply_deadline_seconds=30,
     )
 
 
@@ -240,11 +239,16 @@ async def test_failing_policy_ends_the_dialogue_and_keeps_the_turns() -> None:
 
 async def test_silent_policy_is_given_up_at_its_deadline() -> None:
     environment = Roles(QueuedChat(STILL), QueuedChat("Yes.")).environment()
-    trajectory = await converse(
-        environment, QueuedChat(Forever()), SCENARIO, DOMAIN, Sampling(), deadline_seconds=0.1
+    trajectory = await play_dialogue(
+        DialogueStart(SCENARIO),
+        environment,
+        TextPolicy(QueuedChat(Forever())),
+        Sampling(),
+        policy_prompt="",
+        reply_deadline_seconds=0.1,
     )
     assert (trajectory.stop, trajectory.turns) == (Stop.FAILED, ())
-    assert trajectory.error == "the policy gave no reply within 0.1 s"
+    assert "The policy did not reply within 0.1 s." in str(trajectory.error)
 
 
 async def test_environment_is_used_once() -> None:
@@ -340,7 +344,11 @@ async def test_scenario_with_an_opening_asks_no_actor_for_it() -> None:
 
 async def test_actor_that_finds_no_opening_fails_the_dialogue() -> None:
     roles = Roles(QueuedChat(STILL), QueuedChat(DOWN))
-    trajectory = await converse(
-        roles.environment(scenario=SILENT), QueuedChat("I hear you."), SILENT, DOMAIN, Sampling()
+    trajectory = await play_dialogue(
+        DialogueStart(SILENT),
+        roles.environment(scenario=SILENT),
+        TextPolicy(QueuedChat("I hear you.")),
+        Sampling(),
+        policy_prompt="",
     )
     assert (trajectory.stop, trajectory.error, trajectory.turns) == (Stop.FAILED, str(DOWN), ())

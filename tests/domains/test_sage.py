@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from mica_ray.chat.model import ChatReply, JsonSchema
 from mica_ray.dialogue.actor import Actor
-from mica_ray.dialogue.environment import DialogueEnvironment, converse
+from mica_ray.dialogue.environment import DialogueEnvironment
 from mica_ray.dialogue.judger import Judger
+from mica_ray.dialogue.play import DialogueStart, TextPolicy, play_dialogue
 from mica_ray.dialogue.progress import judge_stop
 from mica_ray.domains.loader import ScenarioError, load_scenarios
 from mica_ray.domains.sage import EMOTION, SAGE
@@ -55,7 +56,9 @@ async def play(tmp_path: Path, *changes: object) -> Trajectory:
     environment = DialogueEnvironment(
         scenario, SAGE, actor=Actor(model, SAGE, sampling), judge=Judger(model, SAGE, sampling)
     )
-    return await converse(environment, Feelings(()), scenario, SAGE, sampling)
+    policy = TextPolicy(Feelings(()))
+    prompt = SAGE.prompts(scenario.language).policy_prompt
+    return await play_dialogue(DialogueStart(scenario), environment, policy, sampling, policy_prompt=prompt)
 
 
 async def test_reward_is_the_change_of_the_emotion_value(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from mica_ray.chat.model import ChatModel, ChatReply, JsonSchema
 from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.director import Director
-from mica_ray.dialogue.environment import DialogueEnvironment, converse
+from mica_ray.dialogue.environment import DialogueEnvironment
 from mica_ray.dialogue.judger import Judger
+from mica_ray.dialogue.play import DialogueStart, TextPolicy, play_dialogue
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.embedded.roles import ScriptedRoles
 from mica_ray.embedded.world import replay, start
@@ -140,7 +141,9 @@ async def talk_with(policy: ChatModel, scenario: Scenario, *, seed: int = 0) -> 
         director=Director(roles, domain, SAMPLING),
         seed=seed,
     )
-    return await converse(environment, policy, scenario, domain, SAMPLING)
+    return await play_dialogue(
+        DialogueStart(scenario), environment, TextPolicy(policy), SAMPLING, policy_prompt=domain.policy_prompt
+    )
 
 
 async def talks(rule: Rule, *, seed: int = 0) -> list[Trajectory]:

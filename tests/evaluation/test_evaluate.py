@@ -11,6 +11,7 @@ from mica_ray.dialogue.environment import Environment, Exchange
 from mica_ray.evaluation.evaluate import EvaluationConfig, evaluate
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.collect import RolloutConfig
+from mica_ray.rollout.engine_policy import EnginePolicy
 from mica_ray.types import Generation, Judgement, Message, PolicyWeights, Sampling, Scenario, Stop
 from tests.small_policy import small_tokenizer
 
@@ -52,8 +53,7 @@ async def test_replies_are_sampled_at_the_temperature_of_the_evaluation(
 
     engine = NotingEngine()
     evaluation = await evaluate(
-        engine,
-        ChatTemplate(small_tokenizer()),
+        EnginePolicy(engine, ChatTemplate(small_tokenizer()), 500),
         environment,
         [WHO],
         config=EvaluationConfig(samples=3, temperature=temperature),

@@ -18,6 +18,7 @@ from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.embedded.roles import ScriptedRoles
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.collect import RolloutConfig, collect
+from mica_ray.rollout.engine_policy import EnginePolicy
 from mica_ray.types import Generation, Message, PolicyWeights, Sampling, Scenario, Trajectory
 from tests.chat.fault_proxy import FaultyJudge
 from tests.chat.local_endpoint import LocalEndpoint
@@ -96,8 +97,7 @@ async def judged_step(
         trajectories = await collect(
             domain.split("train")[:num_scenarios],
             environment,
-            PhraseEngine(latency_seconds),
-            ChatTemplate(small_tokenizer()),
+            EnginePolicy(PhraseEngine(latency_seconds), ChatTemplate(small_tokenizer()), 100_000),
             RolloutConfig(group_size=group_size, sampling=Sampling(max_tokens=8), context_length=100_000),
             step=0,
             seed=0,

@@ -14,6 +14,7 @@ from mica_ray.dialogue.record import Exchange
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.collect import RolloutConfig, collect
 from mica_ray.rollout.engine import EngineError, PolicyEngine
+from mica_ray.rollout.engine_policy import EnginePolicy
 from mica_ray.rollout.local_engine import LocalEngine
 from mica_ray.types import Generation, Judgement, Message, PolicyWeights, Sampling, Scenario, Stop, Trajectory
 from tests.small_policy import small_model, small_tokenizer
@@ -107,7 +108,13 @@ async def play(
 
     scenarios = [scenario(name) for name in names]
     return await collect(
-        scenarios, environment, engine, template, config, step=1, seed=7, policy_prompt="Be kind."
+        scenarios,
+        environment,
+        EnginePolicy(engine, template, config.context_length),
+        config,
+        step=1,
+        seed=7,
+        policy_prompt="Be kind.",
     )
 
 
@@ -156,8 +163,7 @@ async def test_slow_dialogue_does_not_hold_up_the_others(template: ChatTemplate)
         await collect(
             [scenario("a"), scenario("b")],
             environment,
-            SpellingEngine(),
-            template,
+            EnginePolicy(SpellingEngine(), template, CONFIG.context_length),
             CONFIG,
             step=0,
             seed=0,
@@ -174,8 +180,7 @@ async def test_broken_dialogue_is_failed_and_keeps_its_turns(template: ChatTempl
     broken, whole = await collect(
         [scenario("a"), scenario("b")],
         environment,
-        SpellingEngine(),
-        template,
+        EnginePolicy(SpellingEngine(), template, 1024),
         RolloutConfig(group_size=1, sampling=Sampling(max_tokens=8)),
         step=0,
         seed=0,
@@ -200,7 +205,7 @@ async def test_failures_of_the_director_are_counted_and_survived(template: ChatT
 
     config = RolloutConfig(group_size=1, sampling=Sampling(max_tokens=8))
     trajectories = await collect(
-        [scenario("a"), scenario("b")], environment, SpellingEngine(), template, config,
+        [scenario("a"), scenario("b")], environment, EnginePolicy(SpellingEngine(), template, 1024), config,
         step=0, seed=0, policy_prompt="",
     )  # fmt: skip
     assert [(t.stop, t.error, t.director_failures) for t in trajectories] == [
@@ -265,30 +270,29 @@ async def test_first_prompt_that_does_not_fit_says_so(template: ChatTemplate) ->
     config = RolloutConfig(group_size=1, sampling=Sampling(max_tokens=8), context_length=9)
     (trajectory,) = await play(template, SpellingEngine(), "a", config)
     assert trajectory.stop is Stop.FAILED
-    assert "leaves no room for a reply of 8 in a context of 9: raise context_length" in str(trajectory.error)
+    assert "no room for a reply of 8 in a context of 9. Raise rollout.context_length" in str(trajectory.error)
 
 
 async def test_late_reply_fails_its_dialogue_only(template: ChatTemplate) -> None:
     config = RolloutConfig(1, Sampling(max_tokens=8), 500, generate_deadline_seconds=0.02)
     (trajectory,) = await play(template, SpellingEngine(delay=5), "a", config)
-    assert (trajectory.stop, trajectory.error) == (
-        Stop.FAILED,
-        "EngineError: no reply of the policy within 0.02 s",
-    )
+    assert trajectory.stop is Stop.FAILED
+    assert "The policy did not reply within 0.02 s." in str(trajectory.error)
 
 
 async def test_endless_dialogue_fails_at_its_deadline(template: ChatTemplate) -> None:
     config = RolloutConfig(1, Sampling(max_tokens=8), 500, dialogue_deadline_seconds=0.05)
     (trajectory,) = await play(template, SpellingEngine(), "a", config, gate=asyncio.Event())
-    assert (trajectory.stop, trajectory.error) == (Stop.FAILED, "the dialogue took more than 0.05 s")
+    assert trajectory.stop is Stop.FAILED
+    assert "The dialogue took more than 0.05 s." in str(trajectory.error)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"group_size": 0}, "group_size must be >= 1; got 0"),
-        ({"dialogue_deadline_seconds": 0}, "dialogue_deadline_seconds must be > 0; got 0"),
-        ({"context_length": 64}, "context_length must be above sampling.max_tokens = 64; got 64"),
+        ({"group_size": 0}, "group_size must be >= 1, got 0"),
+        ({"dialogue_deadline_seconds": 0}, "dialogue_deadline_seconds must be > 0, got 0"),
+        ({"context_length": 64}, "context_length must be > sampling.max_tokens = 64, got 64"),
     ],
 )
 def test_impossible_config_is_refused(settings: dict, message: str) -> None:

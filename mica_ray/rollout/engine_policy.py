@@ -1,0 +1,51 @@
+"""A policy engine as the policy of a dialogue: tokens in, tokens out. Text only is in dialogue/play.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mica_ray.dialogue.play import Policy, PolicyReply
+from mica_ray.rollout.chat_template import ChatTemplate
+from mica_ray.rollout.engine import EngineError, PolicyEngine, RoutingEngine
+from mica_ray.types import Generation, Message, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePolicy:
+    """`Policy` over an engine. Every prompt repeats the tokens sampled before, never their decoded text."""
+
+    engine: PolicyEngine
+    template: ChatTemplate
+    context_length: int
+    """Tokens of a whole dialogue, prompt and replies."""
+
+    async def reply(
+        self, messages: Sequence[Message], sampling: Sampling, *, previous: Generation | None
+    ) -> PolicyReply | None:
+        """Sample a reply; return None when the context has no room for `sampling.max_tokens` more.
+
+        Raises:
+            EngineError: the engine failed, or not even the first prompt leaves room for a reply.
+        """
+        prompt_ids = (
+            self.template.prompt(messages)
+            if previous is None
+            else self.template.next_prompt(messages, previous)
+        )
+        if len(prompt_ids) + sampling.max_tokens > self.context_length:
+            if not any(message["role"] == "assistant" for message in messages):
+                raise EngineError(
+                    f"The first prompt has {len(prompt_ids)} tokens and leaves no room for a reply of "
+                    f"{sampling.max_tokens} in a context of {self.context_length}. Raise "
+                    "rollout.context_length, or shorten the policy prompt."
+                )
+            return None
+        generation = await self.engine.generate(prompt_ids, sampling)
+        return PolicyReply(generation.text, generation)
+
+    def for_dialogue(self, number: int) -> Policy:
+        """Return the policy on the engine replica that caches this dialogue's prefix."""
+        if isinstance(self.engine, RoutingEngine):
+            return replace(self, engine=self.engine.route(number))
+        return self

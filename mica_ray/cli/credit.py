@@ -15,8 +15,8 @@ from mica_ray.credit.mica import Scope
 from mica_ray.credit_study.comparison import CreditComparison, compare_credit
 from mica_ray.credit_study.tables import credit_facts, credit_record, credit_tables, rich_table
 from mica_ray.files import write_json
-from mica_ray.recordings.lines import RecordingError
-from mica_ray.recordings.stored_turns import Grouping, StoredTurns, read_stored_turns
+from mica_ray.recordings.recorded_dialogue import RecordingError
+from mica_ray.recordings.recorded_turns import Grouping, RecordedTurns, read_recorded_turns
 from mica_ray.rewards import RewardKind, Rewards
 
 RECORDED = "recorded"
@@ -53,7 +53,7 @@ def run_credit(
     grouping = group_by and _one_of("group-by", group_by, cast("tuple[Grouping, ...]", get_args(Grouping)))
     rewards = _rewards(reward, gamma=gamma)
     try:
-        stored = read_stored_turns(files, rewards=rewards, group_by=grouping or None)
+        stored = read_recorded_turns(files, rewards=rewards, group_by=grouping or None)
         comparison = compare_credit(
             stored.turns,
             chosen,
@@ -74,7 +74,9 @@ def run_credit(
         console.print(f"{out}: opens offline", highlight=False, markup=False, soft_wrap=True)
 
 
-def print_credit(stored: StoredTurns, comparison: CreditComparison, settings: str, console: Console) -> None:
+def print_credit(
+    stored: RecordedTurns, comparison: CreditComparison, settings: str, console: Console
+) -> None:
     """Print what was credited and the tables, of the turns only the first."""
     for fact in (*credit_facts(stored, comparison), settings):
         console.print(fact, highlight=False, markup=False)
@@ -105,7 +107,7 @@ def _one_of(option: str, value: str, allowed: Sequence[Name]) -> Name:
 
 
 def _write_record(
-    stored: StoredTurns, comparison: CreditComparison, settings: str, *, json_file: Path
+    stored: RecordedTurns, comparison: CreditComparison, settings: str, *, json_file: Path
 ) -> None:
     try:
         write_json(json_file, {"settings": settings, **credit_record(stored, comparison)})
@@ -116,7 +118,7 @@ def _write_record(
 
 
 def _write_page(
-    stored: StoredTurns, comparison: CreditComparison, settings: str, *, gamma: float, out: Path
+    stored: RecordedTurns, comparison: CreditComparison, settings: str, *, gamma: float, out: Path
 ) -> None:
     from mica_ray.files import write_whole
     from mica_ray.reporting.credit.page import credit_page

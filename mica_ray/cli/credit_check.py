@@ -20,8 +20,8 @@ from mica_ray.evaluation.report import show_interval
 from mica_ray.files import write_json, write_whole
 from mica_ray.launch import run
 from mica_ray.launch.assembly import check_credit_of
-from mica_ray.recordings.lines import RecordingError
-from mica_ray.recordings.stored_turns import StoredTurns, read_stored_turns
+from mica_ray.recordings.recorded_dialogue import RecordingError
+from mica_ray.recordings.recorded_turns import RecordedTurns, read_recorded_turns
 from mica_ray.runs.folder import RunFolder
 
 
@@ -46,7 +46,7 @@ def run_credit_check(
     config = read_model(str(folder), [])
     try:
         check = CheckConfig(turns=turns, rerolls=rerolls, gamma=gamma, seed=seed)
-        stored = read_stored_turns([folder])
+        stored = read_recorded_turns([folder])
         outcome = _check(config, stored, check, console)
     except (RecordingError, ValueError) as error:
         raise ConfigError(str(error)) from error
@@ -60,7 +60,7 @@ def run_credit_check(
         console.print(f"{out}: credit against worth", highlight=False, markup=False, soft_wrap=True)
 
 
-def _check(config: RunConfig, stored: StoredTurns, check: CheckConfig, console: Console) -> CreditCheck:
+def _check(config: RunConfig, stored: RecordedTurns, check: CheckConfig, console: Console) -> CreditCheck:
     """Start engine and world in this process, and end them."""
     run.plan(config, inline=True)
 

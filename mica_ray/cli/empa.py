@@ -35,7 +35,7 @@ from mica_ray.launch import run
 from mica_ray.launch.policy_source import fetch_policy, read_policy_facts
 from mica_ray.launch.world import read_domain
 from mica_ray.recordings.case_log import CaseLog, CaseLogError
-from mica_ray.recordings.lines import RecordingError
+from mica_ray.recordings.recorded_dialogue import RecordingError
 from mica_ray.rollout.collect import RolloutConfig, collect
 from mica_ray.rollout.engine import EngineError
 from mica_ray.runs.folder import RunFolder

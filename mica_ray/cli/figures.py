@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mica_ray.config.references import ConfigError
-from mica_ray.recordings.lines import RecordingError
+from mica_ray.recordings.recorded_dialogue import RecordingError
 from mica_ray.reporting.dialogues.figures import figure_makers, write_figures
 from mica_ray.reporting.dialogues.files import read_dialogue_files
 

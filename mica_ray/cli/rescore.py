@@ -12,7 +12,7 @@ from mica_ray.evaluation.evaluate import EvaluationConfig
 from mica_ray.evaluation.rescore_report import rescore_record, rescore_tables
 from mica_ray.evaluation.rescored_files import Rescored, rescore
 from mica_ray.files import write_json
-from mica_ray.recordings.lines import RecordingError
+from mica_ray.recordings.recorded_dialogue import RecordingError
 
 MOST_NOTES = 20
 """Of one model on the terminal."""

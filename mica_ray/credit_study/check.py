@@ -15,8 +15,8 @@ from mica_ray.credit_study.agreement import CheckedTurn, CreditCheck, agreement,
 from mica_ray.credit_study.measures import by_batch
 from mica_ray.dialogue.play import DialogueStart
 from mica_ray.dialogue.prefix import Prefix, count_told
-from mica_ray.recordings.lines import RecordingError
-from mica_ray.recordings.stored_turns import StoredTurns
+from mica_ray.recordings.recorded_dialogue import RecordingError
+from mica_ray.recordings.recorded_turns import RecordedTurns
 from mica_ray.seeding import derive_seed
 from mica_ray.types import Scenario, State, Stop, Trajectory, TurnRewards
 
@@ -59,13 +59,15 @@ class CheckConfig:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One sampled turn: dialogue and turn index of `StoredTurns`."""
+    """One sampled turn: dialogue and turn index of `RecordedTurns`."""
 
     row: int
     turn: int
 
 
-def choose_places(stored: StoredTurns, config: CheckConfig, *, policy_step: int | None) -> tuple[Place, ...]:
+def choose_places(
+    stored: RecordedTurns, config: CheckConfig, *, policy_step: int | None
+) -> tuple[Place, ...]:
     """Sample judged turns, from the steps nearest to the policy that is to be rolled forward.
 
     Args:
@@ -89,7 +91,7 @@ def choose_places(stored: StoredTurns, config: CheckConfig, *, policy_step: int 
     return tuple(Place(int(rows[i]), int(turns[i])) for i in order)
 
 
-def prefix_before(stored: StoredTurns, place: Place, scenario: Scenario) -> Prefix:
+def prefix_before(stored: RecordedTurns, place: Place, scenario: Scenario) -> Prefix:
     """Give a dialogue up to the user's message of a turn, from the record alone.
 
     Raises:
@@ -97,11 +99,11 @@ def prefix_before(stored: StoredTurns, place: Place, scenario: Scenario) -> Pref
     """
     dialogue = stored.dialogues[place.row]
     if len(dialogue.talk) <= place.turn:
-        raise RecordingError(f"scenario {dialogue.case}: its record holds no words to go on from")
+        raise RecordingError(f"scenario {dialogue.scenario}: its record holds no words to go on from")
     states: list[State] = [(float(c), float(a), float(p)) for c, a, p in dialogue.states[: place.turn + 1]]
     if not np.allclose(states[0], scenario.initial_state):
         raise RecordingError(
-            f"scenario {dialogue.case}: its record begins in {states[0]} and the scenario in "
+            f"scenario {dialogue.scenario}: its record begins in {states[0]} and the scenario in "
             f"{scenario.initial_state}; give the run the scenarios it was trained on"
         )
     users = [user for user, _ in dialogue.talk[: place.turn + 1]]
@@ -111,7 +113,7 @@ def prefix_before(stored: StoredTurns, place: Place, scenario: Scenario) -> Pref
 
 
 async def check_credit(
-    stored: StoredTurns,
+    stored: RecordedTurns,
     scenarios: Mapping[str, Scenario],
     play_from: PlayFrom,
     rewards: Callable[[Sequence[Trajectory]], TurnRewards],
@@ -144,7 +146,7 @@ async def check_credit(
     first_turns: list[int] = []
     owners: list[tuple[int, bool]] = []
     for number, place in enumerate(places):
-        case = stored.dialogues[place.row].case
+        case = stored.dialogues[place.row].scenario
         if case not in scenarios:
             raise RecordingError(f"scenario {case}: is none of the run's domain; its world cannot be rebuilt")
         for is_kept, begun in _beginnings(stored, place, scenarios[case]):
@@ -178,7 +180,7 @@ async def check_credit(
     )
 
 
-def _beginnings(stored: StoredTurns, place: Place, scenario: Scenario) -> list[tuple[bool, Prefix]]:
+def _beginnings(stored: RecordedTurns, place: Place, scenario: Scenario) -> list[tuple[bool, Prefix]]:
     """Give where other replies begin, and where the stored one left off unless it was the last."""
     others = [(False, prefix_before(stored, place, scenario))]
     is_last = place.turn + 1 >= len(stored.dialogues[place.row].talk)
@@ -209,7 +211,7 @@ def _returns(
 
 
 def _checked(
-    stored: StoredTurns,
+    stored: RecordedTurns,
     place: Place,
     number: int,
     found: Mapping[tuple[int, bool], Sequence[float]],
@@ -223,7 +225,7 @@ def _checked(
     if len(others) < 2 or not (is_last or len(followed) >= 2):
         return None
     return CheckedTurn(
-        scenario=dialogue.case,
+        scenario=dialogue.scenario,
         step=dialogue.step,
         turn=place.turn,
         reply=dialogue.talk[place.turn][1],

@@ -11,7 +11,7 @@ import numpy as np
 
 from mica_ray.credit_study.comparison import CreditComparison
 from mica_ray.credit_study.turn_statistics import BAND_NAMES, BandEarning, SpikeBound, band_earnings
-from mica_ray.recordings.stored_turns import Grouping, StoredTurns
+from mica_ray.recordings.recorded_turns import Grouping, RecordedTurns
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,7 +37,7 @@ class TextTable:
     """What its columns mean."""
 
 
-def credit_facts(stored: StoredTurns, comparison: CreditComparison) -> tuple[str, ...]:
+def credit_facts(stored: RecordedTurns, comparison: CreditComparison) -> tuple[str, ...]:
     """Say what was credited, how groups were made and what was left out; one sentence or two each."""
     valid = stored.turns.valid
     played = sum(len(dialogue.judged) for dialogue in stored.dialogues)
@@ -59,7 +59,7 @@ def credit_facts(stored: StoredTurns, comparison: CreditComparison) -> tuple[str
     return tuple(facts)
 
 
-def credit_tables(stored: StoredTurns, comparison: CreditComparison) -> tuple[TextTable, ...]:
+def credit_tables(stored: RecordedTurns, comparison: CreditComparison) -> tuple[TextTable, ...]:
     """Lay out the tables, in reading order."""
     return (
         _band_table(stored),
@@ -85,7 +85,7 @@ def rich_table(table: TextTable) -> Table:
     return laid
 
 
-def credit_record(stored: StoredTurns, comparison: CreditComparison) -> dict[str, object]:
+def credit_record(stored: RecordedTurns, comparison: CreditComparison) -> dict[str, object]:
     """Give everything that was measured, and every advantage, as plain JSON values; NaN where not defined."""
     names, survivors = comparison.names, comparison.survivors
     bands = _bands(stored)
@@ -116,7 +116,7 @@ def credit_record(stored: StoredTurns, comparison: CreditComparison) -> dict[str
     }
 
 
-def _dialogue_record(stored: StoredTurns, comparison: CreditComparison, row: int) -> dict[str, object]:
+def _dialogue_record(stored: RecordedTurns, comparison: CreditComparison, row: int) -> dict[str, object]:
     dialogue = stored.dialogues[row]
     turns = slice(len(dialogue.judged))
 
@@ -125,7 +125,7 @@ def _dialogue_record(stored: StoredTurns, comparison: CreditComparison, row: int
 
     return {
         "model": dialogue.model,
-        "case": dialogue.case,
+        "case": dialogue.scenario,
         "step": dialogue.step,
         "group": int(stored.turns.group[row]),
         "disagreement": float(comparison.disagreement[row]),
@@ -137,11 +137,11 @@ def _dialogue_record(stored: StoredTurns, comparison: CreditComparison, row: int
     }
 
 
-def _bands(stored: StoredTurns) -> dict[str, tuple[BandEarning, ...]]:
+def _bands(stored: RecordedTurns) -> dict[str, tuple[BandEarning, ...]]:
     return band_earnings(stored.idr, [dialogue.model for dialogue in stored.dialogues])
 
 
-def _band_table(stored: StoredTurns) -> TextTable:
+def _band_table(stored: RecordedTurns) -> TextTable:
     rows = tuple(
         (model, *(f"{_signed(band.mean, 1)} ± {shown(band.deviation, 1)}" for band in earned))
         for model, earned in _bands(stored).items()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mica_ray.evaluation.rescore import RELEASED_RULES, first_stop
-from mica_ray.recordings.cases import RecordedCase
+from mica_ray.recordings.recorded_dialogue import RecordedDialogue
 from mica_ray.types import Stop
 
 PROGRESS_POINTS = np.array([0.0, 1.0, 3.0])
@@ -44,14 +44,14 @@ class EndingCheck:
         return 1 - len(self.differences) / self.checked if self.checked else 1.0
 
 
-def check_endings(records: Sequence[RecordedCase]) -> EndingCheck:
+def check_endings(records: Sequence[RecordedDialogue]) -> EndingCheck:
     """Play the recorded levels by our rules with a = 0.1 and compare turn and kind of ending.
 
     The states are made anew from P_0 and the levels, v_k = points(progress_k) + points(regress_k), so that
     levels, points, state and rules are all under test. The turn limit is the one that the record names, else
     45. Dialogues whose ending is not recorded are passed over.
     """
-    told = [record for record in records if record.ending and not record.is_failed]
+    told = [record for record in records if record.ending and record.is_played]
     differences = [found for record in told if (found := _difference(record)) is not None]
     return EndingCheck(checked=len(told), differences=tuple(differences))
 
@@ -74,7 +74,7 @@ def recorded_kind(ending: str) -> str:
     return Stop.STALL if "failure" in text else "unknown"
 
 
-def replayed_states(record: RecordedCase) -> np.ndarray:
+def replayed_states(record: RecordedDialogue) -> np.ndarray:
     """Make the path [T+1, 3] from P_0 and the recorded levels, points."""
     gains = PROGRESS_POINTS[record.progress.astype(int)]
     losses = np.stack(
@@ -83,7 +83,7 @@ def replayed_states(record: RecordedCase) -> np.ndarray:
     return record.states[0] + np.vstack([np.zeros(3), np.cumsum(gains + losses, axis=0)])
 
 
-def _difference(record: RecordedCase) -> EndingDifference | None:
+def _difference(record: RecordedDialogue) -> EndingDifference | None:
     states = replayed_states(record)
     limit = re.search(r"max turns\D*(\d+)", record.ending.lower())
     rules = RELEASED_RULES if limit is None else replace(RELEASED_RULES, max_turns=int(limit[1]))
@@ -92,7 +92,7 @@ def _difference(record: RecordedCase) -> EndingDifference | None:
     if (kind, record.num_turns) == (replayed, turn):
         return None
     return EndingDifference(
-        case=record.case,
+        case=record.scenario,
         recorded=kind,
         recorded_turn=record.num_turns,
         replayed=replayed,
@@ -101,7 +101,7 @@ def _difference(record: RecordedCase) -> EndingDifference | None:
     )
 
 
-def _cause(record: RecordedCase, states: np.ndarray, kind: str, turn: int) -> str:
+def _cause(record: RecordedDialogue, states: np.ndarray, kind: str, turn: int) -> str:
     apart = np.flatnonzero((np.abs(states - record.states) > 1e-6).any(axis=1))
     if apart.size:
         return f"the levels of turn {apart[0]} do not give the recorded state"

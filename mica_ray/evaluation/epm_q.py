@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from mica_ray.dialogue.progress import alignment, energy_increments
+from mica_ray.recordings.recorded_dialogue import RecordedDialogue
 from mica_ray.rewards import zone_distance
 from mica_ray.types import Trajectory
 
@@ -75,6 +77,42 @@ def score_trajectory(trajectory: Trajectory) -> EpmScore | None:
         np.asarray([turn.judgement.regress for turn in judged], dtype=np.float64),
         num_failed=len(trajectory.turns) - len(judged),
     )
+
+
+def score_dialogue(dialogue: RecordedDialogue, *, judged_only: bool = False) -> EpmScore:
+    """Score one dialogue read from a file.
+
+    Turns without a judgement are left out of our own dialogues. In published runs they stay, as turns that
+    move nothing, because the published score is computed that way.
+
+    Args:
+        dialogue: one with levels, not an emotion file's.
+        judged_only: leave such turns out of published runs too.
+
+    Raises:
+        ValueError: the dialogue failed, no turn was judged, or the start is already inside the zone.
+    """
+    if not dialogue.is_played:
+        raise ValueError("the dialogue failed")
+    if not dialogue.judged.any():
+        raise ValueError("no turn was judged")
+    kept = dialogue.judged | (dialogue.form == "run" and not judged_only)
+    # A turn without a judgement leaves the state unchanged, so the path without it is the same path.
+    return score_path(
+        dialogue.states[np.concatenate([[True], kept])],
+        dialogue.progress[kept],
+        dialogue.regress[kept],
+        num_failed=int((~dialogue.judged).sum()),
+    )
+
+
+def scores_of(dialogues: Sequence[RecordedDialogue]) -> list[EpmScore]:
+    """Return the scores of the dialogues that have one; the others are left out."""
+    scores: list[EpmScore] = []
+    for dialogue in dialogues:
+        with suppress(ValueError):
+            scores.append(score_dialogue(dialogue))
+    return scores
 
 
 def score_path(

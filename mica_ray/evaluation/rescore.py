@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mica_ray.dialogue.progress import ProgressRules, alignment, judge_stop
-from mica_ray.evaluation.epm_q import INDEX_NAMES, EpmScore, score_path
-from mica_ray.recordings.cases import RecordedCase
-from mica_ray.recordings.lines import Format
+from mica_ray.evaluation.epm_q import INDEX_NAMES, EpmScore, score_dialogue
+from mica_ray.recordings.recorded_dialogue import RecordedDialogue
 from mica_ray.statistics import Interval, bootstrap_mean, wilson
 from mica_ray.types import Stop
 
@@ -81,35 +80,33 @@ class ModelScore:
         return sum(case.passed for case in self.cases)
 
 
-def score_cases(records: Sequence[RecordedCase], form: Format, *, seed: int) -> ModelScore:
+def score_cases(records: Sequence[RecordedDialogue], *, seed: int) -> ModelScore:
     """Score the recorded dialogues of one model.
 
-    A failed judgement is left out of our own dialogues (`score_trajectory`). In the published runs its turn
-    stays, as a turn that moves nothing, because the published score is computed so; what leaving it out gives
-    stands beside it. Dialogues that failed are left out. Equal records count once; several dialogues of a
-    case are averaged first.
+    Turns without a judgement are treated as in `score_dialogue`; for published runs, the score without them
+    is returned as well. Failed dialogues are left out. Equal records count once; several dialogues of a case
+    are averaged first.
 
     Args:
-        records: in file order.
-        form: of their file.
+        records: of one model and one file, in file order.
         seed: of the bootstrap.
     """
-    distinct, notes = _without_copies(records)
-    notes = [note for record in records for note in record.notes] + notes
-    scored: dict[str, list[tuple[RecordedCase, EpmScore]]] = {}
+    distinct, copies = _without_copies(records)
+    notes = [note for record in records for note in record.notes] + copies
+    scored: dict[str, list[tuple[RecordedDialogue, EpmScore]]] = {}
     judged_only: dict[str, list[float]] = {}
     failed = 0
     for record in distinct:
-        score, problem = _score(record, keep_lost=form == "run")
-        if score is None:
+        try:
+            score = score_dialogue(record)
+        except ValueError as error:
             failed += 1
-            notes.append(f"{record.case}: left out: {problem}")
+            notes.append(f"{record.scenario}: left out: {error}")
             continue
-        said = record if record.is_success is not None else _with_replayed_ending(record, notes)
-        scored.setdefault(record.case, []).append((said, score))
-        strict, _ = _score(record, keep_lost=False)
-        judged_only.setdefault(record.case, []).extend([] if strict is None else [strict.score])
-    notes += _notes_of_lost_turns(distinct, keep_lost=form == "run")
+        ended = record if record.is_success is not None else _with_replayed_ending(record, notes)
+        scored.setdefault(record.scenario, []).append((ended, score))
+        judged_only.setdefault(record.scenario, []).append(score_dialogue(record, judged_only=True).score)
+    notes += _notes_of_unjudged_turns(distinct)
     cases = tuple(_case_score(members) for members in scored.values())
     return ModelScore(
         epm_q=bootstrap_mean([case.epm_q for case in cases], seed=seed),
@@ -123,8 +120,8 @@ def score_cases(records: Sequence[RecordedCase], form: Format, *, seed: int) -> 
         by_category=_strata(cases, lambda case: case.category, seed=seed),
         by_difficulty=_strata(cases, lambda case: case.difficulty, seed=seed),
         num_failed_dialogues=failed,
-        num_failed_judgements=sum(int(record.lost.sum()) for record in distinct),
-        epm_q_judged_only=_mean([_mean(values) for values in judged_only.values() if values]),
+        num_failed_judgements=sum(int((~record.judged).sum()) for record in distinct),
+        epm_q_judged_only=_mean([_mean(values) for values in judged_only.values()]),
         notes=tuple(notes),
     )
 
@@ -138,23 +135,23 @@ def first_stop(states: np.ndarray, rules: ProgressRules) -> tuple[Stop | None, i
     return None, len(states) - 1
 
 
-def _with_replayed_ending(record: RecordedCase, notes: list[str]) -> RecordedCase:
+def _with_replayed_ending(record: RecordedDialogue, notes: list[str]) -> RecordedDialogue:
     stop, _ = first_stop(record.states, RELEASED_RULES)
-    notes.append(f"{record.case}: no termination_reason: {stop or 'goes on'} by our rules, a = 0.1")
+    notes.append(f"{record.scenario}: no termination_reason: {stop or 'goes on'} by our rules, a = 0.1")
     return replace(record, is_success=stop is Stop.SUCCESS)
 
 
-def _without_copies(records: Sequence[RecordedCase]) -> tuple[list[RecordedCase], list[str]]:
+def _without_copies(records: Sequence[RecordedDialogue]) -> tuple[list[RecordedDialogue], list[str]]:
     """Drop records that say the same of the same case again."""
-    first: dict[str, list[RecordedCase]] = {}
-    kept: list[RecordedCase] = []
+    first: dict[str, list[RecordedDialogue]] = {}
+    kept: list[RecordedDialogue] = []
     notes: list[str] = []
     for record in records:
-        earlier = first.setdefault(record.case, [])
+        earlier = first.setdefault(record.scenario, [])
         copy = next((other for other in earlier if other.line.fields == record.line.fields), None)
         if copy is not None:
             notes.append(
-                f"{record.case}: line {record.line.number} repeats line {copy.line.number}: counted once"
+                f"{record.scenario}: line {record.line.number} repeats line {copy.line.number}: counted once"
             )
             continue
         earlier.append(record)
@@ -162,46 +159,27 @@ def _without_copies(records: Sequence[RecordedCase]) -> tuple[list[RecordedCase]
     return kept, notes
 
 
-def _notes_of_lost_turns(records: Sequence[RecordedCase], *, keep_lost: bool) -> list[str]:
-    lost = [(record.case, turn + 1) for record in records for turn in np.flatnonzero(record.lost)]
-    if not lost:
+def _notes_of_unjudged_turns(records: Sequence[RecordedDialogue]) -> list[str]:
+    unjudged = [(record, turn + 1) for record in records for turn in np.flatnonzero(~record.judged)]
+    if not unjudged:
         return []
-    taken = "kept as turns that move nothing, as the published score does" if keep_lost else "left out"
-    places = ", ".join(f"{case} turn {turn}" for case, turn in lost[:20])
-    more = f" and {len(lost) - 20} more" if len(lost) > 20 else ""
-    return [f"{len(lost)} judgements failed, their turns are {taken}: {places}{more}"]
+    is_kept = records[0].form == "run"
+    use = "kept as turns that move nothing, as the published score does" if is_kept else "left out"
+    places = ", ".join(f"{record.scenario} turn {turn}" for record, turn in unjudged[:20])
+    more = f" and {len(unjudged) - 20} more" if len(unjudged) > 20 else ""
+    return [f"{len(unjudged)} judgements failed; their turns are {use}: {places}{more}"]
 
 
-def _score(record: RecordedCase, *, keep_lost: bool) -> tuple[EpmScore | None, str]:
-    """Score one dialogue, or say why it cannot be."""
-    kept = np.ones_like(record.lost) if keep_lost else ~record.lost
-    if record.is_failed or not kept.any() or record.lost.all():
-        return None, "the dialogue failed" if record.is_failed else "no turn was judged"
-    try:
-        # The state stands still in a lost turn, so the path without its turn is the same path.
-        return (
-            score_path(
-                record.states[np.concatenate([[True], kept])],
-                record.progress[kept],
-                record.regress[kept],
-                num_failed=int(record.lost.sum()),
-            ),
-            "",
-        )
-    except ValueError as error:
-        return None, str(error)
-
-
-def _case_score(members: Sequence[tuple[RecordedCase, EpmScore]]) -> CaseScore:
+def _case_score(members: Sequence[tuple[RecordedDialogue, EpmScore]]) -> CaseScore:
     record = members[0][0]
     return CaseScore(
-        case=record.case,
+        case=record.scenario,
         category=record.category,
         difficulty=record.difficulty,
         dominant_axis=record.dominant_axis,
         epm_q=_mean([score.score for _, score in members]),
         indices={name: _mean([getattr(score, name) for _, score in members]) for name in INDEX_NAMES},
-        alignment=_mean([float(alignment(member.states)[~member.lost].mean()) for member, _ in members]),
+        alignment=_mean([float(alignment(member.states)[member.judged].mean()) for member, _ in members]),
         dialogues=len(members),
         passed=sum(bool(member.is_success) for member, _ in members),
         num_turns=_mean([float(score.num_turns) for _, score in members]),

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from mica_ray.evaluation.emotion_score import EmotionScore
 from mica_ray.evaluation.endings import EndingCheck
 from mica_ray.evaluation.epm_q import INDEX_NAMES
 from mica_ray.evaluation.report import show_interval
 from mica_ray.evaluation.rescore import ModelScore, Stratum
 from mica_ray.evaluation.rescored_files import Rescored
-from mica_ray.recordings.emotions import EmotionScore
 
 if TYPE_CHECKING:
     from rich.table import Table

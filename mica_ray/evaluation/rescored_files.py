@@ -7,19 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mica_ray.domains.sage import SAGE
+from mica_ray.evaluation.emotion_score import EmotionScore, score_emotions
 from mica_ray.evaluation.endings import EndingCheck, check_endings
 from mica_ray.evaluation.rescore import ModelScore, score_cases
-from mica_ray.recordings.case_metadata import CaseMetadata
-from mica_ray.recordings.cases import read_case, read_own_case
-from mica_ray.recordings.emotions import (
-    EmotionScore,
-    RecordedEmotion,
-    emotions_of,
-    read_emotion_case,
-    score_emotions,
-)
-from mica_ray.recordings.lines import Format, Line, format_of, read_lines
+from mica_ray.recordings.dialogue_files import read_dialogues
+from mica_ray.recordings.json_fields import error_at
+from mica_ray.recordings.recorded_dialogue import Format, RecordedDialogue, by_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,36 +53,28 @@ def rescore(paths: Sequence[Path], *, seed: int, check: bool = False) -> tuple[R
 
 
 def _rescore_file(path: Path, *, seed: int, check: bool) -> list[Rescored]:
-    lines = read_lines(path)
-    form = format_of(lines)
-    is_own_emotion = form == "own" and all(line.text("domain") == SAGE.name for line in lines)
-    if form == "emotion" or is_own_emotion:
-        emotions = _own_emotions(lines) if is_own_emotion else [read_emotion_case(line) for line in lines]
-        names = dict.fromkeys(record.model for record in emotions)
+    dialogues = read_dialogues(path)
+    form = dialogues[0].form
+    if all(dialogue.emotions is not None for dialogue in dialogues):
+        groups = by_model(dialogues if form == "emotion" else _usable(dialogues))
         return [
-            Rescored(
-                name or path.stem,
-                path,
-                form,
-                score_emotions([record for record in emotions if record.model == name], seed=seed),
-            )
-            for name in names
+            Rescored(model, path, form, score_emotions(members, seed=seed))
+            for model, members in groups.items()
         ]
-    metadata = CaseMetadata.near(path)
-    cases = [metadata.completed(read_case(line, form)) for line in lines]
-    results: list[Rescored] = []
-    for name in dict.fromkeys(case.model for case in cases):
-        members = [case for case in cases if case.model == name]
-        endings = check_endings(members) if check and form == "run" else None
-        score = score_cases(members, form, seed=seed)
-        results.append(Rescored(name or path.stem, path, form, score, endings))
-    return results
+    return [
+        Rescored(
+            model,
+            path,
+            form,
+            score_cases(members, seed=seed),
+            check_endings(members) if check and form == "run" else None,
+        )
+        for model, members in by_model(dialogues).items()
+    ]
 
 
-def _own_emotions(lines: Sequence[Line]) -> list[RecordedEmotion]:
-    """Read our own dialogues in the SAGE world; one that failed says nothing about the policy."""
-    cases = [read_own_case(line) for line in lines]
-    kept = [emotions_of(case) for case in cases if not case.is_failed and not case.lost.all()]
-    if not kept:
-        raise lines[0].error("no dialogue of the file was finished and judged")
-    return kept
+def _usable(dialogues: Sequence[RecordedDialogue]) -> list[RecordedDialogue]:
+    usable = [dialogue for dialogue in dialogues if dialogue.is_usable]
+    if not usable:
+        raise error_at(dialogues[0].line, "no dialogue of this file was finished and judged.")
+    return usable

@@ -15,7 +15,7 @@ from mica_ray.dialogue.play import DialogueStart
 from mica_ray.evaluation.evaluate import Evaluation, evaluate, evaluation_metrics
 from mica_ray.launch.world import World
 from mica_ray.recordings.dialogue_log import DialogueLog
-from mica_ray.recordings.stored_turns import StoredTurns
+from mica_ray.recordings.recorded_turns import RecordedTurns
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.collect import collect, play_all
 from mica_ray.rollout.engine import PolicyEngine
@@ -148,7 +148,7 @@ async def measure(
 async def check_credit_of(
     config: RunConfig,
     parts: Parts,
-    stored: StoredTurns,
+    stored: RecordedTurns,
     check: CheckConfig,
     progress: Progress,
     *,

@@ -9,54 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mica_ray.chat.ledger import Ledger, Tally, total
 from mica_ray.config.references import ConfigError
+from mica_ray.recordings.dialogue_files import read_dialogues
+from mica_ray.recordings.recorded_dialogue import RecordedDialogue, RecordingError
 from mica_ray.runs.folder import RunFolder
-from mica_ray.types import Stop
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LoggedDialogue:
-    """One line of dialogues.jsonl (recordings/dialogue_log.py)."""
-
-    fields: Mapping[str, Any]
-
-    @property
-    def step(self) -> int:
-        """Step of the loop."""
-        return int(self.fields["step"])
-
-    @property
-    def group(self) -> int:
-        """Number of its group within the step."""
-        return int(self.fields["group"])
-
-    @property
-    def sample(self) -> int:
-        """Number within its group."""
-        return int(self.fields["sample"])
-
-    @property
-    def turns(self) -> Sequence[Mapping[str, Any]]:
-        """The turns in order."""
-        return self.fields["turns"]
-
-    @property
-    def is_failed(self) -> bool:
-        """Whether a simulator or an engine ended it."""
-        return self.fields["stop"] == Stop.FAILED
-
-    @property
-    def states(self) -> np.ndarray:
-        """[T+1, 3] points, P_0 first."""
-        path = [self.fields["initial_state"], *(turn["state"] for turn in self.turns)]
-        return np.array(path, dtype=np.float64)
-
-    def numbers(self, name: str) -> np.ndarray:
-        """Give "reward", "return" or "advantage" of every turn: [T], NaN where it does not count."""
-        return np.array([_number(turn.get(name)) for turn in self.turns], dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +25,7 @@ class RunFiles:
     config: Mapping[str, Any]
     """As stored; not validated, so that runs of other versions can be read."""
     metrics: tuple[Mapping[str, Any], ...]
-    dialogues: tuple[LoggedDialogue, ...]
+    dialogues: tuple[RecordedDialogue, ...]
     """Of training, in order of step, group, sample."""
     environment: tuple[Mapping[str, Any], ...]
     """One for each start or resumption; empty where none was noted."""
@@ -142,16 +99,26 @@ def _read_run(path: Path, name: str) -> RunFiles:
             f"{folder.metrics}: holds no step, so there is nothing to report; "
             f"go on with `mica train --resume {path}`"
         )
-    dialogues = [LoggedDialogue(row) for row in read_rows(folder.dialogues)]
     return RunFiles(
         name=name,
         config=_read_object(folder.config_file) or {},
         metrics=metrics,
-        dialogues=tuple(dialogues),
+        dialogues=_read_dialogues(folder.dialogues),
         environment=read_rows(folder.environment),
         summary=_read_object(folder.summary),
         costs=_read_costs(folder.costs),
     )
+
+
+def _read_dialogues(path: Path) -> tuple[RecordedDialogue, ...]:
+    try:
+        dialogues = read_dialogues(path, is_growing=True)
+    except RecordingError as error:
+        raise ConfigError(str(error)) from error
+    for one in dialogues:
+        if None in (one.step, one.group, one.sample):
+            raise ConfigError(f"{one.line.place}: a training dialogue must have step, group and sample.")
+    return dialogues
 
 
 def read_rows(path: Path) -> tuple[dict[str, Any], ...]:

@@ -12,10 +12,11 @@ import pytest
 from mica_ray.credit_study.agreement import CreditCheck, bootstrap_correlation
 from mica_ray.credit_study.check import CheckConfig, check_credit, choose_places
 from mica_ray.dialogue.play import DialogueStart
-from mica_ray.recordings.lines import RecordingError
-from mica_ray.recordings.stored_turns import StoredDialogue, StoredTurns
+from mica_ray.recordings.recorded_dialogue import RecordedDialogue, RecordingError
+from mica_ray.recordings.recorded_turns import RecordedTurns
 from mica_ray.rewards import Rewards
 from mica_ray.types import Judgement, Scenario, State, Stop, Trajectory, Turn, TurnRewards
+from tests.recordings.made_dialogues import make_dialogue
 
 START: State = (-10.0, 0.0, 0.0)
 SCENARIO = Scenario("s1", "test", "none", "C", "Someone.", "Hi.", START, ("One.",), "train")
@@ -24,28 +25,23 @@ FIRST_MOVES = (-1.0, 1.0, 1.0, 3.0)
 """What the first reply of each stored dialogue did; the second one always helps by one point."""
 
 
-def stored_turns(steps: Sequence[int] = (0, 0, 0, 0)) -> StoredTurns:
-    dialogues: list[StoredDialogue] = []
+def stored_turns(steps: Sequence[int] = (0, 0, 0, 0)) -> RecordedTurns:
+    dialogues: list[RecordedDialogue] = []
     for first, step in zip(FIRST_MOVES, steps, strict=True):
-        path = np.array([START, (-10.0 + first, 0.0, 0.0), (-9.0 + first, 0.0, 0.0)])
         dialogues.append(
-            StoredDialogue(
-                model="run",
-                case="s1",
-                states=path,
-                judged=np.ones(2, dtype=bool),
+            make_dialogue(
+                (START, (-10.0 + first, 0.0, 0.0), (-9.0 + first, 0.0, 0.0)),
+                scenario="s1",
                 rewards=np.array([first, 1.0]),
                 talk=(("Hi.", "Reply."), ("One.", "Another.")),
-                reply_tokens=np.full(2, 3.0),
                 step=step,
-                grouping="recorded",
-                group=(step, 0),
-                batch=(step,),
+                group=0,
             )
         )
     rewards = np.array([dialogue.rewards for dialogue in dialogues])
     turns = TurnRewards(rewards, np.ones((4, 2), bool), np.array(steps, dtype=np.int64))
-    return StoredTurns(tuple(dialogues), turns, np.array(steps, dtype=np.int64), 0, 0)
+    codes = np.array(steps, dtype=np.int64)
+    return RecordedTurns(tuple(dialogues), turns, codes, ("recorded",), 0, 0)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from mica_ray.credit import CreditEstimator, Grpo, LambdaReturns, Mica, Reinforc
 from mica_ray.credit_study.comparison import CreditComparison, compare_credit, mean_ranks
 from mica_ray.credit_study.tables import credit_facts, credit_record, credit_tables
 from mica_ray.credit_study.turn_statistics import band_earnings, count_survivors, spike_bound
-from mica_ray.recordings.stored_turns import StoredTurns, read_stored_turns
+from mica_ray.recordings.recorded_turns import RecordedTurns, read_recorded_turns
 from mica_ray.types import TurnRewards
 
 
@@ -159,11 +159,11 @@ def test_bands_leave_out_what_was_not_judged() -> None:
 
 
 @pytest.fixture(scope="module")
-def recorded(benchmark_data: Path) -> StoredTurns:
-    return read_stored_turns(sorted((benchmark_data / "empa" / "recorded_runs").glob("*.jsonl")))
+def recorded(benchmark_data: Path) -> RecordedTurns:
+    return read_recorded_turns(sorted((benchmark_data / "empa" / "recorded_runs").glob("*.jsonl")))
 
 
-def test_recorded_policies_earn_per_turn_what_is_known_of_them(recorded: StoredTurns) -> None:
+def test_recorded_policies_earn_per_turn_what_is_known_of_them(recorded: RecordedTurns) -> None:
     earned = band_earnings(recorded.idr, [dialogue.model for dialogue in recorded.dialogues])
     for model, means in {
         "qwen3-8b": (-1.6, -3.6, -4.4),
@@ -174,7 +174,7 @@ def test_recorded_policies_earn_per_turn_what_is_known_of_them(recorded: StoredT
         assert [band.mean for band in earned[model]] == pytest.approx(means, abs=0.05)
 
 
-def test_recorded_rewards_stay_below_samuelsons_bound(recorded: StoredTurns) -> None:
+def test_recorded_rewards_stay_below_samuelsons_bound(recorded: RecordedTurns) -> None:
     lengths = recorded.reply_lengths[0]
     found = compare_credit(
         recorded.turns, {"mica": Mica()}, batch=recorded.batch, gamma=0.85, reply_lengths=lengths

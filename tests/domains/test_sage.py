@@ -21,9 +21,9 @@ from mica_ray.dialogue.play import DialogueStart, TextPolicy, play_dialogue
 from mica_ray.dialogue.progress import judge_stop
 from mica_ray.domains.loader import ScenarioError, load_scenarios
 from mica_ray.domains.sage import EMOTION, SAGE
+from mica_ray.evaluation.emotion_score import EmotionScore
 from mica_ray.evaluation.rescored_files import rescore
-from mica_ray.recordings.emotions import EmotionScore
-from mica_ray.recordings.lines import read_lines
+from mica_ray.files import read_json_lines
 from mica_ray.recordings.transcript import transcript
 from mica_ray.rewards import Rewards
 from mica_ray.types import Message, Sampling, Scenario, Stop, Trajectory
@@ -162,14 +162,14 @@ def test_benchmark_profiles_are_test_scenarios_and_never_training(
     assert ids(sage, "test") == ids(both, "test") and not ids(sage, "train")
     # Under another id, and among the training profiles, they are known by their scene.
     renamed = tmp_path / "train_profile.jsonl"
-    lines = read_lines(benchmark_data / "rlver" / "test_profile.jsonl")
+    lines = read_json_lines(benchmark_data / "rlver" / "test_profile.jsonl")
     renamed.write_text("\n".join(json.dumps({**line.fields, "id": f"new-{line.number}"}) for line in lines))
     assert not ids(load_scenarios(renamed, SAGE.name), "train")
 
 
 def test_recorded_dialogues_end_by_our_rules(benchmark_data: Path) -> None:
     for path in sorted((benchmark_data / "sage" / "dialogues").glob("*.jsonl")):
-        for line in read_lines(path):
+        for line in read_json_lines(path):
             history = line.fields["history"]
             assert isinstance(history, list)
             values = [message["emotion-point"] for message in history if message["role"] == "user"]

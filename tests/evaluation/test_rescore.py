@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mica_ray.evaluation.emotion_score import EmotionScore, rise_auc_of_previous
 from mica_ray.evaluation.epm_q import INDEX_NAMES
 from mica_ray.evaluation.rescore import ModelScore
 from mica_ray.evaluation.rescore_report import rescore_record, rescore_tables
 from mica_ray.evaluation.rescored_files import Rescored, rescore
-from mica_ray.recordings.emotions import EmotionScore, rise_auc_of_previous
-from mica_ray.recordings.lines import RecordingError
+from mica_ray.recordings.recorded_dialogue import RecordingError
 from mica_ray.recordings.transcript import transcript
 from mica_ray.types import Judgement, Scenario, Status, Stop, Trajectory, Turn
 from tests.evaluation.recorded_files import (
@@ -61,7 +61,7 @@ def test_stray_level_is_passed_over_and_named_with_case_and_turn(tmp_path: Path)
     points_of(case)[1]["levels"] = level_fields(progress=(2, 0, 0)) | {"ability_level": "L1"}
     score = score_of(write(tmp_path / "a.jsonl", [case]))
     assert score.epm_q.estimate == pytest.approx(RUN_SCORE, abs=1e-3)
-    assert score.notes == ("script_063, turn 1: stray level ability_level = 'L1': passed over",)
+    assert score.notes == ("script_063, turn 1: unknown level ability_level = 'L1': ignored",)
 
 
 def test_level_written_as_text_counts_and_one_off_the_scale_does_not(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_level_written_as_text_counts_and_one_off_the_scale_does_not(tmp_path: P
     points_of(case)[1]["levels"] = levels
     score = score_of(write(tmp_path / "a.jsonl", [case]))
     assert score.epm_q.estimate == pytest.approx(RUN_SCORE, abs=1e-3)
-    assert score.notes == ("script_001, turn 1: level A_Prog_level = 7 is none of the scale's: taken as 0",)
+    assert score.notes == ("script_001, turn 1: level A_Prog_level = 7 is not on the scale: read as 0",)
 
 
 @pytest.mark.parametrize("lost", [{}, {"levels": None}, {"levels": {}, "P_t": None, "v_t": None}])
@@ -128,12 +128,12 @@ def test_unstated_ending_is_replayed_and_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ('{"script_id": "x", "traj', "line 2: is no JSON"),
-        ("[1, 2]", "line 2: must be a JSON object; got a list"),
-        ('{"history": []}', "line 2: is in format emotion, but line 1 in format run"),
+        ('{"script_id": "x", "traj', "line 2: not valid JSON"),
+        ("[1, 2]", "line 2: must be a JSON object, got list"),
+        ('{"history": []}', "line 2: is in format emotion, but line 1 is in format run"),
         ('{"words": 3}', "line 2: is in no known format: run needs trajectory; own needs initial_state and"),
-        ('{"trajectory": []}', "line 2: field 'P_0' must be three numbers"),
-        ('{"trajectory": [3]}', "line 2: field 'trajectory': entry 0 must be an object; got 3"),
+        ('{"trajectory": []}', "line 2: field 'P_0', or 'P_t' of the first point, must be three numbers"),
+        ('{"trajectory": [3]}', "line 2: field 'trajectory': entry 0 must be an object, got 3."),
         (
             '{"trajectory": [{"turn": 1, "P_t": "near"}], "P_0": [-3, 0, 0]}',
             "field 'P_t' must be three numbers",
@@ -150,10 +150,10 @@ def test_line_that_cannot_be_read_is_named(tmp_path: Path, line: str, problem: s
 
 
 def test_missing_and_empty_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(RecordingError, match=r"nowhere.jsonl: cannot be read"):
+    with pytest.raises(RecordingError, match=r"nowhere.jsonl cannot be read"):
         rescore([tmp_path / "nowhere.jsonl"], seed=0)
     (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(RecordingError, match=r"empty.jsonl: holds no dialogue"):
+    with pytest.raises(RecordingError, match=r"empty.jsonl contains no dialogue"):
         rescore([tmp_path / "empty.jsonl"], seed=0)
 
 
@@ -212,7 +212,7 @@ def test_unrated_message_is_passed_over_and_named(tmp_path: Path) -> None:
     assert isinstance(history, list)
     history[2]["emotion-point"] = None
     (item,) = rescore([write(tmp_path / "m.jsonl", [case])], seed=0)
-    assert item.score.notes[0] == "a, message 2: emotion-point None is none of 0 to 100: passed over"
+    assert item.score.notes[0] == "a, message 2: emotion-point None is not in 0..100: ignored"
 
 
 def test_auc_of_the_previous_emotion_by_hand() -> None:
@@ -263,7 +263,7 @@ def test_recorded_runs_give_the_published_table(published: tuple[Rescored, ...])
 
 def test_stray_text_level_of_the_recorded_runs_is_said(published: tuple[Rescored, ...]) -> None:
     notes = {item.model: item.score.notes for item in published}
-    assert "script_063, turn 5: stray level ability_level = 'L1': passed over" in notes["seed-1.6"]
+    assert "script_063, turn 5: unknown level ability_level = 'L1': ignored" in notes["seed-1.6"]
 
 
 def test_recorded_endings_come_out_of_our_rules(published: tuple[Rescored, ...]) -> None:

@@ -55,7 +55,7 @@ def test_folder_that_is_no_run_and_run_without_steps_are_named(tmp_path: Path) -
 @pytest.mark.parametrize("name", ["metrics.jsonl", "dialogues.jsonl"])
 def test_broken_line_is_named(tmp_path: Path, name: str) -> None:
     folder = write_run(tmp_path / "run")
-    for line, problem in (("{", "is no JSON"), ("3", "must be a JSON object; got a int")):
+    for line, problem in (("{", ".*JSON"), ("3", "must be a JSON object")):
         (folder / name).write_text(f'{{"step": 0}}\n{line}\n')
         with pytest.raises(ConfigError, match=rf"{name}, line 2: {problem}"):
             read_runs([folder])

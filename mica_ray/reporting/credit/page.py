@@ -8,7 +8,7 @@ from markupsafe import Markup
 from mica_ray.credit.returns import discounted_returns
 from mica_ray.credit_study.comparison import CreditComparison
 from mica_ray.credit_study.tables import TextTable, credit_facts, credit_tables
-from mica_ray.recordings.stored_turns import StoredTurns
+from mica_ray.recordings.recorded_turns import RecordedTurns
 from mica_ray.reporting.credit.figures import (
     bound_figure,
     correlation_figure,
@@ -22,7 +22,7 @@ MOST_TALKS = 5
 """Dialogues shown turn by turn: those on which the estimators disagree most."""
 
 
-def credit_page(stored: StoredTurns, comparison: CreditComparison, *, settings: str, gamma: float) -> str:
+def credit_page(stored: RecordedTurns, comparison: CreditComparison, *, settings: str, gamma: float) -> str:
     """Write the page; it opens offline, and every word of a dialogue stands in it as text.
 
     Args:
@@ -106,7 +106,7 @@ def _folded(summary: str, laid: TextTable) -> Markup:
     return rendered("folded.html", {"summary": summary, "body": _table(laid)})
 
 
-def _talks(stored: StoredTurns, comparison: CreditComparison, *, gamma: float) -> Markup:
+def _talks(stored: RecordedTurns, comparison: CreditComparison, *, gamma: float) -> Markup:
     order = np.argsort(-comparison.disagreement, kind="stable")
     returns = discounted_returns(stored.turns.rewards, stored.turns.valid, gamma=gamma)
     spoken = [row for row in order.tolist() if stored.dialogues[row].talk][:MOST_TALKS]
@@ -122,7 +122,7 @@ def _talks(stored: StoredTurns, comparison: CreditComparison, *, gamma: float) -
 
 
 def _talk(
-    stored: StoredTurns, comparison: CreditComparison, row: int, returns: np.ndarray
+    stored: RecordedTurns, comparison: CreditComparison, row: int, returns: np.ndarray
 ) -> dict[str, object]:
     dialogue = stored.dialogues[row]
     rewards = stored.turns.rewards[row]
@@ -136,7 +136,7 @@ def _talk(
         cells = [f"{value:+.2f}" if is_judged else "–" for value in numbers]
         turns.append({"turn": turn + 1, "user": user, "reply": reply, "numbers": cells})
     return {
-        "summary": f"{dialogue.model} · {dialogue.case}{step} · {len(dialogue.judged)} turns · disagreement "
-        f"{comparison.disagreement[row]:.2f}",
+        "summary": f"{dialogue.model} · {dialogue.scenario}{step} · {dialogue.num_turns} turns · "
+        f"disagreement {comparison.disagreement[row]:.2f}",
         "turns": turns,
     }

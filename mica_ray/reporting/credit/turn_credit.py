@@ -11,20 +11,19 @@ import numpy as np
 from mica_ray.config.overrides import build_object
 from mica_ray.config.references import ConfigError
 from mica_ray.credit import Grpo, Mica
-from mica_ray.rewards import zone_distance
-from mica_ray.runs.stored_run import LoggedDialogue, RunFiles
+from mica_ray.recordings.recorded_dialogue import RecordedDialogue
+from mica_ray.runs.stored_run import RunFiles
 from mica_ray.types import TurnRewards
 
 NUM_INSTRUCTIVE = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CreditedDialogue:
-    """One training dialogue with its credit; every array is [T], NaN where the turn does not count."""
+class DialogueCredit:
+    """The credit of one training dialogue; every array is [T], NaN where the turn does not count."""
 
-    dialogue: LoggedDialogue
-    given: np.ndarray
-    """The advantage that was trained on."""
+    dialogue: RecordedDialogue
+    """Its `advantages` are those that the run trained on."""
     turn_term: np.ndarray
     """MICA's A_turn."""
     group_term: np.ndarray
@@ -35,11 +34,6 @@ class CreditedDialogue:
     """What GRPO gives: one number for all turns of the dialogue."""
     token_weight: np.ndarray
     """Weight of each token of the reply in the loss, as a share of the run's largest: in [-1, 1]."""
-
-    @property
-    def id(self) -> str:
-        """STEP-GROUP-DIALOGUE, unique in its run."""
-        return f"{self.dialogue.step}-{self.dialogue.group}-{self.dialogue.sample}"
 
     @property
     def disagreement(self) -> float:
@@ -53,14 +47,9 @@ class CreditedDialogue:
         return int((self.mica * self.grpo < 0).sum())
 
     @property
-    def distances(self) -> np.ndarray:
-        """D_t [T+1], points: the zone distance of every state."""
-        return zone_distance(self.dialogue.states)
-
-    @property
     def gain(self) -> float:
         """D_0 - D_T, points: how much of the need the dialogue closed."""
-        return float(self.distances[0] - self.distances[-1])
+        return float(self.dialogue.distances[0] - self.dialogue.distances[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +57,10 @@ class Instructive:
     """A dialogue worth reading, and by which rule it was chosen."""
 
     rule: str
-    chosen: CreditedDialogue
+    chosen: DialogueCredit
 
 
-_RULES: tuple[tuple[str, int, Callable[[CreditedDialogue], float]], ...] = (
+_RULES: tuple[tuple[str, int, Callable[[DialogueCredit], float]], ...] = (
     ("MICA and GRPO disagree most", 4, lambda one: one.disagreement),
     ("most turns that one praises and the other blames", 2, lambda one: one.num_flips),
     ("most need closed", 2, lambda one: one.gain),
@@ -97,7 +86,7 @@ def estimator_of(run: RunFiles) -> tuple[Mica, str]:
     return Mica(), f"The run trained with {kind}; the terms are those that {Mica()} would have given."
 
 
-def credit_dialogues(run: RunFiles) -> tuple[CreditedDialogue, ...]:
+def credit_dialogues(run: RunFiles) -> tuple[DialogueCredit, ...]:
     """Credit the training dialogues of a run again, step by step, from the rewards in its log.
 
     Raises:
@@ -105,7 +94,7 @@ def credit_dialogues(run: RunFiles) -> tuple[CreditedDialogue, ...]:
     """
     mica, _ = estimator_of(run)
     is_turn_mean = run.config.get("learner", {}).get("loss", {}).get("aggregation") == "turn_mean"
-    found: list[CreditedDialogue] = []
+    found: list[DialogueCredit] = []
     try:
         for _, members in groupby(run.dialogues, key=lambda dialogue: dialogue.step):
             found += _credit_step(list(members), mica, is_turn_mean=is_turn_mean)
@@ -118,15 +107,15 @@ def credit_dialogues(run: RunFiles) -> tuple[CreditedDialogue, ...]:
     return tuple(replace(one, token_weight=one.token_weight / largest) for one in found)
 
 
-def most_instructive(dialogues: Sequence[CreditedDialogue]) -> tuple[Instructive, ...]:
+def most_instructive(dialogues: Sequence[DialogueCredit]) -> tuple[Instructive, ...]:
     """Choose up to ten dialogues by fixed rules, each from another group, so that they differ.
 
     A rule that does not have enough dialogues to choose from gives its places to the first.
     """
     chosen: list[Instructive] = []
-    taken: set[tuple[int, int]] = set()
+    taken: set[tuple[int | None, int | None]] = set()
 
-    def choose(rule: str, quota: int, measure: Callable[[CreditedDialogue], float]) -> None:
+    def choose(rule: str, quota: int, measure: Callable[[DialogueCredit], float]) -> None:
         for one in sorted(dialogues, key=measure, reverse=True):
             place = (one.dialogue.step, one.dialogue.group)
             if quota and measure(one) > 0 and place not in taken:
@@ -142,13 +131,13 @@ def most_instructive(dialogues: Sequence[CreditedDialogue]) -> tuple[Instructive
 
 
 def _credit_step(
-    members: Sequence[LoggedDialogue], mica: Mica, *, is_turn_mean: bool
-) -> list[CreditedDialogue]:
+    members: Sequence[RecordedDialogue], mica: Mica, *, is_turn_mean: bool
+) -> list[DialogueCredit]:
     columns = [[int(turn["index"]) for turn in one.turns] for one in members]
     shape = (len(members), 1 + max((column for row in columns for column in row), default=-1))
     rewards = np.full(shape, np.nan)
     for row, (one, places) in enumerate(zip(members, columns, strict=True)):
-        rewards[row, places] = one.numbers("reward")
+        rewards[row, places] = one.rewards
     group = np.array([one.group for one in members], dtype=np.int64)
     turns = TurnRewards(np.nan_to_num(rewards), ~np.isnan(rewards), group)
     lone = "zero" if mica.lone_turn == "group" else mica.lone_turn
@@ -165,16 +154,14 @@ def _credit_step(
 
 
 def _credited(
-    dialogue: LoggedDialogue, credits: Sequence[np.ndarray], *, is_turn_mean: bool
-) -> CreditedDialogue:
-    given, tokens = dialogue.numbers("advantage"), dialogue.numbers("reply_tokens")
+    dialogue: RecordedDialogue, credits: Sequence[np.ndarray], *, is_turn_mean: bool
+) -> DialogueCredit:
     turn_term, group_term, mica, grpo = credits
-    return CreditedDialogue(
+    return DialogueCredit(
         dialogue=dialogue,
-        given=given,
         turn_term=turn_term,
         group_term=group_term,
         mica=mica,
         grpo=grpo,
-        token_weight=given / tokens if is_turn_mean else given,
+        token_weight=dialogue.advantages / dialogue.reply_tokens if is_turn_mean else dialogue.advantages,
     )

@@ -20,21 +20,21 @@ from mica_ray.config.references import ConfigError
 from mica_ray.evaluation.report import CONTAMINATED
 from mica_ray.reporting.credit.turn_credit import (
     RULES_TEXT,
-    CreditedDialogue,
+    DialogueCredit,
     credit_dialogues,
     estimator_of,
     most_instructive,
 )
-from mica_ray.reporting.dialogues.drawn_dialogue import AXES
 from mica_ray.reporting.drawing.canvas import AXIS_COLOURS
 from mica_ray.reporting.drawing.page import Section, page, rendered, script_json
 from mica_ray.runs.stored_run import RunFiles
+from mica_ray.types import AXES
 
 MOST_BYTES = 14_000_000
 """Of packed dialogues in a page, so that a browser opens it fast."""
 _DIGITS = 4
 
-Group = tuple[CreditedDialogue, ...]
+Group = tuple[DialogueCredit, ...]
 
 
 def turn_report(run: RunFiles, *, dialogue: str | None = None, most_bytes: int = MOST_BYTES) -> str:
@@ -60,7 +60,7 @@ def turn_report(run: RunFiles, *, dialogue: str | None = None, most_bytes: int =
     shown = [one for group in kept for one in group]
     content = {
         "entries": [_entry(one, number) for number, group in enumerate(kept) for one in group],
-        "opened": dialogue or (picks[0].chosen.id if picks else shown[0].id),
+        "opened": dialogue or (picks[0].chosen.dialogue.id if picks else shown[0].dialogue.id),
         "axes": [{"name": axis, "colour": AXIS_COLOURS[axis]} for axis in AXES],
     }
     values = {
@@ -86,8 +86,8 @@ def _lead(run: RunFiles, num_dialogues: int) -> str:
     return f"{text} It is {CONTAMINATED}." if run.is_contaminated else text
 
 
-def _group_of(credited: Sequence[CreditedDialogue], wanted: str, name: str) -> Group:
-    by_id = {one.id: one for one in credited}
+def _group_of(credited: Sequence[DialogueCredit], wanted: str, name: str) -> Group:
+    by_id = {one.dialogue.id: one for one in credited}
     if wanted not in by_id:
         close = ", ".join(get_close_matches(wanted, by_id, n=3, cutoff=0.0))
         raise ConfigError(
@@ -97,7 +97,7 @@ def _group_of(credited: Sequence[CreditedDialogue], wanted: str, name: str) -> G
 
 
 def _packed(
-    groups: Sequence[Group], first: set[tuple[int, int]], most_bytes: int
+    groups: Sequence[Group], first: set[tuple[int | None, int | None]], most_bytes: int
 ) -> tuple[list[Group], list[str]]:
     """Pack groups until the page is full, those named first; give what was packed, in the run's order."""
 
@@ -119,42 +119,42 @@ def _packed(
     return [groups[number] for number in ordered], [pieces[number] for number in ordered]
 
 
-def _entry(one: CreditedDialogue, piece: int) -> dict[str, Any]:
+def _entry(one: DialogueCredit, piece: int) -> dict[str, Any]:
     """Give what the list says of a dialogue, and where it is packed."""
     return {
-        "id": one.id,
+        "id": one.dialogue.id,
         "piece": piece,
         "step": one.dialogue.step,
-        "scenario": str(one.dialogue.fields.get("scenario", "")),
-        "stop": str(one.dialogue.fields["stop"]),
-        "turns": len(one.dialogue.turns),
+        "scenario": one.dialogue.scenario,
+        "stop": one.dialogue.ending,
+        "turns": one.dialogue.num_turns,
         "disagreement": round(one.disagreement, _DIGITS),
         "flips": one.num_flips,
         "gain": round(one.gain, _DIGITS),
     }
 
 
-def _record(one: CreditedDialogue) -> dict[str, Any]:
+def _record(one: DialogueCredit) -> dict[str, Any]:
     """Give all that is drawn of a dialogue."""
-    fields = one.dialogue.fields
+    dialogue = one.dialogue
     columns = {
-        "reward": one.dialogue.numbers("reward"),
-        "return": one.dialogue.numbers("return"),
+        "reward": one.dialogue.rewards,
+        "return": one.dialogue.returns,
         "turnTerm": one.turn_term,
         "groupTerm": one.group_term,
         "mica": one.mica,
         "grpo": one.grpo,
-        "given": one.given,
+        "given": one.dialogue.advantages,
         "weight": one.token_weight,
     }
     return {
-        "id": one.id,
-        "scenario": str(fields.get("scenario", "")),
-        "category": str(fields.get("category", "")),
-        "stop": str(fields["stop"]),
-        "error": fields.get("error"),
-        "states": _listed(one.dialogue.states),
-        "distances": _listed(one.distances),
+        "id": one.dialogue.id,
+        "scenario": dialogue.scenario,
+        "category": dialogue.category,
+        "stop": dialogue.ending,
+        "error": dialogue.line.fields.get("error"),
+        "states": _listed(dialogue.states),
+        "distances": _listed(dialogue.distances),
         "turns": [
             {
                 "index": turn["index"],
@@ -169,21 +169,21 @@ def _record(one: CreditedDialogue) -> dict[str, Any]:
                 "tokens": turn.get("reply_tokens"),
                 **{name: _listed(column)[place] for name, column in columns.items()},
             }
-            for place, turn in enumerate(one.dialogue.turns)
+            for place, turn in enumerate(dialogue.turns)
         ],
     }
 
 
-def _pick(rule: str, one: CreditedDialogue) -> dict[str, str]:
+def _pick(rule: str, one: DialogueCredit) -> dict[str, str]:
     return {
-        "id": one.id,
+        "id": one.dialogue.id,
         "rule": rule,
-        "text": f"{one.dialogue.fields.get('scenario', '')}, step {one.dialogue.step}: disagreement "
+        "text": f"{one.dialogue.scenario}, step {one.dialogue.step}: disagreement "
         f"{one.disagreement:.2f}, {one.num_flips} flips, need closed {one.gain:+.1f}",
     }
 
 
-def _place(one: CreditedDialogue) -> tuple[int, int]:
+def _place(one: DialogueCredit) -> tuple[int | None, int | None]:
     return one.dialogue.step, one.dialogue.group
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mica_ray.files import write_whole
-from mica_ray.reporting.dialogues.drawn_dialogue import DrawnDialogue
+from mica_ray.recordings.recorded_dialogue import RecordedDialogue
 from mica_ray.reporting.dialogues.models import alignment_score_figure, comparison_figure, success_figure
 from mica_ray.reporting.dialogues.page import html_report
 from mica_ray.reporting.dialogues.paths import distance_figure, state_path_figure
@@ -17,7 +17,7 @@ REPORT_NAME = "figures.html"
 GAMMA = 0.85
 """Discount of the returns drawn, that of the MICA code."""
 
-Draw = Callable[[Sequence[DrawnDialogue]], DrawnFigure]
+Draw = Callable[[Sequence[RecordedDialogue]], DrawnFigure]
 
 
 def figure_makers(gamma: float = GAMMA) -> tuple[Draw, ...]:
@@ -34,7 +34,7 @@ def figure_makers(gamma: float = GAMMA) -> tuple[Draw, ...]:
 
 
 def write_figures(
-    dialogues: Sequence[DrawnDialogue],
+    dialogues: Sequence[RecordedDialogue],
     folder: Path,
     *,
     gamma: float = GAMMA,

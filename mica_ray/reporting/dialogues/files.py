@@ -1,7 +1,4 @@
-"""Files of judged dialogues as `DrawnDialogue`s: our logs and the published runs.
-
-The files are read in recordings/cases.py; a dialogue that cannot be drawn is counted.
-"""
+"""Files of judged dialogues, ready to be drawn; dialogues that cannot be drawn are counted."""
 
 from __future__ import annotations
 
@@ -9,69 +6,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mica_ray.recordings.case_metadata import CaseMetadata
-from mica_ray.recordings.cases import RecordedCase, read_case, recorded_rewards, talk_of
-from mica_ray.recordings.lines import Format, RecordingError, format_of, read_lines
-from mica_ray.reporting.dialogues.drawn_dialogue import DialogueOutcome, DrawnDialogue
-from mica_ray.types import Stop
+from mica_ray.recordings.dialogue_files import read_state_paths
+from mica_ray.recordings.json_fields import error_at
+from mica_ray.recordings.recorded_dialogue import RecordedDialogue, RecordingError
+from mica_ray.types import AXES
 
 
 @dataclass(frozen=True, slots=True)
 class DialogueFiles:
-    """What was read."""
+    """The dialogues of some files."""
 
-    dialogues: tuple[DrawnDialogue, ...]
+    dialogues: tuple[RecordedDialogue, ...]
     num_left_out: int
-    """Dialogues of which there is nothing to draw: the simulator failed, or no turn was played."""
+    """Dialogues with nothing to draw: the simulator failed, or no turn was played."""
 
 
 def read_dialogue_files(paths: Sequence[Path]) -> DialogueFiles:
-    """Read files of judged dialogues, each in one of the formats, told by its content.
-
-    A model that the lines do not name is called by its file, `.../gpt-4o.jsonl` "gpt-4o".
+    """Read files of judged dialogues.
 
     Raises:
-        RecordingError: a file cannot be read or a line is wrong, or there is no dialogue to draw.
+        RecordingError: a file cannot be read, a line is wrong, or there is no dialogue to draw.
     """
-    dialogues: list[DrawnDialogue] = []
-    num_left_out = 0
-    for path in paths:
-        lines = read_lines(path)
-        form = format_of(lines)
-        if form == "emotion":
-            raise lines[0].error("has one emotion value and no path of needs: there is nothing to draw")
-        metadata = CaseMetadata.near(path)
-        cases = [metadata.completed(read_case(line, form)) for line in lines]
-        played = [case for case in cases if not case.is_failed]
-        num_left_out += len(cases) - len(played)
-        dialogues += [_drawn(case, form) for case in played]
-    if not dialogues:
+    read = [dialogue for path in paths for dialogue in read_state_paths(path)]
+    drawable = tuple(dialogue for dialogue in read if dialogue.is_played)
+    num_left_out = len(read) - len(drawable)
+    if not drawable:
         names = ", ".join(map(str, paths))
-        raise RecordingError(f"{names}: no dialogue to draw ({num_left_out} failed); play some first")
-    return DialogueFiles(tuple(dialogues), num_left_out)
-
-
-def _drawn(case: RecordedCase, form: Format) -> DrawnDialogue:
-    try:
-        return DrawnDialogue(
-            model=case.model or case.line.path.stem,
-            scenario=case.case,
-            states=case.states,
-            progress=case.progress,
-            regress=case.regress,
-            judged=~case.lost,
-            outcome=_outcome(case),
-            dominant_axis=case.dominant_axis,
-            rewards=recorded_rewards(case.line) if form == "own" else None,
-            keeps_lost_turns=form == "run",
-            talk=talk_of(case.line),
-        )
-    except ValueError as error:
-        raise case.line.error(str(error)) from error
-
-
-def _outcome(case: RecordedCase) -> DialogueOutcome:
-    if case.is_success:
-        return "success"
-    failed = case.ending in (Stop.COLLAPSE, Stop.STALL) or "failure" in case.ending.lower()
-    return "failure" if failed else "open"
+        raise RecordingError(f"{names}: no dialogue to draw ({num_left_out} failed). Play some first.")
+    for dialogue in drawable:
+        if dialogue.dominant_axis not in AXES:
+            raise error_at(dialogue.line, f"dominant_axis must be C, A or P, got {dialogue.dominant_axis!r}.")
+    return DialogueFiles(drawable, num_left_out)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mica_ray.evaluation.epm_q import INDEX_NAMES
-from mica_ray.reporting.dialogues.drawn_dialogue import AXES, AXIS_NAMES, DrawnDialogue, models_of
+from mica_ray.evaluation.epm_q import INDEX_NAMES, scores_of
+from mica_ray.recordings.recorded_dialogue import RecordedDialogue, by_model
 from mica_ray.reporting.drawing.canvas import (
+    AXIS_NAMES,
     GREY,
     MODEL_COLOURS,
     MODEL_MARKERS,
@@ -24,6 +25,7 @@ from mica_ray.reporting.drawing.canvas import (
     tidy,
 )
 from mica_ray.statistics import Interval, bootstrap_mean, wilson
+from mica_ray.types import AXES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,11 +36,11 @@ _MARKER_HEIGHT = 2.2
 """Index points that a marker covers."""
 
 
-def success_figure(dialogues: Sequence[DrawnDialogue]) -> DrawnFigure:
+def success_figure(dialogues: Sequence[RecordedDialogue]) -> DrawnFigure:
     """Draw the share of dialogues that succeed by the user's dominant axis (arXiv 2603.06194, Figure 4)."""
     from matplotlib.patches import Patch
 
-    groups = models_of(dialogues)
+    groups = by_model(dialogues)
     figure = new_figure(max(7.0, 2.2 + 1.5 * len(groups)), 4.6)
     axes = figure.subplots()
     width = 0.8 / len(groups)
@@ -60,7 +62,7 @@ def success_figure(dialogues: Sequence[DrawnDialogue]) -> DrawnFigure:
 
 
 def _draw_share(
-    axes: Axes, stratum: Sequence[DrawnDialogue], place: float, width: float, colour: str
+    axes: Axes, stratum: Sequence[RecordedDialogue], place: float, width: float, colour: str
 ) -> None:
     """Draw one bar with its interval, and passed / all above."""
     passed = sum(dialogue.outcome == "success" for dialogue in stratum)
@@ -78,13 +80,13 @@ def _draw_share(
     )
 
 
-def alignment_score_figure(dialogues: Sequence[DrawnDialogue]) -> DrawnFigure:
+def alignment_score_figure(dialogues: Sequence[RecordedDialogue]) -> DrawnFigure:
     """Draw each dialogue's alignment index and the mean of each model (arXiv 2603.06194, Figure 5)."""
-    groups = models_of(dialogues)
+    groups = by_model(dialogues)
     figure = new_figure(max(6.0, 1.8 + 1.5 * len(groups)), 4.6)
     axes = figure.subplots()
     for number, members in enumerate(groups.values()):
-        values = np.array([score.alignment for one in members if (score := one.score) is not None])
+        values = np.array([score.alignment for score in scores_of(members)])
         axes.plot(
             number + _aside(values),
             values,
@@ -123,13 +125,13 @@ def alignment_score_figure(dialogues: Sequence[DrawnDialogue]) -> DrawnFigure:
     return finished(figure, "alignment_scores", title="Alignment scores", caption=caption)
 
 
-def comparison_figure(dialogues: Sequence[DrawnDialogue]) -> DrawnFigure:
+def comparison_figure(dialogues: Sequence[RecordedDialogue]) -> DrawnFigure:
     """Draw EPM-Q, success and the nine indices of every model side by side."""
-    groups = models_of(dialogues)
+    groups = by_model(dialogues)
     figure = new_figure(12, max(4.4, 2.2 + 0.45 * len(groups)))
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.7))
     for number, (model, members) in enumerate(groups.items()):
-        scores = [score for one in members if (score := one.score) is not None]
+        scores = scores_of(members)
         mark = {"color": _colour(number), "marker": MODEL_MARKERS[number % len(MODEL_MARKERS)]}
         passed = sum(one.outcome == "success" for one in members)
         row = len(groups) - 1 - number

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from mica_ray.evaluation.epm_q import INDEX_NAMES
-from mica_ray.reporting.dialogues.drawn_dialogue import AXES, DrawnDialogue, models_of
+from mica_ray.evaluation.epm_q import INDEX_NAMES, scores_of
+from mica_ray.recordings.recorded_dialogue import RecordedDialogue, by_model
 from mica_ray.reporting.drawing.canvas import OUTCOME_NAMES, DrawnFigure
 from mica_ray.reporting.drawing.page import Section, page, picture, rendered, table
+from mica_ray.types import AXES
 
 MOST_TALKS = 200
 """Dialogues whose talk stands in the page: a browser should still open it."""
 
 
 def html_report(
-    dialogues: Sequence[DrawnDialogue],
+    dialogues: Sequence[RecordedDialogue],
     pictures: Sequence[tuple[DrawnFigure, bytes]],
     *,
     num_left_out: int = 0,
@@ -44,11 +45,11 @@ def _pictures(pictures: Sequence[tuple[DrawnFigure, bytes]]) -> Markup:
     )
 
 
-def _scores(dialogues: Sequence[DrawnDialogue]) -> Markup:
+def _scores(dialogues: Sequence[RecordedDialogue]) -> Markup:
     """Write the numbers behind the comparison: one row per model."""
     rows: list[list[str]] = []
-    for model, members in models_of(dialogues).items():
-        scores = [score for one in members if (score := one.score) is not None]
+    for model, members in by_model(dialogues).items():
+        scores = scores_of(members)
         passed = sum(one.outcome == "success" for one in members)
         means = [
             f"{np.mean([getattr(score, name) for score in scores]):.1f}" if scores else "n/a"
@@ -58,13 +59,13 @@ def _scores(dialogues: Sequence[DrawnDialogue]) -> Markup:
     return table(["model", "dialogues", "success", "EPM-Q", *INDEX_NAMES], rows)
 
 
-def _talks(spoken: Sequence[DrawnDialogue]) -> Markup:
+def _talks(spoken: Sequence[RecordedDialogue]) -> Markup:
     note = f"The first {MOST_TALKS} of {len(spoken)}." if len(spoken) > MOST_TALKS else ""
     talks = [{"summary": _summary(one), "turns": _turns(one)} for one in spoken[:MOST_TALKS]]
     return rendered("talks.html", {"note": note, "talks": talks})
 
 
-def _summary(dialogue: DrawnDialogue) -> str:
+def _summary(dialogue: RecordedDialogue) -> str:
     distances = dialogue.distances
     return (
         f"{dialogue.model} · {dialogue.scenario} · {len(distances) - 1} turns · "
@@ -72,7 +73,7 @@ def _summary(dialogue: DrawnDialogue) -> str:
     )
 
 
-def _turns(dialogue: DrawnDialogue) -> list[dict[str, str]]:
+def _turns(dialogue: RecordedDialogue) -> list[dict[str, str]]:
     """Give what stands in the row of each turn."""
     rewards, judged = dialogue.turn_rewards, dialogue.judged
     return [
@@ -87,6 +88,6 @@ def _turns(dialogue: DrawnDialogue) -> list[dict[str, str]]:
     ]
 
 
-def _levels(dialogue: DrawnDialogue, turn: int) -> str:
+def _levels(dialogue: RecordedDialogue, turn: int) -> str:
     pairs = zip(AXES, dialogue.progress[turn], dialogue.regress[turn], strict=True)
     return " ".join(f"{axis}\u00a0{up:+.0f}/\u2212{-down:.0f}" for axis, up, down in pairs)

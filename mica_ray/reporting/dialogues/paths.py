@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mica_ray.reporting.dialogues.drawn_dialogue import AXES, AXIS_NAMES, DrawnDialogue, models_of
+from mica_ray.recordings.recorded_dialogue import RecordedDialogue, by_model
 from mica_ray.reporting.drawing.canvas import (
+    AXIS_NAMES,
     OUTCOME_COLOURS,
     OUTCOME_MARKERS,
     OUTCOME_NAMES,
@@ -23,6 +24,7 @@ from mica_ray.reporting.drawing.canvas import (
     some_of,
     tidy,
 )
+from mica_ray.types import AXES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,9 +33,9 @@ _OUTCOMES = ("open", "failure", "success")
 """In drawing order: the rarest on top in most files."""
 
 
-def state_path_figure(dialogues: Sequence[DrawnDialogue]) -> DrawnFigure:
+def state_path_figure(dialogues: Sequence[RecordedDialogue]) -> DrawnFigure:
     """Draw every state path in the three axes and in its three projections, one row per model."""
-    groups = models_of(dialogues)
+    groups = by_model(dialogues)
     figure = new_figure(15, 3.4 * len(groups) + 0.9)
     grid = figure.add_gridspec(len(groups), 4, width_ratios=(1.5, 1, 1, 1))
     limits = _limits(dialogues)
@@ -59,9 +61,9 @@ def state_path_figure(dialogues: Sequence[DrawnDialogue]) -> DrawnFigure:
     return finished(figure, "state_paths", title=title, caption=caption)
 
 
-def distance_figure(dialogues: Sequence[DrawnDialogue]) -> DrawnFigure:
+def distance_figure(dialogues: Sequence[RecordedDialogue]) -> DrawnFigure:
     """Draw the distance left by turn, each dialogue marked by how it ended, one panel per model."""
-    groups = models_of(dialogues)
+    groups = by_model(dialogues)
     figure, panels = model_panels(len(groups), row_height=3.4)
     panels[0, 0].set_ylim(0, 1.05 * max(1.0, *(float(one.distances.max()) for one in dialogues)))
     for number, (model, members) in enumerate(groups.items()):
@@ -80,7 +82,7 @@ def distance_figure(dialogues: Sequence[DrawnDialogue]) -> DrawnFigure:
     return finished(figure, "distance_by_turn", title="Distance by turn", caption=caption)
 
 
-def _limits(dialogues: Sequence[DrawnDialogue]) -> list[tuple[float, float]]:
+def _limits(dialogues: Sequence[RecordedDialogue]) -> list[tuple[float, float]]:
     """Give the range of each axis over all models, the origin included, so that rows compare."""
     points = np.concatenate([dialogue.states for dialogue in dialogues])
     lows, highs = np.minimum(points.min(axis=0), 0), np.maximum(points.max(axis=0), 0)
@@ -89,7 +91,7 @@ def _limits(dialogues: Sequence[DrawnDialogue]) -> list[tuple[float, float]]:
 
 
 def _draw_space(
-    axes: Any, shown: Sequence[DrawnDialogue], limits: Sequence[tuple[float, float]], title: str
+    axes: Any, shown: Sequence[RecordedDialogue], limits: Sequence[tuple[float, float]], title: str
 ) -> None:
     from matplotlib.ticker import MaxNLocator
 
@@ -108,7 +110,7 @@ def _draw_space(
     axes.set_title(f"{title} (n = {len(shown)})", fontsize=10)
 
 
-def _draw_path(axes: Any, points: np.ndarray, dialogue: DrawnDialogue, *, start: bool = True) -> None:
+def _draw_path(axes: Any, points: np.ndarray, dialogue: RecordedDialogue, *, start: bool = True) -> None:
     """Draw one line with its end marker; [T+1, 2] or [T+1, 3]. Line and marker are one `Line2D`."""
     colour = OUTCOME_COLOURS[dialogue.outcome]
     axes.plot(
@@ -131,7 +133,7 @@ def _axis_label(axis: int) -> str:
     return f"{AXES[axis]}, {AXIS_NAMES[AXES[axis]]} (points)"
 
 
-def _legend(figure: Figure, dialogues: Sequence[DrawnDialogue]) -> None:
+def _legend(figure: Figure, dialogues: Sequence[RecordedDialogue]) -> None:
     """Explain the outcomes that occur."""
     from matplotlib.lines import Line2D
 

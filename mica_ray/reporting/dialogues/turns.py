@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mica_ray.reporting.dialogues.drawn_dialogue import AXES, AXIS_NAMES, DrawnDialogue, models_of
+from mica_ray.dialogue.progress import energy_direction
+from mica_ray.recordings.recorded_dialogue import RecordedDialogue, by_model
 from mica_ray.reporting.drawing.canvas import (
     AXIS_COLOURS,
+    AXIS_NAMES,
     MODEL_COLOURS,
     MODEL_MARKERS,
     DrawnFigure,
@@ -20,6 +22,7 @@ from mica_ray.reporting.drawing.canvas import (
     plain,
     tidy,
 )
+from mica_ray.types import AXES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,13 +52,27 @@ def turn_means(rows: Sequence[np.ndarray], *, fewest: int = FEWEST) -> tuple[np.
     return enough + 1, np.nanmean(chosen, axis=0), np.nanstd(chosen, axis=0), found[enough]
 
 
-def alignment_figure(dialogues: Sequence[DrawnDialogue]) -> DrawnFigure:
+def axis_alignments(dialogue: RecordedDialogue) -> np.ndarray:
+    """Return v_tk v*_k / ||v_t|| [T, 3], the part of each axis in cos(v_t, v*).
+
+    A turn without a move has 0, one without a judgement NaN. The parts of a turn add up to the cosine, so a
+    neglected axis shows as a flat line.
+    """
+    moves = np.diff(dialogue.states, axis=0)
+    lengths = np.linalg.norm(moves, axis=1, keepdims=True)
+    if not np.any(dialogue.states[0]):
+        return np.full(moves.shape, np.nan)
+    parts = moves * energy_direction(dialogue.states[0]) / np.where(lengths > 0, lengths, 1.0)
+    return np.where(dialogue.judged[:, None], parts, np.nan)
+
+
+def alignment_figure(dialogues: Sequence[RecordedDialogue]) -> DrawnFigure:
     """Draw what each axis adds to the alignment of a turn's move with the way out, one panel per model."""
-    groups = models_of(dialogues)
+    groups = by_model(dialogues)
     figure, panels = model_panels(len(groups), row_height=3.2)
     for number, (model, members) in enumerate(groups.items()):
         axes = panels.flat[number]
-        parts = [dialogue.axis_alignments for dialogue in members]
+        parts = [axis_alignments(dialogue) for dialogue in members]
         for index, key in enumerate(AXES):
             turns, mean, *_ = turn_means([part[:, index] for part in parts])
             style = ("-", "--", "-.")[index]
@@ -77,12 +94,12 @@ def alignment_figure(dialogues: Sequence[DrawnDialogue]) -> DrawnFigure:
     return finished(figure, "alignment_by_axis", title="Alignment by axis and turn", caption=caption)
 
 
-def reward_figure(dialogues: Sequence[DrawnDialogue], *, gamma: float) -> DrawnFigure:
+def reward_figure(dialogues: Sequence[RecordedDialogue], *, gamma: float) -> DrawnFigure:
     """Draw rewards and returns by turn with their spread (MICA, arXiv 2603.06194, Figure 3)."""
     figure = new_figure(11, 4.6)
     left, right = figure.subplots(1, 2)
     _draw_models(left, dialogues, lambda dialogue: dialogue.turn_rewards)
-    _draw_models(right, dialogues, lambda dialogue: dialogue.returns(gamma))
+    _draw_models(right, dialogues, lambda dialogue: dialogue.discounted_returns(gamma))
     tidy(left, x="turn", y="reward r (points)", title="immediate reward")
     tidy(right, x="turn", y="return G (points)", title=f"return, discount {gamma:g}")
     left.legend(fontsize=8, frameon=False)
@@ -94,9 +111,9 @@ def reward_figure(dialogues: Sequence[DrawnDialogue], *, gamma: float) -> DrawnF
 
 
 def _draw_models(
-    axes: Axes, dialogues: Sequence[DrawnDialogue], values: Callable[[DrawnDialogue], np.ndarray]
+    axes: Axes, dialogues: Sequence[RecordedDialogue], values: Callable[[RecordedDialogue], np.ndarray]
 ) -> None:
-    for number, (model, members) in enumerate(models_of(dialogues).items()):
+    for number, (model, members) in enumerate(by_model(dialogues).items()):
         turns, mean, deviation, _ = turn_means([values(dialogue) for dialogue in members])
         colour = MODEL_COLOURS[number % len(MODEL_COLOURS)]
         axes.fill_between(turns, mean - deviation, mean + deviation, color=colour, alpha=0.12, linewidth=0)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mica_ray.reporting.dialogues.drawn_dialogue import DialogueOutcome, DrawnDialogue, models_of
+from mica_ray.recordings.recorded_dialogue import DialogueOutcome, RecordedDialogue, by_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +21,7 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW, GREY = (
 )  # fmt: skip
 MODEL_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
 MODEL_MARKERS = ("o", "s", "^", "D", "v", "P")
+AXIS_NAMES = {"C": "cognitive", "A": "affective", "P": "proactive"}
 AXIS_COLOURS = {"C": BLUE, "A": VERMILION, "P": GREEN}
 OUTCOME_COLOURS: dict[DialogueOutcome, str] = {"success": BLUE, "failure": VERMILION, "open": GREY}
 OUTCOME_MARKERS: dict[DialogueOutcome, str] = {"success": "o", "failure": "X", "open": "s"}
@@ -98,12 +99,12 @@ def plain(name: str) -> str:
     return short.replace("\\", "/").replace("$", r"\$")
 
 
-def counts(dialogues: Sequence[DrawnDialogue]) -> str:
+def counts(dialogues: Sequence[RecordedDialogue]) -> str:
     """Say how many dialogues a figure shows, by model, and what is missing among their turns."""
-    groups = models_of(dialogues)
-    by_model = ", ".join(f"{plain(model)} {len(members)}" for model, members in groups.items())
+    groups = by_model(dialogues)
+    listed = ", ".join(f"{plain(model)} {len(members)}" for model, members in groups.items())
     lost = sum(int((~dialogue.judged).sum()) for dialogue in dialogues)
-    text = f"n = {len(dialogues)} dialogues ({by_model})."
+    text = f"n = {len(dialogues)} dialogues ({listed})."
     return (
         f"{text} {lost} turns have no judgement: the state stands still and they enter no mean."
         if lost
@@ -111,14 +112,14 @@ def counts(dialogues: Sequence[DrawnDialogue]) -> str:
     )
 
 
-def some_of(dialogues: Sequence[DrawnDialogue]) -> list[DrawnDialogue]:
+def some_of(dialogues: Sequence[RecordedDialogue]) -> list[RecordedDialogue]:
     """Give at most `MOST_PATHS` dialogues, evenly spaced through the file."""
     if len(dialogues) <= MOST_PATHS:
         return list(dialogues)
     return [dialogues[number * len(dialogues) // MOST_PATHS] for number in range(MOST_PATHS)]
 
 
-def drawn_share(dialogues: Sequence[DrawnDialogue]) -> str:
+def drawn_share(dialogues: Sequence[RecordedDialogue]) -> str:
     """Say so when not every path is drawn; empty otherwise."""
-    most = max(len(members) for members in models_of(dialogues).values())
+    most = max(len(members) for members in by_model(dialogues).values())
     return f" At most {MOST_PATHS} paths per model are drawn, evenly spaced." if most > MOST_PATHS else ""

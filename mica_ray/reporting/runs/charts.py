@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mica_ray.recordings.recorded_dialogue import RecordedDialogue
 from mica_ray.reporting.dialogues.turns import FEWEST, turn_means
 from mica_ray.reporting.drawing.line_chart import Curve, LineChart, Panel
-from mica_ray.runs.stored_run import LoggedDialogue, RunFiles
+from mica_ray.runs.stored_run import RunFiles
 
 _LEARNING = (
     ("reward of a turn", "reward_mean", "mean reward", 1.0),
@@ -36,16 +37,16 @@ def run_charts(runs: Sequence[RunFiles]) -> tuple[LineChart, ...]:
     return tuple(charts)
 
 
-def first_and_last_steps(dialogues: Sequence[LoggedDialogue]) -> tuple[frozenset[int], frozenset[int]]:
+def first_and_last_steps(dialogues: Sequence[RecordedDialogue]) -> tuple[frozenset[int], frozenset[int]]:
     """Give the first and the last quarter of the steps that have dialogues, at least one step each."""
-    steps = sorted({dialogue.step for dialogue in dialogues})
+    steps = sorted({dialogue.step for dialogue in dialogues if dialogue.step is not None})
     count = max(1, len(steps) // 4)
     return frozenset(steps[:count]), frozenset(steps[-count:])
 
 
-def survivors(dialogues: Sequence[LoggedDialogue]) -> np.ndarray:
+def survivors(dialogues: Sequence[RecordedDialogue]) -> np.ndarray:
     """Give the share of dialogues that reach each turn: [T], from turn 1; failed dialogues are left out."""
-    lengths = np.array([len(one.turns) for one in dialogues if not one.is_failed], dtype=np.int64)
+    lengths = np.array([one.num_turns for one in dialogues if not one.is_failed], dtype=np.int64)
     turns = np.arange(1, int(lengths.max(initial=0)) + 1)
     return (lengths >= turns[:, None]).mean(axis=1) if len(turns) else np.zeros(0)
 
@@ -92,8 +93,8 @@ def _earned_chart(runs: Sequence[RunFiles]) -> LineChart:
         f"steps{banded}; dashed: the first quarter. Returns are discounted as the run's credit "
         f"does it. Turns that fewer than {FEWEST} dialogues reached are not drawn.",
         panels=(
-            Panel("immediate reward", "turn", "reward r", _turn_curves(runs, "reward")),
-            Panel("return", "turn", "return G", _turn_curves(runs, "return")),
+            Panel("immediate reward", "turn", "reward r", _turn_curves(runs, lambda one: one.rewards)),
+            Panel("return", "turn", "return G", _turn_curves(runs, lambda one: one.returns)),
         ),
     )
 
@@ -113,9 +114,11 @@ def _survivor_chart(runs: Sequence[RunFiles]) -> LineChart:
     )
 
 
-def _turn_curves(runs: Sequence[RunFiles], name: str) -> tuple[Curve, ...]:
+def _turn_curves(
+    runs: Sequence[RunFiles], values: Callable[[RecordedDialogue], np.ndarray]
+) -> tuple[Curve, ...]:
     def curve(number: int, run: RunFiles, steps: frozenset[int], *, is_first: bool) -> Curve:
-        rows = [one.numbers(name) for one in run.dialogues if one.step in steps and not one.is_failed]
+        rows = [values(one) for one in run.dialogues if one.step in steps and not one.is_failed]
         turns, mean, deviation, _ = turn_means(rows) if rows else (np.zeros(0),) * 4
         return Curve(
             _part_name(run, is_first), number, list(turns.astype(float)), list(mean), is_dashed=is_first,

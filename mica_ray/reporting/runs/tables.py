@@ -24,7 +24,7 @@ def failure_rows(runs: Sequence[RunFiles]) -> list[list[str]]:
     counted: dict[str, list[float | None]] = {
         "training dialogues": [float(len(run.dialogues)) for run in runs],
         "training dialogues failed": [float(sum(one.is_failed for one in run.dialogues)) for run in runs],
-        "replies": [float(sum(len(one.turns) for one in run.dialogues)) for run in runs],
+        "replies": [float(sum(one.num_turns for one in run.dialogues)) for run in runs],
         "replies cut at max_tokens": [_num_cut(run) for run in runs],
     }
     for role in ROLES:
@@ -76,7 +76,7 @@ def _reasons(run: RunFiles) -> Counter[str]:
     found = Counter[str]()
     for dialogue in run.dialogues:
         if dialogue.is_failed:
-            found[_short(f"dialogue: {dialogue.fields.get('error') or 'no reason given'}")] += 1
+            found[_short(f"dialogue: {dialogue.line.fields.get('error') or 'no reason given'}")] += 1
         for turn in dialogue.turns:
             if turn.get("delta") is None:
                 reason = turn.get("judge_error") or turn.get("status") or "no reason given"

@@ -10,7 +10,7 @@ import pytest
 from mica_ray.credit import Grpo, Mica
 from mica_ray.credit_study.comparison import compare_credit
 from mica_ray.files import write_whole
-from mica_ray.recordings.stored_turns import StoredTurns, read_stored_turns
+from mica_ray.recordings.recorded_turns import RecordedTurns, read_recorded_turns
 from mica_ray.reporting.credit.page import credit_page
 from tests.browser import chromium, settled_at
 from tests.evaluation.recorded_files import Fields, write
@@ -18,7 +18,7 @@ from tests.recordings.stored_files import run_dialogue
 from tests.reporting.open_page import HOSTILE, OpenPage, opened
 
 
-def page_of(stored: StoredTurns, path: Path) -> Path:
+def page_of(stored: RecordedTurns, path: Path) -> Path:
     comparison = compare_credit(
         stored.turns,
         {"mica": Mica(), HOSTILE: Grpo()},
@@ -45,7 +45,9 @@ def hostile_dialogues() -> list[Fields]:
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenPage]:
     folder = tmp_path_factory.mktemp("credit")
-    path = page_of(read_stored_turns([write(folder / "runs.jsonl", hostile_dialogues())]), folder / "p.html")
+    path = page_of(
+        read_recorded_turns([write(folder / "runs.jsonl", hostile_dialogues())]), folder / "p.html"
+    )
     with chromium() as browser, opened(browser, path) as found:
         yield found
 
@@ -85,5 +87,5 @@ def test_every_turn_shows_its_reward_its_return_and_every_advantage(shown: OpenP
 
 
 def test_records_without_words_say_so(tmp_path: Path) -> None:
-    stored = read_stored_turns([write(tmp_path / "runs.jsonl", [run_dialogue(9, 8, history=[])])])
+    stored = read_recorded_turns([write(tmp_path / "runs.jsonl", [run_dialogue(9, 8, history=[])])])
     assert "The records hold no words." in page_of(stored, tmp_path / "p.html").read_text()

@@ -12,7 +12,7 @@ from mica_ray.config.references import ConfigError
 from mica_ray.credit import Grpo, Mica
 from mica_ray.losses import LossConfig
 from mica_ray.reporting.credit.turn_credit import (
-    CreditedDialogue,
+    DialogueCredit,
     credit_dialogues,
     estimator_of,
     most_instructive,
@@ -26,7 +26,7 @@ MYOPIC = RunConfig(credit=Mica(alpha=0.5, gamma=0.0))
 
 def credited(
     folder: Path, *lines: dict[str, object], config: RunConfig = MYOPIC
-) -> tuple[CreditedDialogue, ...]:
+) -> tuple[DialogueCredit, ...]:
     return credit_dialogues(read_runs([write_run(folder / "run", config, dialogues=lines)])[0])
 
 
@@ -42,7 +42,7 @@ def test_terms_are_those_of_the_group_at_the_turn_and_of_all_its_turns(tmp_path:
     np.testing.assert_allclose(one.grpo, [1, 1], atol=1e-5)
     # |-1 - 1| and |4/3 - 1|; only on turn 1 do the signs differ.
     assert one.disagreement == pytest.approx(7 / 6, abs=1e-5)
-    assert (one.num_flips, one.id) == (1, "0-0-0")
+    assert (one.num_flips, one.dialogue.id) == (1, "0-0-0")
 
 
 def test_mixed_credit_is_that_which_the_run_trained_on(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_mixed_credit_is_that_which_the_run_trained_on(tmp_path: Path) -> None:
         for entry, advantage in zip(line["turns"], advantages, strict=True):
             entry["advantage"] = advantage
     for one in credited(tmp_path, *lines):
-        np.testing.assert_allclose(one.mica, one.given, atol=1e-5)
+        np.testing.assert_allclose(one.mica, one.dialogue.advantages, atol=1e-5)
 
 
 def test_turn_without_a_judgement_has_no_credit_and_counts_nowhere(tmp_path: Path) -> None:
@@ -81,8 +81,10 @@ def test_run_of_another_credit_is_shown_beside_mica_as_published(tmp_path: Path)
 
 
 def test_line_that_lacks_what_credit_needs_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"dialogues\.jsonl: a line lacks what credit needs \(KeyError"):
-        credited(tmp_path, {"step": 0, "group": 0, "sample": 0, "turns": [{}]})
+    with pytest.raises(
+        ConfigError, match=r"dialogues\.jsonl, line 1: turn 0: field 'state' must be"
+    ):
+        credited(tmp_path, {"step": 0, "group": 0, "sample": 0, "initial_state": [-5, 0, 0], "turns": [{}]})
 
 
 def test_instructive_dialogues_are_chosen_by_rules_from_different_groups(tmp_path: Path) -> None:
@@ -93,7 +95,7 @@ def test_instructive_dialogues_are_chosen_by_rules_from_different_groups(tmp_pat
     picks = most_instructive(credited(tmp_path, *lines))
     # Of the first group dialogue 0 disagrees most (7/6); in the second rewards of 1, 1 against 0, 0
     # give +1 and -1 by every term and by GRPO.
-    assert (picks[0].chosen.id, picks[0].rule) == ("0-0-0", "MICA and GRPO disagree most")
+    assert (picks[0].chosen.dialogue.id, picks[0].rule) == ("0-0-0", "MICA and GRPO disagree most")
     places = [(pick.chosen.dialogue.step, pick.chosen.dialogue.group) for pick in picks]
     assert len(places) == len(set(places)) == 2
 

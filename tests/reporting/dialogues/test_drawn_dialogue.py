@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mica_ray.reporting.dialogues.turns import turn_means
+from mica_ray.evaluation.epm_q import scores_of
+from mica_ray.reporting.dialogues.turns import axis_alignments, turn_means
 from tests.reporting.dialogues.drawn import drawn
 
 LOST = np.array([True, False])
@@ -16,34 +17,33 @@ def test_rewards_and_returns_are_those_of_the_distance() -> None:
     np.testing.assert_allclose(dialogue.distances, [4, 1, 1])
     np.testing.assert_allclose(dialogue.turn_rewards, [3, 0])
     # G_2 = 0 and G_1 = 3 + 0.5 * 0.
-    np.testing.assert_allclose(dialogue.returns(0.5), [3, 0])
+    np.testing.assert_allclose(dialogue.discounted_returns(0.5), [3, 0])
 
 
 def test_recorded_rewards_go_before_those_of_the_distance() -> None:
     dialogue = drawn(rewards=np.array([1.0, -2.0]))
     # G_1 = 1 + 0.5 * -2.
-    np.testing.assert_allclose(dialogue.returns(0.5), [0, -2])
+    np.testing.assert_allclose(dialogue.discounted_returns(0.5), [0, -2])
 
 
 def test_turn_without_a_judgement_is_no_number() -> None:
     dialogue = drawn(judged=LOST)
     np.testing.assert_array_equal(np.isnan(dialogue.turn_rewards), [False, True])
-    np.testing.assert_array_equal(np.isnan(dialogue.returns(1.0)), [False, True])
-    np.testing.assert_array_equal(np.isnan(dialogue.axis_alignments[:, 0]), [False, True])
+    np.testing.assert_array_equal(np.isnan(dialogue.discounted_returns(1.0)), [False, True])
+    np.testing.assert_array_equal(np.isnan(axis_alignments(dialogue)[:, 0]), [False, True])
 
 
 def test_parts_of_the_alignment_add_up_to_the_cosine() -> None:
     # v* = (3, 4, 0) / 5 and v = (1, 0, 0): the cosine is 0.6, all of it on C. No move at all: 0.
     dialogue = drawn(path=((-3, -4, 0), (-2, -4, 0), (-2, -4, 0)))
-    np.testing.assert_allclose(dialogue.axis_alignments, [[0.6, 0, 0], [0, 0, 0]])
+    np.testing.assert_allclose(axis_alignments(dialogue), [[0.6, 0, 0], [0, 0, 0]])
 
 
 def test_lost_turns_enter_the_score_of_published_runs_alone() -> None:
-    own, published = drawn(judged=LOST).score, drawn(judged=LOST, keeps_lost_turns=True).score
-    assert own is not None and published is not None
+    own, published = scores_of([drawn(judged=LOST), drawn(judged=LOST, form="run")])
     assert (own.num_turns, published.num_turns) == (1, 2)
-    assert drawn(judged=np.zeros(2, bool)).score is None
-    assert drawn(path=((-1, 0, 0), (0, 0, 0))).score is None  # The start is inside the zone.
+    assert scores_of([drawn(judged=np.zeros(2, bool))]) == []
+    assert scores_of([drawn(path=((-1, 0, 0), (0, 0, 0)))]) == []  # The start is inside the zone.
 
 
 def test_mean_of_a_turn_is_over_the_dialogues_that_reached_it() -> None:
@@ -63,15 +63,13 @@ def test_one_dialogue_alone_is_drawn_whole() -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"path": ((1.0, 1.0, 1.0),)}, "states must be"),
+        ({"states": np.ones(3)}, "states must be"),
         ({"progress": np.zeros((3, 3))}, "progress must be"),
         ({"judged": np.ones(3, bool)}, "judged must be"),
         ({"rewards": np.zeros(3)}, "rewards must be"),
-        ({"outcome": "won"}, "outcome must be one of success, failure, open; got 'won'"),
-        ({"dominant_axis": "X"}, "dominant_axis must be C, A or P"),
         ({"path": ((np.nan, 0.0, 0.0), (0.0, 0.0, 0.0))}, "finite"),
     ],
 )
-def test_dialogue_that_cannot_be_drawn_is_refused(changes: dict[str, object], problem: str) -> None:
+def test_arrays_that_do_not_match_the_states_are_refused(changes: dict[str, object], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         drawn(**changes)  # type: ignore[arg-type]

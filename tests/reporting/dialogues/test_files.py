@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mica_ray.cli.commands import main
-from mica_ray.recordings.lines import RecordingError
-from mica_ray.reporting.dialogues.drawn_dialogue import models_of
+from mica_ray.evaluation.epm_q import scores_of
+from mica_ray.recordings.recorded_dialogue import RecordingError, by_model
 from mica_ray.reporting.dialogues.files import read_dialogue_files
 
 OWN: dict[str, object] = {
@@ -84,8 +84,8 @@ def test_failed_and_empty_dialogues_are_counted_and_not_drawn(tmp_path: Path) ->
         ([1], "line 2: must be a JSON object"),
         (OWN | {"initial_state": [1, 2]}, "line 2: field 'initial_state' must be three numbers"),
         (OWN | {"turns": [3]}, "line 2: field 'turns': entry 0 must be an object"),
-        (OWN | {"dominant_axis": "X"}, "line 2: dominant_axis must be C, A or P; got 'X'"),
-        (RUN, "line 2: is in format run, but line 1 in format own"),
+        (OWN | {"dominant_axis": "X"}, "line 2: dominant_axis must be C, A or P, got 'X'"),
+        (RUN, "line 2: is in format run, but line 1 is in format own"),
     ],
 )
 def test_wrong_line_is_named(tmp_path: Path, record: object, problem: str) -> None:
@@ -97,7 +97,7 @@ def test_wrong_line_is_named(tmp_path: Path, record: object, problem: str) -> No
 
 def test_file_without_dialogues_and_missing_file_are_named(tmp_path: Path) -> None:
     empty = write(tmp_path / "empty.jsonl")
-    with pytest.raises(RecordingError, match="holds no dialogue"):
+    with pytest.raises(RecordingError, match="contains no dialogue"):
         read_dialogue_files([empty])
     failed = write(tmp_path / "failed.jsonl", OWN | {"stop": "failed"})
     with pytest.raises(RecordingError, match="no dialogue to draw"):
@@ -115,11 +115,10 @@ def test_published_runs_are_read_whole_and_score_as_published(benchmark_data: Pa
         "gpt-4o": (33.7, 4),
         "qwen3-8b": (12.2, 0),
     }
-    groups = models_of(found.dialogues)
+    groups = by_model(found.dialogues)
     assert {model: len(members) for model, members in groups.items()} == dict.fromkeys(sorted(published), 30)
     for model, (score, passed) in published.items():
-        scores = [one.score.score for one in groups[model] if one.score is not None]
-        assert np.mean(scores) == pytest.approx(score, abs=0.1)
+        assert np.mean([one.score for one in scores_of(groups[model])]) == pytest.approx(score, abs=0.1)
         assert sum(one.outcome == "success" for one in groups[model]) == passed
         axes = [one.dominant_axis for one in groups[model]]
         assert [axes.count(axis) for axis in "CAP"] == [10, 10, 10]
@@ -137,4 +136,4 @@ def test_command_draws_the_files_and_names_what_it_cannot_read(
     with pytest.raises(SystemExit) as ended:
         main(["report", "figures", str(tmp_path / "none.jsonl"), "--out", str(tmp_path / "out")])
     assert ended.value.code == 2
-    assert "none.jsonl: cannot be read" in capsys.readouterr().err
+    assert "none.jsonl cannot be read" in capsys.readouterr().err

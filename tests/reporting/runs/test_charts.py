@@ -11,14 +11,18 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
+from mica_ray.files import JsonLine
+from mica_ray.recordings.own_format import read_own_dialogue
+from mica_ray.recordings.recorded_dialogue import RecordedDialogue
 from mica_ray.reporting.drawing.line_chart import Curve, LineChart, Panel, drawn_chart, page_chart
 from mica_ray.reporting.runs.charts import first_and_last_steps, run_charts, survivors
-from mica_ray.runs.stored_run import LoggedDialogue, read_runs
+from mica_ray.runs.stored_run import read_runs
 from tests.runs.written_run import of_rewards, write_run
 
 
-def logged(step: int, num_turns: int, stop: str = "limit") -> LoggedDialogue:
-    return LoggedDialogue(of_rewards(step, 0, 0, [0.0] * num_turns) | {"stop": stop})
+def logged(step: int, num_turns: int, stop: str = "limit") -> RecordedDialogue:
+    fields = of_rewards(step, 0, 0, [0.0] * num_turns) | {"stop": stop}
+    return read_own_dialogue(JsonLine(Path("dialogues.jsonl"), 1, fields), model="run")
 
 
 def test_survivors_are_the_share_that_reaches_each_turn() -> None:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mica_ray.chat.ledger import POLICY, DialogueKey, Ledger, Tally, dialogue_costs
+from mica_ray.chat.ledger import DialogueKey, Ledger, Tally
 from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
 from mica_ray.credit_study.agreement import CreditCheck
@@ -48,11 +48,11 @@ class Parts:
     learner: Learner | None
     """None where nothing is trained."""
     ledger: Ledger
-    """Counts what the world's role models take."""
+    """Counts what the role models and the policy take."""
 
     def policy(self, config: RunConfig) -> EnginePolicy:
         """Return the engine as the policy of the run's dialogues."""
-        return EnginePolicy(self.engine, self.template, config.rollout.context_length)
+        return EnginePolicy(self.engine, self.template, config.rollout.context_length, self.ledger)
 
 
 def assemble(
@@ -173,21 +173,10 @@ async def check_credit_of(
 
 
 def _closing(ledger: Ledger, step: int, tell: Tell) -> Tell:
-    """Close a dialogue's account as it ends, the policy's own tokens included."""
+    """Write a dialogue's costs as it ends, then report its end."""
 
     def close(trajectory: Trajectory) -> None:
-        key = DialogueKey(step, trajectory.scenario.id, trajectory.sample)
-        replies = [turn.generation for turn in trajectory.turns if turn.generation is not None]
-        with dialogue_costs(key):
-            ledger.add(
-                POLICY,
-                Tally(
-                    calls=len(replies),
-                    prompt_tokens=sum(len(reply.prompt_ids) for reply in replies),
-                    completion_tokens=sum(len(reply.token_ids) for reply in replies),
-                ),
-            )
-        ledger.close(key)
+        ledger.close(DialogueKey(step, trajectory.scenario.id, trajectory.sample))
         tell(trajectory)
 
     return close

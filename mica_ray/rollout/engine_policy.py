@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from mica_ray.chat.ledger import POLICY, Ledger, Tally
 from mica_ray.dialogue.play import Policy, PolicyReply
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError, PolicyEngine, RoutingEngine
@@ -19,6 +21,8 @@ class EnginePolicy:
     template: ChatTemplate
     context_length: int
     """Tokens of a whole dialogue, prompt and replies."""
+    ledger: Ledger | None = None
+    """Counts calls, tokens and wall seconds, waiting for the engine included; None counts nothing."""
 
     async def reply(
         self, messages: Sequence[Message], sampling: Sampling, *, previous: Generation | None
@@ -41,7 +45,7 @@ class EnginePolicy:
                     "rollout.context_length, or shorten the policy prompt."
                 )
             return None
-        generation = await self.engine.generate(prompt_ids, sampling)
+        generation = await self._generate(prompt_ids, sampling)
         return PolicyReply(generation.text, generation)
 
     def for_dialogue(self, number: int) -> Policy:
@@ -49,3 +53,15 @@ class EnginePolicy:
         if isinstance(self.engine, RoutingEngine):
             return replace(self, engine=self.engine.route(number))
         return self
+
+    async def _generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
+        begin = time.perf_counter()
+        # A deadline cancels this call, so it counts as failed until the reply is here.
+        spent = Tally(calls=1, failed_calls=1)
+        try:
+            generation = await self.engine.generate(prompt_ids, sampling)
+            spent = Tally(calls=1, prompt_tokens=len(prompt_ids), completion_tokens=len(generation.token_ids))
+        finally:
+            if self.ledger is not None:
+                self.ledger.add(POLICY, replace(spent, seconds=time.perf_counter() - begin))
+        return generation

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 
+from mica_ray.chat.ledger import POLICY, Ledger
 from mica_ray.dialogue.environment import Environment
 from mica_ray.dialogue.record import Exchange
 from mica_ray.rollout.chat_template import ChatTemplate
@@ -212,6 +213,36 @@ async def test_failures_of_the_director_are_counted_and_survived(template: ChatT
         (Stop.SUCCESS, None, 2),
         (Stop.SUCCESS, None, 0),
     ]
+
+
+async def test_ledger_counts_the_policy_s_calls_tokens_and_seconds(template: ChatTemplate) -> None:
+    ledger = Ledger()
+    policy = EnginePolicy(SpellingEngine(delay=0.05), template, 500, ledger)
+    (trajectory,) = await collect(
+        [scenario("a")], lambda who, seed: CountingEnvironment(who, seed), policy,
+        RolloutConfig(1, Sampling(max_tokens=8), 500), step=0, seed=0, policy_prompt="",
+    )  # fmt: skip
+    spent = ledger.totals()[POLICY]
+    prompts = [len(turn.generation.prompt_ids) for turn in trajectory.turns if turn.generation]
+    # Three turns of three tokens each, each after a wait of 0.05 s.
+    assert (spent.calls, spent.failed_calls, spent.completion_tokens) == (3, 0, 9)
+    assert spent.prompt_tokens == sum(prompts)
+    assert 0.15 <= spent.seconds < 5
+
+
+async def test_ledger_counts_late_and_failed_replies_as_failed_calls(template: ChatTemplate) -> None:
+    for engine in (SpellingEngine(delay=5), SpellingEngine(fails=True)):
+        ledger = Ledger()
+        await collect(
+            [scenario("a")], lambda who, seed: CountingEnvironment(who, seed),
+            EnginePolicy(engine, template, 500, ledger),
+            RolloutConfig(1, Sampling(max_tokens=8), 500, generate_deadline_seconds=0.05),
+            step=0, seed=0, policy_prompt="",
+        )  # fmt: skip
+        spent = ledger.totals()[POLICY]
+        assert (spent.calls, spent.failed_calls, spent.completion_tokens) == (1, 1, 0)
+        # The late one was waited for until its deadline of 0.05 s, the failing one not at all.
+        assert (spent.seconds >= 0.05) == (engine.delay > 0)
 
 
 async def test_dead_engine_makes_failed_dialogues(template: ChatTemplate) -> None:

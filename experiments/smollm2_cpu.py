@@ -79,7 +79,11 @@ def main() -> None:
     resume = options.out if RunFolder.holds_run(options.out) else None
     with PeakMemory() as memory, StageBars(config, console, num_evaluated=num_evaluated(config)) as bars:
         summary = run.run_training(
-            config, inline=options.inline, resume=resume, progress=bars, tracker=ConsoleTracker(console)
+            config,
+            inline=options.inline,
+            resume=resume,
+            progress=bars,
+            tracker=ConsoleTracker(console, num_steps=config.loop.num_steps),
         )
     replies = replies_side_by_side(summary.folder)
     console.print(

@@ -49,7 +49,11 @@ def run_training(
         return
     with _ended_in_order(), StageBars(config, console, num_evaluated=num_evaluated(config)) as bars:
         summary = run.run_training(
-            config, inline=inline, resume=resume, progress=bars, tracker=ConsoleTracker(console)
+            config,
+            inline=inline,
+            resume=resume,
+            progress=bars,
+            tracker=ConsoleTracker(console, num_steps=config.loop.num_steps),
         )
     _show_summary(console, config, summary)
     if json_file is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def mlflow_tracker(folder: Path, run_id: str | None = None) -> MlflowTracker:
 
 
 TRACKERS: dict[str, Callable[[Path], Tracker]] = {
-    "console": lambda folder: ConsoleTracker(Console(file=io.StringIO())),
+    "console": lambda folder: ConsoleTracker(Console(file=io.StringIO()), num_steps=2),
     "jsonl": lambda folder: JsonlTracker(folder / "metrics.jsonl"),
     "mlflow": mlflow_tracker,
     "several": lambda folder: Trackers((JsonlTracker(folder / "a"), JsonlTracker(folder / "b"))),
@@ -52,10 +53,85 @@ def test_tracker_takes_what_a_run_gives(name: str, tmp_path: Path) -> None:
     tracker.close()
 
 
-def test_console_shows_one_line_with_the_chosen_metrics() -> None:
-    screen = io.StringIO()
-    ConsoleTracker(Console(file=screen, width=200)).log({"idr_mean": 0.25, "loss": 3.0}, 7)
-    assert screen.getvalue() == "step    7  idr_mean 0.25\n"
+class Clock:
+    """A clock that the test sets."""
+
+    seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def console_lines(
+    steps: Sequence[tuple[int, float]], metrics: Mapping[str, float], *, num_steps: int, width: int = 80
+) -> list[str]:
+    """The lines of one process that ends each (step, at so many seconds)."""
+    screen, clock = io.StringIO(), Clock()
+    tracker = ConsoleTracker(Console(file=screen, width=width), num_steps=num_steps, clock=clock)
+    for step, seconds in steps:
+        clock.seconds = seconds
+        tracker.log(metrics, step)
+    return screen.getvalue().splitlines()
+
+
+STEP = {
+    "idr_mean": 0.63,
+    "return_mean": 5.4,
+    "success_fraction": 0.6875,
+    "grad_norm": 0.4382,
+    "logprob_difference_max": 1.2e-5,
+    "loss": 3.0,
+}
+
+
+def test_console_shows_one_line_with_the_chosen_metrics_and_the_time_left() -> None:
+    # Steps 10 and 11 take 20 s together since the line of step 9: 10 s each, and 10 steps are left.
+    lines = console_lines([(9, 0.0), (10, 5.0), (11, 20.0)], STEP, num_steps=22)
+    assert lines[2] == "step 12/22  IDR 0.63  return 5.40  success 69%  grad 0.44  diff 1e-5  left 1m40s"
+    assert len(lines) == 3
+
+
+def test_time_left_is_absent_in_the_first_and_the_last_step() -> None:
+    first, second, last = console_lines([(0, 30.0), (1, 40.0), (2, 50.0)], STEP, num_steps=3)
+    assert "left" not in first
+    assert second.endswith("left 10s")
+    assert "left" not in last
+
+
+def test_steps_before_a_resume_do_not_count_for_the_time_left() -> None:
+    # The resumed process starts at step 6 of 10 and needs 100 s for step 7: two more steps take 200 s.
+    first, second = console_lines([(6, 7.0), (7, 107.0)], STEP, num_steps=10)
+    assert "left" not in first
+    assert second.endswith("left 3m20s")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (-12.34, -123.4, 1.0, 12345.6, 9.87),
+        (-1e-12, -98765.4, 0.0, 1e-9, 1e-300),
+        (math.nan, math.nan, math.nan, math.nan, math.nan),
+        (math.inf, -math.inf, math.nan, math.inf, math.inf),
+    ],
+)
+@pytest.mark.parametrize(("num_steps", "seconds"), [(22, 10.0), (9999, 100_000.0)])
+def test_console_line_fits_80_columns(values: Sequence[float], num_steps: int, seconds: float) -> None:
+    metrics = dict(zip(STEP, values, strict=False))
+    lines = console_lines([(10, 0.0), (11, seconds)], metrics, num_steps=num_steps)
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 80
+    assert lines[1].startswith(f"step 12/{num_steps} ")
+    assert " IDR " in lines[1] and " grad " in lines[1]
+    assert " left " in lines[1]
+
+
+def test_narrow_console_drops_the_last_fields_and_keeps_the_time_left() -> None:
+    lines = console_lines([(0, 0.0), (1, 60.0)], STEP, num_steps=4, width=40)
+    assert lines[1] == "step 2/4 IDR 0.63 return 5.40 left 2m00s"
+
+
+def test_console_prints_nothing_for_an_evaluation() -> None:
+    assert console_lines([(3, 1.0)], {"eval_epm_q": 40.0}, num_steps=5) == []
 
 
 def test_resumed_mlflow_run_holds_every_step_once(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Literal, Protocol
 
-from mica_ray.chat.circuit_breaker import BreakerOpenError, CircuitBreaker, Outcome
+from mica_ray.chat.circuit_breaker import BreakerOpenError, CallOutcome, CircuitBreaker
 from mica_ray.chat.model import ChatError
 from mica_ray.chat.pace import Pace
 
@@ -61,12 +61,13 @@ class Admission:
             ChatError: the wait would outlast the deadline.
         """
         is_probe = await self._permission(until, tokens)
-        outcome = Outcome.ABANDONED
+        outcome = CallOutcome.ABANDONED
         try:
             yield
-            outcome = Outcome.ANSWERED
+            outcome = CallOutcome.ANSWERED
         except ChatError as error:
-            outcome = Outcome.FAILED if error.kind in ("timeout", "infrastructure") else Outcome.ANSWERED
+            is_failure = error.kind in ("timeout", "infrastructure")
+            outcome = CallOutcome.FAILED if is_failure else CallOutcome.ANSWERED
             raise
         finally:
             self.breaker.settle(outcome, is_probe=is_probe)
@@ -83,7 +84,7 @@ class Admission:
             try:
                 await self._keep_pace(until, tokens)
             except BaseException:
-                self.breaker.settle(Outcome.ABANDONED, is_probe=is_probe)
+                self.breaker.settle(CallOutcome.ABANDONED, is_probe=is_probe)
                 raise
             # It may have opened while this call waited for its turn.
             if is_probe or not self.breaker.is_open:

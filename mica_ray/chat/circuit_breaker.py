@@ -11,7 +11,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 
-class Outcome(StrEnum):
+class CallOutcome(StrEnum):
     """What became of an attempt, as far as the endpoint's health goes."""
 
     ANSWERED = "answered"
@@ -95,17 +95,17 @@ class CircuitBreaker:
             await self._wait(until - now if self._is_probing else self._opens_at - now)
         return False
 
-    def settle(self, outcome: Outcome, *, is_probe: bool) -> None:
+    def settle(self, outcome: CallOutcome, *, is_probe: bool) -> None:
         """Take what became of an admitted attempt."""
-        if outcome is Outcome.ANSWERED:
+        if outcome is CallOutcome.ANSWERED:
             self._in_a_row, self._pause, self._is_probing = 0, 0.0, False
-        elif is_probe and outcome is Outcome.FAILED:
+        elif is_probe and outcome is CallOutcome.FAILED:
             self._in_a_row += 1
             self._open(min(2 * self._pause, self._longest_pause))
         elif is_probe:
             # Another caller probes at once.
             self._is_probing = False
-        elif outcome is Outcome.FAILED:
+        elif outcome is CallOutcome.FAILED:
             self._in_a_row += 1
             if not self.is_open and self._in_a_row >= self._failures:
                 self.num_openings += 1

@@ -35,7 +35,7 @@ class CompletionUsage(BaseModel):
     completion_tokens: int = 0
 
 
-class Completion(BaseModel):
+class EndpointCompletion(BaseModel):
     """A chat completion."""
 
     choices: list[CompletionChoice] = Field(min_length=1)

@@ -24,7 +24,7 @@ from tenacity import (
 )
 
 from mica_ray.chat.admission import Admission
-from mica_ray.chat.completion import Completion, CompletionUsage, StructuredOutput, response_format
+from mica_ray.chat.completion import CompletionUsage, EndpointCompletion, StructuredOutput, response_format
 from mica_ray.chat.model import ChatError, ChatReply, ErrorKind, JsonSchema
 from mica_ray.chat.thinking import UnclosedThoughtError, split_thinking
 from mica_ray.types import Message, Sampling
@@ -227,7 +227,7 @@ class OpenAIChat:
             ValueError: the answer has not the form of a chat completion.
             ChatError: it has, and says nothing.
         """
-        completion = Completion.model_validate_json(body)
+        completion = EndpointCompletion.model_validate_json(body)
         choice, usage = completion.choices[0], completion.usage or CompletionUsage()
         said, problem = None, f"an empty answer (finish reason {choice.finish_reason}): "
         reasoning = choice.message.reasoning_content or choice.message.reasoning or ""

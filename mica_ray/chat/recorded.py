@@ -21,7 +21,7 @@ from mica_ray.types import Message, Sampling
 
 CallKey = tuple[str, int]
 """Hash of what was asked, and how many equal calls came before."""
-Outcome = ChatReply | ChatError | Literal["abandoned"]
+RecordedReply = ChatReply | ChatError | Literal["abandoned"]
 
 ABANDONED: Final = "abandoned"
 """Who asked waited no longer: its deadline passed, or the run was stopped."""
@@ -135,12 +135,12 @@ class ReplayChat:
         return outcome
 
 
-def _lines(path: Path) -> Iterator[tuple[CallKey, Outcome]]:
+def _lines(path: Path) -> Iterator[tuple[CallKey, RecordedReply]]:
     """Read a recording; an unfinished last line is passed over."""
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
             entry = json.loads(line)
-            outcome: Outcome = ABANDONED
+            outcome: RecordedReply = ABANDONED
             if ABANDONED not in entry:
                 outcome = chat_error(**entry["error"]) if "error" in entry else ChatReply(**entry["reply"])
             yield (entry["call"], entry["occurrence"]), outcome

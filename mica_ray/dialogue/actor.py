@@ -78,7 +78,7 @@ class Actor:
             scenario,
             (),
             state=scenario.initial_state,
-            told=(),
+            revealed=(),
             guidance=_OPEN_THE_TALK.get(scenario.language, _OPEN_THE_TALK["en"]),
             fragment=None,
             seed=seed,
@@ -90,7 +90,7 @@ class Actor:
         dialogue: Sequence[SpokenTurn],
         *,
         state: State,
-        told: Sequence[str],
+        revealed: Sequence[str],
         guidance: str | None,
         fragment: str | None,
         seed: int,
@@ -101,7 +101,7 @@ class Actor:
             scenario: who speaks.
             dialogue: oldest first, ends with the policy's reply; empty when the user speaks first.
             state: P_t, points.
-            told: story fragments revealed in earlier messages.
+            revealed: story fragments revealed in earlier messages.
             guidance: what the Director asks for, None when nothing.
             fragment: the story fragment to tell now, None when there is none.
             seed: makes the message reproducible.
@@ -120,7 +120,7 @@ class Actor:
                         scenario,
                         state=state,
                         dialogue=dialogue if draft < _FULL_DRAFTS else _reply_alone(dialogue),
-                        told=told,
+                        revealed=revealed,
                         guidance=guidance,
                         fragment=fragment,
                     )

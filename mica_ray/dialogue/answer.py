@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[T]):
+class ParsedAnswer(Generic[T]):
     """What came of asking."""
 
     value: T | None
@@ -39,7 +39,7 @@ async def ask(
     schema: JsonSchema,
     read: Callable[[str], T],
     deadline_seconds: float,
-) -> Answer[T]:
+) -> ParsedAnswer[T]:
     """Ask for an answer that `read` accepts; show the model its own answer and the problem if it is refused.
 
     A model that fails is a value here, never an exception. OK, RETRIED (the endpoint needed several attempts)
@@ -58,9 +58,9 @@ async def ask(
         async with asyncio.timeout(deadline_seconds):
             return await _ask_twice(model, messages, sampling, schema, read)
     except TimeoutError:
-        return Answer(None, Status.TIMED_OUT, f"no answer within {deadline_seconds:g} s")
+        return ParsedAnswer(None, Status.TIMED_OUT, f"no answer within {deadline_seconds:g} s")
     except ChatError as error:
-        return Answer(None, failure_status(error), str(error))
+        return ParsedAnswer(None, failure_status(error), str(error))
 
 
 def failure_status(error: ChatError) -> Status:
@@ -75,16 +75,16 @@ async def _ask_twice(
     sampling: Sampling,
     schema: JsonSchema,
     read: Callable[[str], T],
-) -> Answer[T]:
+) -> ParsedAnswer[T]:
     first = await model.chat(messages, sampling, schema)
     try:
-        return Answer(read(first.text), Status.RETRIED if first.attempts > 1 else Status.OK)
+        return ParsedAnswer(read(first.text), Status.RETRIED if first.attempts > 1 else Status.OK)
     except ValueError as problem:
         second = await model.chat([*messages, *_complaint(first.text, str(problem))], sampling, schema)
     try:
-        return Answer(read(second.text), Status.REPAIRED)
+        return ParsedAnswer(read(second.text), Status.REPAIRED)
     except ValueError as problem:
-        return Answer(None, Status.INVALID, f"{problem} (after one repair attempt)")
+        return ParsedAnswer(None, Status.INVALID, f"{problem} (after one repair attempt)")
 
 
 def _complaint(answer: str, problem: str) -> tuple[Message, Message]:

@@ -22,31 +22,31 @@ class Plot:
     """A scenario's story and how much of it has been told. Stages are told in order, each once."""
 
     stages: tuple[str, ...]
-    num_told: int = 0
+    num_revealed: int = 0
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def revealed(self) -> tuple[str, ...]:
         """The fragments revealed so far, in order."""
-        return self.stages[: self.num_told]
+        return self.stages[: self.num_revealed]
 
     @property
-    def untold(self) -> tuple[str, ...]:
+    def upcoming(self) -> tuple[str, ...]:
         """The fragments to come, in order."""
-        return self.stages[self.num_told :]
+        return self.stages[self.num_revealed :]
 
     @property
     def moves(self) -> tuple[Move, ...]:
         """The moves that are possible now."""
-        return tuple(move for move in Move if self.untold or move is not Move.REVEAL_STAGE)
+        return tuple(move for move in Move if self.upcoming or move is not Move.REVEAL_STAGE)
 
     @property
     def next_stage(self) -> int:
         """The number of the fragment that comes next, from 1."""
-        return self.num_told + 1
+        return self.num_revealed + 1
 
     def after(self, direction: Direction) -> Plot:
         """Give the plot once a direction has been carried out."""
-        return replace(self, num_told=self.num_told + (direction.fragment is not None))
+        return replace(self, num_revealed=self.num_revealed + (direction.fragment is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,8 @@ class Director:
             state=state,
             dialogue=dialogue,
             energy=energy,
-            told=plot.told,
-            untold=plot.untold,
+            revealed=plot.revealed,
+            upcoming=plot.upcoming,
         )
         calls = moves_text(plot.moves, plot.next_stage, language)
         answer = await ask(
@@ -144,5 +144,5 @@ def read_direction(text: str, plot: Plot, *, language: str = "en") -> Direction:
     return Direction(
         move,
         guidance=None if move is Move.OBSERVE else heard,
-        fragment=plot.untold[0] if move is Move.REVEAL_STAGE else None,
+        fragment=plot.upcoming[0] if move is Move.REVEAL_STAGE else None,
     )

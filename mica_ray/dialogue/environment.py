@@ -1,6 +1,6 @@
-"""The environment of one dialogue: everything around the policy. What happened is written in record.py.
+"""The environment of one dialogue: everything around the policy, as text.
 
-Text only: who makes the replies is unknown here. It is driven by dialogue/play.py.
+dialogue/play.py drives it; dialogue/trajectory_builder.py collects the turns.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.judger import Judge
 from mica_ray.dialogue.prefix import Prefix
 from mica_ray.dialogue.progress import energy_increments, judge_stop
-from mica_ray.dialogue.record import Exchange
 from mica_ray.dialogue.role_messages import SpokenTurn
+from mica_ray.dialogue.trajectory_builder import Exchange
 from mica_ray.seeding import derive_seed
 from mica_ray.types import (
     Judgement,
@@ -86,7 +86,7 @@ class DialogueEnvironment:
         self._dialogue: list[SpokenTurn] = [
             {"user": user, "reply": reply} for user, reply in (() if begun is None else begun.spoken)
         ]
-        self._plot = Plot(scenario.stages, 0 if begun is None else begun.num_told)
+        self._plot = Plot(scenario.stages, 0 if begun is None else begun.num_revealed)
         self._was_opened = False
         self._user: str | None = None
         """The message that waits for a reply; None before the opening and after the end."""
@@ -167,7 +167,7 @@ class DialogueEnvironment:
                 self._scenario,
                 tuple(self._dialogue),
                 state=state,
-                told=self._plot.told,
+                revealed=self._plot.revealed,
                 guidance=direction.guidance,
                 fragment=direction.fragment,
                 seed=derive_seed(self._seed, "actor", len(self._dialogue)),

@@ -14,7 +14,7 @@ from mica_ray.chat.ledger import DialogueKey, dialogue_costs
 from mica_ray.chat.model import ChatError, ChatModel
 from mica_ray.dialogue.environment import Environment
 from mica_ray.dialogue.prefix import Prefix
-from mica_ray.dialogue.record import DialogueRecord
+from mica_ray.dialogue.trajectory_builder import TrajectoryBuilder
 from mica_ray.seeding import derive_seed
 from mica_ray.types import Generation, Message, Sampling, Scenario, Stop, Trajectory
 
@@ -118,7 +118,7 @@ async def play_dialogue(
         The turns after the start. The trajectory is LIMIT when the context is full, and FAILED with a reason
         and its finished turns when the policy, the user or the environment failed.
     """
-    record = DialogueRecord(
+    builder = TrajectoryBuilder(
         start.scenario,
         policy_prompt=policy_prompt,
         group=start.group,
@@ -129,9 +129,9 @@ async def play_dialogue(
     with dialogue_costs(start.key):
         try:
             async with timer:
-                await _converse(record, environment, policy, sampling, start.seed, reply_deadline_seconds)
+                await _converse(builder, environment, policy, sampling, start.seed, reply_deadline_seconds)
         except ChatError as failure:
-            record.end(Stop.FAILED, str(failure))
+            builder.end(Stop.FAILED, str(failure))
         except Exception as failure:
             error = f"{type(failure).__name__}: {failure}"
             if isinstance(failure, TimeoutError) and timer.expired():
@@ -139,37 +139,37 @@ async def play_dialogue(
                     f"The dialogue took more than {deadline_seconds:g} s. Speed up the role models, or raise "
                     "rollout.dialogue_deadline_seconds."
                 )
-            record.end(Stop.FAILED, error)
-    return record.trajectory()
+            builder.end(Stop.FAILED, error)
+    return builder.trajectory()
 
 
 async def _converse(
-    record: DialogueRecord,
+    builder: TrajectoryBuilder,
     environment: Environment,
     policy: Policy,
     sampling: Sampling,
     seed: int,
     reply_deadline_seconds: float,
 ) -> None:
-    record.open(await environment.open())
+    builder.open(await environment.open())
     previous: Generation | None = None
-    while record.stop is None:
-        of_turn = replace(sampling, seed=derive_seed(seed, "policy", record.num_turns))
+    while builder.stop is None:
+        of_turn = replace(sampling, seed=derive_seed(seed, "policy", builder.num_turns))
         timer = asyncio.timeout(reply_deadline_seconds)
         try:
             async with timer:
-                reply = await policy.reply(record.messages, of_turn, previous=previous)
+                reply = await policy.reply(builder.messages, of_turn, previous=previous)
         except TimeoutError:
             if not timer.expired():
                 raise
-            record.end(
+            builder.end(
                 Stop.FAILED,
                 f"The policy did not reply within {reply_deadline_seconds:g} s. Check its engine or "
                 "endpoint, or raise rollout.generate_deadline_seconds.",
             )
             return
         if reply is None:
-            record.end(Stop.LIMIT)
+            builder.end(Stop.LIMIT)
             return
         previous = reply.generation
-        record.add(reply.text, await environment.respond(reply.text), generation=reply.generation)
+        builder.add(reply.text, await environment.respond(reply.text), generation=reply.generation)

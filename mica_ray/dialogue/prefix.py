@@ -18,7 +18,7 @@ class Prefix:
     """P_0 ... P_t, points: one more than turns played."""
     user: str
     """The message that waits."""
-    num_told: int = 0
+    num_revealed: int = 0
     """Story fragments that the user has told, `user` included."""
 
     def __post_init__(self) -> None:
@@ -34,7 +34,7 @@ class Prefix:
         return len(self.spoken)
 
 
-def count_told(stages: Sequence[str], messages: Sequence[str]) -> int:
+def count_revealed(stages: Sequence[str], messages: Sequence[str]) -> int:
     """Count the story fragments that user messages have told, by finding each in its order, word for word.
 
     A record keeps what was said and not which fragment it was. An Actor that puts fragments into words of its
@@ -44,11 +44,11 @@ def count_told(stages: Sequence[str], messages: Sequence[str]) -> int:
         stages: of the scenario, in order.
         messages: of the user, oldest first.
     """
-    num_told = 0
+    num_revealed = 0
     for message in messages:
-        if num_told < len(stages) and _words(stages[num_told]) in _words(message):
-            num_told += 1
-    return num_told
+        if num_revealed < len(stages) and _words(stages[num_revealed]) in _words(message):
+            num_revealed += 1
+    return num_revealed
 
 
 def _words(text: str) -> str:

@@ -50,8 +50,8 @@ def director_messages(
     state: State,
     dialogue: Sequence[SpokenTurn],
     energy: Sequence[float],
-    told: Sequence[str],
-    untold: Sequence[str],
+    revealed: Sequence[str],
+    upcoming: Sequence[str],
 ) -> tuple[Message, Message]:
     """Show the Director a dialogue whose last reply has been scored.
 
@@ -61,11 +61,11 @@ def director_messages(
         state: P_t, points, after the last reply.
         dialogue: oldest first; its length is the number of turns played.
         energy: dE of each turn played, points.
-        told: story fragments already revealed, in order.
-        untold: the fragments to come, in order.
+        revealed: story fragments already revealed, in order.
+        upcoming: the fragments to come, in order.
     """
     case = _case("director", domain, scenario, state, dialogue)
-    plot = {"turn": len(dialogue), "energy": list(energy), "told": list(told), "untold": list(untold)}
+    plot = {"turn": len(dialogue), "energy": list(energy), "told": list(revealed), "untold": list(upcoming)}
     return _messages(domain.prompts(scenario.language).director_prompt, case | plot)
 
 
@@ -75,7 +75,7 @@ def actor_messages(
     *,
     state: State,
     dialogue: Sequence[SpokenTurn],
-    told: Sequence[str],
+    revealed: Sequence[str],
     guidance: str | None,
     fragment: str | None,
 ) -> tuple[Message, Message]:
@@ -86,12 +86,12 @@ def actor_messages(
         scenario: who the user is.
         state: P_t, points, after the last reply.
         dialogue: oldest first.
-        told: story fragments revealed in earlier messages.
+        revealed: story fragments revealed in earlier messages.
         guidance: what the Director asks for, None when nothing.
         fragment: the story fragment to tell now, None when there is none.
     """
     case = _case("actor", domain, scenario, state, dialogue)
-    plot = {"told": list(told), "guidance": guidance, "fragment": fragment}
+    plot = {"told": list(revealed), "guidance": guidance, "fragment": fragment}
     return _messages(domain.prompts(scenario.language).actor_prompt, case | plot)
 
 

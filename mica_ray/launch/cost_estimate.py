@@ -79,7 +79,7 @@ def _prompts(domain: Domain, scenario: Scenario, *, reply_tokens: int) -> Mappin
                 scenario,
                 state=state,
                 dialogue=dialogue,
-                told=scenario.stages,
+                revealed=scenario.stages,
                 guidance=message,
                 fragment=None,
             )
@@ -91,8 +91,8 @@ def _prompts(domain: Domain, scenario: Scenario, *, reply_tokens: int) -> Mappin
                 state=state,
                 dialogue=dialogue,
                 energy=energy,
-                told=scenario.stages,
-                untold=(),
+                revealed=scenario.stages,
+                upcoming=(),
             )
         ),
         "judge": _characters(judge_messages(domain, scenario, state=state, dialogue=dialogue)),

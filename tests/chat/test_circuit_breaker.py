@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from mica_ray.chat.circuit_breaker import BreakerOpenError, CircuitBreaker, Outcome
+from mica_ray.chat.circuit_breaker import BreakerOpenError, CallOutcome, CircuitBreaker
 
 
 @dataclass
@@ -21,7 +21,7 @@ class HandClock:
         return self.now
 
 
-async def attempt(breaker: CircuitBreaker, outcome: Outcome, until: float = 1e9) -> bool:
+async def attempt(breaker: CircuitBreaker, outcome: CallOutcome, until: float = 1e9) -> bool:
     is_probe = await breaker.admit(until)
     breaker.settle(outcome, is_probe=is_probe)
     return is_probe
@@ -32,14 +32,15 @@ async def opened(clock: HandClock) -> CircuitBreaker:
     breaker = CircuitBreaker(3, 10.0, 25.0, clock=clock)
     for _ in range(3):
         assert not breaker.is_open
-        await attempt(breaker, Outcome.FAILED)
+        await attempt(breaker, CallOutcome.FAILED)
     assert breaker.is_open
     return breaker
 
 
 async def test_answer_between_failures_keeps_it_closed() -> None:
     breaker = CircuitBreaker(2, 10.0, 25.0, clock=HandClock())
-    for outcome in (Outcome.FAILED, Outcome.ANSWERED, Outcome.FAILED, Outcome.ABANDONED, Outcome.ANSWERED):
+    failed, answered, abandoned = CallOutcome.FAILED, CallOutcome.ANSWERED, CallOutcome.ABANDONED
+    for outcome in (failed, answered, failed, abandoned, answered):
         await attempt(breaker, outcome)
     assert not breaker.is_open
 
@@ -60,7 +61,7 @@ async def test_failed_probe_doubles_the_pause_up_to_its_bound() -> None:
         with pytest.raises(BreakerOpenError):
             await breaker.admit(until=clock.now)
         clock.now += 0.1
-        assert await attempt(breaker, Outcome.FAILED)
+        assert await attempt(breaker, CallOutcome.FAILED)
     assert breaker.num_openings == 1
 
 
@@ -72,7 +73,7 @@ async def test_answered_probe_closes_it_for_everybody() -> None:
     waiting = [asyncio.create_task(breaker.admit(1e9)) for _ in range(3)]
     await asyncio.sleep(0)
     assert not any(task.done() for task in waiting)
-    breaker.settle(Outcome.ANSWERED, is_probe=True)
+    breaker.settle(CallOutcome.ANSWERED, is_probe=True)
     assert await asyncio.gather(*waiting) == [False, False, False]
 
 
@@ -83,7 +84,7 @@ async def test_abandoned_probe_hands_over_to_another_caller() -> None:
     assert await breaker.admit(1e9)
     other = asyncio.create_task(breaker.admit(1e9))
     await asyncio.sleep(0)
-    breaker.settle(Outcome.ABANDONED, is_probe=True)
+    breaker.settle(CallOutcome.ABANDONED, is_probe=True)
     assert await other
 
 
@@ -91,28 +92,28 @@ async def test_stragglers_may_close_it_and_never_lengthen_the_pause() -> None:
     clock = HandClock()
     breaker = await opened(clock)
     clock.now += 9.0
-    breaker.settle(Outcome.FAILED, is_probe=False)
+    breaker.settle(CallOutcome.FAILED, is_probe=False)
     clock.now += 1.0
     assert await breaker.admit(1e9)
-    breaker.settle(Outcome.ANSWERED, is_probe=False)
+    breaker.settle(CallOutcome.ANSWERED, is_probe=False)
     assert not breaker.is_open
 
 
 async def test_waiting_call_probes_when_the_pause_is_over() -> None:
     breaker = CircuitBreaker(1, 0.05, 1.0)
-    await attempt(breaker, Outcome.FAILED)
+    await attempt(breaker, CallOutcome.FAILED)
     started = time.monotonic()
     first, second = (asyncio.create_task(breaker.admit(started + 60)) for _ in range(2))
     done, _ = await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
     assert time.monotonic() - started >= 0.05
     assert [task.result() for task in done] == [True]
-    breaker.settle(Outcome.ANSWERED, is_probe=True)
+    breaker.settle(CallOutcome.ANSWERED, is_probe=True)
     assert sorted([await first, await second]) == [False, True]
 
 
 async def test_nobody_waits_for_a_probe_beyond_the_deadline() -> None:
     breaker = CircuitBreaker(1, 0.01, 1.0)
-    await attempt(breaker, Outcome.FAILED)
+    await attempt(breaker, CallOutcome.FAILED)
     assert await breaker.admit(time.monotonic() + 60)
     with pytest.raises(BreakerOpenError):
         await breaker.admit(time.monotonic() + 0.05)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mica_ray.chat.model import ChatError, ChatModel, ChatReply, JsonSchema
 from mica_ray.chat.recorded import RecordingChat, ReplayChat, call_hash
-from mica_ray.dialogue.answer import Answer, ask
+from mica_ray.dialogue.answer import ParsedAnswer, ask
 from mica_ray.types import Message, Sampling, Status
 
 ONE: list[Message] = [{"role": "user", "content": "Hello?"}]
@@ -72,7 +72,7 @@ async def test_recorded_failure_fails_again(tmp_path: Path) -> None:
 
 
 async def test_call_given_up_by_its_role_is_given_up_again_at_once(tmp_path: Path) -> None:
-    async def answer(model: ChatModel, seconds: float) -> Answer[str]:
+    async def answer(model: ChatModel, seconds: float) -> ParsedAnswer[str]:
         return await ask(model, ONE, sampling=Sampling(), schema={}, read=str, deadline_seconds=seconds)
 
     path = tmp_path / "run.jsonl"

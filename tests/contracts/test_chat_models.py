@@ -50,8 +50,8 @@ CALLS = {
                 state=STATE,
                 dialogue=DIALOGUE,
                 energy=[1.0],
-                told=SCENARIO.stages[:1],
-                untold=SCENARIO.stages[1:],
+                revealed=SCENARIO.stages[:1],
+                upcoming=SCENARIO.stages[1:],
             )
         ),
         direction_schema(Plot(SCENARIO.stages, 1)),
@@ -63,7 +63,7 @@ CALLS = {
                 SCENARIO,
                 state=STATE,
                 dialogue=DIALOGUE,
-                told=(),
+                revealed=(),
                 guidance=None,
                 fragment=SCENARIO.stages[0],
             )

@@ -119,7 +119,7 @@ async def test_prefix_is_the_record_s() -> None:
         assert begun.user == ("Hi.", "One.")[num_turns]
         assert begun.spoken == (("Hi.", "Reply."),)[:num_turns]
         # "One." is the fragment that the second message told.
-        assert begun.num_told == num_turns
+        assert begun.num_revealed == num_turns
 
 
 async def test_failed_continuation_is_counted_and_enters_nothing() -> None:

@@ -22,7 +22,7 @@ async def message(model: QueuedChat, deadline_seconds: float = 30.0) -> ActorMes
         SCENARIO,
         DIALOGUE,
         state=SCENARIO.initial_state,
-        told=("a",),
+        revealed=("a",),
         guidance="softly",
         fragment="b",
         seed=9,

@@ -31,12 +31,12 @@ async def directed(model: QueuedChat, plot: Plot = PLOT, deadline_seconds: float
 
 def test_stages_are_told_in_order_and_once() -> None:
     plot, fragments = PLOT, []
-    while plot.untold:
+    while plot.upcoming:
         direction = read_direction(move("reveal_stage"), plot)
         fragments.append(direction.fragment)
         plot = plot.after(direction)
     assert fragments == ["first", "second"]
-    assert (plot.told, plot.untold) == (("first", "second"), ())
+    assert (plot.revealed, plot.upcoming) == (("first", "second"), ())
 
 
 @pytest.mark.parametrize("name", [one for one in Move if one is not Move.REVEAL_STAGE])
@@ -47,7 +47,7 @@ def test_other_moves_tell_no_stage(name: Move) -> None:
 
 
 def test_told_story_cannot_be_told_again() -> None:
-    told = Plot(("first",), num_told=1)
+    told = Plot(("first",), num_revealed=1)
     with pytest.raises(ValueError, match="move must be one of reveal_memory"):
         read_direction(move("reveal_stage"), told)
     assert "reveal_stage" not in json.dumps(direction_schema(told))
@@ -71,7 +71,7 @@ def test_observing_director_guides_nobody() -> None:
 
 async def test_director_is_asked_under_its_seed_and_told_the_plot() -> None:
     model = QueuedChat(move("reveal_stage"))
-    direction = await directed(model, Plot(("first", "second"), num_told=1))
+    direction = await directed(model, Plot(("first", "second"), num_revealed=1))
     assert direction == Direction(Move.REVEAL_STAGE, "softly", "second")
     assert model.asked[0].sampling.seed == 5
     assert (model.asked[0].case["told"], model.asked[0].case["untold"]) == (["first"], ["second"])
@@ -104,7 +104,7 @@ def variants(plot: Plot) -> dict[str, dict[str, Any]]:
 
 
 def test_schema_is_one_call_of_seven_each_with_its_own_arguments() -> None:
-    calls = variants(Plot(("first", "second"), num_told=1))
+    calls = variants(Plot(("first", "second"), num_revealed=1))
     assert {name: call["required"] for name, call in calls.items()} == {
         "reveal_stage": ["move", "stage", "guidance"],
         "reveal_memory": ["move", "memory", "guidance"],
@@ -166,7 +166,7 @@ def test_arguments_are_explained_in_the_language_of_the_scenario(language: str, 
 
 async def test_director_reads_the_arguments_of_the_moves_that_are_possible() -> None:
     model = QueuedChat(move("observe"))
-    await directed(model, Plot(("first",), num_told=1))
+    await directed(model, Plot(("first",), num_revealed=1))
     instructions = model.asked[0].messages[0]["content"]
     assert instructions.startswith("You direct.\n\nEach move is a call")
     assert "- adjust_empathy(" in instructions and "reveal_stage" not in instructions

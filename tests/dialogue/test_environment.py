@@ -15,7 +15,7 @@ from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.environment import DialogueEnvironment
 from mica_ray.dialogue.judger import Judger
 from mica_ray.dialogue.play import DialogueStart, TextPolicy, play_dialogue
-from mica_ray.dialogue.record import DialogueRecord, Exchange
+from mica_ray.dialogue.trajectory_builder import Exchange, TrajectoryBuilder
 from mica_ray.seeding import derive_seed
 from mica_ray.types import Judgement, Message, RoleAnswer, Sampling, Scenario, Status, Stop, Trajectory
 from tests.dialogue.tiny_domain import DOMAIN, SCENARIO, Forever, QueuedChat, judgement_json
@@ -203,14 +203,14 @@ async def test_dialogue_whose_judge_never_answers_is_failed_and_not_cut_at_its_l
 
 
 def test_dialogue_that_an_engine_breaks_off_is_one_failure() -> None:
-    record = DialogueRecord(SCENARIO, policy_prompt="")
+    record = TrajectoryBuilder(SCENARIO, policy_prompt="")
     record.end(Stop.FAILED, "engine 0 died")
     assert count_failures([record.trajectory()]) == 1
 
 
 @pytest.mark.parametrize("stop", [Stop.SUCCESS, Stop.LIMIT])
 def test_silent_user_never_makes_a_short_ending(stop: Stop) -> None:
-    record = DialogueRecord(SCENARIO, policy_prompt="")
+    record = TrajectoryBuilder(SCENARIO, policy_prompt="")
     record.open({"role": "user", "content": "Hello."})
     judgement = Judgement((1, 1, 1), (0, 0, 0), (1.0, 1.0, 1.0))
     silence = RoleAnswer("actor", Status.TIMED_OUT, "late")
@@ -299,7 +299,7 @@ async def test_record_counts_directors_that_failed() -> None:
     environment = Roles(
         QueuedChat(STILL), QueuedChat("Yes."), QueuedChat(DOWN, move("continue"))
     ).environment()
-    record = DialogueRecord(SCENARIO, policy_prompt="")
+    record = TrajectoryBuilder(SCENARIO, policy_prompt="")
     record.open(await environment.open())
     for _ in range(2):
         record.add("I hear you.", await environment.respond("I hear you."))
@@ -309,7 +309,7 @@ async def test_record_counts_directors_that_failed() -> None:
 
 
 async def test_unfinished_record_is_no_trajectory_until_it_is_ended() -> None:
-    record = DialogueRecord(SCENARIO, policy_prompt="Be kind.")
+    record = TrajectoryBuilder(SCENARIO, policy_prompt="Be kind.")
     with pytest.raises(RuntimeError, match="not over"):
         record.trajectory()
     record.end(Stop.LIMIT)

@@ -8,8 +8,8 @@ from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.environment import DialogueEnvironment
 from mica_ray.dialogue.judger import Judger
-from mica_ray.dialogue.prefix import Prefix, count_told
-from mica_ray.dialogue.record import DialogueRecord, Exchange
+from mica_ray.dialogue.prefix import Prefix, count_revealed
+from mica_ray.dialogue.trajectory_builder import Exchange, TrajectoryBuilder
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.embedded.roles import ScriptedRoles
 from mica_ray.types import Sampling, Scenario, State, Stop
@@ -55,7 +55,7 @@ async def test_dialogue_goes_on_as_it_did() -> None:
             tuple(zip(users[:cut], REPLIES[:cut], strict=True)),
             tuple(states),
             users[cut],
-            count_told(scenario.stages, users[1 : cut + 1]),
+            count_revealed(scenario.stages, users[1 : cut + 1]),
         )
         resumed = environment(scenario, begun)
         assert (await resumed.open())["content"] == users[cut]
@@ -73,15 +73,15 @@ async def test_environment_from_a_prefix_is_opened_once() -> None:
 
 def test_fragments_are_counted_in_their_order() -> None:
     stages = ("I lost my job.", "My father is ill.")
-    assert count_told(stages, ["Yes. I lost  my job.", "Hm.", "That lands. My father is ill."]) == 2
+    assert count_revealed(stages, ["Yes. I lost  my job.", "Hm.", "That lands. My father is ill."]) == 2
     # The second one first is no story told: the next to come is still the first.
-    assert count_told(stages, ["My father is ill."]) == 0
+    assert count_revealed(stages, ["My father is ill."]) == 0
 
 
 def test_record_of_a_continuation_keeps_counting_turns() -> None:
     scenario = EMOTIONAL_SUPPORT.split("train")[0]
     begun = Prefix((("Hi.", "Hello."),), (scenario.initial_state, (-1.0, -2.0, -3.0)), "So.")
-    record = DialogueRecord(scenario, policy_prompt="Be kind.", begun=begun)
+    record = TrajectoryBuilder(scenario, policy_prompt="Be kind.", begun=begun)
     record.open({"role": "user", "content": "So."})
     assert [message["content"] for message in record.messages] == ["Be kind.", "Hi.", "Hello.", "So."]
     record.end(Stop.LIMIT)

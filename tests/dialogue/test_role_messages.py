@@ -38,7 +38,7 @@ def test_judge_sees_the_dialogue_and_no_plot() -> None:
 
 def test_director_sees_energy_and_the_plot() -> None:
     messages = director_messages(
-        DOMAIN, SCENARIO, state=STATE, dialogue=DIALOGUE, energy=[1.5], told=("a",), untold=("b", "c")
+        DOMAIN, SCENARIO, state=STATE, dialogue=DIALOGUE, energy=[1.5], revealed=("a",), upcoming=("b", "c")
     )
     instructions, case = parts(messages)
     assert instructions == "You direct."
@@ -48,7 +48,7 @@ def test_director_sees_energy_and_the_plot() -> None:
 
 def test_actor_sees_what_is_told_and_not_what_comes() -> None:
     messages = actor_messages(
-        DOMAIN, SCENARIO, state=STATE, dialogue=DIALOGUE, told=("a",), guidance=None, fragment="b"
+        DOMAIN, SCENARIO, state=STATE, dialogue=DIALOGUE, revealed=("a",), guidance=None, fragment="b"
     )
     instructions, case = parts(messages)
     assert instructions == "You are the user."

@@ -26,10 +26,10 @@ def all_messages(domain: Domain, scenario: Scenario) -> list[tuple[Message, Mess
     state = scenario.initial_state
     return [
         actor_messages(
-            domain, scenario, state=state, dialogue=DIALOGUE, told=(), guidance=None, fragment=None
+            domain, scenario, state=state, dialogue=DIALOGUE, revealed=(), guidance=None, fragment=None
         ),
         director_messages(
-            domain, scenario, state=state, dialogue=DIALOGUE, energy=[1.0], told=(), untold=("a",)
+            domain, scenario, state=state, dialogue=DIALOGUE, energy=[1.0], revealed=(), upcoming=("a",)
         ),
         judge_messages(domain, scenario, state=state, dialogue=DIALOGUE),
     ]

@@ -36,7 +36,7 @@ def spoken(*, fragment: str | None = None, dialogue: list[SpokenTurn] = DIALOGUE
             SCENARIO,
             state=SCENARIO.initial_state,
             dialogue=dialogue,
-            told=(),
+            revealed=(),
             guidance=None,
             fragment=fragment,
         )
@@ -51,8 +51,8 @@ def directed(plot: Plot, dialogue: list[SpokenTurn] = DIALOGUE) -> list[Message]
             state=SCENARIO.initial_state,
             dialogue=dialogue,
             energy=[0.0] * len(dialogue),
-            told=plot.told,
-            untold=plot.untold,
+            revealed=plot.revealed,
+            upcoming=plot.upcoming,
         )
     )
 
@@ -75,7 +75,7 @@ async def test_judge_answers_the_eighteen_fields_the_judger_validates() -> None:
 
 async def test_director_answers_a_direction_and_no_stage_beyond_the_last() -> None:
     for told in range(len(SCENARIO.stages) + 1):
-        plot = Plot(SCENARIO.stages, num_told=told)
+        plot = Plot(SCENARIO.stages, num_revealed=told)
         direction = read_direction(await answer(directed(plot), direction_schema(plot)), plot)
         # Affect is in focus, which stage 1 speaks of: it is told once, and the others wait.
         assert direction.move is (Move.REVEAL_STAGE if told == 0 else Move.CONTINUE)

@@ -11,7 +11,7 @@ import pytest
 
 from mica_ray.chat.ledger import POLICY, Ledger
 from mica_ray.dialogue.environment import Environment
-from mica_ray.dialogue.record import Exchange
+from mica_ray.dialogue.trajectory_builder import Exchange
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.collect import RolloutConfig, collect
 from mica_ray.rollout.engine import EngineError, PolicyEngine

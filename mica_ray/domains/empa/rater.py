@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mica_ray.chat.model import ChatModel, JsonSchema
-from mica_ray.dialogue.answer import Answer, ask, read_object
+from mica_ray.dialogue.answer import ParsedAnswer, ask, read_object
 from mica_ray.domains.empa.cards import EpmCard
 from mica_ray.domains.empa.indicators import INDICATOR_WEIGHTS, LEVELS, checked_levels, initial_state
 from mica_ray.domains.empa.ratings import finished_ratings
@@ -71,7 +71,7 @@ class CardRater:
     deadline_seconds: float = 180.0
     """For one card with its repair, waiting for the endpoint's free slot included."""
 
-    async def rate(self, card: EpmCard) -> Answer[CardRating]:
+    async def rate(self, card: EpmCard) -> ParsedAnswer[CardRating]:
         """Rate a card; a model that fails is a value here, never an exception."""
         return await ask(
             self.model,

@@ -37,7 +37,7 @@ class Exchange:
     """Of Director and Actor, where they were asked."""
 
 
-class DialogueRecord:
+class TrajectoryBuilder:
     """Writes down one dialogue while it is played: what the policy sees, and the trajectory it becomes.
 
     Whoever drives an environment calls `open` with the user's first message and `add` after each exchange;

@@ -26,6 +26,8 @@ class ChatReply:
     """Calls made until this answer came; 1 means the first one succeeded."""
     thinking: str = ""
     """What the model thought before it spoke, where it is known; never a part of `text`."""
+    is_verbatim: bool = False
+    """Whether the text is fixed, so that asking again cannot produce other words."""
 
 
 class ChatError(Exception):

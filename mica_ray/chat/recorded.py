@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from mica_ray.chat.model import ChatError, ChatModel, ChatReply, JsonSchema, chat_error
 from mica_ray.files import append_line, mend_lines
@@ -22,6 +22,12 @@ from mica_ray.types import Message, Sampling
 CallKey = tuple[str, int]
 """Hash of what was asked, and how many equal calls came before."""
 RecordedReply = ChatReply | ChatError | Literal["abandoned"]
+
+_VERBATIM_MODEL_BEFORE_FIELD: Final = "scripted"
+"""Model name of verbatim replies in recordings that are older than `ChatReply.is_verbatim`.
+
+The Actor accepted every reply of this model when such a recording was made, so its replay must too.
+"""
 
 ABANDONED: Final = "abandoned"
 """Who asked waited no longer: its deadline passed, or the run was stopped."""
@@ -142,7 +148,12 @@ def _lines(path: Path) -> Iterator[tuple[CallKey, RecordedReply]]:
             entry = json.loads(line)
             outcome: RecordedReply = ABANDONED
             if ABANDONED not in entry:
-                outcome = chat_error(**entry["error"]) if "error" in entry else ChatReply(**entry["reply"])
+                outcome = chat_error(**entry["error"]) if "error" in entry else _reply(entry["reply"])
             yield (entry["call"], entry["occurrence"]), outcome
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}, line {number}: not a recorded call ({error!r})") from error
+
+
+def _reply(fields: Mapping[str, Any]) -> ChatReply:
+    is_verbatim = fields.get("is_verbatim", fields["model"] == _VERBATIM_MODEL_BEFORE_FIELD)
+    return ChatReply(**{**fields, "is_verbatim": is_verbatim})

@@ -13,7 +13,6 @@ from mica_ray.chat.model import ChatError, ChatModel
 from mica_ray.dialogue.actor_message import MessageProblem, clean_message, message_problem
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.role_messages import SpokenTurn, actor_messages
-from mica_ray.embedded.roles import ScriptedRoles
 from mica_ray.seeding import derive_seed
 from mica_ray.types import Message, Sampling, Scenario, State, Status
 
@@ -126,8 +125,8 @@ class Actor:
                     )
                     asked = _with_complaint(messages, problem, scenario.language)
                     reply = await self.model.chat(asked, _sampling_of(draft, self.sampling, seed))
-                    # The scripted person has few lines and says them again: it cannot be asked to rephrase.
-                    if reply.model == ScriptedRoles.name:
+                    # A model with a fixed set of lines repeats itself, and cannot rephrase.
+                    if reply.is_verbatim:
                         return ActorMessage(reply.text.strip(), _status(draft, reply.attempts))
                     message = clean_message(reply.text)
                     told_to = [guidance or "", *_complaints(problem, scenario.language)]

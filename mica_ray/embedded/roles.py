@@ -111,7 +111,7 @@ class ScriptedRoles:
             text = _speak(case, rng)
         else:
             raise ChatError(f"the scripted roles cannot play {role!r}", kind="refused", endpoint=self.name)
-        return ChatReply(text=text, model=self.name)
+        return ChatReply(text=text, model=self.name, is_verbatim=True)
 
 
 def _read_case(messages: Sequence[Message]) -> Mapping[str, object]:

@@ -15,6 +15,7 @@ from mica_ray.chat.model import ChatError, ChatModel, ChatReply, JsonSchema
 from mica_ray.chat.recorded import RecordingChat, ReplayChat, call_hash
 from mica_ray.dialogue.answer import ParsedAnswer, ask
 from mica_ray.types import Message, Sampling, Status
+from tests.dialogue.tiny_domain import QueuedChat
 
 ONE: list[Message] = [{"role": "user", "content": "Hello?"}]
 OTHER: list[Message] = [{"role": "user", "content": "Grüße, 你好"}]
@@ -81,6 +82,28 @@ async def test_call_given_up_by_its_role_is_given_up_again_at_once(tmp_path: Pat
     replayed = await answer(ReplayChat(path), 3600.0)
     assert (recorded.status, recorded.error) == (Status.TIMED_OUT, "no answer within 0.01 s")
     assert (replayed.status, replayed.error) == (Status.TIMED_OUT, "no answer within 3600 s")
+
+
+@pytest.mark.parametrize("is_verbatim", [True, False])
+async def test_verbatim_mark_comes_back(is_verbatim: bool, tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    inner = QueuedChat(ChatReply("That stings.", "scripted", is_verbatim=is_verbatim))
+    recorded = await RecordingChat(inner, path).chat(ONE, Sampling())
+    assert recorded == await ReplayChat(path).chat(ONE, Sampling())
+    assert recorded.is_verbatim is is_verbatim
+
+
+@pytest.mark.parametrize(("model", "is_verbatim"), [("scripted", True), ("some-model", False)])
+async def test_recording_older_than_the_verbatim_mark_replays(
+    model: str, is_verbatim: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.jsonl"
+    reply = {"text": "That stings.", "model": model, "prompt_tokens": 0, "completion_tokens": 0}
+    line = {"call": call_hash(ONE, Sampling(), None), "occurrence": 0, "reply": reply}
+    path.write_text(json.dumps(line) + "\n")
+    assert await ReplayChat(path).chat(ONE, Sampling()) == ChatReply(
+        "That stings.", model, is_verbatim=is_verbatim
+    )
 
 
 async def test_half_a_surrogate_pair_is_recorded(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pytest
 from mica_ray.chat.model import ChatError, ChatReply
 from mica_ray.dialogue.actor import Actor, ActorMessage
 from mica_ray.dialogue.role_messages import SpokenTurn
-from mica_ray.embedded.roles import ScriptedRoles
 from mica_ray.types import Sampling, Status
 from tests.dialogue.tiny_domain import DOMAIN, SCENARIO, Forever, QueuedChat
 
@@ -89,10 +88,17 @@ async def test_instructions_are_no_message() -> None:
     assert "it repeats the instructions" in model.asked[1].messages[0]["content"]
 
 
-async def test_scripted_person_may_say_its_lines_again() -> None:
-    model = QueuedChat(ChatReply(f"{SCENARIO.opening} ", ScriptedRoles.name))
+async def test_verbatim_reply_is_accepted_although_it_repeats_a_message() -> None:
+    model = QueuedChat(ChatReply(f"{SCENARIO.opening} ", "m", is_verbatim=True))
     assert await spoken(model) == SCENARIO.opening
     assert len(model.asked) == 1
+
+
+async def test_name_of_the_model_does_not_excuse_a_repetition() -> None:
+    model = QueuedChat(
+        ChatReply(SCENARIO.opening, "scripted"), ChatReply("And the nights are worst.", "scripted")
+    )
+    assert await message(model) == ActorMessage("And the nights are worst.", Status.REPAIRED)
 
 
 async def test_message_says_how_it_came_about() -> None:

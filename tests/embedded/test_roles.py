@@ -106,6 +106,11 @@ async def test_talk_is_a_pure_function_of_its_seed() -> None:
     assert [turn.user for turn in first.turns] != [turn.user for turn in second.turns]
 
 
+async def test_every_answer_is_verbatim_so_that_the_actor_does_not_ask_again() -> None:
+    for messages in (judged(DIALOGUE), directed(Plot(SCENARIO.stages)), spoken()):
+        assert (await ScriptedRoles().chat(messages, Sampling(seed=0))).is_verbatim
+
+
 async def test_actor_tells_the_fragment_as_it_stands() -> None:
     assert (await answer(spoken(fragment=SCENARIO.stages[0]))).endswith(SCENARIO.stages[0])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mica_ray.dialogue.potential import Potential
 from mica_ray.dialogue.progress import ProgressRules
@@ -72,11 +72,9 @@ class Domain:
     judge_prompt: str
     rules: ProgressRules
     scenarios: tuple[Scenario, ...]
-    # Not in the repr: an embedded policy's cache goes by it, and such a policy reads the own prompts alone.
-    translations: tuple[RolePrompts, ...] = field(default=(), repr=False)
+    translations: tuple[RolePrompts, ...] = ()
     """The prompts in other languages, one of each; a language without any gets the domain's own."""
-    # Not in the repr: an embedded policy's cache goes by it, and such a policy knows no scalar world.
-    potential: Potential | None = field(default=None, repr=False)
+    potential: Potential | None = None
     """The scalar that the judge reads instead of levels; None for the three axes."""
 
     def __post_init__(self) -> None:

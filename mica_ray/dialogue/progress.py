@@ -6,7 +6,7 @@ No I/O and no language: states in, numbers or a `Stop` out. Who asks them when i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -33,8 +33,7 @@ class ProgressRules:
     stall_negative_fraction: float = 0.7
     stall_energy: float = -1.0
     """Points: the energy of the lookback must lie below it."""
-    # Not in the repr: an embedded policy's cache goes by it.
-    give_up_norm: float | None = field(default=None, repr=False)
+    give_up_norm: float | None = None
     """Points: the user gives up where ||P_t|| is above it; None where nobody does. No rule of EMPA."""
 
     def __post_init__(self) -> None:

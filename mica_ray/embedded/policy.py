@@ -6,19 +6,19 @@ weak supporter on purpose: it can say what helps, and hardly knows when (see `gr
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from importlib import resources
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from mica_ray.dialogue.domain import Domain
+from mica_ray.embedded.policy_key import policy_key
+from mica_ray.embedded.recipe import EmbeddedPolicyRecipe
 from mica_ray.embedded.warm_up import naming_drills, warm_up_dialogues
 from mica_ray.types import Message
 
@@ -35,51 +35,9 @@ CHAT_TEMPLATE = (
 END_OF_TURN = "<|im_end|>"
 _PADDING = "<|endoftext|>"
 _SPECIAL = (_PADDING, "<|im_start|>", END_OF_TURN)
-_SOURCES = (
-    (
-        "mica_ray.embedded",
-        (
-            "reply_reader.py",
-            "world.py",
-            "roles.py",
-            "words.py",
-            "retellings.py",
-            "grammar.py",
-            "warm_up.py",
-            "policy.py",
-        ),
-    ),
-)
 
 Report = Callable[[str, float], None]
 """Called with what is being made and the share done, 0..1."""
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddedPolicyRecipe:
-    """Everything the embedded policy's weights follow from, beside the sources and the domain."""
-
-    seed: int = 0
-    num_dialogues: int = 7000
-    num_turns: tuple[int, ...] = (2, 3, 4, 8)
-    """Turns of the warm-up dialogues, in rotation: short ones meet more people in the same time."""
-    num_drills: int = 7200
-    """Exchanges that train naming alone, most of them early."""
-    topics_per_drill: int = 8
-    num_tokenized: int = 2000
-    """Dialogues that the tokenizer is trained on."""
-    vocabulary_size: int = 2048
-    """Enough for every word of the grammar to be one token: a topic is named by copying it."""
-    hidden_size: int = 128
-    num_layers: int = 2
-    num_heads: int = 4
-    """Of 32 dimensions each: the smallest head the engine's attention kernels take."""
-    context_length: int = 1024
-    batch_size: int = 4
-    """Dialogues of one step; twice as many drills, which are half as long."""
-    learning_rate: float = 2e-3
-    num_threads: int = 2
-    """Fixed, since the order of a sum follows the number of threads and the weights follow the sum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +64,7 @@ def embedded_policy(
         report: told of progress.
     """
     recipe = recipe or EmbeddedPolicyRecipe()
-    place = cache / f"embedded-policy-{content_hash(domain, recipe)}"
+    place = cache / f"embedded-policy-{policy_key(domain, recipe)}"
     if (place / "config.json").exists():
         return place
     cache.mkdir(parents=True, exist_ok=True)
@@ -122,15 +80,6 @@ def embedded_policy(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return place
-
-
-def content_hash(domain: Domain, recipe: EmbeddedPolicyRecipe) -> str:
-    """Hash what the weights follow from: recipe, domain, and the sources of grammar and world."""
-    digest = hashlib.sha256(repr((sorted(asdict(recipe).items()), domain)).encode())
-    for package, files in _SOURCES:
-        for file in files:
-            digest.update(resources.files(package).joinpath(file).read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _make(domain: Domain, recipe: EmbeddedPolicyRecipe, directory: Path, report: Report) -> None:

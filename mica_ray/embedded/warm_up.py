@@ -20,7 +20,7 @@ from mica_ray.embedded import grammar, retellings
 from mica_ray.embedded.roles import AXES, ScriptedRoles
 from mica_ray.embedded.world import start
 from mica_ray.seeding import derive_seed
-from mica_ray.types import Message, Sampling, Trajectory
+from mica_ray.types import Message, Sampling, Scenario, Trajectory
 
 
 def warm_up_dialogues(
@@ -38,8 +38,7 @@ def warm_up_dialogues(
     """
     rng = random.Random(derive_seed(seed, "warm-up"))
     roles = ScriptedRoles()
-    # A story without a topic cannot be told about another one, nor one without all stages begin late.
-    own = [story for story in domain.split("train") if story.topic and len(story.stages) >= 3]
+    own = warm_up_stories(domain)
     sampling = Sampling(max_tokens=128)
 
     async def play(number: int) -> list[Message]:
@@ -76,6 +75,11 @@ def warm_up_dialogues(
         return [await play(number) for number in range(num_dialogues)]
 
     return asyncio.run(play_all())
+
+
+def warm_up_stories(domain: Domain) -> tuple[Scenario, ...]:
+    """Return the training scenarios that can be retold: with a topic to replace and three stages."""
+    return tuple(story for story in domain.split("train") if story.topic and len(story.stages) >= 3)
 
 
 def naming_drills(domain: Domain, *, seed: int, num_drills: int, num_topics: int) -> list[list[Message]]:

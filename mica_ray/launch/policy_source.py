@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mica_ray.config.references import ConfigError
 from mica_ray.config.role_config import EMBEDDED
-from mica_ray.embedded.policy import EmbeddedPolicyRecipe
+from mica_ray.embedded.recipe import EmbeddedPolicyRecipe
 
 _EMBEDDED_HEAD_SIZE = 32
 """Dimensions of an attention head of the embedded policy."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from mica_ray.config.references import ConfigError
 from mica_ray.config.role_config import EMBEDDED, VLLM_PREFIX
 from mica_ray.config.run_config import RunConfig
-from mica_ray.embedded.policy import EmbeddedPolicyRecipe
+from mica_ray.embedded.recipe import EmbeddedPolicyRecipe
 from mica_ray.evaluation.report import CONTAMINATED
 from mica_ray.launch.card_source import describe_deck, read_deck
 from mica_ray.launch.cost_estimate import describe_costs

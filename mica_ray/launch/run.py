@@ -122,7 +122,8 @@ def policy_folder(config: RunConfig, progress: Progress | None = None) -> Path:
     """
     if config.policy != EMBEDDED:
         return fetch_policy(config.policy)
-    from mica_ray.embedded.policy import EmbeddedPolicyRecipe, embedded_policy
+    from mica_ray.embedded.policy import embedded_policy
+    from mica_ray.embedded.recipe import EmbeddedPolicyRecipe
 
     told = progress or SilentProgress()
 

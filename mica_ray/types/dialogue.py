@@ -93,8 +93,7 @@ class Scenario:
     language: str = "en"
     topic: str = ""
     """Subject of the story in the user's words ("my sister's wedding"). Empty: unknown."""
-    # Excluded from repr, which keys the cache of embedded policies; their training ignores difficulty.
-    difficulty: str = field(default="", repr=False)
+    difficulty: str = ""
     """Difficulty that the benchmark assigns to this user. Empty: unknown."""
 
 

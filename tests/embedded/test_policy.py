@@ -8,15 +8,9 @@ from pathlib import Path
 import pytest
 
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
-from mica_ray.domains.tutoring import TUTORING
-from mica_ray.embedded.policy import (
-    EmbeddedPolicyRecipe,
-    _laid_out,
-    _mixed_batches,
-    _Row,
-    content_hash,
-    embedded_policy,
-)
+from mica_ray.embedded.policy import _laid_out, _mixed_batches, _Row, embedded_policy
+from mica_ray.embedded.policy_key import policy_key
+from mica_ray.embedded.recipe import EmbeddedPolicyRecipe
 from mica_ray.embedded.warm_up import naming_drills, warm_up_dialogues
 from mica_ray.types import Message
 
@@ -103,7 +97,7 @@ def test_interrupted_making_leaves_nothing_behind(stage: str, tmp_path: Path) ->
 
 def test_leftover_of_a_killed_making_is_not_taken_for_a_policy(tmp_path: Path) -> None:
     # A killed process removes nothing: its scratch stays, and perhaps an empty folder in the policy's place.
-    place = tmp_path / f"embedded-policy-{content_hash(EMOTIONAL_SUPPORT, RECIPE)}"
+    place = tmp_path / f"embedded-policy-{policy_key(EMOTIONAL_SUPPORT, RECIPE)}"
     (tmp_path / "embedded-policy-x1y2z3").mkdir()
     place.mkdir()
     made = embedded_policy(EMOTIONAL_SUPPORT, tmp_path, recipe=RECIPE)
@@ -118,16 +112,6 @@ def test_progress_is_told_from_nothing_to_nearly_done(tmp_path: Path) -> None:
     )
     assert shares[0] == 0.0
     assert shares == sorted(shares) and max(shares) <= 1.0
-
-
-def test_name_follows_from_recipe_and_domain() -> None:
-    names = [
-        content_hash(domain, recipe)
-        for domain in (EMOTIONAL_SUPPORT, TUTORING)
-        for recipe in (RECIPE, replace(RECIPE, batch_size=2))
-    ]
-    assert len(set(names)) == 4
-    assert names[0] == content_hash(EMOTIONAL_SUPPORT, replace(RECIPE))
 
 
 def test_warm_up_never_meets_a_scenario_that_is_kept_for_measuring() -> None:

@@ -12,7 +12,7 @@ import pytest
 from mica_ray.config import ConfigError, RoleConfig, RunConfig
 from mica_ray.config.overrides import override
 from mica_ray.dialogue.judger import Judger
-from mica_ray.embedded.policy import EmbeddedPolicyRecipe
+from mica_ray.embedded.recipe import EmbeddedPolicyRecipe
 from mica_ray.launch.plan import gpus_wanted
 from mica_ray.launch.policy_source import check_context, embedded_facts, fetch_policy, read_policy_facts
 from mica_ray.launch.preflight import check_port, check_run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mica_ray.serving.http.api_error import ApiError
 from mica_ray.serving.http.backend import ChatRequest
+from mica_ray.serving.http.json_body import check_text, invalid_field, read_object
 from mica_ray.serving.http.settings import ServeSettings
 from mica_ray.types import Message, Sampling
 
@@ -99,21 +99,6 @@ class ChatBody:
     """metadata.locale, for the help line."""
 
 
-def read_object(content: bytes) -> dict[str, object]:
-    """Read a body as one JSON object.
-
-    Raises:
-        ApiError: 400, it is none.
-    """
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ApiError(400, "the body is not JSON; send one JSON object") from error
-    if not isinstance(found, dict):
-        raise ApiError(400, "the body must be one JSON object")
-    return found
-
-
 def read_chat_body(content: bytes, settings: ServeSettings) -> ChatBody:
     """Read and check a body.
 
@@ -144,34 +129,6 @@ def read_chat_body(content: bytes, settings: ServeSettings) -> ChatBody:
         includes_usage=body.stream_options is not None and body.stream_options.include_usage,
         locale=(body.metadata or {}).get("locale"),
     )
-
-
-def invalid_field(error: ValidationError) -> ApiError:
-    """Give the refusal of the first field that does not fit, without its value."""
-    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    param = ".".join(str(part)[:64] for part in problem["loc"][:3]) or "body"
-    if problem["type"] == "extra_forbidden":
-        return ApiError(400, "this field is not known; leave it out", param=param, code="unknown_field")
-    return ApiError(400, f"{param}: {problem['msg']}", param=param)
-
-
-def check_text(text: str, settings: ServeSettings, *, where: str, param: str) -> None:
-    """Refuse a text that is too long, or that no tokenizer takes: JSON can carry halves of characters.
-
-    Raises:
-        ApiError: 400, names where the text stands.
-    """
-    if len(text) > settings.max_message_chars:
-        raise ApiError(
-            400,
-            f"{where} has {len(text)} characters; this service takes {settings.max_message_chars}",
-            param=param,
-            code="message_too_long",
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ApiError(400, f"{where} is not valid Unicode text", param=param) from error
 
 
 def _served_fields(fields: Mapping[str, object]) -> dict[str, object]:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from mica_ray.serving.http.access import AccessControl
-from mica_ray.serving.http.api_error import ApiError
 from mica_ray.serving.http.backend import TextDelta, Usage
 from mica_ray.serving.http.chat_body import ChatBody, read_chat_body
-from mica_ray.serving.http.completion import DONE, ServedCompletion, event
+from mica_ray.serving.http.completion import ServedCompletion
+from mica_ray.serving.http.help_locale import locale_of
+from mica_ray.serving.http.json_body import json_content
 from mica_ray.serving.http.responder import Responder
+from mica_ray.serving.http.responses import DONE, event_response, json_response
 from mica_ray.serving.http.settings import ServeSettings
 
 CARE_HEADER = "X-Mica-Care"
-_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
 
 
 def chat_routes(responder: Responder, access: AccessControl, settings: ServeSettings) -> list[Route]:
@@ -44,56 +43,6 @@ def chat_routes(responder: Responder, access: AccessControl, settings: ServeSett
         Route("/v1/chat/completions", completions, methods=["POST"]),
         Route("/v1/models", models, methods=["GET"]),
     ]
-
-
-def json_response(content: Mapping[str, object], *, status: int = 200) -> Response:
-    """Give an answer of JSON."""
-    body = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
-    return Response(body, status_code=status, media_type="application/json")
-
-
-async def json_content(request: Request) -> bytes:
-    """Give the body of a request that says it is JSON.
-
-    Raises:
-        ApiError: 415, it says otherwise. A form of another site's page cannot say it is JSON, and the browser
-            asks before a script does.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise ApiError(415, "send Content-Type: application/json", code="wrong_content_type")
-    return await request.body()
-
-
-def locale_of(request: Request, asked: str | None, settings: ServeSettings) -> str:
-    """Give the locale of the help line: the request's own, the browser's first, or the operator's."""
-    preferred = request.headers.get("accept-language", "").partition(",")[0].partition(";")[0].strip()
-    for locale in (asked, preferred):
-        if locale and _LANGUAGE.fullmatch(locale):
-            return locale
-    return settings.locale
-
-
-async def event_response(events: AsyncGenerator[bytes, None]) -> Response:
-    """Answer with a stream. Waits for the first event: until then a failure is still a status of HTTP.
-
-    Raises:
-        ApiError: there is no first event.
-    """
-    first = await anext(events)
-
-    async def all_events() -> AsyncGenerator[bytes, None]:
-        async with aclosing(events):
-            yield first
-            try:
-                async for following in events:
-                    yield following
-            except ApiError as error:
-                yield event(error.body)
-
-    return StreamingResponse(
-        all_events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
-    )
 
 
 async def _whole(pieces: AsyncGenerator[TextDelta, None]) -> TextDelta:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mica_ray.serving.http.backend import FinishReason, Usage
+from mica_ray.serving.http.responses import event
 
-DONE = b"data: [DONE]\n\n"
 _THINKING = "reasoning_content"
 """Beside `content`, as servers of thinking models name it; OpenAI's own API has no field for it."""
-
-
-def event(content: Mapping[str, object]) -> bytes:
-    """Give one server-sent event. JSON escapes line breaks, so no text can end it early."""
-    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n".encode("utf-8", "replace")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from mica_ray.files import append_line, mend_lines
 from mica_ray.serving.http.access import AccessControl
 from mica_ray.serving.http.api_error import ApiError
 from mica_ray.serving.http.backend import ChatBackend
-from mica_ray.serving.http.chat_body import invalid_field, read_object
-from mica_ray.serving.http.chat_routes import json_content, json_response
+from mica_ray.serving.http.json_body import invalid_field, json_content, read_object
+from mica_ray.serving.http.responses import json_response
 
 
 class _Vote(BaseModel):

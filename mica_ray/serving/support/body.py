@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mica_ray.serving.http.chat_body import check_text, invalid_field, read_object
+from mica_ray.serving.http.json_body import check_text, invalid_field, read_object
 from mica_ray.serving.http.settings import ServeSettings
 
 

@@ -10,8 +10,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mica_ray.serving.http.access import AccessControl
-from mica_ray.serving.http.chat_routes import event_response, json_content, json_response, locale_of
-from mica_ray.serving.http.completion import DONE, event
+from mica_ray.serving.http.help_locale import locale_of
+from mica_ray.serving.http.json_body import json_content
+from mica_ray.serving.http.responses import DONE, event, event_response, json_response
 from mica_ray.serving.support.body import MessageBody, read_message_body, read_session_body
 from mica_ray.serving.support.session import SupportSession
 from mica_ray.serving.support.sessions import SupportSessions

@@ -1,6 +1,6 @@
-"""Models and judge as the web application asks them: as a `ChatBackend`, and as a `ChatModel`.
+"""How the web application reaches models and judge: as a `ChatBackend` and as a `ChatModel`.
 
-What is deployed stands in app.py. A failure of Ray Serve becomes one of ours here.
+The deployments are in serving/ray_app.py. Errors of Ray Serve are converted to our own here.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from mica_ray.serving.service_spec import ServiceSpec
 from mica_ray.types import Message, Sampling
 
 _ATTEMPTS = 3
-"""Replicas asked for one reply, as long as none has said a word of it."""
-_ON_THE_WIRE: Mapping[str, Any] = {"request_serialization": "pickle", "response_serialization": "pickle"}
-"""What is sent has its class on both sides; cloudpickle, Ray Serve's default, takes several times as long."""
+"""Replicas tried for one reply, as long as none has sent a piece of it."""
+_SERIALIZATION: Mapping[str, Any] = {"request_serialization": "pickle", "response_serialization": "pickle"}
+"""Both sides know the sent classes; Ray Serve's default, cloudpickle, takes several times as long."""
 
 
 class StreamingModel(Protocol):
-    """A model as the web application asks it, wherever it is."""
+    """A model, in this process or in a replica."""
 
     def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
-        """Ask for one reply; closing the generator ends the sampling.
+        """Yield one reply in pieces; closing the generator stops the sampling.
 
         Raises:
-            BackendError: it cannot be served, or failed.
-            RayError, RayServeException: the replica died, or has no room.
+            BackendError: the request cannot be served, or the engine failed.
+            RayError, RayServeException: the replica died or is full.
         """
         ...
 
 
 class RetryingBackend:
-    """`ChatBackend` over the models, each wherever it is.
+    """`ChatBackend` that asks another replica when one dies before the first piece of its reply.
 
     Args:
         spec: of the service.
-        models: how each is asked, by id.
+        models: model id to model.
     """
 
     def __init__(self, spec: ServiceSpec, models: Mapping[str, StreamingModel]) -> None:
@@ -53,62 +53,64 @@ class RetryingBackend:
         self._models = models
 
     def models(self) -> Sequence[ServedModel]:
-        """Give the models."""
+        """Return the models."""
         return self._served
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
-        """Ask a replica; when it dies before its first word, another."""
+        """Yield the reply of a replica; retry on another one if it dies before its first piece."""
         for attempt in range(_ATTEMPTS):
-            has_spoken = False
+            has_begun = False
             try:
                 async with aclosing(self._models[request.model].stream(request)) as pieces:
                     async for piece in pieces:
-                        has_spoken = True
+                        has_begun = True
                         yield piece
                 return
             except BackPressureError as error:
-                raise BackendError("all replicas are busy; try again", kind="busy") from error
+                raise BackendError("All replicas are busy. Try again soon.", kind="busy") from error
             except (RayError, RayServeException) as error:
-                if has_spoken or attempt == _ATTEMPTS - 1 or not _is_death(error):
-                    raise BackendError("the model's replica failed; try again", kind="unavailable") from error
+                if has_begun or attempt == _ATTEMPTS - 1 or not _is_death(error):
+                    raise BackendError(
+                        "The model's replica failed. Try again.", kind="unavailable"
+                    ) from error
 
 
 class ReplicaModel:
-    """A model in our own replicas. Consumes requests, produces text; waits for a replica.
+    """A model in our own replicas. Consumes requests, produces text, waits for a replica.
 
     Args:
         handle: of its deployment.
-        prompt: how requests are rendered for it.
+        prompt: renders requests for the model.
     """
 
     def __init__(self, handle: DeploymentHandle, prompt: ModelPrompt) -> None:
         self._prompt = prompt
-        self._whole = handle.options(method_name="reply", **_ON_THE_WIRE)
-        self._in_pieces = handle.options(method_name="stream", stream=True, **_ON_THE_WIRE)
+        self._reply = handle.options(method_name="reply", **_SERIALIZATION)
+        self._stream = handle.options(method_name="stream", stream=True, **_SERIALIZATION)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
-        """Give the reply piece by piece, or in one piece where it is not to be streamed.
+        """Yield the reply in pieces, or in one piece if it is not streamed.
 
         Raises:
-            BackendError: the conversation does not fit, or the engine failed.
-            RayError, RayServeException: the replica died, or has no room.
+            BackendError: the conversation is too long, or the engine failed.
+            RayError, RayServeException: the replica died or is full.
         """
         rendered = self._prompt.render(request)
         if not request.is_streamed:
-            whole = self._whole.remote(rendered)
+            reply = self._reply.remote(rendered)
             try:
-                yield _unwrapped(await whole)
+                yield _raise_error(await reply)
             except asyncio.CancelledError:
-                whole.cancel()  # Nobody waits for it: the replica must not go on sampling.
+                reply.cancel()  # Nobody waits for the reply: the replica must stop sampling.
                 raise
             return
-        response: Any = self._in_pieces.remote(rendered)
+        response: Any = self._stream.remote(rendered)
         is_done = False
         try:
             async for piece in response:
-                delta = _unwrapped(piece)
+                delta = _raise_error(piece)
                 if delta.finish_reason is not None:
-                    # Whoever has the last piece reads no further; Ray Serve must not take that for a break.
+                    # Our reader stops at the last piece. Ray Serve must not count that as a cancelled call.
                     async for _ in response:
                         pass
                     is_done = True
@@ -119,7 +121,7 @@ class ReplicaModel:
 
 
 class LocalModel:
-    """A model in this process. Consumes requests, produces text; waits for its engine alone.
+    """A model in this process. Consumes requests, produces text, waits only for its engine.
 
     Args:
         replica: the model.
@@ -130,32 +132,32 @@ class LocalModel:
         self._prompt = replica.prompt()
 
     def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
-        """Give the reply piece by piece, or in one piece where it is not to be streamed.
+        """Yield the reply in pieces, or in one piece if it is not streamed.
 
         Raises:
-            BackendError: the conversation does not fit, or the engine failed.
+            BackendError: the conversation is too long, or the engine failed.
         """
         return self._replica.stream(self._prompt.render(request))
 
 
 class PendingChat(Awaitable[ChatReply | ChatError], Protocol):
-    """A role's answer on its way, as Ray Serve gives it."""
+    """A call to a role's model, as Ray Serve returns it."""
 
     def cancel(self) -> object:
-        """Have the replica stop."""
+        """Stop the replica's sampling."""
         ...
 
 
 AskRole = Callable[[Sequence[Message], Sampling, JsonSchema | None], PendingChat]
-"""The `chat` of a deployment's replicas, asked through its handle."""
+"""The `chat` method of a deployment, called through its handle."""
 
 
 class HandleChat:
     """`ChatModel` over a deployment. Waits for a replica as long as its caller does.
 
     Args:
-        ask: of the deployment.
-        name: of the model, for messages.
+        ask: the deployment's method.
+        name: of the model, for error messages.
     """
 
     def __init__(self, ask: AskRole, name: str) -> None:
@@ -168,28 +170,29 @@ class HandleChat:
         """Answer the conversation.
 
         Raises:
-            ChatError: no usable answer, or no replica that gives one.
+            ChatError: the answer is unusable, or no replica returned one.
         """
         pending = self._ask(list(messages), sampling, schema)
         try:
-            answer = await pending
+            reply = await pending
         except asyncio.CancelledError:
-            pending.cancel()  # Its deadline has passed: the replica must not go on sampling.
+            pending.cancel()  # The caller's deadline has passed: the replica must stop sampling.
             raise
         except (RayError, RayServeException) as error:
-            problem = f"{self._name}: its replica failed or is busy"
+            problem = f"{self._name}: the replica failed or is busy. Try again."
             raise ChatError(problem, kind="infrastructure", endpoint=self._name) from error
-        if isinstance(answer, ChatError):
-            raise answer
-        return answer
+        if isinstance(reply, ChatError):
+            raise reply
+        return reply
 
 
-def _unwrapped(piece: TextDelta | BackendError) -> TextDelta:
+def _raise_error(piece: TextDelta | BackendError) -> TextDelta:
+    """Return a piece; raise the error that was sent in place of one."""
     if isinstance(piece, BackendError):
         raise piece
     return piece
 
 
 def _is_death(error: Exception) -> bool:
-    """Whether the replica is gone, so that another may answer; its own errors are no death."""
+    """Whether the replica is gone, so that another may answer; an error raised by its code is not."""
     return not isinstance(error, RayTaskError | TaskCancelledError)

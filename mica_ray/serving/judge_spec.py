@@ -1,4 +1,4 @@
-"""Who estimates the need state in support sessions; its model too, where the service runs that."""
+"""The judge that estimates the need state in support sessions, and its model if this service runs it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class JudgeSpec:
     """The judge of one service."""
 
     config: RunConfig
-    """Whose judge and domain estimate; no other role of it is asked."""
+    """Its domain and its judge are used; its other roles are not."""
     model: ModelSpec | None = None
-    """The judge's own model, a deployment beside the served ones; None where it is asked elsewhere."""
+    """The judge's own model, deployed next to the served ones; None if the judge runs elsewhere."""
 
 
 def judge_spec(
@@ -34,17 +34,17 @@ def judge_spec(
 
     Args:
         config: with the judge among its roles.
-        environment: variables among which an endpoint finds its key.
+        environment: environment variables, with the API key of an endpoint.
         sampler: of a judge `vllm:MODEL`.
-        fetch: gives the folder of that MODEL; without, its name stands for it.
+        fetch: returns the folder of that MODEL; by default MODEL is used as it is.
 
     Raises:
-        ConfigError: the key of its endpoint is not set, or there is no such model.
+        ConfigError: the API key of the endpoint is not set, or the model does not exist.
     """
     roles = config.roles.model_copy(update={"actor": SCRIPTED, "director": SCRIPTED})
     check_roles(roles, environment)
     model = None
-    for name in roles.served_models:  # One at most: the judge's.
+    for name in roles.served_models:  # At most one: the judge's.
         model = ModelSpec(
             id=f"judge {name}",
             path=str(fetch(name)),

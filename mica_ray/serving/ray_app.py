@@ -1,6 +1,6 @@
-"""The service on Ray Serve: one ingress with the web application, and the models behind it or beside it.
+"""The service on Ray Serve: an ingress with the web application, and the models inside or behind it.
 
-What it deploys are plain classes of other files; how the ingress asks them stands in handles.py.
+Deploys plain classes of other files; serving/handles.py has the calls from the ingress to the models.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ _DRAIN_LOOP_SECONDS = 0.5
 
 
 def serve_application(spec: ServiceSpec, *, host: str, port: int) -> None:
-    """Bring the service up, or replace the version that runs; waits until it answers. Ray must be running.
+    """Start the service, or replace the running version; wait until it answers. Ray must be running.
 
-    Replacing fails no request: the new replicas start first, and the old ones finish what they have begun.
+    Replacing it fails no request: new replicas start first, and the old ones finish their replies.
     """
     serve.start(
         proxy_location="HeadOnly",
         http_options=HTTPOptions(
             host=host,
             port=port,
-            # Only a backstop: the application has a deadline of its own, and answers when it passes.
+            # A fallback only: the application has its own, earlier deadline and answers when it passes.
             request_timeout_s=spec.settings.request_seconds + 30,
         ),
     )
@@ -53,14 +53,14 @@ def serve_application(spec: ServiceSpec, *, host: str, port: int) -> None:
 
 
 def end_service() -> None:
-    """Finish what has begun, then end all replicas."""
-    # The proxy lets what has begun come to its end only while it stands: `shutdown` ends it with the rest.
+    """Finish the replies in progress, then stop all replicas."""
+    # Replies in progress need the proxy, which `shutdown` stops together with everything else.
     serve.delete(APPLICATION)
     serve.shutdown()
 
 
 def application(spec: ServiceSpec) -> serve.Application:
-    """Describe the service to Ray Serve."""
+    """Return the deployments of the service, bound to each other."""
     local = spec.local_model
     behind = spec.models if local is None else ()
     models = {
@@ -68,9 +68,9 @@ def application(spec: ServiceSpec) -> serve.Application:
     }
     ingress = serve.deployment(serve.ingress()(Ingress)).options(
         name="ingress",
-        num_replicas=1,  # Sessions and rates are counted in one place.
+        num_replicas=1,  # One process keeps the sessions and counts the requests.
         ray_actor_options={"num_cpus": 0} if local is None else _actor_options(local),
-        # The application refuses with 429 and Retry-After before Ray Serve would let anyone wait.
+        # The application answers 429 with Retry-After before Ray Serve would let a request wait.
         max_ongoing_requests=4 * spec.settings.max_in_flight,
         **_common_options(spec),
     )
@@ -90,26 +90,26 @@ class Ingress:
         self._local = None if local is None else ModelReplica(local)
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        """Make the application once the handles are known."""
+        """Build the application; Ray Serve calls this once the handles are known."""
         spec = self._spec
-        models = {model.id: self._asked(model) for model in spec.models}
+        models = {model.id: self._streaming_model(model) for model in spec.models}
         return create_app(
             RetryingBackend(spec, models),
             spec.settings,
             care=CountedCare(spec.care),
-            estimate=None if spec.judge is None else _estimate(spec.judge, self._judge),
+            estimator=None if spec.judge is None else _estimator(spec.judge, self._judge),
         )
 
     async def check_health(self) -> None:
-        """Tell Ray Serve to begin anew when the engine of the model in this process has failed.
+        """Check the engine of the model in this process; Ray Serve restarts the process if this raises.
 
         Raises:
-            BackendError: it has.
+            BackendError: the engine has failed.
         """
         if self._local is not None:
             self._local.check()
 
-    def _asked(self, model: ModelSpec) -> StreamingModel:
+    def _streaming_model(self, model: ModelSpec) -> StreamingModel:
         if self._local is not None:
             return LocalModel(self._local)
         if self._spec.is_ray_llm:
@@ -120,13 +120,13 @@ class Ingress:
 
 
 class ReplicaDeployment:
-    """A model's replica. Failures travel as values: what is raised, Ray Serve logs with its traceback."""
+    """A model's replica. Returns errors as values: Ray Serve logs raised ones with a traceback."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self._replica = ModelReplica(spec)
 
     async def stream(self, request: RenderedRequest) -> AsyncGenerator[TextDelta | BackendError, None]:
-        """Give the reply piece by piece."""
+        """Yield the reply in pieces."""
         async with aclosing(self._replica.stream(request)) as pieces:
             try:
                 async for piece in pieces:
@@ -135,7 +135,7 @@ class ReplicaDeployment:
                 yield error
 
     async def reply(self, request: RenderedRequest) -> TextDelta | BackendError:
-        """Give the whole reply: one message between processes instead of several."""
+        """Return the complete reply: one message between processes instead of several."""
         async with aclosing(self._replica.stream(request)) as pieces:
             try:
                 return await anext(pieces)
@@ -145,34 +145,34 @@ class ReplicaDeployment:
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None
     ) -> ChatReply | ChatError:
-        """Answer as a role of the service itself; no client gets here."""
+        """Answer as the model of a role; clients cannot call this."""
         try:
             return await self._replica.chat(messages, sampling, schema)
         except ChatError as error:
             return error
 
     async def check_health(self) -> None:
-        """Tell Ray Serve to replace this replica when its engine has failed.
+        """Check the engine; Ray Serve replaces this replica if this raises.
 
         Raises:
-            BackendError: it has.
+            BackendError: the engine has failed.
         """
         self._replica.check()
 
 
-def _estimate(judge: JudgeSpec, handle: DeploymentHandle | None) -> NeedEstimator:
+def _estimator(judge: JudgeSpec, handle: DeploymentHandle | None) -> NeedEstimator:
     served = None if handle is None else lambda model: HandleChat(handle.chat.remote, model)
     world = role_world(judge.config, served)
     return NeedEstimator(world.judge, world.domain)
 
 
 def _judge_deployment(spec: ServiceSpec) -> serve.Application | None:
-    """Describe the judge's own model: a deployment like the others, whose handle the ingress alone has."""
+    """Deploy the judge's own model like the others; only the ingress gets its handle."""
     if spec.judge is None or spec.judge.model is None:
         return None
     copies = spec.judge.config.roles.num_engines
     replicas = Replicas(copies, copies, spec.replicas.target_ongoing, spec.replicas.max_ongoing)
-    return _own_deployment(spec, spec.judge.model, replicas, "judge")
+    return _replica_deployment(spec, spec.judge.model, replicas, "judge")
 
 
 def _model_deployment(spec: ServiceSpec, model: ModelSpec, name: str) -> serve.Application:
@@ -180,10 +180,12 @@ def _model_deployment(spec: ServiceSpec, model: ModelSpec, name: str) -> serve.A
         from mica_ray.serving.ray_llm import llm_deployment
 
         return llm_deployment(model, spec.replicas, {"name": name, **_common_options(spec)})
-    return _own_deployment(spec, model, spec.replicas, name)
+    return _replica_deployment(spec, model, spec.replicas, name)
 
 
-def _own_deployment(spec: ServiceSpec, model: ModelSpec, replicas: Replicas, name: str) -> serve.Application:
+def _replica_deployment(
+    spec: ServiceSpec, model: ModelSpec, replicas: Replicas, name: str
+) -> serve.Application:
     scaling: dict[str, Any] = (
         {
             "autoscaling_config": {
@@ -216,12 +218,12 @@ def _actor_options(model: ModelSpec) -> dict[str, Any]:
 
 def _common_options(spec: ServiceSpec) -> dict[str, Any]:
     return {
-        # A redeployment starts the new replicas before it ends the old ones, and those finish their replies.
+        # A redeployment starts all new replicas before it stops the old ones, which finish their replies.
         "max_surge_percent": 100,
         "graceful_shutdown_timeout_s": spec.settings.request_seconds,
         "graceful_shutdown_wait_loop_s": _DRAIN_LOOP_SECONDS,
         "health_check_period_s": 5,
-        # A busy replica is slow and not dead; one whose process ended is noticed without a check.
+        # A busy replica answers its check late. One whose process died is noticed without a check.
         "health_check_timeout_s": 120,
         "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
     }

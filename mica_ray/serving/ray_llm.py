@@ -1,4 +1,4 @@
-"""ray.serve.llm behind our own requests and pieces: its API is alpha, and this file alone knows it."""
+"""Models run by ray.serve.llm, converted to our requests and pieces. Only this file uses its alpha API."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _FAILURES: dict[int, FailureKind] = {400: "refused", 404: "unknown_model", 429: 
 
 
 def llm_deployment(model: ModelSpec, replicas: Replicas, options: Mapping[str, Any]) -> serve.Application:
-    """Describe a model that ray.serve.llm runs.
+    """Deploy a model with ray.serve.llm.
 
     Args:
         model: to run.
-        replicas: how many copies.
-        options: of Ray Serve, as our own replicas have them.
+        replicas: their number and load.
+        options: Ray Serve options, the same as for our own replicas.
     """
     from ray.serve.llm import LLMConfig, build_llm_deployment
 
     engine = model.engine
-    # LLMConfig reads a mapping, and finds GPUs by itself.
+    # LLMConfig takes a mapping for CPUs, and detects GPUs when it gets None.
     accelerator: Any = None if engine.gpus_per_engine else {"kind": "cpu"}
     config = LLMConfig(
         model_loading_config={"model_id": model.id, "model_source": model.path},
@@ -56,11 +56,11 @@ def llm_deployment(model: ModelSpec, replicas: Replicas, options: Mapping[str, A
 
 
 class RayLlmModel:
-    """A model that ray.serve.llm runs. Consumes requests, produces text; waits for its deployment.
+    """A model run by ray.serve.llm. Consumes requests, produces text, waits for its deployment.
 
     Args:
         handle: of the deployment.
-        model: what it runs; its tokenizer is read here too.
+        model: the model it runs; its tokenizer is loaded here too, to count prompt tokens.
     """
 
     def __init__(self, handle: DeploymentHandle, model: ModelSpec) -> None:
@@ -69,17 +69,19 @@ class RayLlmModel:
         self._prompt = model.prompt()
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
-        """Give the reply piece by piece in any case; closing the generator ends it.
+        """Yield the reply in pieces, streamed or not; closing the generator stops the sampling.
 
         Raises:
-            BackendError: the conversation does not fit, or the model refuses or fails.
+            BackendError: the conversation is too long, or the model rejected the request or failed.
         """
         from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
         rendered = self._prompt.render(request)
-        asked = ChatCompletionRequest.model_validate(self._fields(request, len(rendered.prompt_ids)))
+        completion_request = ChatCompletionRequest.model_validate(
+            self._fields(request, len(rendered.prompt_ids))
+        )
         is_open = rendered.begins_in_thought
-        response: Any = self._handle.options(stream=True).chat.remote(asked)
+        response: Any = self._handle.options(stream=True).chat.remote(completion_request)
         last: TextDelta | None = None
         try:
             async for answer in response:
@@ -88,7 +90,7 @@ class RayLlmModel:
                     if last is not None and piece.usage is not None:
                         last = replace(last, usage=piece.usage)
                     elif piece.finish_reason is not None:
-                        last = piece  # Kept back: the usage comes in an event of its own.
+                        last = piece  # Held back: the usage follows in an event of its own.
                     elif piece.text:
                         yield replace(piece, begins_in_thought=is_open)
                         is_open = False
@@ -107,7 +109,7 @@ class RayLlmModel:
             "stream_options": {"include_usage": True},
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            # vLLM's server refuses a request for more than there is room for.
+            # vLLM's server rejects a request for more tokens than the context has left.
             "max_completion_tokens": min(sampling.max_tokens, room),
             "seed": sampling.seed,
             "stop": list(sampling.stop),
@@ -116,10 +118,10 @@ class RayLlmModel:
 
 
 def _events(answer: Any) -> Sequence[Mapping[str, Any]]:
-    """Read what `chat` gives: lists of server-sent events, each as text, or one error as an object.
+    """Parse what `chat` yields: lists of server-sent events as text, or one error object.
 
     Raises:
-        BackendError: an error.
+        BackendError: it is an error object.
     """
     parts = answer if isinstance(answer, list) else [answer]
     events: list[Mapping[str, Any]] = []
@@ -127,7 +129,7 @@ def _events(answer: Any) -> Sequence[Mapping[str, Any]]:
         if not isinstance(part, str):
             code = getattr(getattr(part, "error", part), "code", 500)
             raise BackendError(
-                "the model refuses the request" if code == 400 else "the model failed; try again",
+                "The model rejected the request." if code == 400 else "The model failed. Try again.",
                 kind=_FAILURES.get(code, "unavailable"),
             )
         for line in part.split("\n\n"):
@@ -139,7 +141,7 @@ def _events(answer: Any) -> Sequence[Mapping[str, Any]]:
 
 def _piece(event: Mapping[str, Any]) -> TextDelta:
     if "error" in event:
-        raise BackendError("the model failed; try again", kind="unavailable")
+        raise BackendError("The model failed. Try again.", kind="unavailable")
     counts = event.get("usage")
     usage = None if counts is None else Usage(counts["prompt_tokens"], counts["completion_tokens"])
     if not event["choices"]:

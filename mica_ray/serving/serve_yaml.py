@@ -1,4 +1,4 @@
-"""The service as `serve deploy` and KubeRay bring it up: `args` of cluster/serve.yaml as a ServiceSpec."""
+"""The service started by `serve deploy` or KubeRay: the `args` of cluster/serve.yaml as a ServiceSpec."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KEYS = ("models", "settings", "replicas", "help_lines", "judge", "roles")
 
 
 def service(arguments: dict[str, object]) -> object:
-    """Give Ray Serve the application, the import_path of cluster/serve.yaml."""
+    """Return the Ray Serve application; cluster/serve.yaml names this function as its import_path."""
     from mica_ray.serving.ray_app import application
 
     return application(read_service(arguments))
@@ -32,15 +32,15 @@ def service(arguments: dict[str, object]) -> object:
 def read_service(arguments: Mapping[str, object]) -> ServiceSpec:
     """Read the models (id, path, domain, engine), settings, replicas, help_lines (a file), judge and roles.
 
-    The judge is what `mica serve --judge` takes, of the first model's domain; roles says how it is asked and
-    served, as in a run's config.
+    The judge is written as for `mica serve --judge` and uses the domain of the first model. `roles`
+    configures its calls and its engine, as in a run's config.
 
     Raises:
-        ConfigError: names what is wrong. No keys is wrong too: a cluster is reached from elsewhere.
+        ConfigError: a key or value is invalid, or keys_file is missing: other machines reach a cluster.
     """
     for key in arguments:
         if key not in _KEYS:
-            raise ConfigError(f"args.{key}: not known; valid are {', '.join(_KEYS)}")
+            raise ConfigError(f"args.{key} is unknown. Valid keys are {', '.join(_KEYS)}.")
     help_file = arguments.get("help_lines")
     try:
         settings = build_dataclass(ServeSettings, _fields(arguments, "settings"))
@@ -48,7 +48,7 @@ def read_service(arguments: Mapping[str, object]) -> ServiceSpec:
         assert isinstance(settings, ServeSettings) and isinstance(replicas, Replicas)
         if settings.keys_file is None:
             raise ConfigError(
-                "args.settings.keys_file: missing; make keys by `mica serve-key add NAME --file KEYS`"
+                "args.settings.keys_file is missing. Create keys with `mica serve-key add NAME --file KEYS`."
             )
         entries = cast(Sequence[Mapping[str, object]], arguments.get("models") or ())
         models = tuple(_model(entry) for entry in entries)
@@ -68,13 +68,15 @@ def read_service(arguments: Mapping[str, object]) -> ServiceSpec:
 
 
 def _model(entry: Mapping[str, object]) -> ModelSpec:
-    """Read a model; `domain` stands for the system prompt of its training."""
+    """Read a model; its `domain` determines the system prompt it was trained with."""
     fields = {key: text for key, text in entry.items() if key != "domain"}
     fields["engine"] = build_dataclass(EngineConfig, _fields(entry, "engine"))
     if "domain" in entry:
         domain = resolve(str(entry["domain"]))
         if not isinstance(domain, Domain):
-            raise ConfigError(f"{entry['domain']}: no Domain")
+            raise ConfigError(
+                f"args.models: domain {entry['domain']} is not a Domain. Name one as module:NAME."
+            )
         fields["system_prompt"] = domain.policy_prompt
     model = build_dataclass(ModelSpec, fields)
     assert isinstance(model, ModelSpec)
@@ -82,7 +84,7 @@ def _model(entry: Mapping[str, object]) -> ModelSpec:
 
 
 def _judge(arguments: Mapping[str, object], entry: Mapping[str, object], model: ModelSpec) -> JudgeSpec:
-    """Read the judge; one that is a model of the cluster is sampled as the models are."""
+    """Read the judge; a judge vllm:MODEL has the sampler of the first model."""
     fields: dict[str, object] = {"roles": {**_fields(arguments, "roles"), "judge": arguments["judge"]}}
     if "domain" in entry:
         fields["domain"] = entry["domain"]
@@ -96,5 +98,5 @@ def _judge(arguments: Mapping[str, object], entry: Mapping[str, object], model: 
 def _fields(arguments: Mapping[str, object], key: str) -> Mapping[str, object]:
     found = arguments.get(key) or {}
     if not isinstance(found, Mapping):
-        raise ConfigError(f"args.{key}: must be keys and values; got {type(found).__name__}")
+        raise ConfigError(f"args.{key} must be a mapping of keys to values, got {type(found).__name__}.")
     return cast(Mapping[str, object], found)

@@ -1,6 +1,6 @@
-"""The web application over a `ChatBackend`: routes, the page, errors in OpenAI's form. Knows no Ray.
+"""The web application over a `ChatBackend`: routes, the chat page, errors in OpenAI's format. No Ray here.
 
-Before the routes stands security.py (bounds, headers) and access.py (keys); behind them responder.py.
+A request passes http/security.py, http/access.py and a route; http/responder.py then asks the model.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from mica_ray.serving.support.routes import session_routes
 from mica_ray.serving.support.session import FileStore, MemoryStore, SessionStore
 from mica_ray.serving.support.sessions import SupportSessions
 
-_FORGET_EVERY_SECONDS = 60.0
-PAGE = Path(__file__).parent / "page"
+_CLEANUP_SECONDS = 60.0
+PAGE_FOLDER = Path(__file__).parent / "page"
 
 
 def create_app(
@@ -45,15 +45,15 @@ def create_app(
     settings: ServeSettings,
     *,
     care: CareCheck | None = None,
-    estimate: NeedEstimator | None = None,
+    estimator: NeedEstimator | None = None,
 ) -> Starlette:
-    """Make the application.
+    """Build the application.
 
     Args:
         backend: the models.
-        settings: bounds, keys, sessions.
-        care: looks through what a person wrote before a model is asked; None looks for nothing.
-        estimate: of the need state in support sessions; None estimates nothing.
+        settings: limits, keys, sessions.
+        care: checks what the person wrote before the model runs; None checks nothing.
+        estimator: of the need state in support sessions; None estimates nothing.
     """
     keys = None if settings.keys_file is None else KeyFile(settings.keys_file)
     access = AccessControl(keys, requests_per_minute=settings.requests_per_minute)
@@ -61,11 +61,11 @@ def create_app(
     store = _session_store(settings) if settings.sessions else None
     routes: list[BaseRoute] = [*chat_routes(responder, access, settings)]
     if store is not None:
-        routes += session_routes(SupportSessions(responder, store, settings, estimate), access)
+        routes += session_routes(SupportSessions(responder, store, settings, estimator), access)
     routes += [
         metrics_route(access),
         vote_route(backend, access, settings.votes_file),
-        _offer_route(access, settings, estimates=estimate is not None),
+        _features_route(access, settings, estimates=estimator is not None),
         *_page_routes(),
     ]
     return Starlette(
@@ -78,8 +78,8 @@ def create_app(
             ),
             *_cors(settings),
         ],
-        exception_handlers={ApiError: _tell, HTTPException: _tell},
-        lifespan=_forgetting(store),
+        exception_handlers={ApiError: _error_response, HTTPException: _error_response},
+        lifespan=_session_cleanup(store),
     )
 
 
@@ -96,10 +96,10 @@ def _cors(settings: ServeSettings) -> list[Middleware]:
     ]
 
 
-def _offer_route(access: AccessControl, settings: ServeSettings, *, estimates: bool) -> Route:
-    """Give GET /v1/support: what the page may show."""
+def _features_route(access: AccessControl, settings: ServeSettings, *, estimates: bool) -> Route:
+    """Return the route GET /v1/support: the features the page may show."""
 
-    async def offer(request: Request) -> Response:
+    async def features(request: Request) -> Response:
         access.admit(request.headers.get("authorization", ""))
         return json_response(
             {
@@ -112,7 +112,7 @@ def _offer_route(access: AccessControl, settings: ServeSettings, *, estimates: b
             }
         )
 
-    return Route("/v1/support", offer, methods=["GET"])
+    return Route("/v1/support", features, methods=["GET"])
 
 
 def _session_store(settings: ServeSettings) -> SessionStore:
@@ -121,26 +121,26 @@ def _session_store(settings: ServeSettings) -> SessionStore:
     return FileStore(settings.sessions_file, settings.max_sessions)
 
 
-def _forgetting(store: SessionStore | None) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
-    """While the application lives, forget sessions on time, whether or not anyone calls."""
+def _session_cleanup(store: SessionStore | None) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    """Delete expired sessions every minute, whether or not requests arrive."""
 
-    async def forget() -> None:
+    async def delete_expired() -> None:
         while store is not None:
-            store.forget_expired()
-            await asyncio.sleep(_FORGET_EVERY_SECONDS)
+            store.delete_expired()
+            await asyncio.sleep(_CLEANUP_SECONDS)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        forgetting = asyncio.create_task(forget())
+        cleanup = asyncio.create_task(delete_expired())
         yield
-        forgetting.cancel()
+        cleanup.cancel()
 
     return lifespan
 
 
-async def _tell(request: Request, error: Exception) -> Response:
-    if isinstance(error, HTTPException):  # No such path, or another method than it takes.
-        error = ApiError(error.status_code, error.detail, code="no_such_route")
+async def _error_response(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):  # An unknown path, or a method that its route does not accept.
+        error = ApiError(error.status_code, f"{error.detail}.", code="no_such_route")
     assert isinstance(error, ApiError)
     return JSONResponse(error.body, status_code=error.status, headers=error.headers)
 
@@ -150,10 +150,10 @@ def _page_routes() -> list[BaseRoute]:
         return JSONResponse({"status": "ok"})
 
     async def page(request: Request) -> Response:
-        return FileResponse(PAGE / "index.html", media_type="text/html")
+        return FileResponse(PAGE_FOLDER / "index.html", media_type="text/html")
 
     return [
         Route("/health", health, methods=["GET"]),
         Route("/", page, methods=["GET"]),
-        Mount("/static", StaticFiles(directory=PAGE, check_dir=False), name="static"),
+        Mount("/static", StaticFiles(directory=PAGE_FOLDER, check_dir=False), name="static"),
     ]

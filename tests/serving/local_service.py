@@ -1,4 +1,4 @@
-"""The web application on a free port of this machine, under a real uvicorn."""
+"""Serves the web application with a real uvicorn on a free local port."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def served(app: Starlette) -> AsyncIterator[str]:
-    """Serve until the block ends; gives the address, `http://127.0.0.1:PORT`."""
+    """Serve until the block ends; yield the address, `http://127.0.0.1:PORT`."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))

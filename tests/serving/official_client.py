@@ -1,4 +1,4 @@
-"""What OpenAI's own client must see of a service with a context of 256 tokens, whole and streamed."""
+"""Check with OpenAI's client of a service whose model has a context of 256 tokens, streamed and not."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import openai
 import pytest
 
 
-async def check_the_official_client(address: str) -> None:
+async def check_with_official_client(address: str) -> None:
     client = openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=300)
-    asked = {"model": "support", "seed": 1, "max_tokens": 8}
+    fields = {"model": "support", "seed": 1, "max_tokens": 8}
     messages = [{"role": "user", "content": "I lost my job."}]
-    whole = await client.chat.completions.create(messages=messages, **asked)  # pyright: ignore
-    stream = await client.chat.completions.create(messages=messages, stream=True, **asked)  # pyright: ignore
+    whole = await client.chat.completions.create(messages=messages, **fields)  # pyright: ignore
+    stream = await client.chat.completions.create(messages=messages, stream=True, **fields)  # pyright: ignore
     pieces = [chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices]
     assert "".join(pieces) == whole.choices[0].message.content
     assert whole.usage.completion_tokens <= 8

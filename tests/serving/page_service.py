@@ -1,4 +1,4 @@
-"""The service in a thread, for tests that drive a browser; and a backend and a judge to look at."""
+"""For browser tests: the service in a thread, a backend that echoes, a judge that always scores."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def threaded(app: Starlette) -> Iterator[str]:
-    """Serve until the block ends; gives the address, `http://127.0.0.1:PORT`."""
+    """Serve until the block ends; yield the address, `http://127.0.0.1:PORT`."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
@@ -41,12 +41,12 @@ def threaded(app: Starlette) -> Iterator[str]:
 
 @dataclass
 class EchoBackend:
-    """Says its name and what it was told, in two pieces; the second waits for the gate."""
+    """Replies with its name and the last message, in two pieces; the second waits for the gate."""
 
     names: Sequence[str] = ("trained",)
     gate: threading.Event = field(default_factory=threading.Event)
     failures: int = 0
-    """So many requests fail first."""
+    """Number of requests that fail before the first success."""
     requests: list[ChatRequest] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class EchoBackend:
         self.requests.append(request)
         if self.failures:
             self.failures -= 1
-            raise BackendError("the model is starting; try again", kind="unavailable")
+            raise BackendError("The model is starting. Try again.", kind="unavailable")
         yield TextDelta(f"I am {request.model}. ")
         while not self.gate.is_set():
             await asyncio.sleep(0.01)
@@ -68,7 +68,7 @@ class EchoBackend:
 
 @dataclass(frozen=True)
 class GenerousJudge:
-    """Finds that every reply gives a point on each axis."""
+    """Scores every reply with one point on each axis."""
 
     async def score(
         self, scenario: Scenario, dialogue: Sequence[SpokenTurn], *, state: State, seed: int

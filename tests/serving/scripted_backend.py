@@ -1,4 +1,4 @@
-"""A backend without a model: says what it is told to, and fails where a test wants it to."""
+"""A backend without a model: replies with fixed words, and fails where a test needs it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ WORDS = ("That ", "sounds ", "heavy.")
 
 @dataclass
 class ScriptedBackend:
-    """Gives `words` one by one to whoever asks."""
+    """Replies to every request with `words`, one word a piece."""
 
     words: Sequence[str] = WORDS
     names: Sequence[str] = ("support",)
     begins_in_thought: bool = False
     error: BackendError | None = None
     error_after: int = 0
-    """Words said before the error."""
+    """Number of words before the error."""
     pause_seconds: float = 0.0
-    """Before each word."""
+    """Pause before each word."""
     gate: asyncio.Event | None = None
-    """Nothing is said before it is set."""
+    """If there is one, no word is sent before it is set."""
     requests: list[ChatRequest] = field(default_factory=list)
     num_closed: int = 0
-    """Streams that ended, by themselves or with their client."""
+    """Streams that ended, complete or closed by the client."""
 
     def models(self) -> Sequence[ServedModel]:
         return [ServedModel(name, created=1) for name in self.names]

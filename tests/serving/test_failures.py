@@ -1,4 +1,4 @@
-"""What a client sees when a model is busy, late, dead or asked for what it cannot do."""
+"""What a client sees when a model is busy, slow or dead, or when a request cannot be served."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def said(**fields: object) -> dict[str, object]:
 async def test_a_failure_before_the_first_word_is_a_status(
     kind: FailureKind, status: int, code: str, streams: bool
 ) -> None:
-    backend = ScriptedBackend(error=BackendError("told", kind=kind))
+    backend = ScriptedBackend(error=BackendError("It failed.", kind=kind))
     async with (
         served(create_app(backend, ServeSettings(retry_after_seconds=7))) as address,
         httpx.AsyncClient(base_url=address) as client,
@@ -67,13 +67,13 @@ async def test_more_requests_than_allowed_get_429_and_the_rest_their_replies() -
     async with served(app) as address, httpx.AsyncClient(base_url=address, timeout=60) as client:
         asked = [asyncio.create_task(client.post(ASK, json=said())) for _ in range(5)]
         pending: set[asyncio.Task[httpx.Response]] = set(asked)
-        while len(pending) > 2:  # The refused are answered while the others wait for the gate.
+        while len(pending) > 2:  # Rejected requests are answered while the others wait for the gate.
             _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         gate.set()
         answers = await asyncio.gather(*asked)
         assert sorted(answer.status_code for answer in answers) == [200, 200, 429, 429, 429]
         assert all(answer.headers["retry-after"] == "1" for answer in answers if answer.status_code == 429)
-        # Those that ended made room.
+        # The requests that ended made room.
         assert (await client.post(ASK, json=said())).status_code == 200
 
 
@@ -85,7 +85,7 @@ async def test_a_reply_that_takes_too_long_ends_with_a_timeout() -> None:
     ):
         answer = await client.post(ASK, json=said())
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
-    assert backend.num_closed == 1  # The model is not left generating.
+    assert backend.num_closed == 1  # The model does not continue to sample.
 
 
 async def test_a_client_that_hangs_up_ends_the_generation() -> None:
@@ -124,13 +124,13 @@ async def test_a_client_that_hangs_up_ends_the_generation() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_what_cannot_be_served_is_refused_by_its_field(fields: dict[str, Any], param: str) -> None:
+async def test_a_field_that_cannot_be_served_is_rejected_by_name(fields: dict[str, Any], param: str) -> None:
     backend = ScriptedBackend()
     async with (
         served(create_app(backend, ServeSettings())) as address,
         httpx.AsyncClient(base_url=address) as client,
     ):
-        # Written by json itself, which escapes half a character; the client's own writer refuses it.
+        # Encoded by json, which escapes a lone surrogate; the client's own encoder rejects it.
         headers = {"content-type": "application/json"}
         answer = await client.post(ASK, content=json.dumps(said(**fields)), headers=headers)
     assert answer.status_code == 400
@@ -138,8 +138,8 @@ async def test_what_cannot_be_served_is_refused_by_its_field(fields: dict[str, A
     assert backend.requests == []
 
 
-async def test_what_clients_send_by_habit_is_let_pass() -> None:
-    habits = {
+async def test_fields_that_clients_send_by_default_are_accepted() -> None:
+    defaults = {
         "user": "a",
         "store": False,
         "tools": [],
@@ -163,9 +163,9 @@ async def test_what_clients_send_by_habit_is_let_pass() -> None:
         served(create_app(backend, ServeSettings())) as address,
         httpx.AsyncClient(base_url=address) as client,
     ):
-        assert (await client.post(ASK, json=said(**habits))).status_code == 200
-    heard = [(message["role"], message["content"]) for message in backend.requests[0].messages]
-    assert heard == [("system", "Be kind."), ("user", "I am ill."), ("assistant", "Oh."), ("user", "Yes.")]
+        assert (await client.post(ASK, json=said(**defaults))).status_code == 200
+    received = [(message["role"], message["content"]) for message in backend.requests[0].messages]
+    assert received == [("system", "Be kind."), ("user", "I am ill."), ("assistant", "Oh."), ("user", "Yes.")]
 
 
 class Alarmed:

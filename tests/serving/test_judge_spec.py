@@ -1,4 +1,4 @@
-"""The judge's own model beside the served ones: asked through its handle, seen by no client."""
+"""The judge's own model next to the served ones: called through its handle, invisible to clients."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ JUDGED = RunConfig.model_validate({"roles": {"judge": "vllm:wise", "deadline_sec
 
 
 @dataclass
-class FarReplica:
-    """A deployment as its handle shows it: an answer, an error as a value, or one that is raised."""
+class FakeHandle:
+    """A fake deployment handle: returns an answer or an error value, or raises an error."""
 
     answers: list[ChatReply | ChatError | Exception | None]
-    """In order; None: it never answers."""
+    """One for each call, in order; None: it never answers."""
     schemas: list[JsonSchema | None] = field(default_factory=list)
     num_cancelled: int = 0
 
@@ -66,19 +66,19 @@ class FarReplica:
 
 
 def good_answer() -> ChatReply:
-    """The best levels of all: progress 2 and regress 0 on every axis."""
+    """Return the best levels: progress 2 and regress 0 on every axis."""
     fields = judgement_schema()["properties"]
     assert isinstance(fields, dict)
     levels = {name: max(kind["enum"]) if "enum" in kind else "so" for name, kind in fields.items()}
     return ChatReply(json.dumps(levels), "wise")
 
 
-async def test_the_judge_behind_a_handle_gives_the_state_of_a_session() -> None:
+async def test_the_judge_behind_a_handle_estimates_the_state_of_a_session() -> None:
     died = ActorDiedError()
-    replica = FarReplica([good_answer(), died, None, good_answer()])
+    replica = FakeHandle([good_answer(), died, None, good_answer()])
     world = role_world(JUDGED, lambda model: HandleChat(replica.ask, model))
     estimate = NeedEstimator(world.judge, world.domain)
-    app = create_app(ScriptedBackend(), ServeSettings(sessions=True), estimate=estimate)
+    app = create_app(ScriptedBackend(), ServeSettings(sessions=True), estimator=estimate)
     async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
         place = f"{PATH}/{(await client.post(PATH, json={})).json()['id']}"
         needs = [
@@ -88,16 +88,16 @@ async def test_the_judge_behind_a_handle_gives_the_state_of_a_session() -> None:
     assert [need["state"] is not None for need in needs] == [True, False, False, True]
     assert needs[0]["change"] == needs[3]["change"] and min(needs[0]["change"].values()) > 0
     assert "replica failed" in needs[1]["error"] and "no answer within 0.2 s" in needs[2]["error"]
-    # The deadline of the roles ends the sampling too, and every answer is held to the judge's schema.
+    # The deadline of the roles also stops the sampling, and every call has the judge's schema.
     assert replica.num_cancelled == 1
     assert replica.schemas == [judgement_schema()] * 4
 
 
-async def test_a_failure_travels_with_its_kind() -> None:
+async def test_a_pickled_failure_keeps_its_kind() -> None:
     sent = ChatError("too long", kind="refused", endpoint="wise", prompt_tokens=7, completion_tokens=3)
-    came = pickle.loads(pickle.dumps(sent))
+    received = pickle.loads(pickle.dumps(sent))
     with pytest.raises(ChatError, match="too long") as caught:
-        await HandleChat(FarReplica([came]).ask, "wise").chat(HELLO, Sampling())
+        await HandleChat(FakeHandle([received]).ask, "wise").chat(HELLO, Sampling())
     found = caught.value
     assert (found.kind, found.endpoint, found.prompt_tokens, found.completion_tokens) == (
         "refused",
@@ -115,10 +115,10 @@ async def test_a_replica_answers_as_a_role_and_refuses_what_is_too_long(tmp_path
     assert reply.model == "judge wise" and 1 <= reply.completion_tokens <= 4
     long: list[Message] = [{"role": "user", "content": "long " * 100}]
     for _ in range(3):
-        with pytest.raises(ChatError, match="its context is 64") as refused:
+        with pytest.raises(ChatError, match="the model's context is 64") as refused:
             await replica.chat(long, Sampling(), None)
         assert refused.value.kind == "refused"
-    replica.check()  # A conversation that is too long is no failure of the engine.
+    replica.check()  # A conversation that is too long is not a failure of the engine.
 
 
 async def test_no_client_sees_or_reaches_the_judge() -> None:

@@ -1,4 +1,4 @@
-"""A model in the web application's process, on a real Ray Serve with vLLM: it streams; its engine dies."""
+"""A model in the web application's process, on a real Ray Serve with vLLM: streaming, a killed engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.serving.http.settings import ServeSettings
 from mica_ray.serving.model_replica import ModelSpec
 from mica_ray.serving.service_spec import ServiceSpec
-from tests.serving.official_client import check_the_official_client
+from tests.serving.official_client import check_with_official_client
 from tests.small_policy import small_folder
 
 pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(600)]
@@ -36,10 +36,10 @@ def address(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     end_service()
 
 
-async def test_a_model_beside_the_application_streams_and_comes_back_when_its_engine_is_killed(
+async def test_a_local_model_streams_and_restarts_after_its_engine_is_killed(
     address: str,
 ) -> None:
-    await check_the_official_client(address)
+    await check_with_official_client(address)
 
     def engines() -> list[psutil.Process]:
         processes = psutil.Process().children(recursive=True)
@@ -53,10 +53,10 @@ async def test_a_model_beside_the_application_streams_and_comes_back_when_its_en
         while not statuses or statuses[-1] != 200:
             try:
                 statuses.append((await client.post("/v1/chat/completions", json=body)).status_code)
-            except httpx.TransportError:  # The whole process begins anew, connections and all.
+            except httpx.TransportError:  # The whole process restarts, which closes its connections.
                 statuses.append(0)
             await asyncio.sleep(0.5)
-    assert statuses[0] == 503  # From the application: it says that the model failed.
+    assert statuses[0] == 503  # Sent by the application: the model failed.
     assert set(statuses) <= {0, 200, 503}
     (newer,) = engines()
     assert newer.pid != engine.pid

@@ -47,19 +47,19 @@ def opened(
     scheme: Literal["light", "dark"] = "light",
     is_judged: bool = False,
 ) -> Iterator[Page]:
-    """Open the page; at the end nothing may have gone wrong in it, and nothing been asked of another host."""
+    """Open the page; at the end check that it had no errors and sent nothing to another host."""
     app = create_app(
         backend,
         settings or ServeSettings(sessions=is_judged),
         care=RuleCare(CareRules.read(), HelpLines()),
-        estimate=NeedEstimator(GenerousJudge(), DOMAIN) if is_judged else None,
+        estimator=NeedEstimator(GenerousJudge(), DOMAIN) if is_judged else None,
     )
     with threaded(app) as address:
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
-        context.set_default_timeout(120_000)  # milliseconds; no test waits for it to pass
+        context.set_default_timeout(120_000)  # milliseconds; a passing test never waits that long
         page = context.new_page()
         problems: list[str] = []
-        # That a refusal came is what the tests of refusals are about; Chromium writes it on the console.
+        # Chromium logs responses with an error status to the console; some tests expect those.
         page.on("console", lambda m: problems.append(m.text) if "Failed to load" not in m.text else None)
         page.on("pageerror", lambda error: problems.append(error.message))
         page.on("request", lambda r: None if r.url.startswith(address) else problems.append(r.url))
@@ -75,7 +75,7 @@ def say(page: Page, text: str) -> None:
 
 
 def wait_for_first_piece(page: Page) -> None:
-    """Wait until a reply is half there. The page's policy forbids what `wait_for_function` does."""
+    """Wait for the first half of a reply. The page's security policy forbids `wait_for_function`."""
     half = re.compile(r"^I am trained\.\s*$")
     page.locator(".reply.streaming .text").filter(has_text=half).wait_for()
 
@@ -98,7 +98,7 @@ def test_a_conversation_streams_shows_the_state_and_survives_a_reload(
         page.wait_for_selector(".reply.done")
         say(page, "And it rains.")
         page.wait_for_selector(".turn:nth-child(2) .reply.done")
-        # P_0 = (-1, -2, -2); a point on each axis a turn. D = sqrt(0 + 1 + 1) at first, none is missing now.
+        # P_0 = (-1, -2, -2), one point on each axis a turn: D = sqrt(0 + 1 + 1) at the start, 0 now.
         shown = "After 2 turns: C 1, A 0, P 0. Distance 1.4 at the start, 0 now."
         assert page.get_attribute("#chart svg", "aria-label") == shown
         said = replies(page)
@@ -112,11 +112,11 @@ def test_a_conversation_streams_shows_the_state_and_survives_a_reload(
         say(page, "Still here.")
         page.wait_for_selector(".turn:nth-child(3) .reply.done")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert [len(request.messages) for request in backend.requests] == [1, 3, 5]  # The session went on.
+    assert [len(request.messages) for request in backend.requests] == [1, 3, 5]  # The session continued.
 
 
-@pytest.mark.parametrize("is_judged", [False, True], ids=["alone", "in a session"])
-def test_a_help_line_stands_apart_and_is_not_the_models(browser: Browser, is_judged: bool) -> None:
+@pytest.mark.parametrize("is_judged", [False, True], ids=["without a session", "in a session"])
+def test_a_help_line_is_shown_apart_from_the_models_text(browser: Browser, is_judged: bool) -> None:
     backend = EchoBackend()
     with opened(browser, backend, is_judged=is_judged) as page:
         say(page, DANGER)
@@ -156,7 +156,7 @@ def test_two_models_are_compared_blind_and_the_vote_is_kept(browser: Browser, tm
         assert page.locator(".who").all_inner_texts() == [f"Left: {vote['left']}", f"Right: {vote['right']}"]
         say(page, "Go on.")
         page.wait_for_selector(".turn:nth-child(2) .vote button")
-    # Both are asked with the reply that was preferred.
+    # Both models get the preferred reply.
     assert [request.messages[1]["content"] for request in backend.requests[2:]] == [right, right]
 
 
@@ -164,7 +164,7 @@ def test_a_reply_that_failed_is_tried_again(browser: Browser) -> None:
     with opened(browser, EchoBackend(failures=1)) as page:
         say(page, "Hello.")
         page.wait_for_selector(".reply.failed")
-        assert "try again" in page.inner_text(".note")
+        assert "Try again" in page.inner_text(".note")
         page.get_by_role("button", name="Try again").click()
         page.wait_for_selector(".reply.done")
         assert replies(page) == ["I am trained. You said: Hello."]
@@ -197,7 +197,7 @@ def test_a_key_is_asked_for_and_stays_in_the_tab(browser: Browser, tmp_path: Pat
         assert key not in page.content()
 
 
-def test_the_keyboard_alone_reaches_everything(browser: Browser) -> None:
+def test_everything_is_reachable_by_keyboard(browser: Browser) -> None:
     with opened(browser, EchoBackend(names=("trained", "base"))) as page:
         page.wait_for_selector("#models:not([hidden])")
         assert page.evaluate("document.activeElement.id") == "message"
@@ -246,12 +246,12 @@ def test_axe_finds_nothing(browser: Browser, size: tuple[int, int], scheme: Lite
 
 
 def violations(page: Page) -> list[str]:
-    """Give what axe finds against WCAG 2.2 A and AA, and its best practices."""
+    """Return the violations of WCAG 2.2 A and AA and of best practices that axe finds."""
     found = Axe().run(page).response["violations"]
     return [f"{item['id']}: {node['html'][:120]}" for item in found for node in item["nodes"]]
 
 
-def test_what_the_model_thinks_is_not_shown(browser: Browser) -> None:
+def test_thinking_is_not_shown(browser: Browser) -> None:
     backend = ScriptedBackend(words=("<thi", "nk>SECRET</th", "ink>\n\n", "That ", "hurts."))
     with opened(browser, backend) as page:
         say(page, "My dog died.")

@@ -1,4 +1,4 @@
-"""The gate of `mica promote`: which line fails, and what MLflow knows afterwards."""
+"""The gate of `mica promote`: which line fails, and what MLflow contains afterwards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def evaluation(*scores: float) -> Evaluation:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Make a store with one run, to copy: MLflow takes seconds for a new one."""
+    """Create an MLflow store with one run, to be copied: creating one takes seconds."""
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     client = MlflowClient(tracking_uri=f"sqlite:///{path}")
     return path, client.create_run(client.create_experiment("mica")).info.run_id
@@ -42,7 +42,7 @@ def finished_run(
     contaminated: bool = False,
     after: Evaluation | None = None,
 ) -> RunFolder:
-    """Make the folder that a run of eight cases leaves, from 20 points to 30."""
+    """Create the folder of a finished run of eight cases, with 20 points before and 30 after."""
     folder = RunFolder.create(RunConfig(), path)
     policy = path / "checkpoints" / "step" / "policy"
     policy.mkdir(parents=True)
@@ -77,16 +77,16 @@ def test_a_better_run_gets_its_alias_with_the_reasons(
     client = MlflowClient(tracking_uri=folder.tracking_uri)
     version = client.get_model_version_by_alias("support", "champion")
     assert version.tags["promotion.against"] == "before"
-    # Every case gains 10 points: the interval has no width.
+    # Every case gains 10 points, so the interval has no width.
     assert version.tags["promotion.EPM-Q"].startswith("passed: 10.0 [10.0, 10.0]")
     assert version.tags["promotion.benchmarks"].startswith("not configured")
     assert (version.tags["epm_q"], version.tags["contaminated"]) == ("30.00", "false")
     assert Path(str(version.source).removeprefix("file://"), "config.json").is_file()
-    assert promote(*command) == 0  # The same policy is no second version.
+    assert promote(*command) == 0  # The same policy gets no second version.
     assert client.get_model_version_by_alias("support", "champion").version == version.version
 
 
-def test_a_run_that_is_no_better_is_named_and_left_alone(
+def test_a_run_that_is_no_better_is_not_promoted(
     tmp_path: Path, store: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Half the cases gain 5 points and half lose 5: the interval spans 0.
@@ -129,13 +129,13 @@ def test_a_benchmark_without_its_number_fails(tmp_path: Path) -> None:
     assert (line.outcome, "no number at score" in line.reason) == ("failed", True)
 
 
-def test_what_is_not_configured_stands_in_nobodys_way() -> None:
+def test_a_condition_that_is_not_configured_does_not_close_the_gate() -> None:
     assert is_open([*benchmark_lines(()), split_line(False)])
     assert not is_open([GateLine("EPM-Q", "passed", ""), split_line(None)])
 
 
 @pytest.mark.parametrize("base", ["nowhere", "file.json"])
-def test_a_base_that_is_none_is_refused_in_one_line(
+def test_an_invalid_base_is_rejected_in_one_line(
     tmp_path: Path, base: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file.json").write_text("[]")

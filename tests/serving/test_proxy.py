@@ -1,4 +1,4 @@
-"""What Ray Serve is told through the environment, and what an operator said before stays."""
+"""The environment variables for Ray Serve; those the operator has set are kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_requests_pass_through_haproxy_and_grpc() -> None:
 
 
 @pytest.mark.skipif(not has_haproxy(), reason="ray[serve] brings HAProxy on Linux only")
-def test_two_services_of_one_machine_have_two_pages_of_counters() -> None:
+def test_two_services_on_one_machine_have_different_stats_ports() -> None:
     first: dict[str, str] = {}
     second: dict[str, str] = {}
     choose_proxy(first)
@@ -27,7 +27,7 @@ def test_two_services_of_one_machine_have_two_pages_of_counters() -> None:
     assert first["RAY_SERVE_HAPROXY_STATS_PORT"] != second["RAY_SERVE_HAPROXY_STATS_PORT"]
 
 
-def test_what_the_operator_set_stays() -> None:
+def test_variables_of_the_operator_are_kept() -> None:
     environment = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_USE_GRPC_BY_DEFAULT": "0"}
     choose_proxy(environment)
     assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == environment["RAY_SERVE_USE_GRPC_BY_DEFAULT"] == "0"

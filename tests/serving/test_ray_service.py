@@ -1,4 +1,4 @@
-"""The service on a real Ray Serve, with random weights: streams, a killed replica, a new version."""
+"""The service on a real Ray Serve with random weights: streaming, a killed replica, a redeployment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.serving.http.settings import ServeSettings
 from mica_ray.serving.model_replica import ModelSpec
 from mica_ray.serving.service_spec import Replicas, ServiceSpec
-from tests.serving.official_client import check_the_official_client
+from tests.serving.official_client import check_with_official_client
 from tests.small_policy import small_folder
 
 pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(600)]
@@ -46,7 +46,7 @@ def address(ray_cluster: None, spec: ServiceSpec) -> Iterator[str]:
 
 
 async def asking(address: str, action: Callable[[], None]) -> list[int]:
-    """Ask without a pause while something is done, and for a while after; gives the statuses."""
+    """Send requests without a pause during an action and shortly after; return their statuses."""
     statuses: list[int] = []
     is_done = asyncio.Event()
 
@@ -68,7 +68,7 @@ async def asking(address: str, action: Callable[[], None]) -> list[int]:
 
 
 async def test_the_official_client_streams_from_a_replica(address: str) -> None:
-    await check_the_official_client(address)
+    await check_with_official_client(address)
 
 
 async def test_a_killed_replica_costs_no_other_error_than_a_retryable_one(address: str) -> None:
@@ -85,12 +85,12 @@ async def test_a_killed_replica_costs_no_other_error_than_a_retryable_one(addres
 async def test_a_redeployment_fails_no_request(address: str, spec: ServiceSpec) -> None:
     from mica_ray.serving.ray_app import serve_application
 
-    random.seed()  # Ray Serve draws versions from it: under the same seed both would be one.
+    random.seed()  # Ray Serve draws version numbers from it: with the same seed both would be equal.
     newer = replace(spec, models=(replace(spec.models[0], created=7),))
     host, _, port = address.removeprefix("http://").partition(":")
     statuses = await asking(address, lambda: serve_application(newer, host=host, port=int(port)))
     assert set(statuses) == {200}
     async with httpx.AsyncClient(base_url=address, timeout=300) as client, asyncio.timeout(120):
-        # The old version answers too until it has drained.
+        # Until it has drained, the old version answers too.
         while (await client.get("/v1/models")).json()["data"][0]["created"] != 7:
             await asyncio.sleep(0.5)

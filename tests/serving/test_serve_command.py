@@ -10,7 +10,7 @@ from tests.small_policy import small_folder
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """Run a command that must end with code 2 and one line."""
+    """Run a command that must exit with code 2 and print one line; return the line."""
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
@@ -63,7 +63,7 @@ def test_a_judge_in_the_cluster_is_planned_and_needs_sessions(
 ) -> None:
     folder = small_folder(tmp_path / "judge", tied=True)
     serve = ["serve", "embedded", "--judge", f"vllm:{folder}", "--dry-run"]
-    capsys.readouterr()  # What making the folder wrote.
+    capsys.readouterr()  # Discard the output of creating the folder.
     assert "sessions = true" in refused(serve, capsys)
     plan = tmp_path / "plan.json"
     main_ends_well([*serve, "--set", "serve.sessions=true", "--json", str(plan)])

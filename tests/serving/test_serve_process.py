@@ -1,4 +1,4 @@
-"""`mica serve` as its operator runs it: up, asked through its proxy, ended by a signal."""
+"""`mica serve` as an operator runs it: started, called through its proxy, stopped by a signal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which model lives in the web application's process: the only copy of the only one, and nothing else."""
+"""Which model runs in the web application's process: only the single replica of a single model."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mica_ray.serving.service_spec import Replicas, ServiceSpec
 MODEL = ModelSpec("support", "/models/support", EngineConfig(dtype="bfloat16"))
 
 
-def test_the_only_copy_is_beside_the_application_with_its_engine_in_a_process_of_its_own() -> None:
+def test_a_single_replica_is_local_with_its_engine_in_a_process_of_its_own() -> None:
     spec = ServiceSpec((MODEL,))
     assert spec.local_model == replace(MODEL, engine=EngineConfig(dtype="bfloat16", backend="async"))
 
 
-def test_what_must_be_apart_is() -> None:
+def test_other_services_have_no_local_model() -> None:
     other = replace(MODEL, id="base")
     in_process = replace(MODEL, engine=EngineConfig(backend="in_process"))
     for spec in (

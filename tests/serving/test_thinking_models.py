@@ -1,4 +1,4 @@
-"""What a served model thinks reaches clients beside what it says, and neither sessions nor the judge."""
+"""A model's thinking reaches clients in a field of its own, and never sessions or the judge."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PATH = "/v1/support/sessions"
 
 
 @pytest.mark.parametrize("backend", [SAMPLED, OPENED], ids=["opened by the model", "opened by the prompt"])
-async def test_the_official_client_reads_thoughts_beside_the_reply(backend: ScriptedBackend) -> None:
+async def test_the_official_client_reads_thinking_in_its_own_field(backend: ScriptedBackend) -> None:
     async with served(create_app(backend, ServeSettings())) as address:
         client = openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
         messages = [{"role": "user", "content": "My dog died."}]
@@ -37,7 +37,7 @@ async def test_the_official_client_reads_thoughts_beside_the_reply(backend: Scri
 
 
 @pytest.mark.parametrize("is_open", [False, True])
-async def test_a_reply_cut_off_inside_its_thought_says_nothing_and_was_too_long(is_open: bool) -> None:
+async def test_a_reply_cut_off_inside_its_thought_is_empty_with_reason_length(is_open: bool) -> None:
     words = ("It seems ", "that </thi") if is_open else ("<think>", "It seems ", "that </thi")
     backend = ScriptedBackend(words=words, begins_in_thought=is_open)
     async with (
@@ -47,7 +47,7 @@ async def test_a_reply_cut_off_inside_its_thought_says_nothing_and_was_too_long(
         asked = {"messages": [{"role": "user", "content": "hello"}]}
         (choice,) = (await client.post("/v1/chat/completions", json=asked)).json()["choices"]
     assert choice["message"]["content"] == "" and choice["finish_reason"] == "length"
-    # The begun mark is no mark: the reply ended before it.
+    # The incomplete closing mark is text: the reply ended before the mark did.
     assert choice["message"]["reasoning_content"] == "It seems that </thi"
 
 
@@ -76,14 +76,14 @@ async def test_a_session_keeps_no_thoughts(streams: bool) -> None:
     assert [message["content"] for message in backend.requests[1].messages][1] == "That hurts."
 
 
-async def test_a_reply_that_says_nothing_is_not_judged() -> None:
+async def test_an_empty_reply_is_not_judged() -> None:
     estimate = NeedEstimator(GenerousJudge(), EMOTIONAL_SUPPORT)
-    app = create_app(ScriptedBackend(words=("<think>hm",)), ServeSettings(sessions=True), estimate=estimate)
+    app = create_app(ScriptedBackend(words=("<think>hm",)), ServeSettings(sessions=True), estimator=estimate)
     async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
         place = f"{PATH}/{(await client.post(PATH, json={})).json()['id']}"
-        told = (await client.post(f"{place}/messages", json={"content": "hello"})).json()
-    assert told["reply"]["content"] == "" and told["need"]["state"] is None
-    assert "nothing was said" in told["need"]["error"]
+        answer = (await client.post(f"{place}/messages", json={"content": "hello"})).json()
+    assert answer["reply"]["content"] == "" and answer["need"]["state"] is None
+    assert "The reply is empty" in answer["need"]["error"]
 
 
 def test_a_template_says_whether_it_opens_the_thought() -> None:

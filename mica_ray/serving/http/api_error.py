@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients read them: {"error": {message, type, param, code}} with a status of HTTP."""
+"""Errors in OpenAI's format: {"error": {message, type, param, code}} with an HTTP status."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _RETRYABLE = (429, 503)
 
 
 class ApiError(Exception):
-    """A refusal or failure that a client is told. The message quotes nothing of what the client sent.
+    """An error response. Its message must not quote what the client sent.
 
     Attributes:
-        status: of HTTP.
-        type: OpenAI's class of the error.
-        param: the field at fault, None where no single one is.
-        code: for programs, None where the type says all.
-        retry_after: seconds after which a new try may succeed, None where none would.
+        status: the HTTP status.
+        type: OpenAI's error type.
+        param: the request field at fault; None if no single field is.
+        code: for programs; None if the type is specific enough.
+        retry_after: seconds after which a retry may succeed; None if a retry cannot help.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class ApiError(Exception):
         code: str | None = None,
         retry_after: int | None = None,
     ) -> None:
-        """Keep the parts of the answer."""
+        """Create the error from the parts of the response."""
         super().__init__(message)
         self.status = status
         self.type = type
@@ -46,7 +46,7 @@ class ApiError(Exception):
 
     @classmethod
     def of_backend(cls, error: BackendError, retry_after: int) -> ApiError:
-        """Give what a client is told of a backend's failure."""
+        """Convert the failure of a backend."""
         status, kind, code = _STATUS[error.kind]
         param = {"unknown_model": "model", "too_long": "messages"}.get(error.kind)
         return cls(
@@ -60,11 +60,11 @@ class ApiError(Exception):
 
     @property
     def body(self) -> dict[str, object]:
-        """The answer's JSON."""
+        """The JSON body of the response."""
         return {"error": {"message": str(self), "type": self.type, "param": self.param, "code": self.code}}
 
     @property
     def headers(self) -> dict[str, str]:
-        """The answer's headers beside those that every answer has."""
+        """Headers of this response, in addition to those of http/security.py."""
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         return headers | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})

@@ -1,6 +1,6 @@
-"""The keys of the service: a JSON file of hashes, several at once, each to be revoked by its name.
+"""The API keys of the service: a JSON file of hashes. Several are valid at once; each is revoked by name.
 
-A key has 256 random bits, so that one hash without a salt cannot be turned back by guessing.
+A key has 256 random bits, so a hash without salt cannot be reversed by guessing.
 """
 
 from __future__ import annotations
@@ -11,38 +11,46 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from mica_ray.files import read_json_object
+
 _PREFIX = "mica-"
 _NAME_LENGTH = 64
+_LOCK_SECONDS = 10.0
+"""Longest wait for another process that changes the file, which takes milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """One key as the file keeps it."""
+    """One key as stored in the file."""
 
     name: str
     sha256: str
-    """Of the key, in hexadecimal."""
+    """Hash of the key, in hexadecimal."""
     created: int
     """Unix time, seconds."""
     revoked: int | None = None
-    """When it was revoked; None while it is good."""
+    """Unix time when it was revoked, seconds; None while it is valid."""
 
     def __post_init__(self) -> None:
-        """Refuse what no `add` has written."""
+        """Check the name and the form of the hash."""
         if not self.name or len(self.name) > _NAME_LENGTH or not self.name.isprintable():
-            raise ValueError(f"name must have 1 to {_NAME_LENGTH} printable characters; got {self.name!r}")
+            raise ValueError(f"name must have 1 to {_NAME_LENGTH} printable characters, got {self.name!r}.")
         if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
-            raise ValueError(f"sha256 of key {self.name!r} must have 64 hexadecimal digits")
+            raise ValueError(f"sha256 of key {self.name!r} must have 64 hexadecimal digits.")
 
 
 class KeyFile:
-    """Reads and writes the file; a service sees what another process has changed.
+    """Reads and writes the file. A running service sees changes made by another process.
 
     Args:
-        path: of the file; it need not exist before the first `add`.
+        path: of the file; the first `add` creates it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,10 +59,10 @@ class KeyFile:
         self._records: tuple[KeyRecord, ...] = ()
 
     def records(self) -> tuple[KeyRecord, ...]:
-        """Give all keys, revoked ones too, oldest first.
+        """Return all keys, revoked ones too, oldest first.
 
         Raises:
-            ValueError: the file is none of keys.
+            ValueError: the file is not a key file.
         """
         try:
             status = self.path.stat()
@@ -63,54 +71,75 @@ class KeyFile:
         stamp = (status.st_mtime_ns, status.st_ino)
         if stamp != self._stamp:
             try:
-                entries = json.loads(self.path.read_text())["keys"]
+                entries = read_json_object(self.path)["keys"]
                 self._records = tuple(KeyRecord(**entry) for entry in entries)
-            except (OSError, KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(
-                    f"{self.path}: not a file of keys ({type(error).__name__}: {error})"
+                    f"{self.path} is not a key file ({type(error).__name__}: {error}). "
+                    "Create one with `mica serve-key add NAME --file FILE`."
                 ) from error
             self._stamp = stamp
         return self._records
 
     def add(self, name: str) -> str:
-        """Make a key and keep its hash; the key itself is shown this once.
+        """Create a key, store its hash and return the key, which cannot be recovered later.
 
         Raises:
-            ValueError: a key of this name is there already, or it is no name.
+            ValueError: the name is taken or invalid.
         """
-        records = self.records()
-        if any(record.name == name for record in records):
-            raise ValueError(f"{self.path}: has a key {name!r} already; choose another name")
-        key = _PREFIX + secrets.token_urlsafe(32)
-        self._write((*records, KeyRecord(name, _hash(key), int(time.time()))))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            records = self.records()
+            if any(record.name == name for record in records):
+                raise ValueError(f"{self.path} already has a key {name!r}. Choose another name.")
+            key = _PREFIX + secrets.token_urlsafe(32)
+            self._write((*records, KeyRecord(name, _hash(key), int(time.time()))))
         return key
 
     def revoke(self, name: str) -> None:
-        """Let a key open nothing any more.
+        """Revoke a key; the service rejects it from now on.
 
         Raises:
-            ValueError: there is no good key of this name.
+            ValueError: there is no valid key of this name.
         """
-        records = self.records()
-        if not any(record.name == name and record.revoked is None for record in records):
-            raise ValueError(f"{self.path}: has no good key {name!r}; see `mica serve-key list`")
-        now = int(time.time())
-        self._write(tuple(replace(r, revoked=now) if r.name == name else r for r in records))
+        if not self.path.is_file():
+            raise ValueError(f"{self.path} does not exist. Name the file that `mica serve-key add` wrote.")
+        with self._locked():
+            records = self.records()
+            if not any(record.name == name and record.revoked is None for record in records):
+                raise ValueError(
+                    f"{self.path} has no valid key {name!r}. "
+                    f"List the keys with `mica serve-key list --file {self.path}`."
+                )
+            now = int(time.time())
+            self._write(tuple(replace(r, revoked=now) if r.name == name else r for r in records))
 
     def owner(self, key: str) -> str | None:
-        """Give the name of a good key; None for a wrong or revoked one.
+        """Return the name of a valid key; None for a wrong or revoked one.
 
-        Every hash is compared, in constant time: how long it takes tells nothing about which one is near.
+        Compares every hash in constant time, so that the response time reveals nothing about the keys.
         """
-        asked, found = _hash(key), None
+        digest, found = _hash(key), None
         for record in self.records():
-            if hmac.compare_digest(record.sha256, asked) and record.revoked is None:
+            if hmac.compare_digest(record.sha256, digest) and record.revoked is None:
                 found = record.name
         return found
 
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the file's lock, so that two commands at the same time lose no key."""
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        try:
+            with FileLock(lock, timeout=_LOCK_SECONDS):
+                yield
+        except Timeout as error:
+            raise ValueError(
+                f"{self.path} was locked by another process for {_LOCK_SECONDS:g} s. Try again."
+            ) from error
+
     def _write(self, records: tuple[KeyRecord, ...]) -> None:
+        """Replace the file. Not `files.write_whole`: only the owner may read it, from its first byte on."""
         scratch = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"keys": [asdict(record) for record in records]}, indent=2) + "\n"
         descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:

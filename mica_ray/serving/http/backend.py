@@ -1,6 +1,6 @@
-"""What the web application asks of the models behind it: a request as a value, a stream of text in return.
+"""The interface between the web application and the models: a request as a value, a stream of text back.
 
-Who implements it: replicas of Ray Serve (app.py), ray.serve.llm (ray_llm.py), small classes in tests.
+Implemented in serving/handles.py and by small classes in tests.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FailureKind = Literal["refused", "too_long", "unknown_model", "busy", "unavailab
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model that can be asked."""
+    """A model that clients can name in a request."""
 
     id: str
     """The name clients send."""
@@ -27,18 +27,18 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One request for one reply, checked."""
+    """One validated request for one reply."""
 
     model: str
     messages: tuple[Message, ...]
     sampling: Sampling
     is_streamed: bool = False
-    """Whether the text is wanted piece by piece; a backend may otherwise give it in one."""
+    """Whether the client wants the text in pieces; otherwise a backend may return it in one piece."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one request."""
+    """Token counts of one request."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -46,23 +46,23 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """A piece of a reply."""
+    """One piece of a reply."""
 
     text: str
-    """From a backend as it was sampled; from responder.py what is said and never what is thought."""
+    """From a backend: the sampled text. From http/responder.py: the reply without its thinking."""
     finish_reason: FinishReason | None = None
-    """Set in the last piece alone, which also has the usage."""
+    """Set only in the last piece, which also has the usage."""
     usage: Usage | None = None
     is_help_line: bool = False
-    """Whether the operator says it and not the model."""
+    """Whether this is the operator's help line rather than the model's text."""
     begins_in_thought: bool = False
-    """In the first piece of a backend: the prompt ended inside a thought, and the text goes on with it."""
+    """In a backend's first piece: whether the prompt opened a thought that this text continues."""
     thinking: str = ""
-    """What is thought, told apart by responder.py."""
+    """The model's thinking, separated from the text by http/responder.py."""
 
 
 class BackendError(Exception):
-    """A model gives no reply, or no more of it.
+    """A model returned no reply, or stopped in the middle of one.
 
     Attributes:
         kind: "refused" (the request can never be served), "too_long" (for the context), "unknown_model",
@@ -70,12 +70,12 @@ class BackendError(Exception):
     """
 
     def __init__(self, message: str, *, kind: FailureKind) -> None:
-        """Keep the kind beside the message, which must quote nothing of the conversation."""
+        """Create the error; `message` is sent to the client and must not quote the conversation."""
         super().__init__(message)
         self.kind: FailureKind = kind
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Travel between processes with the kind."""
+        """Pickle the error together with its kind, for travel between processes."""
         return _backend_error, (str(self), self.kind)
 
 
@@ -84,16 +84,16 @@ def _backend_error(message: str, kind: FailureKind) -> BackendError:
 
 
 class ChatBackend(Protocol):
-    """The models behind the application."""
+    """The models behind the web application."""
 
     def models(self) -> Sequence[ServedModel]:
-        """Give the models, the first being the one asked where none is named."""
+        """Return the models; a request that names none goes to the first."""
         ...
 
     def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
-        """Give the reply piece by piece; closing the generator ends the generation.
+        """Yield the reply in pieces; closing the generator stops the sampling.
 
         Raises:
-            BackendError: before the first piece or between two.
+            BackendError: before the first piece, or between two pieces.
         """
         ...

@@ -1,4 +1,4 @@
-"""The body of /v1/chat/completions: read, bounded, made a `ChatRequest`, or refused by the field at fault."""
+"""The body of /v1/chat/completions: validated and converted to a `ChatRequest`; an error names the field."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _UNSUPPORTED = (
     "presence_penalty",
     "frequency_penalty",
 )
-"""What OpenAI has and these models do not; a value that asks for nothing is let pass."""
+"""Fields of OpenAI's API that these models cannot serve; accepted with a value that requests nothing."""
 
-_ASKS_NOTHING: tuple[object, ...] = (None, False, 0, 0.0, "none", "auto")
+_NEUTRAL_VALUES: tuple[object, ...] = (None, False, 0, 0.0, "none", "auto")
 _IGNORED = (
     "user",
     "store",
@@ -43,7 +43,7 @@ _IGNORED = (
     "reasoning_effort",
     "verbosity",
 )
-"""Fields that clients send by habit and that change no reply here."""
+"""Fields that clients send by default and that change no reply here."""
 
 
 class _Strict(BaseModel):
@@ -55,8 +55,8 @@ class _Part(_Strict):
     text: str
 
 
-class _SpokenMessage(BaseModel):
-    # Clients send an assistant's message back as they got it, with fields of no meaning here.
+class _MessageFields(BaseModel):
+    # Clients send an assistant's message back as they received it, with fields that mean nothing here.
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -75,7 +75,7 @@ class _StreamOptions(_Strict):
 
 class _Body(_Strict):
     model: str = ""
-    messages: list[_SpokenMessage] = Field(min_length=1)
+    messages: list[_MessageFields] = Field(min_length=1)
     stream: bool = False
     stream_options: _StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1)
@@ -90,7 +90,7 @@ class _Body(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class ChatBody:
-    """A request for a completion, and how the answer is wanted."""
+    """A request for a completion, and the form of its response."""
 
     request: ChatRequest
     includes_usage: bool
@@ -100,18 +100,19 @@ class ChatBody:
 
 
 def read_chat_body(content: bytes, settings: ServeSettings) -> ChatBody:
-    """Read and check a body.
+    """Read and validate a body.
 
     Raises:
-        ApiError: 400, names the field at fault and quotes nothing of the conversation.
+        ApiError: 400, names the field at fault and does not quote the conversation.
     """
-    fields = _served_fields(read_object(content))
+    fields = _supported_fields(read_object(content))
     messages = fields.get("messages")
     if isinstance(messages, list) and len(messages) > settings.max_messages:
-        # Before each is looked at: ten thousand are refused as fast as one.
+        # Checked before each message is validated: ten thousand are rejected as fast as one.
         raise ApiError(
             400,
-            f"messages has {len(messages)} entries; this service takes {settings.max_messages}",
+            f"messages has {len(messages)} entries, the limit is {settings.max_messages}. "
+            "Leave out the oldest ones.",
             param="messages",
             code="too_many_messages",
         )
@@ -131,34 +132,37 @@ def read_chat_body(content: bytes, settings: ServeSettings) -> ChatBody:
     )
 
 
-def _served_fields(fields: Mapping[str, object]) -> dict[str, object]:
+def _supported_fields(fields: Mapping[str, object]) -> dict[str, object]:
     for name in _UNSUPPORTED:
         value = fields.get(name)
-        is_idle = value in _ASKS_NOTHING or value == [] or value == {} or value == {"type": "text"}
-        if not is_idle:
+        is_neutral = value in _NEUTRAL_VALUES or value == [] or value == {} or value == {"type": "text"}
+        if not is_neutral:
             raise ApiError(
-                400, f"{name} is not supported by this service", param=name, code="unsupported_parameter"
+                400,
+                f"{name} is not supported by this service. Leave it out.",
+                param=name,
+                code="unsupported_parameter",
             )
     return {name: value for name, value in fields.items() if name not in (*_UNSUPPORTED, *_IGNORED)}
 
 
-def _messages(spoken: list[_SpokenMessage], settings: ServeSettings) -> tuple[Message, ...]:
-    for index, message in enumerate(spoken):
+def _messages(sent: list[_MessageFields], settings: ServeSettings) -> tuple[Message, ...]:
+    for index, message in enumerate(sent):
         check_text(message.text, settings, where=f"messages.{index}", param="messages")
-    if spoken[-1].role != "user":
-        raise ApiError(400, "the last of messages must be the user's", param="messages")
-    return tuple({"role": "system" if m.role == "developer" else m.role, "content": m.text} for m in spoken)
+    if sent[-1].role != "user":
+        raise ApiError(400, "The last message must have the role user.", param="messages")
+    return tuple({"role": "system" if m.role == "developer" else m.role, "content": m.text} for m in sent)
 
 
 def _sampling(body: _Body, settings: ServeSettings) -> Sampling:
-    asked = body.max_completion_tokens or body.max_tokens or settings.default_reply_tokens
+    max_tokens = body.max_completion_tokens or body.max_tokens or settings.default_reply_tokens
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     if any(not text or len(text) > 256 for text in stop):
-        raise ApiError(400, "stop must hold texts of 1 to 256 characters", param="stop")
+        raise ApiError(400, "Each text in stop must have 1 to 256 characters.", param="stop")
     return Sampling(
         temperature=settings.default_temperature if body.temperature is None else body.temperature,
         top_p=1.0 if body.top_p is None else body.top_p,
-        max_tokens=min(asked, settings.max_reply_tokens),
+        max_tokens=min(max_tokens, settings.max_reply_tokens),
         seed=body.seed,
         stop=stop,
     )

@@ -24,7 +24,7 @@ CARE_HEADER = "X-Mica-Care"
 
 
 def chat_routes(responder: Responder, access: AccessControl, settings: ServeSettings) -> list[Route]:
-    """Give the routes."""
+    """Return the routes."""
 
     async def models(request: Request) -> Response:
         access.admit(request.headers.get("authorization", ""))
@@ -45,11 +45,28 @@ def chat_routes(responder: Responder, access: AccessControl, settings: ServeSett
     ]
 
 
-async def _whole(pieces: AsyncGenerator[TextDelta, None]) -> TextDelta:
-    """Give all pieces as one.
+async def _complete(responder: Responder, body: ChatBody, locale: str) -> Response:
+    request = replace(body.request, model=responder.resolve_model(body.request.model))
+    finding = responder.check_care(request, locale)
+    pieces = responder.stream(request, finding)
+    completion = ServedCompletion(request.model)
+    if request.is_streamed:
+        response = await event_response(_chunks(pieces, completion, includes_usage=body.includes_usage))
+    else:
+        reply = await _joined(pieces)
+        reason, usage = reply.finish_reason or "stop", reply.usage or Usage(0, 0)
+        response = json_response(completion.whole(reply.text, reason, usage, thinking=reply.thinking))
+    if finding is not None:
+        # Lets the page show the first piece as the help line and not as the model's text.
+        response.headers[CARE_HEADER] = finding.kind
+    return response
+
+
+async def _joined(pieces: AsyncGenerator[TextDelta, None]) -> TextDelta:
+    """Join all pieces into one.
 
     Raises:
-        ApiError: the answer is not complete.
+        ApiError: the reply failed before its last piece.
     """
     async with aclosing(pieces):
         found = [piece async for piece in pieces]
@@ -57,38 +74,21 @@ async def _whole(pieces: AsyncGenerator[TextDelta, None]) -> TextDelta:
     return replace(found[-1], text=text, thinking=thinking)
 
 
-async def _complete(responder: Responder, body: ChatBody, locale: str) -> Response:
-    asked = replace(body.request, model=responder.named(body.request.model))
-    finding = responder.find(asked, locale)
-    pieces = responder.pieces(asked, finding)
-    completion = ServedCompletion(asked.model)
-    if asked.is_streamed:
-        answer = await event_response(_chunks(pieces, completion, includes_usage=body.includes_usage))
-    else:
-        reply = await _whole(pieces)
-        reason, usage = reply.finish_reason or "stop", reply.usage or Usage(0, 0)
-        answer = json_response(completion.whole(reply.text, reason, usage, thinking=reply.thinking))
-    if finding is not None:
-        # Tells a page that the first piece is the help line and not the model's.
-        answer.headers[CARE_HEADER] = finding.kind
-    return answer
-
-
 async def _chunks(
     pieces: AsyncGenerator[TextDelta, None], completion: ServedCompletion, *, includes_usage: bool
 ) -> AsyncGenerator[bytes, None]:
-    """Give one write for each piece: the chunks that it begins, carries and ends."""
-    opening = completion.opening()
+    """Yield the chunks of each piece as one write."""
+    opening = completion.opening_chunk()
     async with aclosing(pieces):
         async for piece in pieces:
             chunks, opening = [opening], b""
             if piece.thinking:
-                chunks.append(completion.thought(piece.thinking))
+                chunks.append(completion.thinking_chunk(piece.thinking))
             if piece.text:
-                chunks.append(completion.piece(piece.text))
+                chunks.append(completion.text_chunk(piece.text))
             if piece.finish_reason is not None:
-                chunks.append(completion.closing(piece.finish_reason))
+                chunks.append(completion.closing_chunk(piece.finish_reason))
                 if includes_usage:
-                    chunks.append(completion.usage(piece.usage or Usage(0, 0)))
+                    chunks.append(completion.usage_chunk(piece.usage or Usage(0, 0)))
                 chunks.append(DONE)
             yield b"".join(chunks)

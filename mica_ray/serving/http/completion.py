@@ -1,4 +1,4 @@
-"""A reply on the wire: one JSON object, or chunks of server-sent events, as OpenAI's clients read them."""
+"""A chat completion in OpenAI's format: one JSON object, or chunks sent as server-sent events."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from mica_ray.serving.http.backend import FinishReason, Usage
 from mica_ray.serving.http.responses import event
 
 _THINKING = "reasoning_content"
-"""Beside `content`, as servers of thinking models name it; OpenAI's own API has no field for it."""
+"""Field next to `content`, named as in other servers of thinking models; OpenAI's API has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServedCompletion:
-    """The name and time that all chunks of one reply share."""
+    """The id and time that all chunks of one reply share."""
 
     model: str
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
@@ -24,31 +24,31 @@ class ServedCompletion:
     def whole(
         self, text: str, finish_reason: FinishReason, usage: Usage, *, thinking: str = ""
     ) -> dict[str, object]:
-        """Give the reply as one object."""
+        """Return the complete reply as one JSON object."""
         message = {"role": "assistant", "content": text, "refusal": None}
         if thinking:
             message[_THINKING] = thinking
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
         return self._object("chat.completion", [choice]) | {"usage": _counts(usage)}
 
-    def opening(self) -> bytes:
-        """Give the first chunk, which names the role."""
+    def opening_chunk(self) -> bytes:
+        """Return the first chunk, which names the role."""
         return self._chunk({"role": "assistant", "content": ""}, None)
 
-    def piece(self, text: str) -> bytes:
-        """Give a chunk of what is said."""
+    def text_chunk(self, text: str) -> bytes:
+        """Return a chunk of the reply's text."""
         return self._chunk({"content": text}, None)
 
-    def thought(self, thinking: str) -> bytes:
-        """Give a chunk of what is thought."""
+    def thinking_chunk(self, thinking: str) -> bytes:
+        """Return a chunk of the model's thinking."""
         return self._chunk({_THINKING: thinking}, None)
 
-    def closing(self, finish_reason: FinishReason) -> bytes:
-        """Give the chunk that says why the reply ends."""
+    def closing_chunk(self, finish_reason: FinishReason) -> bytes:
+        """Return the chunk with the finish reason."""
         return self._chunk({}, finish_reason)
 
-    def usage(self, usage: Usage) -> bytes:
-        """Give the chunk that a client asks for by stream_options.include_usage."""
+    def usage_chunk(self, usage: Usage) -> bytes:
+        """Return the chunk that a client requests with stream_options.include_usage."""
         return event(self._object("chat.completion.chunk", []) | {"usage": _counts(usage)})
 
     def _chunk(self, delta: dict[str, str], finish_reason: FinishReason | None) -> bytes:

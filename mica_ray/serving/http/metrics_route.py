@@ -1,4 +1,4 @@
-"""The route /metrics: counters of this process, for Prometheus. Ray has a metrics port for its own."""
+"""The route /metrics: Prometheus counters of this process. Ray exports its own on another port."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mica_ray.serving.http.access import AccessControl
 
 
 def metrics_route(access: AccessControl) -> Route:
-    """Give GET /metrics; a service with keys asks Prometheus for one too."""
+    """Return the route GET /metrics; if the service has keys, Prometheus needs one too."""
 
     async def metrics(request: Request) -> Response:
         access.admit(request.headers.get("authorization", ""))

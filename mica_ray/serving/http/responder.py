@@ -1,6 +1,6 @@
-"""From a checked request to pieces of its answer: the care check first, then the model, within a deadline.
+"""From a validated request to the pieces of its reply: the care check, then the model, within a deadline.
 
-What a model thinks is told apart from what it says here, for every backend.
+Separates the model's thinking from its reply, for every backend.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from mica_ray.serving.http.api_error import ApiError
 from mica_ray.serving.http.backend import BackendError, ChatBackend, ChatRequest, TextDelta, Usage
 from mica_ray.serving.http.settings import ServeSettings
 
-_BETWEEN = "\n\n"
+_HELP_LINE_SEPARATOR = "\n\n"
 """Between the help line and the model's reply."""
 
 
 @dataclass(slots=True, eq=False)
 class Responder:
-    """Answers requests. Consumes a `ChatRequest`, produces text; waits for the backend, never too long.
+    """Answers requests: consumes a `ChatRequest`, yields text, waits for the backend until the deadline.
 
     Args:
         backend: the models.
-        settings: deadline, bound on requests at once.
-        care: looks through the person's last message before the model is asked.
+        settings: deadline, and the limit on concurrent requests.
+        care: checks the person's last messages before the model runs.
     """
 
     backend: ChatBackend
@@ -35,8 +35,8 @@ class Responder:
     care: CareCheck
     in_flight: int = 0
 
-    def find(self, request: ChatRequest, locale: str) -> CareFinding | None:
-        """Look through what the person wrote since the last reply."""
+    def check_care(self, request: ChatRequest, locale: str) -> CareFinding | None:
+        """Check what the person wrote since the last reply for signs of acute danger."""
         last: list[str] = []
         for message in reversed(request.messages):
             if message["role"] != "user":
@@ -44,8 +44,8 @@ class Responder:
             last.append(message["content"])
         return self.care.check("\n".join(reversed(last)), locale)
 
-    def named(self, model: str) -> str:
-        """Give the model that a request means; the first where it names none.
+    def resolve_model(self, model: str) -> str:
+        """Return the id of the requested model; an empty name means the first model.
 
         Raises:
             ApiError: 404, there is no such model.
@@ -55,37 +55,43 @@ class Responder:
             return names[0]
         if model not in names:
             known = ", ".join(names) or "none yet"
-            raise ApiError(404, f"no such model; served are: {known}", param="model", code="model_not_found")
+            raise ApiError(
+                404,
+                f"The requested model is not served. Use one of: {known}.",
+                param="model",
+                code="model_not_found",
+            )
         return model
 
-    async def pieces(
+    async def stream(
         self, request: ChatRequest, finding: CareFinding | None = None
     ) -> AsyncGenerator[TextDelta, None]:
-        """Give the answer piece by piece; the last piece alone has a finish reason and the usage.
+        """Yield the reply in pieces; only the last piece has a finish reason and the usage.
 
-        A help line comes first where one is due, and whether or not a model answers after it.
+        With a finding the help line is the first piece, whether or not the model replies after it.
 
         Raises:
-            ApiError: the model gives no answer, or not in time, or too many are asked already.
+            ApiError: the model returned no reply, was too slow, or too many requests are in flight.
         """
         if finding is None:
-            async with aclosing(_told_apart(self._model_pieces(request))) as pieces:
+            async with aclosing(_split_thinking(self._model_pieces(request))) as pieces:
                 async for piece in pieces:
                     yield piece
             return
         yield TextDelta(finding.lead, is_help_line=True)
-        between = _BETWEEN
+        separator = _HELP_LINE_SEPARATOR
         try:
-            async with aclosing(_told_apart(self._model_pieces(request))) as pieces:
+            async with aclosing(_split_thinking(self._model_pieces(request))) as pieces:
                 async for piece in pieces:
-                    yield replace(piece, text=between + piece.text) if piece.text else piece
-                    between = "" if piece.text else between
+                    yield replace(piece, text=separator + piece.text) if piece.text else piece
+                    separator = "" if piece.text else separator
         except ApiError:
             yield TextDelta("", "stop", Usage(0, 0))
 
     async def _model_pieces(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
         if self.in_flight >= self.settings.max_in_flight:
-            raise self._error(BackendError("too many requests at once; try again", kind="busy"))
+            busy = BackendError("The service is answering too many requests. Try again soon.", kind="busy")
+            raise self._error(busy)
         self.in_flight += 1
         deadline = asyncio.get_running_loop().time() + self.settings.request_seconds
         try:
@@ -94,7 +100,7 @@ class Responder:
                     yield delta
                     if delta.finish_reason is not None:
                         return
-            raise self._error(BackendError("the reply broke off; try again", kind="unavailable"))
+            raise self._error(BackendError("The reply ended early. Try again.", kind="unavailable"))
         finally:
             self.in_flight -= 1
 
@@ -104,8 +110,10 @@ class Responder:
                 return await anext(deltas, None)
         except TimeoutError as error:
             seconds = self.settings.request_seconds
-            late = BackendError(f"the reply took more than {seconds:g} s", kind="timeout")
-            raise self._error(late) from error
+            timeout = BackendError(
+                f"The reply took more than {seconds:g} s. Try again, or ask for fewer tokens.", kind="timeout"
+            )
+            raise self._error(timeout) from error
         except BackendError as error:
             raise self._error(error) from error
 
@@ -113,8 +121,8 @@ class Responder:
         return ApiError.of_backend(error, self.settings.retry_after_seconds)
 
 
-async def _told_apart(pieces: AsyncGenerator[TextDelta, None]) -> AsyncGenerator[TextDelta, None]:
-    """Tell what is thought from what is said. A reply that is cut off inside a thought was too long."""
+async def _split_thinking(pieces: AsyncGenerator[TextDelta, None]) -> AsyncGenerator[TextDelta, None]:
+    """Separate thinking from text. A reply that ends inside a thought gets the finish reason "length"."""
     stream: SpokenStream | None = None
     async with aclosing(pieces):
         async for piece in pieces:

@@ -1,4 +1,4 @@
-"""Responses: a JSON object, or a stream of server-sent events."""
+"""HTTP responses: a JSON object, or a stream of server-sent events."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from starlette.responses import Response, StreamingResponse
 from mica_ray.serving.http.api_error import ApiError
 
 DONE = b"data: [DONE]\n\n"
+"""The last event of OpenAI's stream format."""
 
 
 def json_response(content: Mapping[str, object], *, status: int = 200) -> Response:
-    """Give an answer of JSON."""
+    """Return a response with a JSON body."""
     body = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
     return Response(body, status_code=status, media_type="application/json")
 
 
 def event(content: Mapping[str, object]) -> bytes:
-    """Give one server-sent event. JSON escapes line breaks, so no text can end it early."""
+    """Encode one server-sent event. JSON escapes line breaks, so no text can end the event early."""
     return f"data: {json.dumps(content, ensure_ascii=False)}\n\n".encode("utf-8", "replace")
 
 
 async def event_response(events: AsyncGenerator[bytes, None]) -> Response:
-    """Answer with a stream. Waits for the first event: until then a failure is still a status of HTTP.
+    """Return a streaming response once the first event is there.
+
+    A failure before the first event still becomes an HTTP status; a later one becomes an event in the stream.
 
     Raises:
         ApiError: there is no first event.

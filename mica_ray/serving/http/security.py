@@ -1,4 +1,4 @@
-"""What stands before every route: bounds on the body, headers on every answer, no text in any log.
+"""Security around every route: limits on the body, headers on every response, no conversation text in logs.
 
 Plain ASGI: Starlette's own middleware class costs a task and a queue for each request.
 """
@@ -38,16 +38,16 @@ class SecurityMiddleware:
     """Wraps the whole application.
 
     Args:
-        app: what is wrapped.
-        max_body_bytes: a longer body is refused with 413, by its announced length or while it arrives.
-        hosts: names under which the service may be called; None for any. A page elsewhere whose name was
-            pointed at this machine is thereby refused where no key would stop it.
+        app: the wrapped application.
+        max_body_bytes: a longer body is rejected with 413, by its Content-Length or while it arrives.
+        hosts: host names under which the service may be called; None accepts any. Protects a service without
+            keys from DNS rebinding: a page of another site whose host name points to this machine.
     """
 
     def __init__(self, app: ASGIApp, *, max_body_bytes: int, hosts: Sequence[str] | None) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
-        self._hosts = None if hosts is None else frozenset(hosts)
+        self._hosts = None if hosts is None else tuple(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -56,7 +56,7 @@ class SecurityMiddleware:
             return
         started = False
 
-        async def answer(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
@@ -65,55 +65,64 @@ class SecurityMiddleware:
 
         try:
             self._check(scope)
-            await self._app(scope, self._bounded(receive), answer)
+            await self._app(scope, self._limited(receive), send_with_headers)
         except ApiError as error:
             if not started:
-                await _refuse(error, answer)
-        except Exception as error:  # The server would log it with its message, which may quote a person.
+                await _send_error(error, send_with_headers)
+        except Exception as error:  # The server would log its message, which may quote the person.
             _LOG.error("%s %s: %s", scope["method"], type(error).__name__, _place(error))
             if not started:
-                await _refuse(ApiError(500, "the service failed; try again", type="server_error"), answer)
+                failed = ApiError(500, "The service failed. Try again.", type="server_error")
+                await _send_error(failed, send_with_headers)
 
     def _check(self, scope: Scope) -> None:
         headers = dict(scope["headers"])
         if self._hosts is not None and _host_name(headers.get(b"host", b"")) not in self._hosts:
-            raise ApiError(421, "this service answers under other host names", code="wrong_host")
+            raise ApiError(
+                421,
+                f"The service has another host name. Call it as {', '.join(self._hosts)}.",
+                code="wrong_host",
+            )
         length = headers.get(b"content-length", b"0")
         if not length.isdigit():
-            raise ApiError(400, "Content-Length is not a number")
+            raise ApiError(400, "Content-Length must be a number.")
         if int(length) > self._max_body_bytes:
             raise self._too_large()
 
-    def _bounded(self, receive: Receive) -> Receive:
-        taken = 0
+    def _limited(self, receive: Receive) -> Receive:
+        num_bytes = 0
 
-        async def take() -> Message:
-            nonlocal taken
+        async def receive_limited() -> Message:
+            nonlocal num_bytes
             message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._max_body_bytes:
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > self._max_body_bytes:
                 raise self._too_large()
             return message
 
-        return take
+        return receive_limited
 
     def _too_large(self) -> ApiError:
-        return ApiError(413, f"the body is larger than {self._max_body_bytes} bytes", code="body_too_large")
+        return ApiError(
+            413,
+            f"The body is larger than {self._max_body_bytes} bytes. Send a shorter conversation.",
+            code="body_too_large",
+        )
 
 
-def _with_headers(given: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    names = {name.lower() for name, _ in given}
-    kept = list(given) + [header for header in _HEADERS if header[0] not in names]
-    return kept if _NO_STORE[0] in names else [*kept, _NO_STORE]
+def _with_headers(present: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    names = {name.lower() for name, _ in present}
+    headers = list(present) + [header for header in _HEADERS if header[0] not in names]
+    return headers if _NO_STORE[0] in names else [*headers, _NO_STORE]
 
 
 def _host_name(host: bytes) -> str:
-    """Give the name of a Host header without its port: `[::1]:80` is `::1`."""
+    """Return the name in a Host header without its port: `[::1]:80` becomes `::1`."""
     text = host.decode("latin-1").lower()
     return text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
 
 
-async def _refuse(error: ApiError, send: Send) -> None:
+async def _send_error(error: ApiError, send: Send) -> None:
     body = json.dumps(error.body).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
     encoded = [(name.lower().encode(), text.encode()) for name, text in headers.items()]
@@ -122,6 +131,6 @@ async def _refuse(error: ApiError, send: Send) -> None:
 
 
 def _place(error: Exception) -> str:
-    """Say where an error arose, without its message."""
+    """Return the file and line where an error was raised, without its message."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown place"

@@ -1,4 +1,4 @@
-"""Votes on two models side by side: which replied better. Kept for the operator, without any text."""
+"""Votes on two models side by side: which reply was better. Stored for the operator, without any text."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class _Vote(BaseModel):
 
 
 def vote_route(backend: ChatBackend, access: AccessControl, file: Path | None) -> Route:
-    """Give POST /v1/support/votes.
+    """Return the route POST /v1/support/votes.
 
     Args:
-        backend: its models; a vote on others is refused.
-        access: who may vote, as often as their key allows.
-        file: JSON lines of left, right, choice and the time; None refuses votes with 404.
+        backend: its models; votes on other models are rejected.
+        access: checks keys and rates.
+        file: JSON lines of left, right, choice and time; None rejects votes with 404.
     """
     if file is not None:
         mend_lines(file)
@@ -42,7 +42,9 @@ def vote_route(backend: ChatBackend, access: AccessControl, file: Path | None) -
     async def vote(request: Request) -> Response:
         access.admit(request.headers.get("authorization", ""))
         if file is None:
-            raise ApiError(404, "this service keeps no votes", code="votes_off")
+            raise ApiError(
+                404, "This service stores no votes. Its operator can set serve.votes_file.", code="votes_off"
+            )
         cast = _read_vote(await json_content(request), [model.id for model in backend.models()])
         line = json.dumps({**cast.model_dump(), "time": int(time.time())}, ensure_ascii=False)
         append_line(file, line.encode())
@@ -53,12 +55,17 @@ def vote_route(backend: ChatBackend, access: AccessControl, file: Path | None) -
 
 def _read_vote(content: bytes, names: list[str]) -> _Vote:
     try:
-        cast = _Vote.model_validate(read_object(content))
+        vote = _Vote.model_validate(read_object(content))
     except ValidationError as error:
         raise invalid_field(error) from error
-    for side in ("left", "right"):
-        if getattr(cast, side) not in names:
-            raise ApiError(404, "no such model", param=side, code="model_not_found")
-    if cast.left == cast.right:
-        raise ApiError(400, "left and right must be two models", param="right")
-    return cast
+    for side, name in (("left", vote.left), ("right", vote.right)):
+        if name not in names:
+            raise ApiError(
+                404,
+                f"The model of {side} is not served. Use one of: {', '.join(names)}.",
+                param=side,
+                code="model_not_found",
+            )
+    if vote.left == vote.right:
+        raise ApiError(400, "left and right must be two different models.", param="right")
+    return vote

@@ -1,4 +1,4 @@
-"""The bodies of /v1/support/sessions, read and bounded."""
+"""The request bodies of /v1/support/sessions, validated."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from mica_ray.serving.http.settings import ServeSettings
 
 
 class SessionBody(BaseModel):
-    """What begins a session."""
+    """The body that opens a session."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     model: str = ""
-    """Empty: the first of the service."""
+    """Empty: the first model of the service."""
     locale: str | None = None
     """Of the help line."""
 
 
 class MessageBody(BaseModel):
-    """What a person says in a session."""
+    """A person's message in a session."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -29,7 +29,7 @@ class MessageBody(BaseModel):
 
 
 def read_session_body(content: bytes) -> SessionBody:
-    """Read a body; an empty one asks for the first model.
+    """Read the body that opens a session; an empty one requests the first model.
 
     Raises:
         ApiError: 400, names the field at fault.
@@ -41,14 +41,14 @@ def read_session_body(content: bytes) -> SessionBody:
 
 
 def read_message_body(content: bytes, settings: ServeSettings) -> MessageBody:
-    """Read a body.
+    """Read the body of a message.
 
     Raises:
         ApiError: 400, names the field at fault.
     """
     try:
-        said = MessageBody.model_validate(read_object(content))
+        message = MessageBody.model_validate(read_object(content))
     except ValidationError as error:
         raise invalid_field(error) from error
-    check_text(said.content, settings, where="content", param="content")
-    return said
+    check_text(message.content, settings, where="content", param="content")
+    return message

@@ -1,7 +1,6 @@
-"""The need state of someone who really speaks, judged turn by turn by training's judge and rules of progress.
+"""The need state of a real person, judged turn by turn with the judge and the progress rules of training.
 
-`mica chat` and the support sessions of the service show it. Nobody played this person: all that is known of
-them is what they said.
+Used by `mica chat` and the service's support sessions. Only the person's messages are known, no scenario.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mica_ray import checks
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.judger import Judge
 from mica_ray.dialogue.progress import judge_stop
@@ -24,31 +24,30 @@ _PERSONA = "Someone who writes to the service."
 
 @dataclass(frozen=True, slots=True)
 class NeedEstimator:
-    """Consumes a conversation that ends with a reply, produces its judgement; waits for the judge alone."""
+    """Consumes a conversation that ends with a reply, produces its judgement, waits only for the judge."""
 
     judge: Judge
     domain: Domain
     deadline_seconds: float = 30.0
-    """For one judgement, whatever the judge's own deadline is."""
+    """For one judgement, in addition to the judge's own deadline."""
 
     def __post_init__(self) -> None:
-        """Refuse a wait without an end."""
-        if not self.deadline_seconds > 0:
-            raise ValueError(f"deadline_seconds must be > 0; got {self.deadline_seconds}")
+        """Check the deadline."""
+        checks.above(0, deadline_seconds=self.deadline_seconds)
 
     @property
     def start(self) -> State:
-        """Give P_0, points: the mean initial state of the domain's scenarios, in whole points."""
+        """P_0, points: the mean initial state of the domain's scenarios, rounded to whole points."""
         states = [scenario.initial_state for scenario in self.domain.scenarios]
         c, a, p = np.round(np.mean(states, axis=0)).tolist()
         return c, a, p
 
     async def score_reply(self, dialogue: Sequence[SpokenTurn], *, state: State, seed: int) -> Judgement:
-        """Judge the last reply. A judge that fails in any way gives a judgement without a score.
+        """Judge the last reply. Any failure of the judge becomes a judgement without a score.
 
         Args:
-            dialogue: oldest first; the last entry has the reply to judge.
-            state: P_{t-1}, points: the last one known.
+            dialogue: oldest turn first; the last turn has the reply to judge.
+            state: P_{t-1}, points: the last known one.
             seed: makes the judgement reproducible.
         """
         try:
@@ -57,13 +56,13 @@ class NeedEstimator:
                     self._person(dialogue[0]["user"]), tuple(dialogue), state=state, seed=seed
                 )
         except TimeoutError:
-            reason = f"the judge took more than {self.deadline_seconds:g} s"
+            reason = f"The judge did not answer within {self.deadline_seconds:g} s."
             return Judgement.failed(Status.TIMED_OUT, reason)
-        except Exception as error:  # A judge may be anyone's class, and a reply must not fail with it.
-            return Judgement.failed(Status.ABANDONED, f"the judge failed: {type(error).__name__}")
+        except Exception as error:  # A judge may be any class, and its failure must not cost the reply.
+            return Judgement.failed(Status.ABANDONED, f"The judge failed: {type(error).__name__}.")
 
     def progress(self, states: Sequence[State]) -> Stop | None:
-        """Say what the rules of training make of a path; None while it is open.
+        """Return how the rules of training end this dialogue; None if they let it continue.
 
         Args:
             states: P_0 first; a turn whose judgement failed repeats the state before it.
@@ -71,7 +70,7 @@ class NeedEstimator:
         return judge_stop(np.asarray(states), self.domain.rules)
 
     def _person(self, opening: str) -> Scenario:
-        """Make the scenario of someone of whom nothing is known but the first message."""
+        """Return the scenario of a person of whom only the first message is known."""
         return Scenario(
             id="unknown",
             domain=self.domain.name,
@@ -86,7 +85,7 @@ class NeedEstimator:
 
 
 def next_state(state: State, judgement: Judgement) -> State:
-    """Give P_t = P_{t-1} + v_t; P_{t-1} where the judge gave no score."""
+    """Return P_t = P_{t-1} + v_t; P_{t-1} if the judge returned no score."""
     if judgement.delta is None:
         return state
     c, a, p = (before + change for before, change in zip(state, judgement.delta, strict=True))
@@ -94,5 +93,5 @@ def next_state(state: State, judgement: Judgement) -> State:
 
 
 def distance_left(state: State) -> float:
-    """Give how far a state is from the zone in which needs count as met, points."""
+    """Return the distance of a state from the zone in which needs count as met, in points."""
     return float(zone_distance(np.asarray(state)))

@@ -1,4 +1,4 @@
-"""The routes /v1/support/sessions. What they do is support_sessions.py."""
+"""The routes /v1/support/sessions. Their logic is in support/sessions.py."""
 
 from __future__ import annotations
 
@@ -21,61 +21,61 @@ PATH = "/v1/support/sessions"
 
 
 def session_routes(sessions: SupportSessions, access: AccessControl) -> list[Route]:
-    """Give the routes."""
+    """Return the routes."""
     settings = sessions.settings
 
-    def owner(request: Request) -> str:
+    def owner_of(request: Request) -> str:
         return access.admit(request.headers.get("authorization", ""))
 
-    def named(request: Request) -> SupportSession:
-        return sessions.find(owner(request), request.path_params["session_id"])
+    def session_of(request: Request) -> SupportSession:
+        return sessions.find(owner_of(request), request.path_params["session_id"])
 
-    async def begin(request: Request) -> Response:
-        name = owner(request)
+    async def open_session(request: Request) -> Response:
+        owner = owner_of(request)
         body = read_session_body(await json_content(request))
-        session = sessions.open(name, body, locale_of(request, body.locale, settings))
-        return json_response(sessions.described(session), status=201)
+        session = sessions.open(owner, body, locale_of(request, body.locale, settings))
+        return json_response(sessions.session_json(session), status=201)
 
-    async def say(request: Request) -> Response:
-        session = named(request)
+    async def send_message(request: Request) -> Response:
+        session = session_of(request)
         body = read_message_body(await json_content(request), settings)
         if body.stream:
             return await event_response(_events(sessions, session, body))
-        async with aclosing(sessions.pieces(session, body)) as pieces:
+        async with aclosing(sessions.reply(session, body)) as pieces:
             last = [piece async for piece in pieces][-1]
         assert isinstance(last, SupportSession)
-        return json_response(_told(sessions, last))
+        return json_response(_message_json(sessions, last))
 
-    async def show(request: Request) -> Response:
-        return json_response(sessions.described(named(request)))
+    async def show_session(request: Request) -> Response:
+        return json_response(sessions.session_json(session_of(request)))
 
-    async def forget(request: Request) -> Response:
-        session_id = named(request).id
+    async def delete_session(request: Request) -> Response:
+        session_id = session_of(request).id
         sessions.store.delete(session_id)
         return json_response({"id": session_id, "object": "support.session.deleted", "deleted": True})
 
     one = PATH + "/{session_id}"
     return [
-        Route(PATH, begin, methods=["POST"]),
-        Route(one, show, methods=["GET"]),
-        Route(one, forget, methods=["DELETE"]),
-        Route(one + "/messages", say, methods=["POST"]),
+        Route(PATH, open_session, methods=["POST"]),
+        Route(one, show_session, methods=["GET"]),
+        Route(one, delete_session, methods=["DELETE"]),
+        Route(one + "/messages", send_message, methods=["POST"]),
     ]
 
 
 async def _events(
     sessions: SupportSessions, session: SupportSession, body: MessageBody
 ) -> AsyncGenerator[bytes, None]:
-    async with aclosing(sessions.pieces(session, body)) as pieces:
+    async with aclosing(sessions.reply(session, body)) as pieces:
         async for piece in pieces:
             if isinstance(piece, SupportSession):
-                yield event(_told(sessions, piece)) + DONE
+                yield event(_message_json(sessions, piece)) + DONE
             elif piece.text:
-                said_by = {"help_line": True} if piece.is_help_line else {}
-                yield event({"object": "support.piece", "content": piece.text, **said_by})
+                mark = {"help_line": True} if piece.is_help_line else {}
+                yield event({"object": "support.piece", "content": piece.text, **mark})
 
 
-def _told(sessions: SupportSessions, session: SupportSession) -> dict[str, object]:
+def _message_json(sessions: SupportSessions, session: SupportSession) -> dict[str, object]:
     turn = session.turns[-1]
     return {
         "object": "support.message",
@@ -83,5 +83,5 @@ def _told(sessions: SupportSessions, session: SupportSession) -> dict[str, objec
         "turn": len(session.turns),
         "reply": {"role": "assistant", "content": turn.reply},
         "care": turn.care,
-        "need": sessions.need(session),
+        "need": sessions.need_json(session),
     }

@@ -1,4 +1,4 @@
-"""A support session as a value, and where sessions are kept: in memory, or in an SQLite file if asked for."""
+"""A support session as a value, and the stores of sessions: memory, or an SQLite file if configured."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ class SupportTurn:
     """One message and its reply."""
 
     said: str
+    """The person's message."""
     reply: str
     state: State | None = None
-    """P_t after the reply, points; None where nobody judged or the judge failed."""
+    """P_t after the reply, points; None without a judge, or if it failed."""
     change: State | None = None
-    """v_t, points; None as `state`."""
+    """v_t, points; None in the same cases as `state`."""
     error: str | None = None
-    """Why a configured judge gave no state."""
+    """Why the judge returned no state; None if it did, or without a judge."""
     care: str | None = None
-    """The kind of danger that the care check saw in the message."""
+    """The kind of danger that the care check found in the message."""
 
 
 @dataclass(frozen=True, slots=True)
 class SupportSession:
-    """A conversation that the service keeps."""
+    """A conversation stored by the service."""
 
     id: str
     owner: str
-    """The name of the key that began it; no other sees it."""
+    """Name of the key that opened it; no other key can read it."""
     model: str
     locale: str
     created: float
@@ -46,31 +47,31 @@ class SupportSession:
 
 
 class SessionStore(Protocol):
-    """Keeps sessions until they expire."""
+    """Stores sessions until they expire."""
 
     def put(self, session: SupportSession) -> bool:
-        """Keep a session or its newer form; False when there is no room for one more."""
+        """Store a new or changed session; return False if the store is full."""
         ...
 
     def get(self, session_id: str) -> SupportSession | None:
-        """Give a session that has not expired."""
+        """Return a session that has not expired; None if there is none."""
         ...
 
     def delete(self, session_id: str) -> None:
-        """Forget a session."""
+        """Delete a session."""
         ...
 
-    def forget_expired(self) -> None:
-        """Forget what has expired; called every minute, so that nothing outlives its time unread."""
+    def delete_expired(self) -> None:
+        """Delete expired sessions; called every minute, so that none stays because nobody reads it."""
         ...
 
 
 class MemoryStore:
-    """Sessions of this process; they end with it.
+    """Sessions in memory; they end with the process.
 
     Args:
-        max_sessions: kept at once.
-        clock: Unix time, seconds.
+        max_sessions: limit of sessions at the same time.
+        clock: returns the Unix time, seconds.
     """
 
     def __init__(self, max_sessions: int, *, clock: Callable[[], float] = time.time) -> None:
@@ -79,36 +80,36 @@ class MemoryStore:
         self._sessions: dict[str, SupportSession] = {}
 
     def put(self, session: SupportSession) -> bool:
-        """Keep a session or its newer form; False when there is no room for one more."""
-        self.forget_expired()
+        """Store a new or changed session; return False if the store is full."""
+        self.delete_expired()
         if session.id not in self._sessions and len(self._sessions) >= self._max_sessions:
             return False
         self._sessions[session.id] = session
         return True
 
     def get(self, session_id: str) -> SupportSession | None:
-        """Give a session that has not expired."""
+        """Return a session that has not expired; None if there is none."""
         session = self._sessions.get(session_id)
         return None if session is None or session.expires <= self._clock() else session
 
     def delete(self, session_id: str) -> None:
-        """Forget a session."""
+        """Delete a session."""
         self._sessions.pop(session_id, None)
 
-    def forget_expired(self) -> None:
-        """Forget what has expired."""
+    def delete_expired(self) -> None:
+        """Delete expired sessions."""
         now = self._clock()
         for old in [old.id for old in self._sessions.values() if old.expires <= now]:
             del self._sessions[old]
 
 
 class FileStore:
-    """Sessions in an SQLite file that only its owner may read; what has expired is overwritten.
+    """Sessions in an SQLite file that only its owner may read; deleted content is overwritten.
 
     Args:
         path: of the file.
-        max_sessions: kept at once.
-        clock: Unix time, seconds.
+        max_sessions: limit of sessions at the same time.
+        clock: returns the Unix time, seconds.
     """
 
     def __init__(self, path: Path, max_sessions: int, *, clock: Callable[[], float] = time.time) -> None:
@@ -122,11 +123,11 @@ class FileStore:
             "CREATE TABLE IF NOT EXISTS session "
             "(id TEXT PRIMARY KEY, expires REAL NOT NULL, content TEXT NOT NULL)"
         )
-        self.forget_expired()
+        self.delete_expired()
 
     def put(self, session: SupportSession) -> bool:
-        """Keep a session or its newer form; False when there is no room for one more."""
-        self.forget_expired()
+        """Store a new or changed session; return False if the store is full."""
+        self.delete_expired()
         others = "SELECT COUNT(*) FROM session WHERE id != ?"
         if self._database.execute(others, (session.id,)).fetchone()[0] >= self._max_sessions:
             return False
@@ -137,8 +138,8 @@ class FileStore:
         return True
 
     def get(self, session_id: str) -> SupportSession | None:
-        """Give a session that has not expired."""
-        self.forget_expired()
+        """Return a session that has not expired; None if there is none."""
+        self.delete_expired()
         found = self._database.execute("SELECT content FROM session WHERE id = ?", (session_id,)).fetchone()
         if found is None:
             return None
@@ -147,20 +148,20 @@ class FileStore:
         return SupportSession(**fields, turns=turns)
 
     def delete(self, session_id: str) -> None:
-        """Forget a session."""
+        """Delete a session."""
         self._database.execute("DELETE FROM session WHERE id = ?", (session_id,))
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the database."""
         self._database.close()
 
-    def forget_expired(self) -> None:
-        """Forget what has expired."""
+    def delete_expired(self) -> None:
+        """Delete expired sessions."""
         self._database.execute("DELETE FROM session WHERE expires <= ?", (self._clock(),))
 
 
 def _turn(fields: dict[str, object]) -> SupportTurn:
-    """Undo what JSON made of tuples."""
+    """Restore the tuples that JSON stored as lists."""
     points = {name: fields[name] for name in ("state", "change")}
     states = {name: tuple(value) if isinstance(value, list) else None for name, value in points.items()}
     return SupportTurn(**{**fields, **states})  # pyright: ignore[reportArgumentType]

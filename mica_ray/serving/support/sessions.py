@@ -1,6 +1,6 @@
-"""Support sessions: the service keeps a dialogue, and a judge estimates the need state turn by turn.
+"""Support sessions: the service keeps a dialogue, and a judge estimates the need state after each reply.
 
-The routes are in session_routes.py, the values and where they are kept in support_session.py.
+Routes: support/routes.py. The session values and their stores: support/session.py.
 """
 
 from __future__ import annotations
@@ -24,80 +24,88 @@ from mica_ray.types import Message, Sampling, State
 
 @dataclass(slots=True, eq=False)
 class SupportSessions:
-    """Keeps dialogues. Consumes what a person says, produces replies and states; waits for model and judge.
+    """Keeps dialogues. Consumes a person's messages, produces replies and states, waits for model and judge.
 
     Args:
         responder: care check and model.
         store: of the dialogues.
-        settings: bounds and times.
-        estimate: of the need state; None gives none.
+        settings: limits and times.
+        estimator: of the need state; None: no estimate.
     """
 
     responder: Responder
     store: SessionStore
     settings: ServeSettings
-    estimate: NeedEstimator | None
+    estimator: NeedEstimator | None
     _busy: set[str] = field(default_factory=set[str])
 
     def open(self, owner: str, body: SessionBody, locale: str) -> SupportSession:
-        """Begin a session.
+        """Open a session.
 
         Raises:
-            ApiError: 404, no such model; 429, too many sessions are kept.
+            ApiError: 404, there is no such model; 429, the store is full.
         """
         now = time.time()
         session = SupportSession(
             id=secrets.token_urlsafe(24),
             owner=owner,
-            model=self.responder.named(body.model),
+            model=self.responder.resolve_model(body.model),
             locale=locale,
             created=now,
             expires=now + self.settings.session_seconds,
         )
-        self._keep(session)
+        self._put(session)
         return session
 
     def find(self, owner: str, session_id: str) -> SupportSession:
-        """Give a session of this owner.
+        """Return a session of this owner.
 
         Raises:
-            ApiError: 404, there is none; another's is as unknown as one that never was.
+            ApiError: 404, there is none. The response does not reveal whether another owner has it.
         """
         session = self.store.get(session_id)
         if session is None or session.owner != owner:
-            raise ApiError(404, "no such session, or it has expired", code="session_not_found")
+            raise ApiError(
+                404,
+                "The session does not exist or has expired. Open a new one.",
+                code="session_not_found",
+            )
         return session
 
-    async def pieces(
+    async def reply(
         self, session: SupportSession, body: MessageBody
     ) -> AsyncGenerator[TextDelta | SupportSession, None]:
-        """Give the reply piece by piece, and last the session with the new turn and its state.
+        """Yield the reply in pieces, then the session with the new turn and its state.
 
         Raises:
-            ApiError: 409, a reply is being made already; or the model gives no answer.
+            ApiError: 409, a reply of this session is in progress; or the model returned no reply.
         """
         if session.id in self._busy:
-            raise ApiError(409, "a reply of this session is still in the making", code="session_busy")
+            raise ApiError(
+                409,
+                "A reply of this session is in progress. Wait for it before you send a message.",
+                code="session_busy",
+            )
         self._busy.add(session.id)
         try:
             request = self._request(session, body)
-            finding = self.responder.find(request, session.locale)
+            finding = self.responder.check_care(request, session.locale)
             texts: list[str] = []
-            async with aclosing(self.responder.pieces(request, finding)) as pieces:
+            async with aclosing(self.responder.stream(request, finding)) as pieces:
                 async for piece in pieces:
                     texts.append(piece.text)
                     yield piece
             turn = SupportTurn(
                 said=body.content, reply="".join(texts), care=None if finding is None else finding.kind
             )
-            # Kept before it is judged: a judge that hangs must not cost the dialogue its turn.
-            session = self._with(session, turn)
-            yield await self._judged(session)
+            # Stored before it is judged: a judge that hangs must not cost the session this turn.
+            session = self._append(session, turn)
+            yield await self._judge(session)
         finally:
             self._busy.discard(session.id)
 
-    def described(self, session: SupportSession) -> dict[str, object]:
-        """Give a session as JSON."""
+    def session_json(self, session: SupportSession) -> dict[str, object]:
+        """Return a session as JSON values."""
         return {
             "id": session.id,
             "object": "support.session",
@@ -109,29 +117,29 @@ class SupportSessions:
                 for turn in session.turns
                 for role, text in (("user", turn.said), ("assistant", turn.reply))
             ],
-            "need": self.need(session),
+            "need": self.need_json(session),
         }
 
-    def need(self, session: SupportSession) -> dict[str, object] | None:
-        """Give the estimated path as JSON; None where nobody estimates."""
-        if self.estimate is None:
+    def need_json(self, session: SupportSession) -> dict[str, object] | None:
+        """Return the estimated states as JSON values; None without an estimator."""
+        if self.estimator is None:
             return None
-        keys = [axis.key for axis in self.estimate.domain.axes]
+        keys = [axis.key for axis in self.estimator.domain.axes]
 
-        def named(state: State | None) -> dict[str, float] | None:
+        def by_axis(state: State | None) -> dict[str, float] | None:
             return None if state is None else dict(zip(keys, state, strict=True))
 
         last = session.turns[-1] if session.turns else None
-        start = self.estimate.start
-        stop = self.estimate.progress(self._states(session))
+        start = self.estimator.start
+        stop = self.estimator.progress(self._states(session))
         return {
-            "axes": [{"key": axis.key, "name": axis.name} for axis in self.estimate.domain.axes],
-            "start": named(start),
+            "axes": [{"key": axis.key, "name": axis.name} for axis in self.estimator.domain.axes],
+            "start": by_axis(start),
             "start_distance": distance_left(start),
-            "path": [named(turn.state) for turn in session.turns],
+            "path": [by_axis(turn.state) for turn in session.turns],
             "distances": [None if t.state is None else distance_left(t.state) for t in session.turns],
-            "state": named(last.state) if last else None,
-            "change": named(last.change) if last else None,
+            "state": by_axis(last.state) if last else None,
+            "change": by_axis(last.change) if last else None,
             "distance": None if last is None or last.state is None else distance_left(last.state),
             "error": last.error if last else None,
             "progress": "open" if stop is None else str(stop),
@@ -140,7 +148,10 @@ class SupportSessions:
     def _request(self, session: SupportSession, body: MessageBody) -> ChatRequest:
         if 2 * len(session.turns) >= self.settings.max_messages:
             raise ApiError(
-                400, "the session is full; begin another", param="content", code="too_many_messages"
+                400,
+                f"The session has its limit of {self.settings.max_messages} messages. Open a new one.",
+                param="content",
+                code="too_many_messages",
             )
         messages: list[Message] = []
         for turn in session.turns:
@@ -150,53 +161,55 @@ class SupportSessions:
         sampling = Sampling(
             temperature=self.settings.default_temperature, max_tokens=self.settings.default_reply_tokens
         )
-        # A stored session may be of a model that is not served any more.
-        model = self.responder.named(session.model)
+        # A session from a file may name a model that is no longer served.
+        model = self.responder.resolve_model(session.model)
         return ChatRequest(model, tuple(messages), sampling, is_streamed=body.stream)
 
-    async def _judged(self, session: SupportSession) -> SupportSession:
-        if self.estimate is None:
+    async def _judge(self, session: SupportSession) -> SupportSession:
+        """Judge the last turn and store its state."""
+        if self.estimator is None:
             return session
+        before = replace(session, turns=session.turns[:-1])
         if not session.turns[-1].reply:
-            mute = replace(session.turns[-1], error="nothing was said: the reply ended inside its thinking")
-            return self._with(replace(session, turns=session.turns[:-1]), mute)
+            reason = "The reply is empty: it ended while the model was still thinking."
+            return self._append(before, replace(session.turns[-1], error=reason))
         states = self._states(session)
-        judgement = await self.estimate.score_reply(
+        judgement = await self.estimator.score_reply(
             [{"user": turn.said, "reply": turn.reply} for turn in session.turns],
             state=states[-1],
             seed=derive_seed(session.id, len(session.turns)),
         )
-        is_good = judgement.delta is not None
+        has_score = judgement.delta is not None
         turn = replace(
             session.turns[-1],
-            state=next_state(states[-1], judgement) if is_good else None,
+            state=next_state(states[-1], judgement) if has_score else None,
             change=judgement.delta,
-            error=None if is_good else judgement.error or "the judge gave no score",
+            error=None if has_score else judgement.error or "The judge returned no score.",
         )
-        return self._with(replace(session, turns=session.turns[:-1]), turn)
+        return self._append(before, turn)
 
     def _states(self, session: SupportSession) -> list[State]:
-        """Give P_0 to P_T; a turn without a score repeats the state before it, as in training."""
-        assert self.estimate is not None
-        states = [self.estimate.start]
+        """Return P_0 to P_T; a turn without a score repeats the state before it, as in training."""
+        assert self.estimator is not None
+        states = [self.estimator.start]
         for turn in session.turns:
             states.append(states[-1] if turn.state is None else turn.state)
         return states
 
-    def _with(self, session: SupportSession, turn: SupportTurn) -> SupportSession:
+    def _append(self, session: SupportSession, turn: SupportTurn) -> SupportSession:
         longer = replace(
             session, turns=(*session.turns, turn), expires=time.time() + self.settings.session_seconds
         )
-        # Deleted while the reply was made: then it stays deleted.
+        # A session that was deleted during the reply stays deleted.
         if self.store.get(session.id) is not None:
-            self._keep(longer)
+            self._put(longer)
         return longer
 
-    def _keep(self, session: SupportSession) -> None:
+    def _put(self, session: SupportSession) -> None:
         if not self.store.put(session):
             raise ApiError(
                 429,
-                "too many sessions are kept; try again later",
+                f"The service has {self.settings.max_sessions} open sessions, its limit. Try again later.",
                 type="rate_limit_error",
                 code="too_many_sessions",
                 retry_after=60,

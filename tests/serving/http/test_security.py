@@ -1,4 +1,4 @@
-"""What the service must refuse, and that neither a key nor a text shows in a log or an answer."""
+"""Requests the service must reject; no key or message may appear in a log or an error response."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 async def raw(address: str, request: bytes) -> bytes:
-    """Send bytes as they are: an HTTP client would refuse to."""
+    """Send raw bytes, which an HTTP client would reject."""
     place = urlsplit(address)
     reader, writer = await asyncio.open_connection(place.hostname, place.port)
     writer.write(request)
@@ -67,7 +67,7 @@ async def test_only_a_good_key_opens_the_service(tmp_path: Path, caplog: pytest.
     assert keys.path.stat().st_mode & 0o077 == 0
 
 
-async def test_a_key_that_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
+async def test_a_key_over_its_rate_gets_429_and_retry_after(tmp_path: Path) -> None:
     keys = KeyFile(tmp_path / "keys.json")
     busy, calm = keys.add("busy"), keys.add("calm")
     app = create_app(ScriptedBackend(), ServeSettings(keys_file=keys.path, requests_per_minute=2))
@@ -151,7 +151,7 @@ async def test_script_tags_in_a_field_are_not_sent_back_as_a_page(
     assert answer.status_code in (400, 404)
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-content-type-options"] == "nosniff"
-    # The name of an unknown field alone is named, so that its sender finds it.
+    # Only the name of an unknown field is quoted, so that the sender finds it.
     assert (SECRET in answer.text) == (field == SCRIPT)
     assert SECRET not in caplog.text
 
@@ -237,15 +237,15 @@ async def test_other_sites_are_kept_out() -> None:
         assert "access-control-allow-origin" not in asked.headers
         answered = await client.post(ask, json=said(), headers=origin)
         assert "access-control-allow-origin" not in answered.headers
-        # What a form can send without asking first.
+        # A content type that a form on another site can send without a preflight request.
         form = await client.post(ask, content=json.dumps(said()), headers={"content-type": "text/plain"})
         assert form.status_code == 415
-        # A name elsewhere that was pointed at this machine.
+        # DNS rebinding: a foreign host name that points to this machine.
         rebound = await client.get("/v1/models", headers={"Host": "elsewhere.example"})
         assert rebound.status_code == 421
 
 
-async def test_every_answer_has_the_headers_that_hold_a_page(tmp_path: Path) -> None:
+async def test_every_response_has_the_security_headers(tmp_path: Path) -> None:
     async with (
         served(create_app(ScriptedBackend(), ServeSettings())) as address,
         httpx.AsyncClient(base_url=address) as client,
@@ -259,14 +259,14 @@ async def test_every_answer_has_the_headers_that_hold_a_page(tmp_path: Path) -> 
 
 
 class QuotingBackend(ScriptedBackend):
-    """Fails with an error that quotes the person, as a bug would."""
+    """Raises an error that quotes the person, as a bug would."""
 
     async def stream(self, request):
         raise RuntimeError(f"cannot read {request.messages[-1]['content']}")
         yield
 
 
-async def test_an_unforeseen_failure_tells_and_logs_no_text(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unexpected_error_neither_sends_nor_logs_the_text(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with (
         served(create_app(QuotingBackend(), ServeSettings())) as address,

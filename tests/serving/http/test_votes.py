@@ -1,4 +1,4 @@
-"""Votes on two models, and the counters: who is refused, and what is kept."""
+"""Votes on two models, and the metrics: which requests are rejected, and what is stored."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_a_vote_is_kept_without_any_text(tmp_path: Path) -> None:
         ({"text": "what was said"}, 400, "text"),
     ],
 )
-async def test_another_vote_is_refused(
+async def test_an_invalid_vote_is_rejected(
     tmp_path: Path, change: dict[str, str], status: int, param: str
 ) -> None:
     votes = tmp_path / "votes.jsonl"

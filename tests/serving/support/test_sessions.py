@@ -26,7 +26,7 @@ SECRET = "nobody-may-read-this-7Q0"
 
 @dataclass
 class ScriptedJudge:
-    """Gives the changes in order; None: it fails; seconds: it hangs so long."""
+    """Returns the changes in order; None raises an error, a number hangs for that many seconds."""
 
     changes: list[State | float | None]
     states: list[State] = field(default_factory=list)
@@ -56,7 +56,7 @@ async def test_a_session_keeps_the_dialogue_and_the_judged_path() -> None:
     after_one = (start[0] + 3, start[1], start[2] + 1)
     after_two = (after_one[0], after_one[1] + 3, after_one[2])
     backend = ScriptedBackend()
-    app = create_app(backend, ServeSettings(sessions=True), estimate=estimator)
+    app = create_app(backend, ServeSettings(sessions=True), estimator=estimator)
     async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
         opened = await client.post(PATH, json={})
         assert opened.status_code == 201
@@ -75,15 +75,15 @@ async def test_a_session_keeps_the_dialogue_and_the_judged_path() -> None:
     assert whole["need"]["progress"] == "open"
     texts = ["I lost my job.", "That sounds heavy.", "I am scared.", "That sounds heavy."]
     assert [message["content"] for message in whole["messages"]] == texts
-    # The model is given the whole dialogue.
+    # The model gets the whole dialogue.
     assert [message["content"] for message in backend.requests[1].messages] == texts[:3]
 
 
 @pytest.mark.parametrize("failure", [None, 30.0], ids=["fails", "hangs"])
-async def test_a_failed_judge_gives_null_and_the_path_goes_on(failure: float | None) -> None:
+async def test_a_failed_judge_gives_null_and_the_path_continues(failure: float | None) -> None:
     estimator = estimate((1.0, 0.0, 0.0), failure, (1.0, 0.0, 0.0))
     c, a, p = estimator.start
-    app = create_app(ScriptedBackend(), ServeSettings(sessions=True), estimate=estimator)
+    app = create_app(ScriptedBackend(), ServeSettings(sessions=True), estimator=estimator)
     async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
         place = f"{PATH}/{(await client.post(PATH, json={})).json()['id']}"
         needs = [
@@ -94,7 +94,7 @@ async def test_a_failed_judge_gives_null_and_the_path_goes_on(failure: float | N
     assert failed["state"] is failed["change"] is failed["distance"] is None
     assert failed["error"] and SECRET not in failed["error"]
     assert failed["path"][1] is failed["distances"][1] is None
-    # The third turn moves on from the first one's state: c + 1 + 1.
+    # The third turn continues from the state of the first: c + 1 + 1.
     assert tuple(needs[2]["state"].values()) == (c + 2, a, p)
     assert isinstance(estimator.judge, ScriptedJudge)
     assert estimator.judge.states == [(c, a, p), (c + 1, a, p), (c + 1, a, p)]
@@ -102,7 +102,7 @@ async def test_a_failed_judge_gives_null_and_the_path_goes_on(failure: float | N
 
 
 async def test_a_streamed_message_ends_with_the_state() -> None:
-    app = create_app(ScriptedBackend(), ServeSettings(sessions=True), estimate=estimate((1.0, 0.0, 0.0)))
+    app = create_app(ScriptedBackend(), ServeSettings(sessions=True), estimator=estimate((1.0, 0.0, 0.0)))
     async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
         place = f"{PATH}/{(await client.post(PATH, json={})).json()['id']}"
         answer = await client.post(f"{place}/messages", json={"content": "hello", "stream": True})
@@ -167,7 +167,7 @@ def kept(session_id: str, expires: float) -> SupportSession:
 
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
-def test_a_store_forgets_what_has_expired_and_has_an_end(kind: str, tmp_path: Path) -> None:
+def test_a_store_deletes_expired_sessions_and_has_a_limit(kind: str, tmp_path: Path) -> None:
     now = [0.0]
     path = tmp_path / "sessions.db"
 
@@ -179,7 +179,7 @@ def test_a_store_forgets_what_has_expired_and_has_an_end(kind: str, tmp_path: Pa
     assert not store.put(kept("c", 20))
     assert store.get("a") == kept("a", 10)
     now[0] = 10.0
-    store.forget_expired()
+    store.delete_expired()
     assert store.get("a") is None
     assert store.get("b") == kept("b", 20)
     assert store.put(kept("c", 20))
@@ -192,7 +192,7 @@ def test_a_store_forgets_what_has_expired_and_has_an_end(kind: str, tmp_path: Pa
         assert path.stat().st_mode & 0o077 == 0
 
 
-def test_a_file_of_sessions_outlives_its_process(tmp_path: Path) -> None:
+def test_a_session_file_survives_a_restart(tmp_path: Path) -> None:
     first = FileStore(tmp_path / "sessions.db", 2, clock=lambda: 0.0)
     first.put(kept("a", 10))
     first.close()

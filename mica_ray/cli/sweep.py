@@ -15,7 +15,7 @@ from mica_ray.config.references import ConfigError, resolve
 from mica_ray.files import write_json
 from mica_ray.launch.plan import Plan
 from mica_ray.runs.mlflow_run import sweep_store
-from mica_ray.tuning.session import check_sweep, make_policies, play_sweep, with_base
+from mica_ray.tuning.session import check_sweep, make_policies, run_session, with_base
 from mica_ray.tuning.sweep import Sweep
 from mica_ray.tuning.sweep_folder import SweepFolder
 from mica_ray.tuning.sweep_result import SweepResult
@@ -51,7 +51,7 @@ def run_sweep(
     with StageBars(sweep.base, console, num_evaluated=0) as bars:
         make_policies(sweep, bars)
     with TrialBoard(sweep, console) as board:
-        outcome = play_sweep(sweep, folder, resumes=resume, concurrency=concurrency, watches=[board])
+        outcome = run_session(sweep, folder, resumes=resume, concurrency=concurrency, watches=[board])
     _show(console, sweep, folder, outcome)
     if json_file is not None:
         write_json(json_file, outcome.record())

@@ -1,4 +1,4 @@
-"""Figures of a sweep: the metric by cell with its interval, and the learning curves. PNG files."""
+"""Figures of a sweep as PNG: the metric by cell with its interval, and the learning curves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mica_ray.files import write_whole
 from mica_ray.reporting.drawing.canvas import (
     BLUE,
     GREY,
@@ -27,24 +28,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MOST_CURVES = 6
-"""Cells drawn in colours of their own; the others are grey."""
+"""Number of cells drawn in their own colours; the others are grey."""
 
 
 def write_figures(sweep: Sweep, outcome: SweepResult, folder: Path) -> tuple[Path, ...]:
-    """Draw what can be drawn of an outcome; give the files."""
+    """Draw the figures for which there are scores, and return their files."""
     drawn = [figure for figure in (metric_by_cell(sweep, outcome), learning_curves(sweep, outcome)) if figure]
-    if drawn:
-        folder.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
     for figure in drawn:
-        path = folder / f"{figure.name}.png"
-        path.write_bytes(figure.png())
-        paths.append(path)
-    return tuple(paths)
+        write_whole(folder / f"{figure.name}.png", figure.png())
+    return tuple(folder / f"{figure.name}.png" for figure in drawn)
 
 
 def metric_by_cell(sweep: Sweep, outcome: SweepResult) -> DrawnFigure | None:
-    """Draw each cell's interquartile mean with its interval; None where no cell has one."""
+    """Draw each cell's interquartile mean with its interval; None if no cell has one."""
     rows = [row for row in outcome.rows if not math.isnan(row.middle.estimate)]
     if not rows:
         return None
@@ -62,14 +58,14 @@ def metric_by_cell(sweep: Sweep, outcome: SweepResult) -> DrawnFigure | None:
     return finished(
         figure,
         "metric_by_cell",
-        title=plain_title(sweep),
-        caption=f"Interquartile mean over seeds and cases, 95 % stratified bootstrap interval; grey: the "
-        f"reference. Finished trials by cell, from the top: {seeds}.",
+        title=_escaped_question(sweep),
+        caption=f"Dots: interquartile mean over seeds and cases. Lines: 95 % stratified bootstrap intervals. "
+        f"Grey: the reference cell. Finished trials per cell, from top to bottom: {seeds}.",
     )
 
 
 def learning_curves(sweep: Sweep, outcome: SweepResult) -> DrawnFigure | None:
-    """Draw the sweep's curve metric over steps, mean and range over seeds; None where no step was done."""
+    """Draw the sweep's curve metric by step, mean and range over seeds; None before the first step."""
     rows = [row for row in outcome.rows if any(row.curves)]
     if not rows:
         return None
@@ -80,14 +76,14 @@ def learning_curves(sweep: Sweep, outcome: SweepResult) -> DrawnFigure | None:
     tidy(axes, x="step", y=sweep.curve)
     axes.legend(fontsize=8, frameon=False)
     caption = (
-        "Mean over the cell's trials, the band from the least to the largest; a step is drawn where every "
-        "trial that began has it."
+        "Lines: mean over the trials of a cell. Bands: range from the lowest to the highest trial. Only steps "
+        "that all started trials of the cell have done are drawn."
     )
-    return finished(figure, "learning_curves", title=plain_title(sweep), caption=caption)
+    return finished(figure, "learning_curves", title=_escaped_question(sweep), caption=caption)
 
 
-def plain_title(sweep: Sweep) -> str:
-    """Give the question as a title: what is no markup for whoever draws it."""
+def _escaped_question(sweep: Sweep) -> str:
+    """Return the question with `$` and backslash escaped for matplotlib."""
     return sweep.question.replace("\\", "/").replace("$", r"\$")
 
 
@@ -111,10 +107,10 @@ def _draw_curve(axes: Axes, row: CellRow, number: int) -> None:
 
 
 def shared_steps(curves: Sequence[Mapping[int, float]]) -> tuple[list[int], np.ndarray]:
-    """Give the steps that all curves with any have, and their values.
+    """Return the steps that all nonempty curves share, and the values at these steps.
 
     Returns:
-        Steps [K] in order, values [curves, K].
+        Steps [K] in order, values [number of nonempty curves, K].
     """
     begun = [curve for curve in curves if curve]
     steps = sorted(set.intersection(*(set(curve) for curve in begun)))

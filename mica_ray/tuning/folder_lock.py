@@ -1,12 +1,12 @@
-"""One process at a time in a folder, on whatever node: a file that is locked as long as its process lives."""
+"""A lock file that one process at a time holds, on any node. It is freed when the process ends."""
 
 from __future__ import annotations
 
-import fcntl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from mica_ray.config.references import ConfigError
 
@@ -15,25 +15,20 @@ _POLL_SECONDS = 0.2
 
 @contextmanager
 def locked(path: Path, refusal: str, *, wait_seconds: float = 0.0) -> Iterator[None]:
-    """Hold a file for this process; it is made when missing.
+    """Hold a lock file for the duration of the context.
 
     Args:
-        path: of the file.
-        refusal: what another holder means, and the remedy.
-        wait_seconds: for another holder to be gone.
+        path: of the lock file; created when missing, kept after release.
+        refusal: who holds the lock otherwise, and what to do.
+        wait_seconds: how long to wait for another holder.
 
     Raises:
-        ConfigError: with the refusal.
+        ConfigError: another process still holds the lock. The message is the path and `refusal`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + wait_seconds
-    with path.open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise ConfigError(f"{path}: {refusal}") from None
-                time.sleep(_POLL_SECONDS)
+    try:
+        hold = FileLock(path).acquire(timeout=wait_seconds, poll_interval=_POLL_SECONDS)
+    except Timeout as error:
+        raise ConfigError(f"{path}: {refusal}") from error
+    with hold:
         yield

@@ -1,4 +1,4 @@
-"""What one trial takes of a cluster, and how many of them fit at once. Starts nothing."""
+"""Resources that a trial needs, and how many trials fit into the cluster at once. Starts nothing."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Bundle = Mapping[str, float]
 
 
 def trial_bundles(config: RunConfig, *, inline: bool, cpus: float) -> tuple[Bundle, ...]:
-    """Give the bundles of a trial's placement group: its driving process, then one for each engine.
+    """Return the bundles of a trial's placement group: its driver process, then one per engine.
 
-    The learner's workers are in none: Ray Train makes a placement group of its own for them, for which
-    `most_at_once` leaves room. Nor are the role models' engines, which the trials share.
+    Learner workers are not included: Ray Train creates their placement group, and `max_concurrent` leaves
+    room for it. Engines of role models are not included either: the trials share them.
 
     Args:
         config: of the trial.
-        inline: whether the driving process does everything.
-        cpus: of the driving process.
+        inline: whether the driver process does all the work.
+        cpus: CPUs of the driver process.
     """
     if inline:
         return ({"CPU": cpus},)
@@ -32,7 +32,7 @@ def trial_bundles(config: RunConfig, *, inline: bool, cpus: float) -> tuple[Bund
 
 
 def trial_total(config: RunConfig, *, inline: bool, cpus: float) -> Bundle:
-    """Give all a trial takes for itself, its learner included."""
+    """Return all resources of one trial, including its learner, without the shared engines."""
     if inline:
         return {"CPU": cpus}
     shared = shared_total(shared_roles([config], inline=False))
@@ -43,14 +43,14 @@ def trial_total(config: RunConfig, *, inline: bool, cpus: float) -> Bundle:
 
 
 def shared_roles(configs: Iterable[RunConfig], *, inline: bool) -> Mapping[str, tuple[RoleConfig, str]]:
-    """Give which engines of role models the trials of a sweep share: one set where they are equal.
+    """Return the role model engines that the trials of a sweep share, without duplicates.
 
     Args:
         configs: of the trials.
-        inline: whether each trial is one process, which shares nothing.
+        inline: whether each trial is one process; such trials share no engines.
 
     Returns:
-        Roles and model by the engines' name.
+        Role config and model, by the name of the engines.
     """
     return {
         role_engines_name(config.roles, model): (config.roles, model)
@@ -60,7 +60,7 @@ def shared_roles(configs: Iterable[RunConfig], *, inline: bool) -> Mapping[str, 
 
 
 def shared_total(shared: Mapping[str, tuple[RoleConfig, str]]) -> Bundle:
-    """Give all that shared engines take together."""
+    """Return the resources of all shared engines together."""
     each = [(roles.num_engines, roles.engine) for roles, _ in shared.values()]
     return {
         "CPU": sum(number * engine.cpus_per_engine for number, engine in each),
@@ -68,29 +68,29 @@ def shared_total(shared: Mapping[str, tuple[RoleConfig, str]]) -> Bundle:
     }
 
 
-def most_at_once(
+def max_concurrent(
     wanted: Bundle, available: Bundle, *, shared: Bundle | None = None, bound: int | None = None
 ) -> int:
-    """Give how many trials run at once, such that each of them gets all it takes.
+    """Return how many trials can run at the same time with all their resources.
 
     Args:
-        wanted: by one trial.
-        available: in the cluster.
-        shared: by engines that all trials ask.
-        bound: the most that the user wants.
+        wanted: resources of one trial.
+        available: resources of the cluster.
+        shared: resources of the shared role model engines.
+        bound: the user's limit.
 
     Raises:
-        ConfigError: not even one fits.
+        ConfigError: not even one trial fits.
     """
     taken = shared or {}
     left = {name: available.get(name, 0.0) - taken.get(name, 0.0) for name in {**wanted, **taken}}
     for name, amount in {**dict.fromkeys(taken, 0.0), **wanted}.items():
         if amount > left[name]:
-            besides = f" besides {taken[name]:g} for the roles' shared engines" if taken.get(name) else ""
+            besides = f", and the roles' shared engines need {taken[name]:g}" if taken.get(name) else ""
             raise ConfigError(
-                f"one trial takes {amount:g} {name}s{besides} and the cluster has "
-                f"{available.get(name, 0.0):g}; lower its engines, its ray_learner.num_workers or the "
-                "sweep's cpus, or name a larger cluster in RAY_ADDRESS"
+                f"One trial needs {amount:g} {name}s{besides}, but the cluster has "
+                f"{available.get(name, 0.0):g}. Lower num_engines, ray_learner.num_workers or the sweep's cpus, "
+                "or set RAY_ADDRESS to a larger cluster."
             )
     fitting = min(int(left[name] // amount) for name, amount in wanted.items() if amount)
     return min(fitting, bound) if bound is not None else fitting

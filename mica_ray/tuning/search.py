@@ -1,4 +1,4 @@
-"""Which cells of a space are tried: all, drawn ones, or those that Optuna proposes. Trains nothing."""
+"""Choice of the cells to try: all of a grid, random ones, or those that Optuna proposes. Trains nothing."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     import optuna
 
 Rounds = Generator[tuple[Cell, ...], Mapping[str, float], None]
-"""Gives the cells of a round and is sent their metric by name, NaN where there is none."""
+"""Yields the cells of a round; send it their metric by cell name, NaN for a cell without a score."""
 
 
 def rounds(sweep: Sweep) -> Rounds:
-    """Propose cells round by round; a pure function of the sweep and of what is sent."""
+    """Propose cells round by round. Depends only on the sweep and the metrics sent."""
     match sweep.search:
         case Grid():
             yield _grid(sweep.dimensions)
         case Random() as search:
-            yield _drawn(sweep.dimensions, search)
+            yield _draw(sweep.dimensions, search)
         case Optuna() as search:
-            yield from _proposed(sweep.dimensions, search, sweep.mode)
+            yield from _propose(sweep.dimensions, search, sweep.mode)
 
 
 def _cell(dimensions: Sequence[Dimension], choices: Sequence[tuple[str, object]]) -> Cell:
@@ -46,8 +46,8 @@ def _grid(dimensions: Sequence[Dimension]) -> tuple[Cell, ...]:
     )
 
 
-def _drawn(dimensions: Sequence[Dimension], search: Random) -> tuple[Cell, ...]:
-    """Draw every cell from a generator of its own: more cells leave the first ones as they are."""
+def _draw(dimensions: Sequence[Dimension], search: Random) -> tuple[Cell, ...]:
+    """Draw each cell from its own generator, so that raising num_cells keeps the earlier cells."""
     cells: dict[str, Cell] = {}
     for number in range(search.num_cells):
         generator = np.random.default_rng([search.seed, number])
@@ -65,31 +65,31 @@ def _drawn(dimensions: Sequence[Dimension], search: Random) -> tuple[Cell, ...]:
     return tuple(cells.values())
 
 
-def _proposed(dimensions: Sequence[Dimension], search: Optuna, mode: str) -> Rounds:
+def _propose(dimensions: Sequence[Dimension], search: Optuna, mode: str) -> Rounds:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # A proposal of a round takes those before it for bad ones, so that they are not near each other.
+        # constant_liar treats earlier proposals of the round as bad, which keeps proposals apart.
         sampler = optuna.samplers.TPESampler(
             seed=search.seed, constant_liar=True, n_startup_trials=search.round_size
         )
     study = optuna.create_study(sampler=sampler, direction="maximize" if mode == "max" else "minimize")
     for first in range(0, search.num_cells, search.round_size):
         count = min(search.round_size, search.num_cells - first)
-        asked = [study.ask() for _ in range(count)]
-        cells = [_suggested(dimensions, trial) for trial in asked]
-        results = yield tuple({cell.name: cell for cell in cells}.values())
-        for trial, cell in zip(asked, cells, strict=True):
-            value = results.get(cell.name, math.nan)
+        proposals = [study.ask() for _ in range(count)]
+        cells = [_suggest(dimensions, trial) for trial in proposals]
+        metrics = yield tuple({cell.name: cell for cell in cells}.values())
+        for trial, cell in zip(proposals, cells, strict=True):
+            value = metrics.get(cell.name, math.nan)
             if math.isnan(value):
                 study.tell(trial, state=optuna.trial.TrialState.FAIL)
             else:
                 study.tell(trial, value)
 
 
-def _suggested(dimensions: Sequence[Dimension], trial: optuna.Trial) -> Cell:
+def _suggest(dimensions: Sequence[Dimension], trial: optuna.Trial) -> Cell:
     choices: list[tuple[str, object]] = []
     for dimension in dimensions:
         if dimension.span is None:

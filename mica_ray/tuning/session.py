@@ -1,4 +1,4 @@
-"""One session of a sweep: its checks, its rounds of trials, its outcome. A later session goes on from it."""
+"""One session of a sweep: checks, rounds of trials, result. A later session resumes where it ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mica_ray.launch.plan import Plan
 from mica_ray.training.loop import Progress, ending_of
 from mica_ray.tuning.figures import write_figures
 from mica_ray.tuning.folder_lock import locked
-from mica_ray.tuning.resources import most_at_once, shared_roles, shared_total, trial_total
+from mica_ray.tuning.resources import max_concurrent, shared_roles, shared_total, trial_total
 from mica_ray.tuning.search import rounds
 from mica_ray.tuning.shared_roles import SharedRoles
 from mica_ray.tuning.space import JOINT, Cell
@@ -26,21 +26,21 @@ from mica_ray.tuning.sweep_folder import SweepFolder
 from mica_ray.tuning.sweep_result import SweepResult, cell_scores, conclude
 from mica_ray.tuning.sweep_tracking import SweepTracking
 from mica_ray.tuning.table import sweep_csv, sweep_text_table
-from mica_ray.tuning.trial import Trial, make_trials, refuse_other_config, refuse_unknown_reference
+from mica_ray.tuning.trial import Trial, make_trials, check_same_config, check_reference
 from mica_ray.tuning.trial_book import TrialBook, TrialWatch
 
 
 def with_base(sweep: Sweep, assignments: Sequence[str]) -> Sweep:
-    """Give the sweep with keys of its base changed by `key.path=value`.
+    """Return the sweep with keys of its base config changed by `key.path=value`.
 
     Raises:
-        ConfigError: a key that the sweep varies, or an assignment that does not fit.
+        ConfigError: the sweep varies or sets the key, or an assignment is invalid.
     """
     swept = [single for joined in sweep.space for single in joined.split(JOINT)]
     for assignment in assignments:
         key = assignment.partition("=")[0].strip()
         if key in (*swept, "seed", "out", "name"):
-            raise ConfigError(f"--set {assignment}: {key} is the sweep's own; change it in the sweep file")
+            raise ConfigError(f"--set {assignment}: the sweep sets {key}. Change it in the sweep file.")
     try:
         return replace(sweep, base=override(sweep.base, assignments))
     except ConfigError:
@@ -50,36 +50,36 @@ def with_base(sweep: Sweep, assignments: Sequence[str]) -> Sweep:
 
 
 def check_sweep(sweep: Sweep, folder: SweepFolder, *, resumes: bool, concurrency: int | None = None) -> Plan:
-    """Check a sweep as far as that goes without starting it, and say what it would start.
+    """Check a sweep without starting anything, and return what it would start.
 
     Args:
-        sweep: to be played.
-        folder: its own.
-        resumes: whether it goes on there.
-        concurrency: most trials at once; None for what fits.
+        sweep: the sweep.
+        folder: its folder.
+        resumes: whether to resume an earlier session in that folder.
+        concurrency: maximum number of trials at a time; None for as many as fit.
 
     Raises:
-        ConfigError: one line for the first thing that cannot work.
+        ConfigError: something cannot work. The message names the first problem.
     """
     if folder.book.is_file() and not resumes:
         raise ConfigError(
-            f"{folder.path}: holds a sweep; go on with it by --resume, or name another by --out"
+            f"{folder.path} already contains a sweep. Resume it with --resume, or choose another folder with --out."
         )
     if resumes and not folder.book.is_file():
-        raise ConfigError(f"{folder.path}: no sweep to go on with; leave --resume out, or name it by --out")
+        raise ConfigError(f"{folder.path} contains no sweep to resume. Omit --resume, or name the folder with --out.")
     inline = is_inline(sweep)
     cells = next(rounds(sweep))
     if not isinstance(sweep.search, Optuna):
-        refuse_unknown_reference(sweep, cells)
+        check_reference(sweep, cells)
     trials = make_trials(sweep, cells, folder.trials.absolute())
     for trial in trials:
-        refuse_other_config(trial)
+        check_same_config(trial)
     plans = [run.plan(trial.config, inline=inline) for trial in trials[: len(cells)]]
     totals = [trial_total(trial.config, inline=inline, cpus=sweep.cpus) for trial in trials[: len(cells)]]
     if not joins_cluster():
-        # Ray counts as many CPUs here as a trial asks for; GPUs were counted above.
+        # A local Ray is started with as many CPUs as a trial needs; run.plan checked the GPUs.
         for total in totals:
-            most_at_once({"CPU": total["CPU"]}, {"CPU": max(total["CPU"], os.cpu_count() or 1)})
+            max_concurrent({"CPU": total["CPU"]}, {"CPU": max(total["CPU"], os.cpu_count() or 1)})
     each, roles = _amounts(totals[0]), shared_roles([trial.config for trial in trials], inline=inline)
     number = getattr(sweep.search, "num_cells", len(cells))
     lines = (
@@ -87,12 +87,12 @@ def check_sweep(sweep: Sweep, folder: SweepFolder, *, resumes: bool, concurrency
         ("trials", f"{number} cells x {len(sweep.seeds)} seeds in {folder.trials}"),
         (
             "cells",
-            "; ".join(cell.name for cell in cells) + ("; then by Optuna" if number > len(cells) else ""),
+            "; ".join(cell.name for cell in cells) + ("; later cells are proposed by Optuna" if number > len(cells) else ""),
         ),
         ("metric", f"{sweep.metric}, {sweep.mode}"),
         ("each trial", f"{'one process' if inline else 'engines and learner on Ray'}: {each}"),
         *([("shared", f"{', '.join(roles)}: {_amounts(shared_total(roles))}")] if roles else []),
-        ("at once", str(concurrency) if concurrency else "as many as fit"),
+        ("concurrency", str(concurrency) if concurrency else "as many as fit"),
     )
     return Plan((*lines, *plans[0].lines))
 
@@ -102,15 +102,15 @@ def _amounts(bundle: Mapping[str, float]) -> str:
 
 
 def is_inline(sweep: Sweep) -> bool:
-    """Say whether a trial is one process: as the sweep says, or else where no cluster is joined."""
+    """Return whether a trial is one process: the sweep's setting, or by default if no cluster is joined."""
     return sweep.inline if sweep.inline is not None else not joins_cluster()
 
 
 def make_policies(sweep: Sweep, progress: Progress | None = None) -> None:
-    """Make or fetch the policies of the first round once, before several trials would at the same time.
+    """Create or download the policies of the first round, before several trials would do so at once.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: a policy does not exist.
     """
     made: set[tuple[str, str, int]] = set()
     for trial in make_trials(sweep, next(rounds(sweep)), Path("trials")):
@@ -121,7 +121,7 @@ def make_policies(sweep: Sweep, progress: Progress | None = None) -> None:
             made.add(key)
 
 
-def play_sweep(
+def run_session(
     sweep: Sweep,
     folder: SweepFolder,
     *,
@@ -129,26 +129,26 @@ def play_sweep(
     concurrency: int | None = None,
     watches: Sequence[TrialWatch] = (),
 ) -> SweepResult:
-    """Play what is left of a sweep, compare its cells, and leave tables, figures and its MLflow run.
+    """Run the remaining trials of a sweep, compare its cells, and write tables, figures and the MLflow run.
 
     Args:
-        sweep: with its base as it shall be.
-        folder: its own; on a cluster, visible on every node.
-        resumes: go on there: finished trials are read, others go on from their checkpoints, failed ones get
-            their retries anew.
-        concurrency: most trials at once; None for as many as the resources hold.
-        watches: told of every change of a trial.
+        sweep: the sweep, with the final base config.
+        folder: its folder; on a cluster, visible on every node.
+        resumes: whether to resume an earlier session: finished trials are read, others continue from their
+            checkpoints, and failed ones can be retried again.
+        concurrency: maximum number of trials at a time; None for as many as fit.
+        watches: called with every change of a trial.
 
     Raises:
-        ConfigError: one line for what cannot be done; no trial was started.
+        ConfigError: the sweep cannot run; no trial was started.
     """
     check_sweep(sweep, folder, resumes=resumes, concurrency=concurrency)
     folder.path.mkdir(parents=True, exist_ok=True)
-    with locked(folder.lock(), "another `mica sweep` plays it; wait for its end"), ExitStack() as stack:
+    with locked(folder.lock(), "Another `mica sweep` is running this sweep. Wait until it has ended."), ExitStack() as stack:
         book = TrialBook(sweep, folder.book, watches)
         tracking = SweepTracking(sweep, folder)
         stack.push(lambda _, error, __: tracking.close(book.entries, ending_of(error)))
-        unplayed = _play_rounds(sweep, folder, book, tracking, concurrency)
+        unplayed = _run_rounds(sweep, folder, book, tracking, concurrency)
         outcome = conclude(sweep, book.entries, unplayed=unplayed)
         book.close(outcome.record())
         comma_separated, markdown = folder.tables
@@ -159,11 +159,11 @@ def play_sweep(
     return outcome
 
 
-def _play_rounds(
+def _run_rounds(
     sweep: Sweep, folder: SweepFolder, book: TrialBook, tracking: SweepTracking, concurrency: int | None
 ) -> str:
-    """Play round after round; say what ended it before its end, if anything did."""
-    from mica_ray.tuning.tune_trials import play_trials
+    """Run round after round. Return the budget limit that ended the sweep early, empty if none did."""
+    from mica_ray.tuning.tune_trials import run_trials
 
     inline, search = is_inline(sweep), rounds(sweep)
     cells: tuple[Cell, ...] = next(search)
@@ -171,22 +171,22 @@ def _play_rounds(
         roles = SharedRoles()
         while True:
             trials = make_trials(sweep, cells, folder.trials.absolute())
-            if book.excess() is None:
-                # Before the book is written, which only --resume takes up again.
-                trials = tracking.placed(trials)
-            refused = book.enter(trials, most=sweep.budget.trials)
+            if book.exceeded_limit() is None:
+                # Before the book is written: once it exists, the sweep can only be started with --resume.
+                trials = tracking.with_parent(trials)
+            refused = book.add(trials, most=sweep.budget.trials)
             waiting = book.waiting(trials)
-            if reason := book.excess():
+            if reason := book.exceeded_limit():
                 return reason
             if waiting:
                 cpus = _cpus_here(waiting, sweep, inline=inline, concurrency=concurrency)
                 stack.callback(join_ray(cpus=cpus))
-                # Ended before Ray is left.
+                # The exit stack closes the engines before it disconnects from Ray.
                 stack.callback(roles.close)
-                at_once = _at_once(waiting, sweep, inline=inline, concurrency=concurrency)
+                limit = _concurrency(waiting, sweep, inline=inline, concurrency=concurrency)
                 roles.serve(shared_roles([trial.config for trial in waiting], inline=inline))
-                play_trials(sweep, waiting, book, folder=folder, inline=inline, at_once=at_once)
-            if reason := book.excess():
+                run_trials(sweep, waiting, book, folder=folder, inline=inline, concurrency=limit)
+            if reason := book.exceeded_limit():
                 return reason
             if refused:
                 return f"budget.trials={sweep.budget.trials} is used up"
@@ -197,14 +197,14 @@ def _play_rounds(
 
 
 def _cpus_here(trials: Sequence[Trial], sweep: Sweep, *, inline: bool, concurrency: int | None) -> float:
-    """Give the CPUs that a Ray on this machine counts: those of the trials wanted at once, or of one."""
+    """Return the CPUs to start a local Ray with: enough for `concurrency` trials, or for one."""
     each = max(trial_total(trial.config, inline=inline, cpus=sweep.cpus)["CPU"] for trial in trials)
     shared = shared_total(shared_roles([trial.config for trial in trials], inline=inline))
     return each * min(concurrency or 1, len(trials)) + shared["CPU"]
 
 
-def _at_once(trials: Sequence[Trial], sweep: Sweep, *, inline: bool, concurrency: int | None) -> int:
+def _concurrency(trials: Sequence[Trial], sweep: Sweep, *, inline: bool, concurrency: int | None) -> int:
     available = cluster_resources()
     shared = shared_total(shared_roles([trial.config for trial in trials], inline=inline))
     totals = [trial_total(trial.config, inline=inline, cpus=sweep.cpus) for trial in trials]
-    return min(most_at_once(total, available, shared=shared, bound=concurrency) for total in totals)
+    return min(max_concurrent(total, available, shared=shared, bound=concurrency) for total in totals)

@@ -1,6 +1,6 @@
-"""Engines of role models that all trials of a sweep ask, started once in the sweep's process.
+"""Role model engines that all trials of a sweep share. They run in the sweep's process.
 
-Which they are: resources.py. How trials find them: rollout/shared_pool.py.
+tuning/resources.py decides which engines are shared; trials find them through rollout/shared_pool.py.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 class SharedRoles:
-    """The shared engines of a sweep. Consumes what trials want served; waits until it is ready, or ended."""
+    """The shared engines of a sweep. Starting and ending engines blocks until they are ready or gone."""
 
     def __init__(self) -> None:
-        """Hold no engine yet."""
+        """Start without engines."""
         self._pools: dict[str, SharedPool] = {}
 
     def serve(self, wanted: Mapping[str, tuple[RoleConfig, str]]) -> None:
-        """Start what does not run yet.
+        """Start the engines that are not running yet.
 
         Args:
-            wanted: roles and model by the engines' name.
+            wanted: role config and model, by the name of the engines.
 
         Raises:
-            ConfigError: there is no such model.
+            ConfigError: a model does not exist.
             EngineError: an engine does not start.
         """
         for name, (roles, model) in wanted.items():
@@ -38,7 +38,7 @@ class SharedRoles:
                 self._pools[name] = asyncio.run(share_role_model(roles, model))
 
     def close(self) -> None:
-        """End all of them."""
+        """End all engines."""
         for pool in self._pools.values():
             asyncio.run(pool.end())
         self._pools.clear()

@@ -1,4 +1,4 @@
-"""What a sweep came to: a row for each cell, and the answer as a sentence. Statistics: evaluation/arms.py."""
+"""Result of a sweep: a row per cell, and the answer as a sentence. Statistics are in evaluation/arms.py."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ from mica_ray.tuning.trial_book import TrialEntry, TrialStatus
 
 @dataclass(frozen=True, slots=True)
 class CellRow:
-    """What the trials of one cell came to."""
+    """Scores of one cell's trials."""
 
     cell: Cell
     trials: Mapping[TrialStatus, int]
-    """Trials by how they ended."""
+    """Number of trials by status."""
     middle: Interval
     """Interquartile mean of the metric over seeds and cases; NaN without a finished trial."""
     mean: Interval
     gain: Interval | None
-    """Mean of this cell minus that of the reference, over what they share; None for the reference."""
+    """Mean of this cell minus mean of the reference, paired over the cases of both; None for the reference."""
     chance: Interval | None
-    """Probability that a seed of this cell does better than one of the reference."""
+    """Probability that a run of this cell scores higher than one of the reference; None for the reference."""
     curves: tuple[Mapping[int, float], ...]
-    """For each trial, the sweep's curve metric by step."""
+    """Per trial, the sweep's curve metric by step."""
 
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """What a sweep came to."""
+    """Result of a sweep."""
 
     rows: tuple[CellRow, ...]
-    """In the order of the cells."""
+    """One per cell, in the order of the cells."""
     reference: str | None
-    """The cell that others are compared with; None without any score."""
+    """Name of the cell that the others are compared with; None if there are no scores."""
     answer: str
     entries: tuple[TrialEntry, ...]
     unplayed: str = ""
-    """Why trials were left out; empty where none was."""
+    """Budget limit that left trials out; empty if none were left out."""
 
     def record(self) -> dict[str, object]:
-        """Give the table as plain JSON values; nothing in it depends on how long anything took."""
+        """Return the result as plain JSON values. It contains no durations, so equal sweeps have equal records."""
         return {
             "answer": self.answer,
             "reference": self.reference,
@@ -79,7 +79,7 @@ class SweepResult:
 
 
 def cell_scores(sweep: Sweep, entries: Sequence[TrialEntry]) -> dict[str, float]:
-    """Give the mean metric of each cell over its finished trials, NaN without any; for the search."""
+    """Return each cell's mean metric over its finished trials, NaN without any; the search uses it."""
     return {
         name: mean(arm).estimate if arm is not None else math.nan
         for name, arm in _arms(sweep, entries).items()
@@ -89,14 +89,14 @@ def cell_scores(sweep: Sweep, entries: Sequence[TrialEntry]) -> dict[str, float]
 def conclude(sweep: Sweep, entries: Sequence[TrialEntry], *, unplayed: str = "") -> SweepResult:
     """Compare the cells of a sweep.
 
-    The reference is the sweep's, or else the best cell by interquartile mean. The answer compares the best
-    cell with the reference, and where that is one cell, with the next best. Intervals are not widened for
-    having chosen the best of several by the same scores.
+    The reference is the sweep's, or by default the best cell by interquartile mean. The answer compares the
+    best cell with the reference, or with the second best cell if the reference is the best. Intervals are not
+    corrected for selecting the best of several cells by the same scores.
 
     Args:
-        sweep: that was played.
-        entries: of its trials.
-        unplayed: why some were left out.
+        sweep: the sweep.
+        entries: its trials.
+        unplayed: budget limit that left trials out.
     """
     arms = _arms(sweep, entries)
     scored = {name: arm for name, arm in arms.items() if arm is not None}
@@ -131,7 +131,7 @@ def conclude(sweep: Sweep, entries: Sequence[TrialEntry], *, unplayed: str = "")
 
 
 def _arms(sweep: Sweep, entries: Sequence[TrialEntry]) -> dict[str, Arm | None]:
-    """Give the scores of each cell's finished trials; None for a cell without any."""
+    """Return the scores of each cell's finished trials; None for a cell without any."""
     field = EVALUATED.get(sweep.metric)
     found: dict[str, dict[int, Mapping[str, float]]] = {entry.trial.cell.name: {} for entry in entries}
     for entry in entries:
@@ -152,10 +152,10 @@ def _arm(name: str, by_seed: Mapping[int, Mapping[str, float]]) -> Arm:
 
 def _answer(sweep: Sweep, ranked: Sequence[str], scored: Mapping[str, Arm], reference: str | None) -> str:
     if reference is None:
-        return "No trial came to its end, so there is no answer."
+        return "No trial has finished, so there is no answer."
     if len(ranked) == 1:
-        return f"{reference} alone has a finished trial, so nothing is compared."
+        return f"Only {reference} has a finished trial, so there is nothing to compare."
     best = ranked[0]
     other = reference if best != reference else ranked[1]
-    word = "Highest" if sweep.mode == "max" else "Lowest"
-    return f"{word} of {len(ranked)} is {best}. {verdict(scored[best], scored[other], sweep.metric)}"
+    extreme = "highest" if sweep.mode == "max" else "lowest"
+    return f"Of {len(ranked)} cells, {best} has the {extreme} interquartile mean. {verdict(scored[best], scored[other], sweep.metric)}"

@@ -1,6 +1,6 @@
-"""A sweep in MLflow: a run with what was asked and answered, under which its trials' runs are shown.
+"""The MLflow run of a sweep: question, answer and scores by cell. The trials' runs are its children.
 
-What MLflow is told, and when it is away: tracking/mlflow_tracker.py.
+tracking/mlflow_tracker.py sends to MLflow and handles an unreachable server.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from mica_ray.tuning.trial_book import TrialEntry
 _LOG = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 2.0
-"""Without progress, for each trial's run that is ended here: the sweep's own has waited longer before."""
+"""Wait without progress per trial run that is ended here. Short: the sweep's run has already waited longer."""
 _LONGEST_NAME = 200
-"""Characters of a cell in a metric's name; MLflow takes 250 in all."""
+"""Maximum length of a cell's name in a metric name; MLflow allows 250 characters in total."""
 
 
 class SweepTracking:
-    """The MLflow run of a sweep. Consumes trials and what they came to; waits for the store in `close`.
+    """The MLflow run of a sweep. `close` waits for the store.
 
-    A sweep that was tracked before goes on in its run. Another begins one with its first trial: where
-    nothing is left to be played, there is nothing to be shown under it.
+    A sweep that was tracked before continues its run. Otherwise the run is created with the first trial that
+    still has to run, because finished trials cannot become its children.
     """
 
     def __init__(self, sweep: Sweep, folder: SweepFolder) -> None:
-        """Go on with the sweep's run, if it has one.
+        """Reopen the sweep's run, if it has one.
 
         Raises:
-            ConfigError: the store does not know it.
+            ConfigError: the run is not in the store.
         """
         self._sweep, self._folder = sweep, folder
         self._store = sweep_store(folder.path, sweep.base.tracking_uri)
@@ -52,24 +52,24 @@ class SweepTracking:
         if RunFolder(folder.path.absolute()).read_tracking_run() is not None:
             self._begin()
 
-    def placed(self, trials: Sequence[Trial]) -> tuple[Trial, ...]:
-        """Give trials such that they are shown under the sweep; one that has begun stays where it is.
+    def with_parent(self, trials: Sequence[Trial]) -> tuple[Trial, ...]:
+        """Return the trials as children of the sweep's run. A trial that has started keeps its parent.
 
         Raises:
-            ConfigError: the sweep's run is to be begun, and the store cannot be reached.
+            ConfigError: the sweep's run must be created, and the store cannot be reached.
         """
         if self._tracker is None and all(trial.is_finished for trial in trials):
             return tuple(trials)
         parent = (self._tracker or self._begin()).run_id
-        return tuple(_placed(trial, self._store, parent) for trial in trials)
+        return tuple(_with_parent(trial, self._store, parent) for trial in trials)
 
     def conclude(self, outcome: SweepResult) -> None:
-        """Tell what the sweep came to, once its files are written; equal numbers are there once."""
+        """Log the result after the sweep's files are written. A repeated session logs no number twice."""
         if self._tracker is None:
             return
         texts = {"answer": outcome.answer, "reference": outcome.reference or "", "unplayed": outcome.unplayed}
         self._tracker.tags(texts)
-        # What is known of the cells grows with the trials that finished, in however many sessions.
+        # The number of finished trials grows over the sessions, so it serves as the step.
         finished = sum(entry.status == "finished" for entry in outcome.entries)
         self._tracker.log({**cell_metrics(outcome), "finished_trials": finished}, finished)
         for path in (self._folder.book, *self._folder.tables, self._folder.figures):
@@ -77,11 +77,11 @@ class SweepTracking:
                 self._tracker.artifact(path)
 
     def close(self, entries: Sequence[TrialEntry], ending: Ending) -> None:
-        """End the run and those of its trials that could not end theirs; what the store takes not, stays.
+        """End the sweep's run and the runs of unfinished trials. What cannot be sent stays in the outbox.
 
         Args:
-            entries: of the trials.
-            ending: of this session.
+            entries: the trials.
+            ending: how this session ended.
         """
         if self._tracker is None:
             return
@@ -110,7 +110,7 @@ class SweepTracking:
 
 
 def cell_metrics(outcome: SweepResult) -> Mapping[str, float]:
-    """Give the numbers of each cell as metrics, such as `interquartile_mean/alpha_0.5`; NaN is left out."""
+    """Return each cell's numbers as metrics such as `interquartile_mean/alpha_0.5`, without NaN."""
     safe = [re.sub(r"[^\w .-]+", "_", row.cell.name)[:_LONGEST_NAME] for row in outcome.rows]
     names = [name if safe.count(name) == 1 else f"{name}_{index}" for index, name in enumerate(safe)]
     found = {
@@ -129,23 +129,23 @@ def cell_metrics(outcome: SweepResult) -> Mapping[str, float]:
 
 
 def _end(entry: TrialEntry, folder: SweepFolder) -> None:
-    """Mark a trial's MLflow run as ended, and send what waits; its process, killed, could not."""
+    """End a trial's MLflow run and send its outbox, which its killed process could not do."""
     run, trial_id = entry.trial.folder, entry.trial.id
     if not (run.config_file.is_file() and run.outbox.is_file()):
         return
     try:
-        with locked(folder.lock(trial_id), "another process trains this trial, and will end its run"):
+        with locked(folder.lock(trial_id), "Another process is training this trial and will end its MLflow run."):
             tracker = open_tracking(RunConfig.read(run.config_file), run, drain_seconds=_DRAIN_SECONDS)
             tracker.close("failed" if entry.status == "failed" else "stopped")
     except ConfigError as error:
         _LOG.warning("%s", error)
 
 
-def _placed(trial: Trial, store: str, parent: str) -> Trial:
+def _with_parent(trial: Trial, store: str, parent: str) -> Trial:
     file = trial.folder.config_file
     if file.is_file() and file.stat().st_size:
-        began = RunConfig.read(file)
-        place = {"tracking_uri": began.tracking_uri, "tracking_parent": began.tracking_parent}
+        started = RunConfig.read(file)
+        place = {"tracking_uri": started.tracking_uri, "tracking_parent": started.tracking_parent}
     else:
         place = {"tracking_uri": store, "tracking_parent": parent}
     return replace(trial, config=trial.config.model_copy(update=place))

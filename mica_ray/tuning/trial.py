@@ -1,4 +1,4 @@
-"""A trial: one cell under one seed in one run folder, whose name follows from the two alone."""
+"""A trial: one cell trained with one seed, in a run folder named after both."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from mica_ray.config.overrides import with_values
 from mica_ray.config.references import ConfigError, nearest
 from mica_ray.config.run_config import RunConfig
+from mica_ray.files import read_json_lines
 from mica_ray.runs.folder import RunFolder
 from mica_ray.runs.provenance import NOT_MEASURED, flat_config
 from mica_ray.tuning.space import Cell, plain_value
@@ -25,26 +26,26 @@ class Trial:
     """One training run of a sweep."""
 
     id: str
-    """Of its folder; the same whenever cell and seed are."""
+    """Name of its folder, determined by cell and seed."""
     cell: Cell
     seed: int
     config: RunConfig
-    """What is trained; `out` is the trial's folder."""
+    """Config of the run; `out` is the trial's folder."""
 
     @property
     def folder(self) -> RunFolder:
-        """Where it is trained."""
+        """Folder of the run."""
         assert self.config.out is not None, "every trial has a folder"
         return RunFolder(self.config.out)
 
     @property
     def is_finished(self) -> bool:
-        """Whether its run came to its end; a run writes its summary last."""
+        """Whether the run has ended: it writes its summary last."""
         return self.folder.summary.is_file()
 
 
 def trial_id(cell: Cell, seed: int) -> str:
-    """Name a trial by cell and seed; a digest stands for what no folder can be called."""
+    """Return a folder name for cell and seed; a digest replaces characters that a folder name cannot have."""
     exact = "-".join(cell.name.split(" "))
     safe = re.sub(r"[^A-Za-z0-9=._-]+", "_", exact)[:_LONGEST_ID]
     if safe != exact:
@@ -58,15 +59,15 @@ def trial_id(cell: Cell, seed: int) -> str:
 
 
 def make_trials(sweep: Sweep, cells: Sequence[Cell], folder: Path) -> tuple[Trial, ...]:
-    """Give the trials of cells, all cells of a seed before the next seed.
+    """Return the trials of the cells: all cells with the first seed, then with the next.
 
     Args:
-        sweep: whose base and seeds they have.
-        cells: of its space.
-        folder: in which each has its run folder.
+        sweep: provides base config and seeds.
+        cells: points of its space.
+        folder: parent of the run folders.
 
     Raises:
-        ConfigError: a key that does not exist, or a value that does not fit.
+        ConfigError: a key does not exist, or a value is invalid.
     """
     configs = {cell.name: _config(sweep, cell) for cell in cells}
     return tuple(
@@ -77,11 +78,11 @@ def make_trials(sweep: Sweep, cells: Sequence[Cell], folder: Path) -> tuple[Tria
     )
 
 
-def refuse_other_config(trial: Trial) -> None:
-    """Refuse to read or go on with a folder that holds another run than the trial's.
+def check_same_config(trial: Trial) -> None:
+    """Check that the trial's folder, if it exists, contains a run with the trial's config.
 
     Raises:
-        ConfigError: names the folder and the first key that differs.
+        ConfigError: the configs differ. The message names the folder and the first key.
     """
     file = trial.folder.config_file
     if not file.is_file() or not file.stat().st_size:
@@ -91,8 +92,8 @@ def refuse_other_config(trial: Trial) -> None:
     keys = [key for key in compared if there.get(key) != wanted.get(key)]
     if keys:
         raise ConfigError(
-            f"{trial.folder.path}: was trained with {keys[0]}={there.get(keys[0])}, and the sweep now says "
-            f"{wanted.get(keys[0])}; name another folder by --out, or remove this one"
+            f"{trial.folder.path} was trained with {keys[0]}={there.get(keys[0])}, but the sweep now has "
+            f"{wanted.get(keys[0])}. Choose another folder with --out, or remove this one."
         )
 
 
@@ -100,26 +101,26 @@ def _config(sweep: Sweep, cell: Cell) -> RunConfig:
     return with_values(sweep.base.model_copy(update={"name": sweep.name}), cell.settings)
 
 
-def refuse_unknown_reference(sweep: Sweep, cells: Sequence[Cell]) -> None:
-    """Refuse a comparison with a cell that is not there.
+def check_reference(sweep: Sweep, cells: Sequence[Cell]) -> None:
+    """Check that the reference cell exists.
 
     Raises:
-        ConfigError: names the nearest cell.
+        ConfigError: there is no such cell. The message names the most similar one.
     """
     names = [cell.name for cell in cells]
     if sweep.reference is not None and sweep.reference not in names:
         raise ConfigError(
-            f"reference: no cell is called {sweep.reference!r}; {nearest(sweep.reference, names)}"
+            f"reference: no cell is named {sweep.reference!r}; {nearest(sweep.reference, names)}."
         )
 
 
 def scores(trial: Trial, metric: str, field: str | None) -> Mapping[str, float]:
-    """Give a finished trial's metric, by scenario where an evaluation gives it; NaN stays NaN.
+    """Return a finished trial's metric, by scenario for an evaluation metric; NaN stays NaN.
 
     Args:
         trial: finished.
-        metric: logged; of its last step where there is no field.
-        field: of the evaluation's rows.
+        metric: name of the metric; without a field, its value at the last step.
+        field: field of the evaluation's rows; None for a training metric.
     """
     if field is None:
         return {"run": last_value(trial.folder, metric)}
@@ -132,15 +133,12 @@ def scores(trial: Trial, metric: str, field: str | None) -> Mapping[str, float]:
 
 
 def curve(folder: RunFolder, metric: str) -> Mapping[int, float]:
-    """Give a metric by step, as far as the run has come."""
-    if not folder.metrics.is_file():
-        return {}
-    text = folder.metrics.read_text(encoding="utf-8")
-    rows = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    """Return a metric by step, for the steps that the run has done."""
+    rows = [line.fields for line in read_json_lines(folder.metrics, is_growing=True)]
     return {row["step"]: float(row[metric]) for row in rows if row.get(metric) is not None}
 
 
 def last_value(folder: RunFolder, metric: str) -> float:
-    """Give a metric of the last step that has it; NaN without any."""
+    """Return a metric at the last step that logged it; NaN if none did."""
     found = curve(folder, metric)
     return found[max(found)] if found else float("nan")

@@ -1,11 +1,10 @@
-"""What became of each trial: `sweep.json`, rewritten whole with every change.
+"""State of each trial, kept in `sweep.json`, which is rewritten with every change of status.
 
-Whether a run came to its end is not in it but in the run's folder, which every session reads again.
+Whether a run has finished is not read from this file but from the run's folder, in every session.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -13,52 +12,54 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from mica_ray.chat.ledger import Ledger, total
-from mica_ray.files import write_json
+from mica_ray.files import read_json_object, write_json
 from mica_ray.launch.plan import gpus_wanted
 from mica_ray.tuning.space import plain_value
 from mica_ray.tuning.sweep import Sweep
 from mica_ray.tuning.trial import Trial
 
 TrialStatus = Literal["waiting", "running", "finished", "stopped", "failed"]
-"""stopped: by the scheduler, or by the sweep's budget. failed: given up after its retries."""
+"""stopped: by the scheduler or the sweep's budget. failed: out of retries."""
 
+EARLY = "stopped early by the scheduler"
+"""Reason of trials that later sessions do not continue."""
 _MONEY_SECONDS = 30.0
-"""Between two additions of what the role models cost, for which every trial's ledger is read."""
+"""Interval between two sums of the role models' costs; each sum reads the ledgers of all trials."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialEntry:
-    """What is known of one trial."""
+    """State of one trial."""
 
     trial: Trial
     status: TrialStatus = "waiting"
     retries: int = 0
-    """How often it went on after a failure."""
+    """Number of retries after a failure."""
     reason: str = ""
-    """Of the last failure, or why it was stopped; empty where nothing happened."""
+    """Reason of the last failure or stop; empty if there was none."""
     seconds: float = 0.0
-    """It ran, over all sessions."""
+    """Run time over all sessions."""
     step: int | None = None
-    """Last step it told of."""
+    """Last step reported."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """Last value of each metric it told of."""
+    """Last reported value of each metric."""
 
 
 class TrialWatch(Protocol):
-    """Is told of every change of a trial: the screen, a tracker."""
+    """Receives every change of a trial, for example to show it."""
 
     def changed(self, before: TrialEntry, after: TrialEntry) -> None:
-        """Take a change of one trial."""
+        """Process the change of one trial."""
         ...
 
 
 class TrialBook:
-    """The entries of all trials of a sweep. Consumes what trials tell, produces `sweep.json`.
+    """The entries of all trials of a sweep. Receives reports of trials and writes `sweep.json`.
 
     Args:
-        sweep: whose trials they are.
-        file: written whole with every change of a status; what an earlier session left is read.
-        watches: told of every change.
+        sweep: the sweep.
+        file: `sweep.json`; read once if an earlier session wrote it.
+        watches: called with every change.
     """
 
     def __init__(self, sweep: Sweep, file: Path, watches: Sequence[TrialWatch] = ()) -> None:
@@ -67,22 +68,22 @@ class TrialBook:
         self._started: dict[str, float] = {}
         self._session_start = time.monotonic()
         self._money: tuple[float, float] | None = None
-        self._earlier = json.loads(file.read_text()) if file.is_file() else {}
+        self._earlier = read_json_object(file) if file.is_file() else {}
 
     @property
     def entries(self) -> tuple[TrialEntry, ...]:
         """All entries, in the order of the trials."""
         return tuple(self._entries.values())
 
-    def enter(self, trials: Sequence[Trial], *, most: int | None = None) -> int:
-        """Take up trials: finished ones as their folders say, others as waiting.
+    def add(self, trials: Sequence[Trial], *, most: int | None = None) -> int:
+        """Add trials: as finished if their folder says so, otherwise as waiting.
 
         Args:
-            trials: those already in the book are left as they are.
-            most: entries in the book at most; None for no bound.
+            trials: those already in the book stay unchanged.
+            most: maximum number of entries in the book; None for no limit.
 
         Returns:
-            How many found no place.
+            Number of trials left out because of the limit.
         """
         fresh = [trial for trial in trials if trial.id not in self._entries]
         room = len(fresh) if most is None else max(0, most - len(self._entries))
@@ -94,7 +95,7 @@ class TrialBook:
         return len(fresh[room:])
 
     def _remembered(self, trial: Trial) -> TrialEntry:
-        """Give the entry of a trial as earlier sessions left it; what failed in them is tried again."""
+        """Return a trial's entry from earlier sessions. A trial that failed in them is waiting again."""
         known = self._earlier.get("trials", {}).get(trial.id, {})
         entry = TrialEntry(trial, seconds=float(known.get("seconds", 0.0)))
         was_stopped = known.get("status") == "stopped" and known.get("reason") == EARLY
@@ -108,7 +109,7 @@ class TrialBook:
         )
 
     def waiting(self, trials: Sequence[Trial]) -> tuple[Trial, ...]:
-        """Give those of the trials that are still to be played."""
+        """Return the trials that still have to run."""
         return tuple(
             trial
             for trial in trials
@@ -116,32 +117,32 @@ class TrialBook:
         )
 
     def started(self, trial_id: str) -> None:
-        """Note that a trial runs."""
+        """Record that a trial started."""
         self._started[trial_id] = time.monotonic()
         self._change(trial_id, status="running")
 
     def reported(self, trial_id: str, step: int, metrics: Mapping[str, float]) -> None:
-        """Note the metrics of a step; kept in memory only, since the trial's folder has them."""
+        """Record the metrics of a step, in memory only: the trial's folder has them on disk."""
         entry = self._entries[trial_id]
         after = replace(
             entry, step=step, metrics={**entry.metrics, **metrics}, seconds=self._seconds(trial_id)
         )
         self._entries[trial_id] = after
         self._started[trial_id] = time.monotonic()
-        self._tell(entry, after)
+        self._notify(entry, after)
 
     def failed_once(self, trial_id: str, reason: str) -> None:
-        """Note that a trial failed and goes on from its checkpoint."""
+        """Record a failure after which the trial continues from its checkpoint."""
         self._change(trial_id, status="waiting", retries=self._entries[trial_id].retries + 1, reason=reason)
 
     def ended(self, trial_id: str, status: TrialStatus, reason: str | None = None) -> None:
-        """Note how a trial ended; without a reason, the one it has stays."""
+        """Record how a trial ended. Without a reason, its earlier one stays."""
         entry = self._entries[trial_id]
         if entry.status in ("waiting", "running"):
             self._change(trial_id, status=status, reason=entry.reason if reason is None else reason)
 
-    def excess(self) -> str | None:
-        """Say which part of the sweep's budget is used up; None while there is some left."""
+    def exceeded_limit(self) -> str | None:
+        """Return which limit of the sweep's budget is reached; None if none is."""
         budget = self._sweep.budget
         hours = (float(self._earlier.get("seconds", 0.0)) + self._session_seconds) / 3600
         if budget.hours is not None and hours >= budget.hours:
@@ -156,7 +157,7 @@ class TrialBook:
         return None
 
     def close(self, outcome: Mapping[str, object]) -> None:
-        """Write the book for good, with what the sweep came to."""
+        """Write the book with the sweep's result."""
         self._write(outcome)
 
     @property
@@ -191,9 +192,9 @@ class TrialBook:
         else:
             self._started.pop(trial_id, None)
         self._write()
-        self._tell(entry, after)
+        self._notify(entry, after)
 
-    def _tell(self, before: TrialEntry, after: TrialEntry) -> None:
+    def _notify(self, before: TrialEntry, after: TrialEntry) -> None:
         for watch in self._watches:
             watch.changed(before, after)
 
@@ -228,6 +229,3 @@ class TrialBook:
             },
         )
 
-
-EARLY = "stopped early by the scheduler"
-"""Reason of trials that are not played on by a later session."""

@@ -1,6 +1,6 @@
-"""What the process of a trial does: `run.run_training` in its folder, and reporting to Ray Tune.
+"""The process of a trial: trains in the trial's folder and reports each step to Ray Tune.
 
-Imported by the workers; who starts them is tune_trials.py.
+Ray's workers import this file; tuning/tune_trials.py starts them.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from mica_ray.tuning.folder_lock import locked
 from mica_ray.tuning.space import split_joint
 
 TRIAL, STEPS = "trial", "steps_done"
-"""Names among what Tune is given and told: the trial's id, and the steps behind it."""
+"""Keys in Tune's config and reports: the trial's id, and the number of steps done."""
 _LOCK_SECONDS = 180.0
-"""Longest wait for the process that trained a folder before to be gone."""
+"""Longest wait for an earlier process of the same trial to end."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialOrder:
-    """What the process of a trial is told."""
+    """Everything that the process of a trial needs."""
 
     config: str
-    """JSON of a RunConfig."""
+    """RunConfig as JSON."""
     folder: Path
     lock: Path
     error: Path
-    """Where the traceback of a failure goes; not into the run folder, which may not be there yet."""
+    """File for the traceback of a failure. Not in the run folder, which may not exist yet."""
     inline: bool
     perturbed: tuple[str, ...]
-    """Keys whose values population based training may change on the way."""
+    """Keys whose values population based training may change."""
 
 
 def train_trial(settings: dict[str, object], orders: Mapping[str, TrialOrder]) -> None:
-    """Train one trial, from where its folder stands; in a process of its own."""
+    """Train one trial in this process, resuming from its folder if there is one."""
     order = orders[str(settings[TRIAL])]
     config = validated(RunConfig, json.loads(order.config))
     config = with_values(config, split_joint({key: settings[key] for key in order.perturbed}))
-    # One whose sweep was killed may take a while to go.
-    refusal = "another process trains this trial; end it first"
+    # After a sweep was killed, its trial processes may take a while to end.
+    refusal = "Another process is training this trial. Stop it first."
     with locked(order.lock, refusal, wait_seconds=_LOCK_SECONDS):
-        _take_over(order, str(settings[TRIAL]))
+        _copy_checkpoint(order, str(settings[TRIAL]))
         resume = order.folder if (order.folder / "config.json").is_file() else None
         try:
             run.run_training(
@@ -67,22 +67,22 @@ def train_trial(settings: dict[str, object], orders: Mapping[str, TrialOrder]) -
             raise
 
 
-def _take_over(order: TrialOrder, trial_id: str) -> None:
-    """Put another trial's checkpoint in the place of one's own, where Tune says so."""
+def _copy_checkpoint(order: TrialOrder, trial_id: str) -> None:
+    """Replace the trial's checkpoints by another trial's if Tune asks for it (population based training)."""
     given = tune.get_checkpoint() if order.perturbed else None
     if given is None or given.get_metadata().get(TRIAL) == trial_id:
-        return  # Our own folder is never behind what we gave Tune of it.
+        return  # The folder is at least as recent as the checkpoint that we reported to Tune.
     checkpoints = order.folder / "checkpoints"
     shutil.rmtree(checkpoints, ignore_errors=True)
     given.to_directory(str(checkpoints / given.get_metadata()["name"]))
 
 
 class _TuneTracker:
-    """Tells Tune of every step, and of checkpoints where trials may go on from each other's."""
+    """Reports every step to Tune, and with population based training every checkpoint."""
 
     def __init__(self, order: TrialOrder) -> None:
         self._order = order
-        self._told = ""
+        self._last_reported = ""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Report the metrics."""
@@ -90,18 +90,18 @@ class _TuneTracker:
         tune.report({**metrics, "step": step, STEPS: done}, checkpoint=self._new_checkpoint())
 
     def artifact(self, path: Path) -> None:
-        """Files lie in the trial's folder."""
+        """Do nothing: files stay in the trial's folder."""
 
     def close(self, ending: Ending = "finished") -> None:
-        """Nothing is held; Tune sees the end of the process."""
+        """Do nothing: Tune notices the end of the process."""
 
     def _new_checkpoint(self) -> tune.Checkpoint | None:
         if not self._order.perturbed:
             return None
         found = sorted((self._order.folder / "checkpoints").glob("step-*"))
-        if not found or found[-1].name == self._told:
+        if not found or found[-1].name == self._last_reported:
             return None
-        self._told = found[-1].name
+        self._last_reported = found[-1].name
         checkpoint = cast(tune.Checkpoint, tune.Checkpoint.from_directory(str(found[-1])))
         checkpoint.set_metadata({TRIAL: self._order.folder.name, "name": found[-1].name})
         return checkpoint

@@ -1,7 +1,7 @@
-"""Play trials with Ray Tune: when each starts, on which resources, again after a failure, stopped early.
+"""Run trials with Ray Tune: scheduling, resources, retries and early stopping.
 
-What a trial's process does: trial_process.py. Nothing that Tune writes down is read again: a session knows
-from the trials' folders what is left to do.
+tuning/trial_process.py is the code inside a trial's process. Tune's own files are never read back: the trials'
+folders show what is left to do.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ if TYPE_CHECKING:
     from ray.tune.search.sample import Domain
 
 _TUNE_SETTINGS = (
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS",  # The trials' folders hold every metric already.
-    "TUNE_DISABLE_SIGINT_HANDLER",  # Ctrl-C ends the sweep; it can be resumed.
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING",  # Evaluations and steps are reported apart.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS",  # The trials' folders already contain every metric.
+    "TUNE_DISABLE_SIGINT_HANDLER",  # Ctrl-C ends the sweep, which can be resumed.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING",  # Evaluations and steps are reported separately.
 )
 
 
-def play_trials(
-    sweep: Sweep, trials: Sequence[Trial], book: TrialBook, *, folder: SweepFolder, inline: bool, at_once: int
+def run_trials(
+    sweep: Sweep, trials: Sequence[Trial], book: TrialBook, *, folder: SweepFolder, inline: bool, concurrency: int
 ) -> None:
-    """Play trials until each is finished, stopped or failed, or until the budget is used up. Ray must run.
+    """Run trials until each has ended or the budget is used up. Ray must be running.
 
     Args:
-        sweep: whose trials they are.
-        trials: none of them finished.
-        book: told of what happens.
-        folder: of the sweep, visible on every node.
+        sweep: the sweep.
+        trials: unfinished trials of the sweep.
+        book: records what happens.
+        folder: the sweep's folder, visible on every node.
         inline: whether a trial is one process.
-        at_once: most trials at once.
+        concurrency: maximum number of trials at a time.
     """
     for name in _TUNE_SETTINGS:
         os.environ.setdefault(name, "1")
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     is_pbt = isinstance(sweep.scheduler, Pbt)
     orders = {trial.id: _order(trial, folder, inline=inline, is_pbt=is_pbt) for trial in trials}
-    # Plain dicts: what the trials' processes are sent must not need the sweep file to be read.
+    # Plain dicts: the trials' processes must be able to unpickle them without importing the sweep file.
     bundles = {
         trial.id: [dict(bundle) for bundle in trial_bundles(trial.config, inline=inline, cpus=sweep.cpus)]
         for trial in trials
@@ -67,7 +67,7 @@ def play_trials(
 
     values = {trial.id: trial.cell.values for trial in trials}
     beginnings = {
-        # Tune's spec has its keys as attributes, whatever its annotation says.
+        # Tune's spec has its keys as attributes, contrary to its annotation.
         key: tune.sample_from(lambda spec, key=key: values[getattr(spec, "config")[TRIAL]][key])  # noqa: B009
         for key in (sweep.space if is_pbt else ())
     }
@@ -76,7 +76,7 @@ def play_trials(
         tune.with_resources(tune.with_parameters(train_trial, orders=orders), resources),
         param_space={TRIAL: tune.grid_search(list(orders)), **beginnings},
         tune_config=tune.TuneConfig(
-            max_concurrent_trials=at_once,
+            max_concurrent_trials=concurrency,
             scheduler=_scheduler(sweep, trials[0].config.loop.num_steps),
             trial_dirname_creator=lambda trial: f"{trial.config[TRIAL]}"[:80],
             reuse_actors=False,
@@ -96,7 +96,7 @@ def play_trials(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     for trial in trials:
-        book.ended(trial.id, "stopped", book.excess() or "the session ended")
+        book.ended(trial.id, "stopped", book.exceeded_limit() or "the session ended")
 
 
 def _order(trial: Trial, folder: SweepFolder, *, inline: bool, is_pbt: bool) -> TrialOrder:
@@ -111,19 +111,19 @@ def _order(trial: Trial, folder: SweepFolder, *, inline: bool, is_pbt: bool) -> 
 
 
 class _BookKeeper(tune.Callback):
-    """Writes into the book what Tune tells of its trials."""
+    """Records Tune's events in the book."""
 
     def __init__(self, book: TrialBook) -> None:
         self._book = book
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave the book out of what Tune stores of itself, which nobody reads."""
+        """Exclude the book from the state that Tune stores, which is never read."""
         return {}
 
     def on_trial_start(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object
     ) -> None:
-        """Note the start."""
+        """Record the start."""
         self._book.started(_id(trial))
 
     def on_trial_result(
@@ -134,7 +134,7 @@ class _BookKeeper(tune.Callback):
         result: dict[str, object],
         **info: object,
     ) -> None:
-        """Note a step's metrics."""
+        """Record a step's metrics."""
         if "step" in result:
             numbers = {name: float(value) for name, value in result.items() if isinstance(value, int | float)}
             self._book.reported(_id(trial), cast(int, result["step"]), numbers)
@@ -142,43 +142,43 @@ class _BookKeeper(tune.Callback):
     def on_trial_recover(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object
     ) -> None:
-        """Note a failure after which the trial goes on."""
+        """Record a failure after which the trial continues."""
         self._book.failed_once(_id(trial), _reason(trial))
 
     def on_trial_error(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object
     ) -> None:
-        """Note a failure after which it does not."""
+        """Record a failure that ended the trial."""
         self._book.ended(_id(trial), "failed", _reason(trial))
 
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object
     ) -> None:
-        """Note the end: of the run, or of the scheduler's patience."""
+        """Record the end: the run finished, or the scheduler or the budget stopped it."""
         entry = next(entry for entry in self._book.entries if entry.trial.id == _id(trial))
         if entry.trial.is_finished:
             self._book.ended(entry.trial.id, "finished")
         else:
-            self._book.ended(entry.trial.id, "stopped", self._book.excess() or EARLY)
+            self._book.ended(entry.trial.id, "stopped", self._book.exceeded_limit() or EARLY)
 
 
 class _BudgetStop(tune.Stopper):
-    """Stops all trials once the sweep's budget is used up."""
+    """Stops all trials when the sweep's budget is used up."""
 
     def __init__(self, book: TrialBook) -> None:
         self._book = book
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave the book out of what Tune stores of itself, which nobody reads."""
+        """Exclude the book from the state that Tune stores, which is never read."""
         return {}
 
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
-        """Stop no trial by itself."""
+        """Return False: no trial is stopped on its own."""
         return False
 
     def stop_all(self) -> bool:
-        """Say whether there is nothing left."""
-        return self._book.excess() is not None
+        """Return whether the budget is used up."""
+        return self._book.exceeded_limit() is not None
 
 
 def _scheduler(sweep: Sweep, num_steps: int) -> TrialScheduler | None:
@@ -190,7 +190,7 @@ def _scheduler(sweep: Sweep, num_steps: int) -> TrialScheduler | None:
                 time_attr=STEPS,
                 metric=asha.metric,
                 mode=asha.mode,
-                max_t=num_steps + 1,  # The evaluation after the last step is awaited.
+                max_t=num_steps + 1,  # Leaves room for the evaluation after the last step.
                 grace_period=asha.grace_steps,
                 reduction_factor=asha.reduction,
             )
@@ -201,7 +201,7 @@ def _scheduler(sweep: Sweep, num_steps: int) -> TrialScheduler | None:
                 mode=pbt.mode,
                 perturbation_interval=pbt.every_steps,
                 hyperparam_mutations={dimension.key: _mutation(dimension) for dimension in sweep.dimensions},
-                require_attrs=False,  # An evaluation is reported by itself.
+                require_attrs=False,  # An evaluation is reported without step metrics.
             )
         case None:
             return None
@@ -219,8 +219,8 @@ def _id(trial: TuneTrial) -> str:
 
 
 def _reason(trial: TuneTrial) -> str:
-    """Put a trial's failure into one line."""
-    # Tune's own reader looks where the file is copied later.
+    """Return a trial's failure as one line."""
+    # Tune's own reader looks in the folder to which the file is copied only later.
     path = trial.pickled_error_file
     error = pickle.loads(Path(path).read_bytes()) if path and Path(path).is_file() else None
     if isinstance(error, RayTaskError):
@@ -228,5 +228,5 @@ def _reason(trial: TuneTrial) -> str:
     if isinstance(error, RayActorError):
         return "its process died: " + (str(error).strip().splitlines() or ["no message"])[-1].strip()
     if error is None:
-        return "unknown"
+        return "unknown reason"
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

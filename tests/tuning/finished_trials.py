@@ -1,4 +1,4 @@
-"""Trials that came to their end without being trained: run folders with the scores a test needs."""
+"""Finished trials without training: run folders with the scores that a test needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mica_ray.tuning.trial import Trial
 
 
 def finish(trial: Trial, scores: Mapping[str, float], idr_by_step: Sequence[float] = (0.0,)) -> None:
-    """Write what a finished run leaves, with these EPM-Qs by scenario."""
+    """Write the files of a finished run with the EPM-Q of each scenario."""
     folder = RunFolder.create(trial.config, trial.folder.path)
     rows = tuple(
         ScenarioRow(name, "work", "A", epm_q=score, passes=0, samples=1, idr=0.0, num_turns=1.0)

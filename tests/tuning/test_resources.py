@@ -5,7 +5,7 @@ import pytest
 from mica_ray.config import ConfigError, RunConfig
 from mica_ray.config.overrides import override
 from mica_ray.tuning.resources import (
-    most_at_once,
+    max_concurrent,
     shared_roles,
     shared_total,
     trial_bundles,
@@ -39,9 +39,9 @@ def test_room_is_left_for_every_learner() -> None:
     # Engines 2 x 2, learner 4 x 1: 8 GPUs. CPUs: driver 1, engines 2, learner 4 x 2 = 11.
     wanted = trial_total(ON_GPUS, inline=False, cpus=1)
     assert wanted == {"CPU": 11, "GPU": 8}
-    assert most_at_once(wanted, {"CPU": 100, "GPU": 20}) == 2
-    assert most_at_once(wanted, {"CPU": 12, "GPU": 20}) == 1
-    assert most_at_once(wanted, {"CPU": 100, "GPU": 20}, bound=1) == 1
+    assert max_concurrent(wanted, {"CPU": 100, "GPU": 20}) == 2
+    assert max_concurrent(wanted, {"CPU": 12, "GPU": 20}) == 1
+    assert max_concurrent(wanted, {"CPU": 100, "GPU": 20}, bound=1) == 1
 
 
 def test_equal_role_models_are_served_once_beside_the_trials() -> None:
@@ -53,11 +53,11 @@ def test_equal_role_models_are_served_once_beside_the_trials() -> None:
     assert shared_roles(alphas, inline=True) == {}
     wanted = trial_total(ON_GPUS, inline=False, cpus=1)
     # 16 of 40 GPUs serve roles; 24 are left for trials of 8.
-    assert most_at_once(wanted, {"CPU": 100, "GPU": 40}, shared=taken) == 3
-    with pytest.raises(ConfigError, match="takes 8 GPUs besides 16 for the roles' shared engines"):
-        most_at_once(wanted, {"CPU": 100, "GPU": 20}, shared=taken)
+    assert max_concurrent(wanted, {"CPU": 100, "GPU": 40}, shared=taken) == 3
+    with pytest.raises(ConfigError, match="needs 8 GPUs, and the roles' shared engines need 16, but the cluster has"):
+        max_concurrent(wanted, {"CPU": 100, "GPU": 20}, shared=taken)
 
 
 def test_trial_larger_than_the_cluster_is_refused() -> None:
-    with pytest.raises(ConfigError, match="one trial takes 16 GPUs and the cluster has 8"):
-        most_at_once({"CPU": 1, "GPU": 16}, {"CPU": 64, "GPU": 8})
+    with pytest.raises(ConfigError, match="One trial needs 16 GPUs, but the cluster has 8"):
+        max_concurrent({"CPU": 1, "GPU": 16}, {"CPU": 64, "GPU": 8})

@@ -11,7 +11,7 @@ from mica_ray.cli import main
 from mica_ray.config import ConfigError
 from mica_ray.tuning.figures import learning_curves, metric_by_cell, shared_steps
 from mica_ray.tuning.search import rounds
-from mica_ray.tuning.session import check_sweep, play_sweep, with_base
+from mica_ray.tuning.session import check_sweep, run_session, with_base
 from mica_ray.tuning.space import Span
 from mica_ray.tuning.sweep import Optuna, Sweep, SweepBudget
 from mica_ray.tuning.sweep_folder import SweepFolder
@@ -45,10 +45,10 @@ def folder(tmp_path: Path) -> SweepFolder:
 
 
 def test_finished_trials_are_read_and_not_run(folder: SweepFolder) -> None:
-    # Without Ray: nothing is left to play.
+    # Works without Ray because no trial is left to run.
     trials = played(SWEEP, folder)
     changed = [trial.folder.summary.stat().st_mtime_ns for trial in trials]
-    outcome = play_sweep(SWEEP, folder, resumes=True)
+    outcome = run_session(SWEEP, folder, resumes=True)
     assert [trial.folder.summary.stat().st_mtime_ns for trial in trials] == changed
     assert [entry.status for entry in outcome.entries] == ["finished"] * 6
     assert outcome.reference == "alpha=0.5"
@@ -65,9 +65,10 @@ def test_finished_trials_are_read_and_not_run(folder: SweepFolder) -> None:
 
 def test_answer_is_a_sentence_with_its_interval(folder: SweepFolder) -> None:
     played(SWEEP, folder)
-    answer = play_sweep(replace(SWEEP, reference="alpha=0"), folder, resumes=True).answer
+    answer = run_session(replace(SWEEP, reference="alpha=0"), folder, resumes=True).answer
     assert answer.startswith(
-        "Highest of 3 is alpha=0.5. alpha=0.5 scores higher than alpha=0 in eval_epm_q: +50"
+        "Of 3 cells, alpha=0.5 has the highest interquartile mean. "
+        "alpha=0.5 scores higher than alpha=0 in eval_epm_q: +50"
     )
     assert "95 % interval" in answer
 
@@ -75,20 +76,20 @@ def test_answer_is_a_sentence_with_its_interval(folder: SweepFolder) -> None:
 def test_cells_that_cannot_be_told_apart_are_an_answer(folder: SweepFolder) -> None:
     pair = replace(SWEEP, space={"credit.alpha": (0.0, 1.0)}, reference="alpha=0")
     played(pair, folder)
-    answer = play_sweep(pair, folder, resumes=True).answer
+    answer = run_session(pair, folder, resumes=True).answer
     # alpha=1 minus alpha=0: +1 -1 +1 +3.
-    assert "Highest of 2 is alpha=1. alpha=1 and alpha=0 are not distinguishable" in answer
+    assert "Of 2 cells, alpha=1 has the highest interquartile mean. alpha=1 and alpha=0 are not distinguish" in answer
 
 
 def test_less_can_be_better(folder: SweepFolder) -> None:
     played(SWEEP, folder)
-    outcome = play_sweep(replace(SWEEP, mode="min"), folder, resumes=True)
-    assert outcome.answer.startswith("Lowest of 3 is alpha=0. ")
+    outcome = run_session(replace(SWEEP, mode="min"), folder, resumes=True)
+    assert outcome.answer.startswith("Of 3 cells, alpha=0 has the lowest interquartile mean. ")
 
 
 def test_budget_of_trials_cuts_the_seeds_of_all_cells_evenly(folder: SweepFolder) -> None:
     played(SWEEP, folder)
-    outcome = play_sweep(replace(SWEEP, budget=SweepBudget(trials=3)), folder, resumes=True)
+    outcome = run_session(replace(SWEEP, budget=SweepBudget(trials=3)), folder, resumes=True)
     assert [entry.trial.id for entry in outcome.entries] == [
         "alpha=0-seed0", "alpha=0.5-seed0", "alpha=1-seed0",
     ]  # fmt: skip
@@ -98,7 +99,7 @@ def test_budget_of_trials_cuts_the_seeds_of_all_cells_evenly(folder: SweepFolder
 def test_used_up_hours_count_those_of_earlier_sessions(folder: SweepFolder) -> None:
     played(SWEEP, folder)[-1].folder.summary.unlink()
     folder.book.write_text(json.dumps({"seconds": 7200.0}))
-    outcome = play_sweep(replace(SWEEP, budget=SweepBudget(hours=2)), folder, resumes=True)
+    outcome = run_session(replace(SWEEP, budget=SweepBudget(hours=2)), folder, resumes=True)
     assert outcome.unplayed == "budget.hours=2 is used up"
     assert [entry.status for entry in outcome.entries] == ["finished"] * 5 + ["waiting"]
 
@@ -113,7 +114,7 @@ def test_optuna_is_asked_again_for_what_was_played(folder: SweepFolder) -> None:
         for trial in make_trials(sweep, cells, folder.trials.absolute()):
             finish(trial, {"a": 30.0})
     folder.book.write_text("{}")
-    outcome = play_sweep(sweep, folder, resumes=True)
+    outcome = run_session(sweep, folder, resumes=True)
     assert [entry.status for entry in outcome.entries] == ["finished"] * 4
 
 
@@ -127,16 +128,16 @@ def test_cell_without_a_finished_trial_is_in_the_table_without_a_score(folder: S
         if trial.cell.name == "alpha=0.5":
             trial.folder.summary.unlink()
     folder.book.write_text(json.dumps({"seconds": 7200.0}))
-    outcome = play_sweep(replace(SWEEP, budget=SweepBudget(hours=2)), folder, resumes=True)
+    outcome = run_session(replace(SWEEP, budget=SweepBudget(hours=2)), folder, resumes=True)
     record = outcome.record()["cells"]
     assert isinstance(record, dict)
     assert record["alpha=0.5"]["trials"] == {"waiting": 2}
-    assert outcome.answer.startswith("Highest of 2 is alpha=1.")
+    assert outcome.answer.startswith("Of 2 cells, alpha=1 has the highest ")
 
 
 def test_figures_show_every_cell(folder: SweepFolder) -> None:
     played(SWEEP, folder)
-    outcome = play_sweep(SWEEP, folder, resumes=True)
+    outcome = run_session(SWEEP, folder, resumes=True)
     bars, curves = metric_by_cell(SWEEP, outcome), learning_curves(SWEEP, outcome)
     assert bars is not None and curves is not None
     labels = [label.get_text() for label in bars.figure.axes[0].get_yticklabels()]
@@ -152,16 +153,16 @@ def test_curve_is_drawn_where_every_begun_trial_has_the_step() -> None:
 
 
 def test_sweep_is_gone_on_with_only_when_asked(folder: SweepFolder) -> None:
-    with pytest.raises(ConfigError, match="no sweep to go on with"):
+    with pytest.raises(ConfigError, match="contains no sweep to resume"):
         check_sweep(SWEEP, folder, resumes=True)
     played(SWEEP, folder)
-    with pytest.raises(ConfigError, match="holds a sweep; go on with it by --resume"):
+    with pytest.raises(ConfigError, match="already contains a sweep. Resume it with --resume"):
         check_sweep(SWEEP, folder, resumes=False)
 
 
 def test_key_that_the_sweep_varies_cannot_be_set() -> None:
     assert with_base(SWEEP, ["loop.num_steps=3"]).base.loop.num_steps == 3
-    with pytest.raises(ConfigError, match=r"credit\.alpha is the sweep's own"):
+    with pytest.raises(ConfigError, match=r"the sweep sets credit\.alpha"):
         with_base(SWEEP, ["credit.alpha=0.1"])
 
 
@@ -177,7 +178,7 @@ def test_key_that_the_sweep_varies_cannot_be_set() -> None:
         ("space={'ray_learner.gpus_per_worker': (64.0,)}, inline=False", "64 GPUs asked for"),
         (
             "space={'credit.alpha': (1.0,)}, reference='alpha=2'",
-            "no cell is called 'alpha=2'; did you mean alpha=1",
+            "no cell is named 'alpha=2'; did you mean alpha=1",
         ),
     ],
 )

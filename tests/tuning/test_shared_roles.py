@@ -1,4 +1,4 @@
-"""Role models that vLLM serves for a whole sweep: started once, asked from other processes, ended with it."""
+"""Role models that vLLM serves for a whole sweep: started once, shared by processes, ended with the sweep."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mica_ray.types import Sampling
 from tests.small_policy import small_folder
 
 SECONDS = 600
-"""For the start of one vLLM and two processes on a loaded machine; free cores need one minute."""
+"""Limit for starting vLLM and two processes on a loaded machine; idle cores need one minute."""
 
 pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(2 * SECONDS)]
 
 
 def ask_elsewhere(config: str, model: str) -> str:
-    """Let a process of its own ask the judge, as a trial does."""
+    """Ask the judge from another process, as a trial does, and return its reply."""
     import ray
 
     def trial() -> str:

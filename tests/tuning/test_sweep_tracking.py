@@ -1,4 +1,4 @@
-"""A sweep in MLflow, read back from the store."""
+"""The MLflow run of a sweep, read back from the store."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from mica_ray.tracking.mlflow_store import connect, start_run
 from mica_ray.tracking.mlflow_tracker import MlflowTracker
 from mica_ray.tuning.folder_lock import locked
 from mica_ray.tuning.search import rounds
-from mica_ray.tuning.session import play_sweep
+from mica_ray.tuning.session import run_session
 from mica_ray.tuning.space import Cell
 from mica_ray.tuning.sweep import Sweep
 from mica_ray.tuning.sweep_folder import SweepFolder
 from mica_ray.tuning.sweep_result import CellRow, SweepResult
 from mica_ray.tuning.sweep_tracking import SweepTracking, cell_metrics
-from mica_ray.tuning.trial import Trial, make_trials, refuse_other_config
+from mica_ray.tuning.trial import Trial, make_trials, check_same_config
 from mica_ray.tuning.trial_book import TrialEntry
 from tests.small_policy import small_folder
 from tests.tuning.finished_trials import finish
 from tests.tuning.tiny_sweep import tiny_sweep
 
 SECONDS = 600
-"""For two sessions of a sweep on a loaded machine; a free one needs one minute."""
+"""Limit for two sessions of a sweep on a loaded machine; an idle one needs one minute."""
 SWEEP = Sweep(
     name="tracked", question="Which alpha?", space={"credit.alpha": (0.0, 1.0)}, seeds=(0, 1), inline=True
 )
@@ -40,12 +40,12 @@ SWEEP = Sweep(
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One store for the file: MLflow takes seconds for a new one."""
+    """One store for all tests: creating one takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
 
 
 def runs_of(client: MlflowClient, experiment: str) -> tuple[Run, list[Run]]:
-    """Give the one run without a parent, and those under it."""
+    """Return the only run without a parent, and its children."""
     found = client.get_experiment_by_name(experiment)
     assert found is not None
     runs: list[Run] = client.search_runs([found.experiment_id])
@@ -56,7 +56,7 @@ def runs_of(client: MlflowClient, experiment: str) -> tuple[Run, list[Run]]:
 
 
 def metric_rows(client: MlflowClient, runs: Sequence[Run]) -> list[tuple[str, str, int]]:
-    """Give run, name and step of every row of every metric."""
+    """Return run, name and step of every row of every metric."""
     return sorted(
         (run.info.run_id, name, row.step)
         for run in runs
@@ -79,7 +79,7 @@ def test_played_sweep_is_one_run_over_its_trials_and_a_resume_adds_nothing(
 ) -> None:
     sweep = tiny_sweep(str(small_folder(tmp_path / "policy", tied=True)), 0.0, 1.0, seeds=(0, 1))
     folder = SweepFolder(tmp_path / "sweep")
-    outcome = play_sweep(sweep, folder)
+    outcome = run_session(sweep, folder)
     assert [entry.status for entry in outcome.entries] == ["finished"] * 4, outcome.entries
     client = connect(sweep_store(folder.path, None))
     parent, children = runs_of(client, "tiny")
@@ -106,7 +106,7 @@ def test_played_sweep_is_one_run_over_its_trials_and_a_resume_adds_nothing(
     rows = metric_rows(client, [parent, *children])
     assert len(set(rows)) == len(rows)
 
-    assert play_sweep(sweep, folder, resumes=True).record() == outcome.record()
+    assert run_session(sweep, folder, resumes=True).record() == outcome.record()
     again, same = runs_of(client, "tiny")
     assert again.info.run_id == parent.info.run_id and again.info.status == "FINISHED"
     assert metric_rows(client, [again, *same]) == rows
@@ -117,14 +117,14 @@ def test_session_that_finishes_more_trials_adds_its_numbers_to_the_same_run(
 ) -> None:
     sweep = replace(SWEEP, name="more", base=RunConfig(tracking_uri=store))
     folder, client = SweepFolder(tmp_path / "sweep"), connect(store)
-    first, *others = SweepTracking(sweep, folder).placed(
+    first, *others = SweepTracking(sweep, folder).with_parent(
         make_trials(sweep, next(rounds(sweep)), folder.trials)
     )
     _finish_tracked(first, 10.0)
     folder.book.write_text(json.dumps({"seconds": 0.0}))
     stopped = replace(sweep, seeds=(0,), space={"credit.alpha": (0.0,)})
     for _ in range(2):
-        play_sweep(stopped, folder, resumes=True)
+        run_session(stopped, folder, resumes=True)
         parent, children = runs_of(client, "more")
         assert [run.info.run_name for run in children] == ["alpha=0-seed0"]
         name = "interquartile_mean/alpha_0"
@@ -133,10 +133,10 @@ def test_session_that_finishes_more_trials_adds_its_numbers_to_the_same_run(
         ]
     for trial in others:
         _finish_tracked(trial, 20.0)
-    outcome = play_sweep(sweep, folder, resumes=True)
+    outcome = run_session(sweep, folder, resumes=True)
     parent, children = runs_of(client, "more")
     assert len(children) == 4
-    # Seeds 0 and 1 of alpha=0 came to 10 and 20; of four finished trials.
+    # Seeds 0 and 1 of alpha=0 score 10 and 20; four trials have finished.
     history = client.get_metric_history(parent.info.run_id, "mean/alpha_0")
     assert sorted((row.step, row.value) for row in history) == [(1, 10.0), (4, 15.0)]
     assert parent.data.tags["answer"] == outcome.answer
@@ -144,7 +144,7 @@ def test_session_that_finishes_more_trials_adds_its_numbers_to_the_same_run(
 
 
 def _finish_tracked(trial: Trial, score: float) -> None:
-    """Leave what a trial leaves, its MLflow run included."""
+    """Write the files of a finished trial, including its MLflow run."""
     finish(trial, {"a": score})
     begin_tracking(RunConfig.read(trial.folder.config_file), trial.folder).close()
 
@@ -153,7 +153,7 @@ def test_run_of_a_trial_whose_process_was_killed_is_ended_by_the_sweep(store: st
     sweep = replace(SWEEP, name="killed", base=RunConfig(tracking_uri=store))
     folder, client = SweepFolder(tmp_path / "sweep"), connect(store)
     tracking = SweepTracking(sweep, folder)
-    trials = tracking.placed(make_trials(sweep, next(rounds(sweep)), folder.trials))
+    trials = tracking.with_parent(make_trials(sweep, next(rounds(sweep)), folder.trials))
     for trial in trials:
         tracker = begin_tracking(trial.config, RunFolder.create(trial.config, trial.folder.path))
         tracker.log({"loss": 1.0}, 0)
@@ -162,7 +162,7 @@ def test_run_of_a_trial_whose_process_was_killed_is_ended_by_the_sweep(store: st
         TrialEntry(trial, status=status)
         for trial, status in zip(trials, ("failed", "stopped", "failed", "running"), strict=True)
     ]
-    # The third is still trained by another process, which will end its run.
+    # Another process is still training the third trial and will end its run.
     with locked(folder.lock(trials[2].id), "taken"):
         tracking.close(entries, "stopped")
     parent, children = runs_of(client, "killed")
@@ -176,15 +176,15 @@ def test_where_a_trial_is_tracked_makes_no_other_config_of_it(store: str, tmp_pa
     folder = SweepFolder(tmp_path / "sweep")
     plain = make_trials(sweep, next(rounds(sweep)), folder.trials)
     tracking = SweepTracking(sweep, folder)
-    placed = tracking.placed(plain)
+    placed = tracking.with_parent(plain)
     tracking.close((), "finished")
     assert [trial.id for trial in placed] == [trial.id for trial in plain]
     assert placed[0].config.tracking_parent and plain[0].config.tracking_parent is None
     finish(placed[0], {"a": 1.0})
-    refuse_other_config(plain[0])
-    # A trial that began under no sweep's run stays in the store it began in.
+    check_same_config(plain[0])
+    # A trial that started without a sweep stays in the store where it started.
     finish(replace(plain[1], config=plain[1].config.model_copy(update={"tracking_uri": None})), {"a": 1.0})
-    (kept,) = tracking.placed(plain[1:2])
+    (kept,) = tracking.with_parent(plain[1:2])
     assert (kept.config.tracking_uri, kept.config.tracking_parent) == (None, None)
 
 
@@ -192,8 +192,8 @@ def test_store_that_is_away_ends_the_sweep_before_its_first_trial(tmp_path: Path
     sweep = replace(SWEEP, base=RunConfig(tracking_uri="http://127.0.0.1:9"))
     folder = SweepFolder(tmp_path / "sweep")
     with pytest.raises(ConfigError, match=r"http://127\.0\.0\.1:9 cannot begin a run"):
-        play_sweep(sweep, folder)
-    # Started, the same command is no resumption.
+        run_session(sweep, folder)
+    # The same command can be repeated without --resume.
     assert not folder.book.exists() and not folder.trials.exists()
 
 

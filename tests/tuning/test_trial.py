@@ -10,7 +10,7 @@ from mica_ray.credit import Grpo, Mica
 from mica_ray.tuning.search import rounds
 from mica_ray.tuning.space import Cell
 from mica_ray.tuning.sweep import Sweep
-from mica_ray.tuning.trial import curve, last_value, make_trials, refuse_other_config, scores, trial_id
+from mica_ray.tuning.trial import curve, last_value, make_trials, check_same_config, scores, trial_id
 from tests.tuning.finished_trials import finish
 
 SWEEP = Sweep(name="try", question="?", space={"credit.alpha": (0.0, 1.0)}, seeds=(3, 4))
@@ -66,16 +66,16 @@ def test_cell_that_makes_no_config_is_one_line(
 def test_folder_of_another_run_is_not_gone_on_with(tmp_path: Path) -> None:
     trial, other = make_trials(SWEEP, next(rounds(SWEEP)), tmp_path)[:2]
     finish(trial, {"a": 1.0})
-    refuse_other_config(trial)
-    refuse_other_config(other)  # Nothing there yet.
+    check_same_config(trial)
+    check_same_config(other)  # Nothing there yet.
     changed = Sweep(
         name="try", question="?", space={"credit.alpha": (0.0,), "credit.gamma": (0.5,)}, seeds=(3,)
     )
     moved = make_trials(changed, next(rounds(changed)), tmp_path)[0]
     moved.folder.path.parent.mkdir(exist_ok=True)
     trial.folder.path.rename(moved.folder.path)
-    with pytest.raises(ConfigError, match=r"credit\.gamma=0\.85, and the sweep now says 0\.5"):
-        refuse_other_config(moved)
+    with pytest.raises(ConfigError, match=r"credit\.gamma=0\.85, but the sweep now has 0\.5"):
+        check_same_config(moved)
 
 
 def test_scores_are_read_by_scenario_or_from_the_last_step(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mica_ray.tuning.session import play_sweep
+from mica_ray.tuning.session import run_session
 from mica_ray.tuning.sweep_folder import SweepFolder
 from mica_ray.tuning.trial_book import TrialEntry
 from tests.small_policy import small_folder
@@ -45,7 +45,7 @@ def test_killed_trials_are_retried_then_failed_and_leave_the_others_alone(
 ) -> None:
     sweep = tiny_sweep(str(small_folder(tmp_path / "policy", tied=True)), 0.0, 0.5, 1.0)
     killer = Killer({"alpha=0": 2, "alpha=0.5": 1})
-    outcome = play_sweep(sweep, SweepFolder(tmp_path / "sweep"), watches=[killer])
+    outcome = run_session(sweep, SweepFolder(tmp_path / "sweep"), watches=[killer])
     entries = {entry.trial.cell.name: entry for entry in outcome.entries}
     assert {name: (entry.status, entry.retries) for name, entry in entries.items()} == {
         "alpha=0": ("failed", 1),
@@ -61,14 +61,14 @@ def test_killed_trials_are_retried_then_failed_and_leave_the_others_alone(
 def test_killed_sweep_goes_on_to_the_table_of_an_undisturbed_one(ray_cluster: None, tmp_path: Path) -> None:
     policy = small_folder(tmp_path / "policy", tied=True)
     sweep = tiny_sweep(str(policy), 0.0, 1.0)
-    straight = play_sweep(sweep, SweepFolder(tmp_path / "straight"))
+    straight = run_session(sweep, SweepFolder(tmp_path / "straight"))
 
     folder = SweepFolder(tmp_path / "killed")
     _kill_in_the_second_trial(policy, folder)
     first, second = (folder.trials / f"alpha={alpha}-seed0" for alpha in (0, 1))
     assert (first / "summary.json").is_file() and not (second / "summary.json").is_file()
     written = (first / "summary.json").stat().st_mtime_ns
-    resumed = play_sweep(sweep, folder, resumes=True)
+    resumed = run_session(sweep, folder, resumes=True)
 
     assert (first / "summary.json").stat().st_mtime_ns == written
     assert resumed.record() == straight.record()

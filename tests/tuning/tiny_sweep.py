@@ -1,4 +1,4 @@
-"""The smallest sweep that trains: seconds a trial, all of them in one process each."""
+"""The smallest sweep that trains: each trial takes seconds and is one process."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _TINY = (
 
 
 def tiny_sweep(policy: str, *alphas: float, seeds: tuple[int, ...] = (0,)) -> Sweep:
-    """Give a sweep over alpha with two steps a trial.
+    """Return a sweep over alpha whose trials have two steps.
 
     Args:
-        policy: folder.
-        alphas: a cell each.
-        seeds: of each cell.
+        policy: folder of the policy.
+        alphas: one cell each.
+        seeds: seeds of each cell.
     """
     return Sweep(
         name="tiny",

@@ -12,13 +12,13 @@ import numpy as np
 
 from mica_ray.evaluation.epm_q import INDEX_NAMES, scores_of
 from mica_ray.recordings.recorded_dialogue import RecordedDialogue, by_model
+from mica_ray.reporting.dialogues.layout import counts
 from mica_ray.reporting.drawing.canvas import (
     AXIS_NAMES,
     GREY,
     MODEL_COLOURS,
     MODEL_MARKERS,
     DrawnFigure,
-    counts,
     finished,
     new_figure,
     plain,

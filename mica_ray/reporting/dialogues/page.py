@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from mica_ray.evaluation.epm_q import INDEX_NAMES, scores_of
 from mica_ray.recordings.recorded_dialogue import RecordedDialogue, by_model
-from mica_ray.reporting.drawing.canvas import OUTCOME_NAMES, DrawnFigure
+from mica_ray.reporting.dialogues.layout import OUTCOME_NAMES
+from mica_ray.reporting.drawing.canvas import DrawnFigure
 from mica_ray.reporting.drawing.page import Section, page, picture, rendered, table
 from mica_ray.types import AXES
 

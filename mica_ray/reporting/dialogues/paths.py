@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mica_ray.recordings.recorded_dialogue import RecordedDialogue, by_model
-from mica_ray.reporting.drawing.canvas import (
-    AXIS_NAMES,
+from mica_ray.reporting.dialogues.layout import (
     OUTCOME_COLOURS,
     OUTCOME_MARKERS,
     OUTCOME_NAMES,
-    DrawnFigure,
     counts,
     drawn_share,
+    some_of,
+)
+from mica_ray.reporting.drawing.canvas import (
+    AXIS_NAMES,
+    DrawnFigure,
     finished,
     model_panels,
     new_figure,
     plain,
-    some_of,
     tidy,
 )
 from mica_ray.types import AXES

@@ -9,13 +9,13 @@ import numpy as np
 
 from mica_ray.dialogue.progress import energy_direction
 from mica_ray.recordings.recorded_dialogue import RecordedDialogue, by_model
+from mica_ray.reporting.dialogues.layout import counts
 from mica_ray.reporting.drawing.canvas import (
     AXIS_COLOURS,
     AXIS_NAMES,
     MODEL_COLOURS,
     MODEL_MARKERS,
     DrawnFigure,
-    counts,
     finished,
     model_panels,
     new_figure,

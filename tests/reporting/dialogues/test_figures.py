@@ -10,10 +10,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from mica_ray.reporting.dialogues.figures import REPORT_NAME, figure_makers, write_figures
+from mica_ray.reporting.dialogues.layout import MOST_PATHS, OUTCOME_COLOURS
 from mica_ray.reporting.dialogues.models import alignment_score_figure, comparison_figure, success_figure
 from mica_ray.reporting.dialogues.paths import distance_figure, state_path_figure
 from mica_ray.reporting.dialogues.turns import alignment_figure, reward_figure
-from mica_ray.reporting.drawing.canvas import MOST_PATHS, OUTCOME_COLOURS, plain
+from mica_ray.reporting.drawing.canvas import plain
 from tests.reporting.dialogues.drawn import drawn
 
 DIALOGUES = (

@@ -65,7 +65,7 @@ def metric_by_cell(sweep: Sweep, outcome: SweepResult) -> DrawnFigure | None:
 
 
 def learning_curves(sweep: Sweep, outcome: SweepResult) -> DrawnFigure | None:
-    """Draw the sweep's curve metric by step, mean and range over seeds; None before the first step."""
+    """Draw the sweep's curve metric by step, mean and range over seeds; None without a step."""
     rows = [row for row in outcome.rows if any(row.curves)]
     if not rows:
         return None
@@ -76,8 +76,8 @@ def learning_curves(sweep: Sweep, outcome: SweepResult) -> DrawnFigure | None:
     tidy(axes, x="step", y=sweep.curve)
     axes.legend(fontsize=8, frameon=False)
     caption = (
-        "Lines: mean over the trials of a cell. Bands: range from the lowest to the highest trial. Only steps "
-        "that all started trials of the cell have done are drawn."
+        "Lines: mean over the trials of a cell. Bands: range from the lowest to the highest trial. A step is "
+        "drawn if all started trials of the cell have done it."
     )
     return finished(figure, "learning_curves", title=_escaped_question(sweep), caption=caption)
 

@@ -89,8 +89,8 @@ def max_concurrent(
             besides = f", and the roles' shared engines need {taken[name]:g}" if taken.get(name) else ""
             raise ConfigError(
                 f"One trial needs {amount:g} {name}s{besides}, but the cluster has "
-                f"{available.get(name, 0.0):g}. Lower num_engines, ray_learner.num_workers or the sweep's cpus, "
-                "or set RAY_ADDRESS to a larger cluster."
+                f"{available.get(name, 0.0):g}. Lower num_engines, ray_learner.num_workers or the sweep's "
+                "cpus, or set RAY_ADDRESS to a larger cluster."
             )
     fitting = min(int(left[name] // amount) for name, amount in wanted.items() if amount)
     return min(fitting, bound) if bound is not None else fitting

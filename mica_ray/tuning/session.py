@@ -26,7 +26,7 @@ from mica_ray.tuning.sweep_folder import SweepFolder
 from mica_ray.tuning.sweep_result import SweepResult, cell_scores, conclude
 from mica_ray.tuning.sweep_tracking import SweepTracking
 from mica_ray.tuning.table import sweep_csv, sweep_text_table
-from mica_ray.tuning.trial import Trial, make_trials, check_same_config, check_reference
+from mica_ray.tuning.trial import Trial, check_reference, check_same_config, make_trials
 from mica_ray.tuning.trial_book import TrialBook, TrialWatch
 
 
@@ -63,10 +63,13 @@ def check_sweep(sweep: Sweep, folder: SweepFolder, *, resumes: bool, concurrency
     """
     if folder.book.is_file() and not resumes:
         raise ConfigError(
-            f"{folder.path} already contains a sweep. Resume it with --resume, or choose another folder with --out."
+            f"{folder.path} already contains a sweep. Resume it with --resume, or choose another folder "
+            "with --out."
         )
     if resumes and not folder.book.is_file():
-        raise ConfigError(f"{folder.path} contains no sweep to resume. Omit --resume, or name the folder with --out.")
+        raise ConfigError(
+            f"{folder.path} contains no sweep to resume. Omit --resume, or name the folder with --out."
+        )
     inline = is_inline(sweep)
     cells = next(rounds(sweep))
     if not isinstance(sweep.search, Optuna):
@@ -87,7 +90,8 @@ def check_sweep(sweep: Sweep, folder: SweepFolder, *, resumes: bool, concurrency
         ("trials", f"{number} cells x {len(sweep.seeds)} seeds in {folder.trials}"),
         (
             "cells",
-            "; ".join(cell.name for cell in cells) + ("; later cells are proposed by Optuna" if number > len(cells) else ""),
+            "; ".join(cell.name for cell in cells)
+            + ("; later cells are proposed by Optuna" if number > len(cells) else ""),
         ),
         ("metric", f"{sweep.metric}, {sweep.mode}"),
         ("each trial", f"{'one process' if inline else 'engines and learner on Ray'}: {each}"),
@@ -144,7 +148,8 @@ def run_session(
     """
     check_sweep(sweep, folder, resumes=resumes, concurrency=concurrency)
     folder.path.mkdir(parents=True, exist_ok=True)
-    with locked(folder.lock(), "Another `mica sweep` is running this sweep. Wait until it has ended."), ExitStack() as stack:
+    refusal = "Another `mica sweep` is running this sweep. Wait until it has ended."
+    with locked(folder.lock(), refusal), ExitStack() as stack:
         book = TrialBook(sweep, folder.book, watches)
         tracking = SweepTracking(sweep, folder)
         stack.push(lambda _, error, __: tracking.close(book.entries, ending_of(error)))

@@ -42,8 +42,8 @@ class Random:
 class Optuna:
     """Search cells that Optuna's TPE proposes, in rounds, from the metric of earlier cells.
 
-    A round is proposed only after all trials of the previous one have ended. Proposals therefore depend on the
-    seed and the scores, not on which trial ends first, and an interrupted sweep proposes the same cells again.
+    A round is proposed only after all trials of the previous one have ended. Proposals therefore depend on
+    the seed and the scores, not on which trial ends first, and a resumed sweep proposes the same cells.
     """
 
     num_cells: int
@@ -95,7 +95,7 @@ class Pbt:
 
 @dataclass(frozen=True, slots=True)
 class SweepBudget:
-    """Limits of a sweep over all its sessions. Running trials stop once a limit is reached; None: no limit."""
+    """Limits of a sweep over all its sessions (None: no limit). Trials stop when one is reached."""
 
     trials: int | None = None
     """Maximum number of trials. All cells get a seed before any gets the next, so that a cut is even."""
@@ -127,14 +127,14 @@ class Sweep:
     question: str
     """One sentence; the last line of the sweep's output answers it."""
     space: Mapping[str, Options]
-    """Options by dotted key of RunConfig: numbers, strings, or whole objects such as estimators and judges."""
+    """Options by dotted key of RunConfig: numbers, strings, or objects such as estimators and judges."""
     base: RunConfig = field(default_factory=RunConfig)
     """Config that all cells share."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Values of RunConfig.seed; each cell is trained with each."""
     metric: str = "eval_epm_q"
-    """Metric that compares cells. An evaluation metric is read per scenario from the last evaluation, a training
-    metric from the last step."""
+    """Metric that compares cells. An evaluation metric is read per scenario from the last evaluation, a
+    training metric from the last step."""
     mode: Literal["max", "min"] = "max"
     """Whether a higher or a lower metric is better."""
     curve: str = "idr_mean"
@@ -145,8 +145,8 @@ class Sweep:
     scheduler: Asha | Pbt | None = None
     budget: SweepBudget = SweepBudget()
     inline: bool | None = None
-    """Whether a trial is one process without engines of its own (`mica train --inline`). None: True on one machine;
-    False on a cluster named by RAY_ADDRESS, where each trial has its own engines and learner."""
+    """Whether a trial is one process without engines of its own (`mica train --inline`). None: True on one
+    machine; False on a cluster named by RAY_ADDRESS, where each trial has its own engines and learner."""
     cpus: float = 1.0
     """CPUs of an inline trial, or of the driver process of a trial on Ray."""
     retries: int = 1
@@ -169,12 +169,14 @@ class Sweep:
         own = {"seed", "out", "name"} & self.space.keys()
         if own:
             raise ValueError(
-                f"space must not contain {', '.join(sorted(own))}: the sweep sets them. Use the fields seeds and name."
+                f"space must not contain {', '.join(sorted(own))}, which the sweep sets. "
+                "Use the fields seeds and name."
             )
         spans = [dimension.key for dimension in self.dimensions if dimension.span is not None]
         if spans and isinstance(self.search, Grid):
             raise ValueError(
-                f"space[{spans[0]!r}] is a Span, which Grid cannot enumerate. List values, or use Random or Optuna."
+                f"space[{spans[0]!r}] is a Span, which Grid cannot enumerate. List values, or use Random or "
+                "Optuna."
             )
         self._check_metrics()
 
@@ -200,8 +202,8 @@ class Sweep:
         _check_logged("scheduler.metric", scheduler.metric)
         if scheduler.metric.startswith("eval_") and not loop.evaluate_every:
             raise ValueError(
-                f"scheduler.metric={scheduler.metric} is not logged during training. Set loop.evaluate_every > 0, "
-                "or choose a training metric."
+                f"scheduler.metric={scheduler.metric} is not logged during training. Set loop.evaluate_every "
+                "> 0, or choose a training metric."
             )
         if isinstance(scheduler, Pbt) and (
             not loop.checkpoint_every or scheduler.every_steps % loop.checkpoint_every

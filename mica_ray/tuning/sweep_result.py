@@ -35,7 +35,7 @@ class CellRow:
     """Interquartile mean of the metric over seeds and cases; NaN without a finished trial."""
     mean: Interval
     gain: Interval | None
-    """Mean of this cell minus mean of the reference, paired over the cases of both; None for the reference."""
+    """Mean of this cell minus that of the reference, over shared cases; None for the reference."""
     chance: Interval | None
     """Probability that a run of this cell scores higher than one of the reference; None for the reference."""
     curves: tuple[Mapping[int, float], ...]
@@ -56,7 +56,7 @@ class SweepResult:
     """Budget limit that left trials out; empty if none were left out."""
 
     def record(self) -> dict[str, object]:
-        """Return the result as plain JSON values. It contains no durations, so equal sweeps have equal records."""
+        """Return the result as plain JSON values, without durations: equal sweeps have equal records."""
         return {
             "answer": self.answer,
             "reference": self.reference,
@@ -158,4 +158,5 @@ def _answer(sweep: Sweep, ranked: Sequence[str], scored: Mapping[str, Arm], refe
     best = ranked[0]
     other = reference if best != reference else ranked[1]
     extreme = "highest" if sweep.mode == "max" else "lowest"
-    return f"Of {len(ranked)} cells, {best} has the {extreme} interquartile mean. {verdict(scored[best], scored[other], sweep.metric)}"
+    compared = verdict(scored[best], scored[other], sweep.metric)
+    return f"Of {len(ranked)} cells, {best} has the {extreme} interquartile mean. {compared}"

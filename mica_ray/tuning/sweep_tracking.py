@@ -28,7 +28,7 @@ from mica_ray.tuning.trial_book import TrialEntry
 _LOG = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 2.0
-"""Wait without progress per trial run that is ended here. Short: the sweep's run has already waited longer."""
+"""Longest wait without progress per trial run. Short, as the sweep's run has waited longer before."""
 _LONGEST_NAME = 200
 """Maximum length of a cell's name in a metric name; MLflow allows 250 characters in total."""
 
@@ -134,7 +134,8 @@ def _end(entry: TrialEntry, folder: SweepFolder) -> None:
     if not (run.config_file.is_file() and run.outbox.is_file()):
         return
     try:
-        with locked(folder.lock(trial_id), "Another process is training this trial and will end its MLflow run."):
+        refusal = "Another process is training this trial and will end its MLflow run."
+        with locked(folder.lock(trial_id), refusal):
             tracker = open_tracking(RunConfig.read(run.config_file), run, drain_seconds=_DRAIN_SECONDS)
             tracker.close("failed" if entry.status == "failed" else "stopped")
     except ConfigError as error:

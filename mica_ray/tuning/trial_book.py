@@ -228,4 +228,3 @@ class TrialBook:
                 **({} if outcome is None else {"outcome": outcome}),
             },
         )
-

@@ -1,7 +1,7 @@
 """Run trials with Ray Tune: scheduling, resources, retries and early stopping.
 
-tuning/trial_process.py is the code inside a trial's process. Tune's own files are never read back: the trials'
-folders show what is left to do.
+tuning/trial_process.py is the code inside a trial's process. Tune's own files are never read back: the
+trials' folders show what is left to do.
 """
 
 from __future__ import annotations
@@ -39,7 +39,13 @@ _TUNE_SETTINGS = (
 
 
 def run_trials(
-    sweep: Sweep, trials: Sequence[Trial], book: TrialBook, *, folder: SweepFolder, inline: bool, concurrency: int
+    sweep: Sweep,
+    trials: Sequence[Trial],
+    book: TrialBook,
+    *,
+    folder: SweepFolder,
+    inline: bool,
+    concurrency: int,
 ) -> None:
     """Run trials until each has ended or the budget is used up. Ray must be running.
 

@@ -54,7 +54,7 @@ def test_equal_role_models_are_served_once_beside_the_trials() -> None:
     wanted = trial_total(ON_GPUS, inline=False, cpus=1)
     # 16 of 40 GPUs serve roles; 24 are left for trials of 8.
     assert max_concurrent(wanted, {"CPU": 100, "GPU": 40}, shared=taken) == 3
-    with pytest.raises(ConfigError, match="needs 8 GPUs, and the roles' shared engines need 16, but the cluster has"):
+    with pytest.raises(ConfigError, match="needs 8 GPUs, and the roles' shared engines need 16, but"):
         max_concurrent(wanted, {"CPU": 100, "GPU": 20}, shared=taken)
 
 

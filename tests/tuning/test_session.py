@@ -78,7 +78,9 @@ def test_cells_that_cannot_be_told_apart_are_an_answer(folder: SweepFolder) -> N
     played(pair, folder)
     answer = run_session(pair, folder, resumes=True).answer
     # alpha=1 minus alpha=0: +1 -1 +1 +3.
-    assert "Of 2 cells, alpha=1 has the highest interquartile mean. alpha=1 and alpha=0 are not distinguish" in answer
+    assert answer.startswith(
+        "Of 2 cells, alpha=1 has the highest interquartile mean. alpha=1 and alpha=0 are not distinguishable"
+    )
 
 
 def test_less_can_be_better(folder: SweepFolder) -> None:
@@ -156,7 +158,7 @@ def test_sweep_is_gone_on_with_only_when_asked(folder: SweepFolder) -> None:
     with pytest.raises(ConfigError, match="contains no sweep to resume"):
         check_sweep(SWEEP, folder, resumes=True)
     played(SWEEP, folder)
-    with pytest.raises(ConfigError, match="already contains a sweep. Resume it with --resume"):
+    with pytest.raises(ConfigError, match="Resume it with --resume"):
         check_sweep(SWEEP, folder, resumes=False)
 
 

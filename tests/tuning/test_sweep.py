@@ -36,7 +36,7 @@ def sweep(**changes: object) -> Sweep:
         ({"cpus": 0}, "cpus must be > 0"),
         ({"scheduler": Asha(metric="eval_epm_q")}, "Set loop.evaluate_every > 0"),
         ({"scheduler": Asha(metric="idr")}, "scheduler.metric: no run logs 'idr'"),
-        ({"scheduler": Pbt(every_steps=7)}, "must be a multiple of loop.checkpoint_every, got loop.checkpoint_every=10"),
+        ({"scheduler": Pbt(every_steps=7)}, "must be a multiple of loop.checkpoint_every, got"),
     ],
 )
 def test_bad_sweep_is_refused_by_name(changes: dict[str, object], complaint: str) -> None:

@@ -25,7 +25,7 @@ from mica_ray.tuning.sweep import Sweep
 from mica_ray.tuning.sweep_folder import SweepFolder
 from mica_ray.tuning.sweep_result import CellRow, SweepResult
 from mica_ray.tuning.sweep_tracking import SweepTracking, cell_metrics
-from mica_ray.tuning.trial import Trial, make_trials, check_same_config
+from mica_ray.tuning.trial import Trial, check_same_config, make_trials
 from mica_ray.tuning.trial_book import TrialEntry
 from tests.small_policy import small_folder
 from tests.tuning.finished_trials import finish

@@ -26,12 +26,12 @@ def cell(name: str) -> Cell:
 RESULT = SweepResult(
     rows=(
         CellRow(
-            cell(REFERENCE), {"finished": 3}, Interval(52.123456789012345, 48.0, 56.5), Interval(52.0, 47.0, 57.0),
-            None, None, (),
+            cell(REFERENCE), {"finished": 3}, Interval(52.123456789012345, 48.0, 56.5),
+            Interval(52.0, 47.0, 57.0), None, None, (),
         ),
         CellRow(
-            cell(BETTER), {"finished": 2, "failed": 1}, Interval(101.5, -98.25, 1e-7), Interval(0.1, 0.0, 0.2),
-            Interval(49.5, -40.25, 60.0), Interval(0.875, 0.5, 1.0), (),
+            cell(BETTER), {"finished": 2, "failed": 1}, Interval(101.5, -98.25, 1e-7),
+            Interval(0.1, 0.0, 0.2), Interval(49.5, -40.25, 60.0), Interval(0.875, 0.5, 1.0), (),
         ),
         CellRow(cell(UNTRAINED), {"waiting": 3}, NOTHING, NOTHING, NOTHING, NOTHING, ()),
     ),

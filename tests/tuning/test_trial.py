@@ -10,7 +10,7 @@ from mica_ray.credit import Grpo, Mica
 from mica_ray.tuning.search import rounds
 from mica_ray.tuning.space import Cell
 from mica_ray.tuning.sweep import Sweep
-from mica_ray.tuning.trial import curve, last_value, make_trials, check_same_config, scores, trial_id
+from mica_ray.tuning.trial import check_same_config, curve, last_value, make_trials, scores, trial_id
 from tests.tuning.finished_trials import finish
 
 SWEEP = Sweep(name="try", question="?", space={"credit.alpha": (0.0, 1.0)}, seeds=(3, 4))

@@ -38,10 +38,10 @@ class TextTable:
                 raise ValueError(f"Every row must have {len(self.header)} cells, got {len(row)}: {row}.")
 
     def show(self) -> None:
-        """Print title, header and rows without cutting a number, a name or a word, however narrow the terminal.
+        """Print title, header and rows; no number, name or word is cut, however narrow the terminal.
 
-        Intervals are printed below their estimates, long text wraps at spaces. Columns that do not fit next to
-        each other follow in further blocks, each of which repeats the first column. Notes are not printed.
+        Intervals are printed below their estimates, long text wraps at spaces. Columns for which the terminal
+        is too narrow follow in further blocks that repeat the first column. Notes are not printed.
         """
         from rich.console import Console
 
@@ -56,7 +56,7 @@ class TextTable:
         blocks = [[0]]
         for column in range(1, len(self.header)):
             least = [self._widths(other)[0] for other in (*blocks[-1], column)]
-            # Even if nothing fits next to the first column, it gets one more: names without numbers are no use.
+            # A block has at least one column next to the names, even if they do not fit together.
             if _table_width(least) <= width or blocks[-1] == [0]:
                 blocks[-1].append(column)
             else:
@@ -129,7 +129,7 @@ def _unbreakable(line: str) -> list[str]:
 
 
 def _table_width(widths: Sequence[int]) -> int:
-    """Return the width of a rich table in SIMPLE_HEAD style: two blanks per column, and a blank at each edge."""
+    """Return the width of a rich table in SIMPLE_HEAD style, which adds blanks around every column."""
     return sum(widths) + 3 * len(widths) + 1
 
 

@@ -81,9 +81,7 @@ def test_run_of_another_credit_is_shown_beside_mica_as_published(tmp_path: Path)
 
 
 def test_line_that_lacks_what_credit_needs_is_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"dialogues\.jsonl, line 1: turn 0: field 'state' must be"
-    ):
+    with pytest.raises(ConfigError, match=r"dialogues\.jsonl, line 1: turn 0: field 'state' must be"):
         credited(tmp_path, {"step": 0, "group": 0, "sample": 0, "initial_state": [-5, 0, 0], "turns": [{}]})
 
 

@@ -66,7 +66,7 @@ def test_row_of_another_length_is_refused() -> None:
 
 LONG = TextTable(
     title="Runs before and after training",
-    header=("", "credit", "EPM-Q before", "EPM-Q after", "gain", "passed", "against grpo-qwen2.5-7b", "remarks"),
+    header=("", "credit", "before", "EPM-Q after", "gain", "passed", "against grpo-qwen2.5-7b", "remarks"),
     rows=(
         (
             "mica-qwen2.5-7b-lambda-returns", "Mica alpha=0.5 gamma=0.85", "-52.31 [-148.12, 156.20]",

@@ -1,7 +1,6 @@
-"""Messages to token ids, turn by turn: what the policy sampled is kept as tokens and never tokenised again.
+"""Messages to token ids, turn by turn: sampled replies stay tokens and are never tokenised again.
 
-Works with any Hugging Face chat template by rendering it; what a template does is found by asking it, not by
-its name.
+Works with any Hugging Face chat template: its behaviour is found by rendering probes, not by its name.
 """
 
 from __future__ import annotations
@@ -17,29 +16,28 @@ from mica_ray.types import Generation, Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Words no dialogue contains; without white space, so that a template that trims its contents leaves them
-# whole.
+# Words that no dialogue contains, without white space, so that a template that trims contents keeps them.
 _REPLY = "Reply7Q0placeholder"
 _SYSTEM = "System7Q0probe"
 _PLAIN = ("Yes7Q0.", "No7Q0.")
 _LAST_TOKENS = 16
-"""Of a prompt, in which a template opens the thought; no tokenizer writes its mark in more."""
+"""Tokens at the end of a prompt that can contain the opening mark of a thought."""
 _THINKING = ("<think>\nfirst7Q0\n</think>\n\nYes7Q0.", "<think>\nsecond7Q0\n</think>\n\nNo7Q0.")
 
 
 class ChatTemplate:
     """A tokenizer's chat template, read incrementally.
 
-    Consumes messages and sampled tokens, produces prompts. A template is monotone when rendering a longer
-    history begins with the rendering of the shorter one and its reply; some are not (those that strip earlier
-    thinking). Then every prompt is a fresh rendering of the whole history, and a dialogue cannot be trained
-    as one sequence.
+    Consumes messages and sampled tokens, produces prompts. A template is monotone when the rendering of a
+    longer history starts with the rendering of the shorter one and its reply. Templates that strip earlier
+    thinking are not: every prompt is then a new rendering of the whole history, and a dialogue cannot be
+    trained as one sequence.
 
     Attributes:
-        is_monotone: whether each prompt extends the one before and the reply to it.
+        is_monotone: whether each prompt extends the previous prompt and its reply.
         stop_ids: tokens that end a reply: end of sequence, and the template's own end of turn.
-        takes_system: whether the template has a system role. Without one, the system message opens the first
-            user message.
+        takes_system: whether the template has a system role. Without one, the system message is prepended to
+            the first user message.
     """
 
     def __init__(
@@ -53,8 +51,8 @@ class ChatTemplate:
 
         Args:
             tokenizer: with a chat template and an end-of-sequence token.
-            path: where it came from, for messages; the tokenizer's own name when empty.
-            arguments: variables that the template reads beside the messages, such as enable_thinking.
+            path: of the model, for error messages; the tokenizer's own name when empty.
+            arguments: template variables other than the messages, such as enable_thinking.
 
         Raises:
             EngineError: no chat template, no end-of-sequence token, or a template that cannot render a
@@ -65,13 +63,13 @@ class ChatTemplate:
         self._path = str(path) or str(tokenizer.name_or_path)
         if not tokenizer.chat_template:
             raise EngineError(
-                f"policy {self._path}: its tokenizer has no chat template; "
-                "use an instruct model, or add chat_template.jinja to the folder"
+                f"The tokenizer of policy {self._path} has no chat template. Use an instruct model, or add "
+                "chat_template.jinja to its folder."
             )
         if tokenizer.eos_token_id is None:
             raise EngineError(
-                f"policy {self._path}: its tokenizer has no end-of-sequence token; "
-                "set eos_token in tokenizer_config.json"
+                f"The tokenizer of policy {self._path} has no end-of-sequence token. Set eos_token in its "
+                "tokenizer_config.json."
             )
         self.takes_system = self._takes_system()
         self._end_of_turn = self._find_end_of_turn()
@@ -87,10 +85,10 @@ class ChatTemplate:
 
         Args:
             path: of the model.
-            arguments: variables that the template reads beside the messages.
+            arguments: template variables other than the messages.
 
         Raises:
-            EngineError: there is no tokenizer, or it cannot serve a dialogue.
+            EngineError: there is no tokenizer, or its chat template cannot render a dialogue.
         """
         from transformers import AutoTokenizer
 
@@ -98,21 +96,21 @@ class ChatTemplate:
             tokenizer = AutoTokenizer.from_pretrained(path)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise EngineError(
-                f"policy {path}: no tokenizer loads from there; "
-                "put tokenizer.json and tokenizer_config.json beside the weights"
+                f"The tokenizer of policy {path} cannot be loaded. Put tokenizer.json and "
+                "tokenizer_config.json next to the weights."
             ) from error
         return cls(tokenizer, path=path, arguments=arguments)
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Render a history that ends with a user message into the prompt of the next reply."""
+        """Return the prompt of the next reply to a history that ends with a user message."""
         return self._tokens(self._render(messages))
 
     def next_prompt(self, messages: Sequence[Message], last: Generation) -> tuple[int, ...]:
-        """Give the prompt after a sampled reply and the user's answer to it.
+        """Return the prompt after a sampled reply and the user's answer to it.
 
-        A monotone template gives last.prompt_ids + last.token_ids + suffix, where the suffix closes the
-        assistant's turn unless the policy did, and holds the new user message and the opening of the next
-        reply. Others give `prompt(messages)`.
+        For a monotone template this is last.prompt_ids + last.token_ids + suffix. The suffix closes the
+        assistant's turn unless the policy closed it, then contains the new user message and the opening of
+        the next reply. For other templates it is `prompt(messages)`.
 
         Args:
             messages: the whole history; the last two are the sampled reply and the new user message.
@@ -127,11 +125,11 @@ class ChatTemplate:
         return (*last.prompt_ids, *last.token_ids, *(suffix[1:] if is_closed else suffix))
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """Decode a reply, without its special tokens."""
+        """Decode a reply without its special tokens."""
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
     def opens_thought(self, prompt_ids: Sequence[int]) -> bool:
-        """Say whether a prompt ends inside a thought, with which the reply goes on."""
+        """Whether a prompt ends inside an opened thought that the reply continues."""
         return self.text(prompt_ids[-_LAST_TOKENS:]).rstrip().endswith(OPENINGS)
 
     def _tokens(self, text: str) -> tuple[int, ...]:
@@ -155,17 +153,19 @@ class ChatTemplate:
             )
         except TemplateError as error:
             raise EngineError(
-                f"policy {self._path}: its chat template refuses a dialogue: {error}"
+                f"The chat template of policy {self._path} cannot render a dialogue ({error}). Use another "
+                "model, or another chat_template.jinja."
             ) from error
         return str(rendered)
 
     def _tail(self, messages: Sequence[Message]) -> str:
-        """Give what follows the last reply: all that the template adds, and the last user message."""
+        """Return the text after the last reply: the template's markup and the last user message."""
         marked: list[Message] = [*messages[:-2], {"role": "assistant", "content": _REPLY}, messages[-1]]
         _, found, tail = self._render(marked).partition(_REPLY)
         if not found:
             raise EngineError(
-                f"policy {self._path}: its chat template drops the assistant's replies; use another"
+                f"The chat template of policy {self._path} drops the assistant's replies. Use another "
+                "chat_template.jinja."
             )
         return tail
 
@@ -179,7 +179,7 @@ class ChatTemplate:
         return _SYSTEM in text
 
     def _find_end_of_turn(self) -> int | None:
-        """Give the special token with which the template closes a reply, None when it uses plain text."""
+        """Return the special token that closes a reply; None when the template closes it with plain text."""
         suffix = self._tokens(self._tail(_history(_PLAIN[:1])))
         return suffix[0] if suffix and suffix[0] in self._special_ids() else None
 
@@ -188,9 +188,9 @@ class ChatTemplate:
         return {index for index, token in added if token.special} | set(self._tokenizer.all_special_ids)
 
     def _extends(self, replies: Sequence[str]) -> bool:
-        """Whether each rendering begins with the one before and the reply to it, as text."""
+        """Whether each rendering starts, as text, with the previous one and its reply."""
         renderings = [self._render(_history(replies[:count])) for count in range(len(replies) + 1)]
-        # Some templates put a space before a reply; the policy samples it with its first word.
+        # Some templates insert a space before a reply; the policy samples it as part of its first word.
         return all(
             longer.startswith(shorter) and longer[len(shorter) :].lstrip().startswith(reply)
             for shorter, longer, reply in zip(renderings[:-1], renderings[1:], replies, strict=True)
@@ -198,7 +198,7 @@ class ChatTemplate:
 
 
 def _history(replies: Sequence[str]) -> list[Message]:
-    """A dialogue with these replies that waits for one more."""
+    """Return a dialogue with these replies that ends with a user message."""
     messages: list[Message] = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": "Hi7Q0"}]
     for reply in replies:
         messages.append({"role": "assistant", "content": reply})

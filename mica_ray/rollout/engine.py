@@ -1,4 +1,4 @@
-"""What an engine of the policy in training looks like: tokens in, tokens out, weights by version."""
+"""Protocols of an engine that serves the policy: tokens in, tokens out, weights by version."""
 
 from __future__ import annotations
 
@@ -10,11 +10,26 @@ from mica_ray.types import Generation, PolicyWeights, Sampling
 
 
 class EngineError(Exception):
-    """An engine cannot generate or cannot take weights. The message names the engine and the remedy."""
+    """An engine cannot generate or load weights. The message names the engine and the remedy."""
+
+
+def reply_room(prompt_ids: Sequence[int], sampling: Sampling, *, context_length: int) -> int:
+    """Return the largest number of tokens that the reply may have in the engine's context.
+
+    Raises:
+        EngineError: the prompt is empty or fills the context.
+    """
+    room = context_length - len(prompt_ids)
+    if not prompt_ids or room < 1:
+        raise EngineError(
+            f"A prompt of {len(prompt_ids)} tokens does not fit the engine's context of {context_length} "
+            "tokens. Raise the engine's max_model_len, or shorten the prompt."
+        )
+    return min(sampling.max_tokens, room)
 
 
 class PolicyEngine(Protocol):
-    """The policy in training, as the rollout sees it."""
+    """The policy as the rollout sees it."""
 
     async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
         """Sample one reply.
@@ -25,11 +40,11 @@ class PolicyEngine(Protocol):
         ...
 
     async def load_weights(self, weights: PolicyWeights) -> None:
-        """Take new weights and forget every cached prefix. Loading a version twice does nothing."""
+        """Load new weights and clear the prefix cache. Loading a version twice does nothing."""
         ...
 
     async def close(self) -> None:
-        """Free what the engine holds."""
+        """Release the engine's resources."""
         ...
 
 
@@ -44,28 +59,28 @@ class RoutingEngine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GeneratedPiece:
-    """A part of a reply on its way."""
+    """One chunk of a streamed reply."""
 
     text: str
     num_tokens: int
     finish_reason: Literal["stop", "length"] | None
-    """None in every piece but the last."""
+    """None except in the last chunk."""
 
 
 @runtime_checkable
 class StreamingEngine(Protocol):
-    """An engine that gives a reply while it samples it."""
+    """An engine that streams a reply while it samples it."""
 
     def stream(
         self, prompt_ids: Sequence[int], sampling: Sampling, *, piece_seconds: float | None
     ) -> AsyncGenerator[GeneratedPiece, None]:
-        """Sample one reply and give its text as it grows; closing the generator ends the sampling.
+        """Sample one reply and yield its text in chunks; closing the generator stops the sampling.
 
         Args:
             prompt_ids: the prompt.
             sampling: how to sample.
-            piece_seconds: about as long grows each piece but the first, which comes at once; None gives the
-                whole reply as the only piece.
+            piece_seconds: target duration of one chunk; the first chunk is sent at once. None sends the whole
+                reply as one chunk.
 
         Raises:
             EngineError: the engine died, or the prompt does not fit its context.

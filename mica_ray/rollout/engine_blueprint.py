@@ -1,4 +1,4 @@
-"""How to make an engine in a Ray actor, and the bounds of a pool of them, as values. Knows no Ray."""
+"""How to start an engine in a Ray actor, and the limits of a pool of engines, as values without Ray."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from mica_ray.checks import above, at_least, within
 from mica_ray.types import Generation, PolicyWeights, Sampling
 
 MAX_CONCURRENCY = 1024
-"""Calls one engine actor takes at once; a pool's own bound lies below it."""
+"""Concurrent calls of one engine actor; upper limit of PoolConfig.max_inflight."""
 
 
 class PooledEngine(Protocol):
-    """What a pool asks of the class it starts in its actors: an engine that says which version it loaded."""
+    """The engine class that a pool starts in its actors; it reports the weight version it has loaded."""
 
     async def version(self) -> int:
-        """Give the version of the weights, -1 before the first. Answers once the engine is ready."""
+        """Return the version of the weights, -1 before the first. Returns once the engine is ready."""
         ...
 
     async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
@@ -24,17 +25,17 @@ class PooledEngine(Protocol):
         ...
 
     async def load_weights(self, weights: PolicyWeights) -> int:
-        """Take new weights; give the version now loaded."""
+        """Load new weights; return the version now loaded."""
         ...
 
     async def close(self) -> None:
-        """Free what the engine holds."""
+        """Release the engine's resources."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class EngineBlueprint:
-    """One engine: class, arguments, and what its actor needs."""
+    """One engine: its class, its arguments and the resources of its actor."""
 
     engine: type[PooledEngine]
     arguments: tuple[object, ...] = ()
@@ -47,23 +48,24 @@ class EngineBlueprint:
 
 @dataclass(frozen=True, slots=True)
 class PoolConfig:
-    """Bounds of a pool. Every wait for an engine has one of these deadlines."""
+    """Limits of a pool. Every wait for an engine has one of these deadlines."""
 
     max_inflight: int = 256
-    """Replies asked for at once, over all engines; more wait here."""
+    """Concurrent requests over all engines; further ones queue in the pool."""
     start_deadline_seconds: float = 600.0
     generate_deadline_seconds: float = 300.0
     load_deadline_seconds: float = 300.0
-    """Includes the end of the replies in the making."""
+    """Includes the wait for replies that are still being generated."""
     max_replacements: int = 3
-    """Engines made anew over the life of the pool."""
+    """Dead engines replaced during the life of the pool; the next death is an error."""
 
     def __post_init__(self) -> None:
-        """Refuse bounds under which nothing could be done."""
-        if not 1 <= self.max_inflight <= MAX_CONCURRENCY:
-            raise ValueError(f"max_inflight must be in [1, {MAX_CONCURRENCY}]; got {self.max_inflight}")
-        if self.max_replacements < 0:
-            raise ValueError(f"max_replacements must be >= 0; got {self.max_replacements}")
-        for name in ("start_deadline_seconds", "generate_deadline_seconds", "load_deadline_seconds"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be > 0; got {getattr(self, name)}")
+        """Check the limits and deadlines."""
+        within(1, MAX_CONCURRENCY, max_inflight=self.max_inflight)
+        at_least(0, max_replacements=self.max_replacements)
+        above(
+            0,
+            start_deadline_seconds=self.start_deadline_seconds,
+            generate_deadline_seconds=self.generate_deadline_seconds,
+            load_deadline_seconds=self.load_deadline_seconds,
+        )

@@ -1,10 +1,11 @@
-"""One vLLM engine as a value: what it is made of, and the settings that cannot be together."""
+"""The settings of one vLLM engine, and which of them exclude each other."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+from mica_ray.checks import above, at_least, one_of
 from mica_ray.rollout.weights import TransferKind
 
 
@@ -16,58 +17,56 @@ class EngineConfig:
     max_model_len: int = 1024
     """Tokens of prompt and reply together."""
     tensor_parallel: int = 1
-    """GPUs over which one model is split."""
+    """GPUs over which one model is sharded."""
     gpus_per_engine: float = 0.0
-    """0: on CPUs. A fraction shares one GPU; with tensor_parallel > 1 it must equal it."""
+    """0 runs on CPUs. A fraction shares one GPU. Must equal tensor_parallel when that is > 1."""
     cpus_per_engine: int = 1
-    """CPUs that Ray reserves for the engine, and its threads."""
+    """CPUs that Ray reserves for the engine; also its number of threads."""
     kv_cache_gib: float = 1.0
-    """Memory of the key-value cache of one engine, GiB."""
+    """Size of one engine's key-value cache, GiB."""
     max_num_seqs: int = 128
-    """Replies sampled together."""
+    """Replies sampled in one batch."""
     backend: Literal["auto", "in_process", "async"] = "auto"
-    """auto: in_process without GPUs, async with. In this process an engine starts ten times faster."""
+    """auto: in_process without GPUs, async with them. An in-process engine starts ten times faster."""
     enforce_eager: bool | None = None
-    """None: without GPUs; compiling for CPUs takes longer than a small run."""
+    """None: eager without GPUs only, because compiling for CPUs takes longer than a small run."""
     guidance: bool = True
-    """Whether replies can be held to a JSON schema."""
+    """Whether replies can be constrained to a JSON schema."""
     weight_transfer: Literal["bucket"] | TransferKind = "bucket"
-    """How weights come. bucket: through Ray's object store. nccl: from the learner's first GPU straight to
-    the engines' own, each on GPUs that nobody shares; gloo: the same path between CPUs."""
+    """How weights reach the engine. bucket: through Ray's object store. nccl: directly from the learner's
+    first GPU to the engine's GPUs, which it must not share. gloo: the same path between CPUs."""
 
     def __post_init__(self) -> None:
-        """Refuse engines that cannot be."""
-        if self.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f'dtype must be "float32" or "bfloat16"; got {self.dtype!r}')
-        if self.backend not in ("auto", "in_process", "async"):
-            raise ValueError(f'backend must be "auto", "in_process" or "async"; got {self.backend!r}')
-        if self.weight_transfer not in ("bucket", "nccl", "gloo"):
-            raise ValueError(
-                f'weight_transfer must be "bucket", "nccl" or "gloo"; got {self.weight_transfer!r}'
-            )
+        """Check each setting, then the combinations."""
+        one_of(("float32", "bfloat16"), dtype=self.dtype)
+        one_of(("auto", "in_process", "async"), backend=self.backend)
+        one_of(("bucket", "nccl", "gloo"), weight_transfer=self.weight_transfer)
         if self.weight_transfer == "nccl" and self.gpus_per_engine < 1:
             raise ValueError(
-                f"weight_transfer=nccl needs whole GPUs, gpus_per_engine >= 1; got {self.gpus_per_engine}"
+                f"weight_transfer=nccl needs whole GPUs: gpus_per_engine must be >= 1, got "
+                f"{self.gpus_per_engine}."
             )
-        for name in ("max_model_len", "tensor_parallel", "cpus_per_engine", "max_num_seqs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
-        if not self.kv_cache_gib > 0:
-            raise ValueError(f"kv_cache_gib must be > 0; got {self.kv_cache_gib}")
-        if self.gpus_per_engine < 0:
-            raise ValueError(f"gpus_per_engine must be >= 0; got {self.gpus_per_engine}")
+        at_least(
+            1,
+            max_model_len=self.max_model_len,
+            tensor_parallel=self.tensor_parallel,
+            cpus_per_engine=self.cpus_per_engine,
+            max_num_seqs=self.max_num_seqs,
+        )
+        above(0, kv_cache_gib=self.kv_cache_gib)
+        at_least(0, gpus_per_engine=self.gpus_per_engine)
         if self.tensor_parallel > 1 and self.gpus_per_engine != self.tensor_parallel:
             raise ValueError(
-                f"gpus_per_engine must equal tensor_parallel = {self.tensor_parallel}; "
-                f"got {self.gpus_per_engine}"
+                f"gpus_per_engine must equal tensor_parallel = {self.tensor_parallel}, got "
+                f"{self.gpus_per_engine}."
             )
 
     @property
     def is_in_process(self) -> bool:
-        """Whether the engine steps in a thread of its actor."""
+        """Whether vLLM runs in a thread of its actor's process."""
         return self.backend == "in_process" or (self.backend == "auto" and not self.gpus_per_engine)
 
     @property
     def is_eager(self) -> bool:
-        """Whether the model runs uncompiled."""
+        """Whether the model runs without compilation."""
         return self.enforce_eager if self.enforce_eager is not None else not self.gpus_per_engine

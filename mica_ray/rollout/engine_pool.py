@@ -1,6 +1,6 @@
-"""Engines in Ray actors behind one PolicyEngine: sticky routing, deadlines, dead engines replaced.
+"""Engines in Ray actors behind one `PolicyEngine`: sticky routing, deadlines, replacement of dead engines.
 
-What an engine is says its blueprint (`engine_blueprint.py`); this file alone of the rollout talks to actors.
+How an engine is started is in engine_blueprint.py. A pool that several processes use is in shared_pool.py.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(slots=True, eq=False)
 class _Seat:
-    """One engine's place in the pool; its occupant changes when it dies."""
+    """One place in the pool. A dead engine is replaced by a new one in the same seat."""
 
     index: int
     actor: ActorHandle
     repair: asyncio.Lock
     generation: int = 0
-    """Counts the occupants, so that several who saw the same death replace it once."""
+    """Engines that had this seat before, so that several callers who see one death replace it once."""
     load: int = 0
-    """Replies being made."""
+    """Replies being generated."""
 
 
 class EnginePool:
-    """`PolicyEngine` over actors, a `GuidedEngine` where they are, and a `RoutingEngine`.
+    """`PolicyEngine` and `RoutingEngine` over actors; a `GuidedEngine` when the engines are.
 
-    Consumes prompts, produces replies; waits for actors, never longer than its deadlines. A dead engine is
-    made anew with the current weights, and each reply that it owed is asked for once more: the seed is in the
-    request, so the second asking samples the same reply.
+    Consumes prompts, produces replies; waits for actors up to its deadlines. A dead engine is replaced by one
+    with the current weights, and its unfinished replies are requested once more. The seed is in the request,
+    so the second request samples the same reply.
     """
 
     def __init__(self, blueprint: EngineBlueprint, config: PoolConfig) -> None:
-        """Hold no engine yet; `start` makes them."""
+        """Create a pool without engines; `start` starts them."""
         self._blueprint = blueprint
         self._config = config
         self._seats: list[_Seat] = []
@@ -61,10 +61,10 @@ class EnginePool:
     async def start(
         cls, blueprint: EngineBlueprint, *, num_engines: int = 1, config: PoolConfig | None = None
     ) -> EnginePool:
-        """Make the engines, all at once, and wait until they are ready. Ray must be running.
+        """Start all engines at once and wait until they are ready. Ray must be running.
 
         Raises:
-            EngineError: fewer resources than asked for, or an engine does not start.
+            EngineError: the cluster has too few resources, or an engine does not start.
         """
         pool = cls(blueprint, config or PoolConfig())
         _check_resources(blueprint, num_engines)
@@ -78,20 +78,20 @@ class EnginePool:
 
     @property
     def actors(self) -> tuple[ActorHandle, ...]:
-        """The engines' actors, by seat."""
+        """The actors of the engines, by seat."""
         return tuple(seat.actor for seat in self._seats)
 
     @property
     def num_replacements(self) -> int:
-        """Engines made anew so far."""
+        """Engines replaced so far."""
         return self._replacements
 
     def route(self, key: int) -> PolicyEngine:
-        """Give the engine that keeps this dialogue's earlier turns cached. Equal keys, equal engines."""
+        """Return the engine that caches this dialogue's earlier turns: equal keys, equal engines."""
         return _Route(self, self._seats[key % len(self._seats)])
 
     async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
-        """Sample one reply on the engine with the least to do.
+        """Sample one reply on the engine with the fewest requests.
 
         Raises:
             EngineError: the prompt does not fit, the deadline passed, or too many engines died.
@@ -101,28 +101,28 @@ class EnginePool:
     async def generate_json(
         self, prompt_ids: Sequence[int], sampling: Sampling, schema: JsonSchema
     ) -> Generation:
-        """Sample one reply that satisfies a JSON schema, on the engine with the least to do.
+        """Sample one reply that satisfies a JSON schema, on the engine with the fewest requests.
 
         Raises:
-            EngineError: as `generate` does, or the engines cannot follow a schema.
+            EngineError: as for `generate`, or the engines cannot follow a schema.
         """
         return await self._generate(
             min(self._seats, key=lambda seat: seat.load), prompt_ids, sampling, schema
         )
 
     async def load_weights(self, weights: PolicyWeights) -> None:
-        """Send new weights to every engine, at once and by reference. Loading a version twice does nothing.
+        """Load new weights into every engine, in parallel. Loading a version twice does nothing.
 
         Raises:
-            EngineError: an engine refuses them, reports another version, or does not take them in time.
+            EngineError: an engine refuses them, reports another version, or misses the deadline.
         """
         async with self._loading:
             if isinstance(weights.source, WeightBucket):
                 weights = publish(weights.source, weights.version)
-            # Before anyone loads: an engine replaced from now on begins with these.
+            # Set first, so that an engine replaced from now on starts with these weights.
             self._weights = weights
             if isinstance(weights.source, WeightSender):
-                # A group of processes cannot begin with a dead member: whoever is dead is replaced first.
+                # A process group cannot start with a dead member, so dead engines are replaced first.
                 await asyncio.gather(*(self._on(seat, self._alive) for seat in self._seats))
                 await self._receive(self.actors, weights, weights.source)
             else:
@@ -131,9 +131,11 @@ class EnginePool:
                 )
 
     async def close(self) -> None:
-        """Let every engine end itself, then end its actor."""
+        """Close every engine, then kill its actor."""
         seats, self._seats = self._seats, []
-        closing = [answer_within(seat.actor.close.remote(), 30, "closing") for seat in seats]
+        closing = [
+            answer_within(seat.actor.close.remote(), 30, f"Closing engine {seat.index}") for seat in seats
+        ]
         await asyncio.gather(*closing, return_exceptions=True)
         for seat in seats:
             ray.kill(seat.actor)
@@ -150,7 +152,7 @@ class EnginePool:
                 else actor.generate_json.remote(prompt, sampling, dict(schema))
             )
             return await answer_within(
-                reference, self._config.generate_deadline_seconds, f"a reply of engine {seat.index}"
+                reference, self._config.generate_deadline_seconds, f"A reply of engine {seat.index}"
             )
 
         async with self._permits:
@@ -161,51 +163,49 @@ class EnginePool:
                 seat.load -= 1
 
     async def _alive(self, actor: ActorHandle) -> None:
-        await answer_within(actor.version.remote(), self._config.load_deadline_seconds, "a sign of life")
+        await answer_within(
+            actor.version.remote(), self._config.load_deadline_seconds, "An engine's health check"
+        )
 
     async def _receive(
         self, actors: Sequence[ActorHandle], weights: PolicyWeights, sender: WeightSender
     ) -> None:
-        """Let a learner send its weights to these engines; one that fails ends it for all."""
-        seconds = self._config.load_deadline_seconds
+        """Receive a learner's weights in these engines; one failing engine fails the transfer."""
+        seconds, what = self._config.load_deadline_seconds, f"Receiving weights version {weights.version}"
         incoming = PolicyWeights(weights.version, Incoming())
         tasks = [asyncio.ensure_future(sender.send(tuple(actors), seconds))]
         tasks += [
-            asyncio.ensure_future(
-                answer_within(
-                    actor.load_weights.remote(incoming), seconds, f"receiving version {weights.version}"
-                )
-            )
+            asyncio.ensure_future(answer_within(actor.load_weights.remote(incoming), seconds, what))
             for actor in actors
         ]
         try:
             await asyncio.gather(*tasks)
         except RayActorError as death:
             raise EngineError(
-                f"an engine died while weights were on their way; resume the run: {first_line(death)}"
+                f"An engine died during a weight transfer ({first_line(death)}). Rerun with --resume."
             ) from death
         finally:
             for task in tasks:
-                task.cancel()  # Of those not done: an engine must not go on waiting for what never comes.
+                task.cancel()  # An engine must not keep waiting for weights that will not arrive.
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _load(self, actor: ActorHandle, weights: PolicyWeights) -> None:
         if isinstance(weights.source, WeightSender):
             await self._receive([actor], weights, weights.source)
             return
-        # The reference lies inside a dataclass, so Ray hands it over unresolved and each engine fetches for
-        # itself.
+        # The reference is inside a dataclass, so Ray passes it on unresolved and each engine fetches the
+        # weights itself.
         reference = actor.load_weights.remote(weights)
         version: int = await answer_within(
-            reference, self._config.load_deadline_seconds, f"loading version {weights.version}"
+            reference, self._config.load_deadline_seconds, f"Loading weights version {weights.version}"
         )
         if version != weights.version:
             raise EngineError(
-                f"an engine holds version {version} after loading {weights.version}: restart the run"
+                f"An engine has version {version} after loading {weights.version}. Rerun with --resume."
             )
 
     async def _on(self, seat: _Seat, ask: Callable[[ActorHandle], Awaitable[_Answer]]) -> _Answer:
-        """Ask the engine of a seat; when it is dead, replace it and ask the new one, once."""
+        """Call the engine of a seat; if it is dead, replace it and repeat the call once."""
         seen = seat.generation
         try:
             return await ask(seat.actor)
@@ -215,7 +215,8 @@ class EnginePool:
             return await ask(seat.actor)
         except RayActorError as death:
             raise EngineError(
-                f"engine {seat.index} died again on the same call: {first_line(death)}"
+                f"Engine {seat.index} died twice on the same call ({first_line(death)}). Check its log; its "
+                "memory may be exhausted."
             ) from death
 
     async def _replace(self, seat: _Seat, seen: int, death: RayActorError) -> None:
@@ -224,12 +225,12 @@ class EnginePool:
                 return
             if self._replacements >= self._config.max_replacements:
                 raise EngineError(
-                    f"engine {seat.index} died and {self._replacements} engines were already replaced; "
-                    f"look into its log, or raise max_replacements: {first_line(death)}"
+                    f"Engine {seat.index} died ({first_line(death)}) after {self._replacements} engines had "
+                    "been replaced. Check its log, or raise max_replacements."
                 ) from death
             self._replacements += 1
             ray.kill(seat.actor)
-            # It takes the seat only with its weights: until then everyone meets the dead one and waits here.
+            # The new engine takes the seat once it has weights; until then callers see the dead one and wait.
             actor = self._make()
             try:
                 await self._ready(seat.index, actor)
@@ -237,7 +238,7 @@ class EnginePool:
                     await self._load(actor, self._weights)
             except RayActorError as again:
                 raise EngineError(
-                    f"engine {seat.index} died while taking weights: {first_line(again)}"
+                    f"Engine {seat.index} died while loading weights ({first_line(again)}). Check its log."
                 ) from again
             except EngineError:
                 ray.kill(actor)
@@ -252,7 +253,7 @@ class EnginePool:
             num_cpus=blueprint.num_cpus,
             num_gpus=blueprint.num_gpus,
             max_concurrency=MAX_CONCURRENCY,
-            max_restarts=0,  # Ray would restart it without weights; the pool knows which it needs.
+            max_restarts=0,  # Ray would restart it without weights; the pool loads them.
             runtime_env={"env_vars": dict(blueprint.environment)},
         )
         return cast("ActorHandle", options.remote(*blueprint.arguments))
@@ -262,14 +263,14 @@ class EnginePool:
             await answer_within(
                 actor.version.remote(),
                 self._config.start_deadline_seconds,
-                f"the start of engine {index}",
+                f"The start of engine {index}",
             )
         except RayActorError as death:
-            raise EngineError(f"engine {index} does not start: {last_line(death)}") from death
+            raise EngineError(f"Engine {index} did not start ({last_line(death)}). Check its log.") from death
 
 
 class _Route:
-    """A pool as one dialogue sees it: always the same seat."""
+    """A pool seen by one dialogue: every reply comes from the same seat."""
 
     def __init__(self, pool: EnginePool, seat: _Seat) -> None:
         self._pool = pool
@@ -282,24 +283,26 @@ class _Route:
         await self._pool.load_weights(weights)
 
     async def close(self) -> None:
-        """Do nothing: the pool outlives the dialogue."""
+        """Do nothing: the pool is used by other dialogues."""
 
 
 async def answer_within(reference: ray.ObjectRef[_Answer], seconds: float, what: str) -> _Answer:
-    """Wait for an actor's answer.
+    """Wait for an actor's answer to a call that `what` names.
 
     Raises:
         RayActorError: the actor is dead.
-        EngineError: it did not answer in time, or raised.
+        EngineError: the actor missed the deadline or raised.
     """
     try:
         async with asyncio.timeout(seconds):
             return await reference
     except TimeoutError as error:
         ray.cancel(reference)
-        raise EngineError(f"{what} took more than {seconds:g} s") from error
+        raise EngineError(
+            f"{what} timed out after {seconds:g} s. Check the engine's log, or raise the deadline."
+        ) from error
     except asyncio.CancelledError:
-        ray.cancel(reference)  # Nobody waits for it: the engine must not go on sampling.
+        ray.cancel(reference)  # The caller is gone, so the engine must stop sampling.
         raise
     except RayActorError:
         raise
@@ -313,11 +316,11 @@ async def answer_within(reference: ray.ObjectRef[_Answer], seconds: float, what:
 
 
 def _check_resources(blueprint: EngineBlueprint, num_engines: int) -> None:
-    """Say at once what Ray would only say by never starting the actor."""
+    """Check that the cluster can hold the engines; Ray itself would wait without an error."""
     total = ray.cluster_resources()
     for name, each in (("CPU", blueprint.num_cpus), ("GPU", blueprint.num_gpus)):
         if each * num_engines > total.get(name, 0.0):
             raise EngineError(
-                f"{num_engines} engines of {each:g} {name} need {each * num_engines:g}, the cluster has "
-                f"{total.get(name, 0.0):g}: ask for fewer engines or add nodes"
+                f"{num_engines} engines with {each:g} {name} each need {each * num_engines:g} {name}, the "
+                f"cluster has {total.get(name, 0.0):g}. Lower num_engines, or add nodes."
             )

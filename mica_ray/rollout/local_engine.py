@@ -1,6 +1,6 @@
-"""The policy as a transformers model in this process: the engine of `--inline` runs and tests. No Ray.
+"""The policy as a transformers model in this process: the engine of `--inline` runs and tests, without Ray.
 
-Requests that wait at the same moment share one batch. Equal requests in equal order give equal bits.
+Requests that wait at the same time share one batch. Equal requests in equal order produce equal bits.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mica_ray.error_lines import first_line
 from mica_ray.rollout.chat_template import ChatTemplate
-from mica_ray.rollout.engine import EngineError
+from mica_ray.rollout.engine import EngineError, reply_room
 from mica_ray.rollout.weights import resolve, unpack_weights
 from mica_ray.types import Generation, PolicyWeights, Sampling
 
@@ -21,25 +22,25 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MAX_BATCH = 128
-"""Replies generated together, unless said otherwise."""
+"""Default number of replies generated in one batch."""
 _GATHERING_TICKS = 3
-"""Turns of the event loop to wait for more requests: enough for dialogues that continue in the same turn."""
+"""Iterations of the event loop to wait for more requests, so that dialogues in lockstep share a batch."""
 
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    """One reply in the making."""
+    """One reply being generated."""
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling
     max_tokens: int
     reply: asyncio.Future[Generation]
     uniforms: torch.Tensor
-    """[max_tokens] float64 in [0, 1): its own randomness, so that its neighbours cannot change it."""
+    """[max_tokens] float64 in [0, 1), drawn in advance so that other rows cannot change this reply."""
     token_ids: list[int] = field(default_factory=list[int])
     logprobs: list[float] = field(default_factory=list[float])
     text: str | None = None
-    """Set when a stop string ended the reply."""
+    """The text before a stop string; None unless one ended the reply."""
     finish_reason: Literal["stop", "length"] | None = None
 
 
@@ -47,14 +48,14 @@ class LocalEngine:
     """`PolicyEngine` over a model in this process.
 
     Consumes prompts, produces replies with the log probability of each sampled token under the distribution
-    it was sampled from (temperature and top_p applied). Generates when the event loop has nothing else to do,
-    and blocks it meanwhile. Finished replies leave the batch.
+    it was sampled from (temperature and top_p applied). Generation blocks the event loop. Finished replies
+    leave the batch.
 
     Args:
-        model: a causal language model; the engine owns it, and `load_weights` writes into it.
-        template: gives the stop tokens and decodes the replies.
-        context_length: tokens of prompt and reply together; the model's own limit when None.
-        max_batch: replies generated together.
+        model: a causal language model; `load_weights` writes into it.
+        template: defines the stop tokens and decodes the replies.
+        context_length: tokens of prompt and reply together; None for the model's limit.
+        max_batch: replies generated in one batch.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class LocalEngine:
         limit = int(model.config.max_position_embeddings)
         if context_length is not None and context_length > limit:
             raise EngineError(
-                f"context of {context_length} tokens is longer than the model's {limit}: lower it to {limit}"
+                f"context_length must be <= {limit}, the model's limit, got {context_length}. Lower it."
             )
         self._model = model.eval()
         self._template = template
@@ -76,7 +77,7 @@ class LocalEngine:
         self._max_batch = max_batch
         self._pending: list[_Request] = []
         self._worker: asyncio.Task[None] | None = None
-        self._version = -1  # Version 0 is loaded like any other: a resumed run may begin elsewhere.
+        self._version = -1  # Version 0 is loaded too: the folder may hold other weights than a resumed run.
 
     @classmethod
     def from_folder(
@@ -91,7 +92,7 @@ class LocalEngine:
         """Load a model folder or hub id.
 
         Raises:
-            EngineError: no causal language model loads from there.
+            EngineError: it cannot be loaded as a causal language model.
         """
         import torch
         from transformers import AutoModelForCausalLM
@@ -100,25 +101,20 @@ class LocalEngine:
             model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
         except (OSError, ValueError) as error:
             raise EngineError(
-                f"policy {path}: no causal language model loads from there: {str(error).splitlines()[0]}"
+                f"Policy {path} cannot be loaded as a causal language model ({first_line(error)}). Use a "
+                "Hugging Face model folder or hub id."
             ) from error
         return cls(model, template, context_length=context_length, max_batch=max_batch)
 
     async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
-        """Sample one reply, together with whoever else asks now.
+        """Sample one reply, in one batch with the other waiting requests.
 
         Raises:
             EngineError: the prompt does not fit the context, or the model failed.
         """
         import torch
 
-        room = self._context_length - len(prompt_ids)
-        if not prompt_ids or room < 1:
-            raise EngineError(
-                f"prompt of {len(prompt_ids)} tokens does not fit the context of {self._context_length}; "
-                "raise context_length"
-            )
-        max_tokens = min(sampling.max_tokens, room)
+        max_tokens = reply_room(prompt_ids, sampling, context_length=self._context_length)
         source = torch.Generator()
         if sampling.seed is None:
             source.seed()
@@ -140,7 +136,7 @@ class LocalEngine:
         """Write new weights into the model. Loading a version twice does nothing.
 
         Raises:
-            EngineError: the weights are another model's.
+            EngineError: the weights belong to another model.
         """
         import torch
 
@@ -151,24 +147,25 @@ class LocalEngine:
         missing = sorted(parameters.keys() - received.keys())
         if missing:
             raise EngineError(
-                f"weights version {weights.version} lack {missing[0]} and {len(missing) - 1} more: "
-                "another model's"
+                f"Weights version {weights.version} belong to another model: {missing[0]} and "
+                f"{len(missing) - 1} more parameters are missing. Use the policy that the learner trains."
             )
         with torch.no_grad():
             for name, parameter in parameters.items():
                 if parameter.shape != received[name].shape:
                     raise EngineError(
-                        f"weights version {weights.version}: {name} has shape {tuple(received[name].shape)}, "
-                        f"the engine's has {tuple(parameter.shape)}: another model's"
+                        f"Weights version {weights.version} belong to another model: {name} has shape "
+                        f"{tuple(received[name].shape)}, the engine's has {tuple(parameter.shape)}. Use the "
+                        "policy that the learner trains."
                     )
                 parameter.copy_(received[name])
         self._version = weights.version
 
     async def close(self) -> None:
-        """Refuse what still waits."""
+        """Fail the requests that still wait."""
         for request in self._pending:
             if not request.reply.done():
-                request.reply.set_exception(EngineError("the engine was closed"))
+                request.reply.set_exception(EngineError("The engine was closed."))
         self._pending.clear()
 
     async def _work(self) -> None:
@@ -183,9 +180,9 @@ class LocalEngine:
     def _answer(self, batch: list[_Request]) -> None:
         try:
             self._decode(batch)
-        except RuntimeError as error:  # What torch raises: memory, shapes, numbers that are none.
+        except RuntimeError as error:  # torch raises it for memory, shapes and NaN.
             for request in batch:
-                request.reply.set_exception(EngineError(f"generation failed: {str(error).splitlines()[0]}"))
+                request.reply.set_exception(EngineError(f"Generation failed: {first_line(error)}"))
             return
         for request in batch:
             assert request.finish_reason is not None
@@ -201,7 +198,7 @@ class LocalEngine:
             )
 
     def _decode(self, batch: list[_Request]) -> None:
-        """Fill the requests' tokens: one pass over the prompts, then token by token for unfinished rows."""
+        """Generate the tokens: one pass over the prompts, then one token at a time for unfinished rows."""
         import torch
         from transformers import DynamicCache
 
@@ -240,10 +237,10 @@ class LocalEngine:
                 positions = positions[:, -1:] + 1
 
     def _sample(self, rows: list[_Request], logits: torch.Tensor) -> torch.Tensor:
-        """Draw one token per row and write it into the rows.
+        """Draw one token per row and append it to the row.
 
         The draw inverts the cumulative distribution at the row's next uniform number, so a row's tokens
-        depend on its own seed and logits alone.
+        depend only on its own seed and logits.
         """
         import torch
 
@@ -282,7 +279,7 @@ class LocalEngine:
 
 
 def _left_padded(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give token ids [R, L] and the attention mask [R, L], both int64, padded on the left with token 0."""
+    """Return token ids [R, L] and the attention mask [R, L], int64, padded on the left with token 0."""
     import torch
 
     longest = max(len(prompt) for prompt in prompts)
@@ -295,7 +292,7 @@ def _left_padded(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.
 
 
 def _nucleus(logits: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
-    """Remove each row's tail: keep the smallest set of most likely tokens whose probability reaches top_p."""
+    """Keep in each row the smallest set of most likely tokens whose total probability reaches top_p."""
     descending, order = logits.sort(dim=-1, descending=True, stable=True)
     before = descending.softmax(dim=-1).cumsum(dim=-1) - descending.softmax(dim=-1)
     removed = (before >= top_p.unsqueeze(1)).scatter(1, order, before >= top_p.unsqueeze(1))

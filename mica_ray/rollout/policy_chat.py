@@ -1,4 +1,4 @@
-"""A policy engine seen as a chat model: an evaluated policy, or a simulator on an engine of the cluster."""
+"""A policy engine as a chat model: for an evaluated policy, or a role model on an engine of the cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mica_ray.types import Generation, Message, Sampling
 
 
 class SamplingEngine(Protocol):
-    """What is asked of an engine here: no weights, nothing to close."""
+    """The part of an engine that a chat model needs."""
 
     async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
         """Sample one reply.
@@ -27,12 +27,12 @@ class SamplingEngine(Protocol):
 
 @runtime_checkable
 class GuidedEngine(Protocol):
-    """An engine that can hold a reply to a JSON schema while it samples."""
+    """An engine that can constrain a reply to a JSON schema."""
 
     async def generate_json(
         self, prompt_ids: Sequence[int], sampling: Sampling, schema: JsonSchema
     ) -> Generation:
-        """Sample one reply that satisfies the schema, unless it is cut off.
+        """Sample one reply that satisfies the schema, unless it is truncated.
 
         Raises:
             EngineError: as `generate` does, or the schema is not supported.
@@ -43,13 +43,13 @@ class GuidedEngine(Protocol):
 class PolicyChat:
     """`ChatModel` over an engine.
 
-    Consumes messages, produces text; waits for the engine. A schema is enforced by engines that can, and left
-    to the caller's validation by others.
+    Consumes messages, produces text; waits for the engine. A `GuidedEngine` enforces a schema; with other
+    engines the caller must validate the reply.
 
     Args:
-        engine: what samples.
+        engine: samples the replies.
         template: of the engine's model.
-        name: reported as the model that answered.
+        name: reported as the model's name.
     """
 
     def __init__(self, engine: SamplingEngine, template: ChatTemplate, *, name: str = "policy") -> None:
@@ -60,7 +60,7 @@ class PolicyChat:
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
     ) -> ChatReply:
-        """Answer the conversation.
+        """Sample the next message of the conversation.
 
         Raises:
             ChatError: the engine failed, the conversation does not fit its context, or the reply ends inside

@@ -1,34 +1,35 @@
-"""How fast a reply grows, so that a stream of one can be cut into pieces that each take about so long."""
+"""The speed of a reply in tokens per second, to cut a stream into chunks of a target duration."""
 
 from __future__ import annotations
 
 _AT_FIRST = 4
+"""Tokens per chunk before any reply was measured."""
 _AT_MOST = 64
 _WEIGHT = 0.2
-"""Of the newest reply: a pace of long ago says little once others share the engine."""
+"""Weight of the newest reply in the average, since the pace changes with the load of the engine."""
 
 
 class ReplyPace:
-    """Tokens per second of one reply, as a moving average over those that have ended.
+    """Tokens per second of a reply, as a moving average over finished replies.
 
-    Counted in tokens and not by a clock, since vLLM then makes no output that nobody would be sent.
+    A chunk is a number of tokens and not a timer, so that vLLM produces no output between two chunks.
     """
 
     def __init__(self) -> None:
         self._tokens_per_second: float | None = None
 
     def tokens_in(self, seconds: float) -> int:
-        """Give how many tokens a reply grows by in so many seconds: 1 to 64, and 4 before any has ended."""
+        """Return the tokens a reply grows by in this time: 1 to 64, and 4 before any reply has ended."""
         if self._tokens_per_second is None:
             return _AT_FIRST
         return max(1, min(_AT_MOST, round(self._tokens_per_second * seconds)))
 
     def add(self, num_tokens: int, seconds: float) -> None:
-        """Take in a reply that has ended.
+        """Add a finished reply to the average.
 
         Args:
-            num_tokens: after its first piece.
-            seconds: from its first piece to its last; a reply of one piece says nothing.
+            num_tokens: after the first chunk.
+            seconds: from the first chunk to the last; a reply of one chunk is ignored.
         """
         if num_tokens < 1 or seconds <= 0:
             return

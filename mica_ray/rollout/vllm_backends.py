@@ -1,7 +1,6 @@
-"""The two ways in which vLLM runs inside an actor: stepped by a thread of it, or with processes of its own.
+"""The two ways to run vLLM inside an actor: stepped by a thread of the actor, or in vLLM's own processes.
 
-Both generate from token ids and take a bucket of weights between replies; `vllm_engine.py` sees to the
-"between".
+Both generate from token ids and load weights between replies; vllm_engine.py waits for that moment.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from mica_ray.rollout.engine import EngineError
-from mica_ray.rollout.vllm_stepping import SteppingThread, failure, refusal
+from mica_ray.rollout.vllm_stepping import SteppingThread, bad_ending, failure, refusal
 from mica_ray.rollout.vllm_weights import write_bucket
 from mica_ray.rollout.weights import TransferStep, WeightBucket
 
@@ -27,13 +25,13 @@ if TYPE_CHECKING:
     from mica_ray.rollout.engine_config import EngineConfig
 
 _Arguments = TypeVar("_Arguments", bound="EngineArgs")
-# Named by the module that makes gloo known to vLLM: the worker imports it before it looks for a transport.
+# The worker imports this module, which registers gloo with vLLM, before it looks for a transport.
 _RECEIVER = "mica_ray.rollout.vllm_transfer.WeightReceiver"
 _GIB = 2**30
 
 
 class VllmBackend(Protocol):
-    """vLLM as `VllmEngine` needs it."""
+    """The calls to vLLM that `VllmEngine` needs."""
 
     async def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
         """Generate one reply."""
@@ -42,17 +40,17 @@ class VllmBackend(Protocol):
     def stream(
         self, prompt_ids: Sequence[int], params: SamplingParams
     ) -> AsyncGenerator[RequestOutput, None]:
-        """Generate one reply and give each output as it comes; closing the generator drops the reply."""
+        """Generate one reply and yield each output; closing the generator drops the reply."""
         ...
 
     async def load(self, bucket: WeightBucket) -> None:
-        """Take new weights and forget cached prefixes. Only called while nothing is being generated."""
+        """Load new weights and clear the prefix cache. Only called while no reply is generated."""
         ...
 
     async def transfer(self, step: TransferStep, payload: Mapping[str, object] | None) -> None:
-        """Do one step of vLLM's weight transfer in every worker; it ends when the sender's part has.
+        """Run one step of vLLM's weight transfer in every worker; return when the sender's side is done.
 
-        Only called while nothing is being generated. The last step forgets cached prefixes.
+        Only called while no reply is generated. The last step clears the prefix cache.
         """
         ...
 
@@ -62,7 +60,7 @@ class VllmBackend(Protocol):
 
 
 class InProcessBackend:
-    """vLLM's synchronous engine, stepped by one thread of this process."""
+    """vLLM's synchronous engine, stepped by one thread of this process. The default on CPUs."""
 
     def __init__(self, policy: str, config: EngineConfig) -> None:
         from vllm.engine.arg_utils import EngineArgs
@@ -78,11 +76,11 @@ class InProcessBackend:
     def stream(
         self, prompt_ids: Sequence[int], params: SamplingParams
     ) -> AsyncGenerator[RequestOutput, None]:
-        """Generate one reply and give each output as it comes; closing the generator drops the reply."""
+        """Generate one reply and yield each output; closing the generator drops the reply."""
         return self._thread.stream(prompt_ids, params)
 
     async def load(self, bucket: WeightBucket) -> None:
-        """Put the bucket into the model of every worker."""
+        """Load the bucket into the model of every worker."""
 
         def load() -> None:
             self._engine.collective_rpc("receive_bucket", args=(bucket,))
@@ -91,7 +89,7 @@ class InProcessBackend:
         await self._thread.call(load)
 
     async def transfer(self, step: TransferStep, payload: Mapping[str, object] | None) -> None:
-        """Do one step in every worker."""
+        """Run one step in every worker."""
 
         def take_step() -> None:
             for method, arguments in _calls(step, payload):
@@ -107,7 +105,7 @@ class InProcessBackend:
 
 
 class AsyncBackend:
-    """vLLM's asynchronous engine, with processes of its own: the way for GPUs."""
+    """vLLM's asynchronous engine in its own processes. The default on GPUs."""
 
     def __init__(self, policy: str, config: EngineConfig) -> None:
         from vllm.engine.arg_utils import AsyncEngineArgs
@@ -122,13 +120,13 @@ class AsyncBackend:
         async for output in self.stream(prompt_ids, params):
             last = output
         if last is None:
-            raise EngineError("vLLM ended a reply without output; look into the engine's log")
+            raise bad_ending("no output")
         return last
 
     async def stream(
         self, prompt_ids: Sequence[int], params: SamplingParams
     ) -> AsyncGenerator[RequestOutput, None]:
-        """Generate one reply and give each output as it comes; closing the generator drops the reply."""
+        """Generate one reply and yield each output; closing the generator drops the reply."""
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         self._number += 1
@@ -137,14 +135,14 @@ class AsyncBackend:
             async with aclosing(outputs):
                 async for output in outputs:
                     yield output
-        except ValueError as error:  # vLLM refuses this request alone.
+        except ValueError as error:  # vLLM rejects this request and keeps running.
             raise refusal(error) from error
         except (EngineDeadError, EngineGenerateError) as error:
             raise failure(error) from error
 
     async def load(self, bucket: WeightBucket) -> None:
-        """Put the bucket into the model of every worker."""
-        # /dev/shm is memory: the workers map it, and no disk is written.
+        """Load the bucket into the model of every worker."""
+        # /dev/shm is memory: the workers map the file, and nothing is written to a disk.
         with tempfile.TemporaryDirectory(dir=_shared_memory()) as folder:
             path = Path(folder) / "weights.npz"
             await asyncio.to_thread(write_bucket, bucket, path)
@@ -152,7 +150,7 @@ class AsyncBackend:
         await self._engine.reset_prefix_cache()
 
     async def transfer(self, step: TransferStep, payload: Mapping[str, object] | None) -> None:
-        """Do one step in every worker."""
+        """Run one step in every worker."""
         for method, arguments in _calls(step, payload):
             await self._engine.collective_rpc(method, args=arguments)
         if step == "finish":
@@ -164,7 +162,7 @@ class AsyncBackend:
 
 
 def _calls(step: TransferStep, payload: Mapping[str, object] | None) -> list[tuple[str, tuple[object, ...]]]:
-    """Give what a step calls in vLLM's workers, in order: its own methods and our receiver's."""
+    """Return the worker methods that a step calls, in order: vLLM's own and those of our receiver."""
     if step == "init":
         return [("init_weight_transfer_engine", (payload,))]
     if step == "start":
@@ -188,15 +186,15 @@ def _arguments(kind: type[_Arguments], policy: str, config: EngineConfig) -> _Ar
         kv_cache_memory_bytes=int(config.kv_cache_gib * _GIB),
         max_num_seqs=config.max_num_seqs,
         enforce_eager=config.is_eager,
-        # On CPUs the model runs in the engine's process, which would otherwise spin on a core of its own.
+        # On CPUs the model runs in the engine's process; a separate worker process would spin on one core.
         distributed_executor_backend=None if config.gpus_per_engine else "uni",
         enable_prefix_caching=True,
-        # vLLM rewinds the generator of a seeded reply whose prompt it takes in parts; CPU generators cannot.
+        # vLLM rewinds the random generator of a seeded reply after a chunked prompt; CPU generators cannot.
         enable_chunked_prefill=config.gpus_per_engine > 0,
-        logprobs_mode="processed_logprobs",  # Under temperature and top_p, as the tokens are sampled.
+        logprobs_mode="processed_logprobs",  # With temperature and top_p applied, as the tokens are sampled.
         worker_extension_cls=_RECEIVER,
         weight_transfer_config=_transfer_config(config),
-        generation_config="vllm",  # Sampling follows our arguments alone, not a file in the model folder.
+        generation_config="vllm",  # Only our arguments decide the sampling, not a file in the model folder.
         disable_log_stats=True,
         seed=0,
     )

@@ -1,6 +1,6 @@
-"""vLLM as a policy engine, for life inside one Ray actor. A plain class; `engine_pool.py` starts it.
+"""vLLM as a policy engine inside one Ray actor: a plain class that rollout/engine_pool.py starts.
 
-On CPUs the engine steps in a thread of the actor; on GPUs it is vLLM's AsyncLLM with processes of its own.
+How vLLM itself runs, in a thread or in its own processes, is in vllm_backends.py.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mica_ray.chat.model import JsonSchema
-from mica_ray.rollout.engine import EngineError, GeneratedPiece
+from mica_ray.rollout.engine import EngineError, GeneratedPiece, reply_room
 from mica_ray.rollout.engine_blueprint import EngineBlueprint
 from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.rollout.reply_pace import ReplyPace
 from mica_ray.rollout.vllm_backends import AsyncBackend, InProcessBackend, VllmBackend
+from mica_ray.rollout.vllm_stepping import bad_ending
 from mica_ray.rollout.weights import Incoming, TransferStep, resolve
 from mica_ray.types import Generation, PolicyWeights, Sampling
 
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 
 
 def vllm_blueprint(policy: str | Path, stop_ids: Sequence[int], config: EngineConfig) -> EngineBlueprint:
-    """Describe a vLLM engine so that a pool can make it, and make it again.
+    """Return the blueprint from which a pool starts a vLLM engine, and starts it again after a crash.
 
     Args:
-        policy: model folder or hub id, readable on the node of the engine.
+        policy: model folder or hub id, readable on the engine's node.
         stop_ids: tokens that end a reply (ChatTemplate.stop_ids).
         config: of the engine.
     """
@@ -48,8 +49,8 @@ class VllmEngine:
     """`PolicyEngine` over vLLM, and a `GuidedEngine`.
 
     Consumes prompts, produces replies with the log probability of each sampled token under the distribution
-    it was sampled from. New weights wait until the replies in the making are finished, and new replies wait
-    for the weights: every reply is made by one version.
+    it was sampled from. New weights wait for the replies being generated, and new replies wait for the
+    weights, so one weight version generates each whole reply.
 
     Args:
         policy: model folder or hub id.
@@ -64,7 +65,7 @@ class VllmEngine:
             policy, config
         )
         self._pace = ReplyPace()
-        self._version = -1  # Version 0 is loaded like any other: a resumed run may begin elsewhere.
+        self._version = -1  # Version 0 is loaded too: the folder may hold other weights than a resumed run.
         self._generating = 0
         self._loading = asyncio.Lock()
         self._idle = asyncio.Event()
@@ -72,7 +73,7 @@ class VllmEngine:
         self._is_receiving, self._received = asyncio.Event(), asyncio.Event()
 
     async def version(self) -> int:
-        """Give the version of the weights, -1 before the first. Answers once the engine is ready."""
+        """Return the version of the weights, -1 before the first. Returns once the engine is ready."""
         return self._version
 
     async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
@@ -86,35 +87,35 @@ class VllmEngine:
     async def generate_json(
         self, prompt_ids: Sequence[int], sampling: Sampling, schema: JsonSchema
     ) -> Generation:
-        """Sample one reply that satisfies a JSON schema, unless it is cut off.
+        """Sample one reply that satisfies a JSON schema, unless it is truncated.
 
-        Log probabilities are those of the guided distribution.
+        Log probabilities are those of the constrained distribution.
 
         Raises:
-            EngineError: the prompt does not fit, or the engine was made without guidance.
+            EngineError: the prompt does not fit, or structured output is disabled.
         """
         if not self._config.guidance:
-            raise EngineError("this engine holds no reply to a schema: set engine.guidance=true")
+            raise EngineError("Structured output is disabled. Set engine.guidance=true.")
         return await self._generate(prompt_ids, sampling, schema)
 
     async def stream(
         self, prompt_ids: Sequence[int], sampling: Sampling, *, piece_seconds: float | None
     ) -> AsyncGenerator[GeneratedPiece, None]:
-        """Sample one reply and give its text as it grows; closing the generator ends the sampling.
+        """Sample one reply and yield its text in chunks; closing the generator stops the sampling.
 
         Args:
             prompt_ids: the prompt.
             sampling: how to sample.
-            piece_seconds: about as long grows each piece but the first, which comes at once; None gives the
-                whole reply as the only piece.
+            piece_seconds: target duration of one chunk; the first chunk is sent at once. None sends the whole
+                reply as one chunk.
 
         Raises:
             EngineError: the prompt does not fit the context.
         """
-        params = _sampling_params(sampling, self._stop_ids, self._room(prompt_ids, sampling), None)
-        params.logprobs = None  # Text alone is asked for.
+        params = self._params(prompt_ids, sampling)
+        params.logprobs = None  # Only the text is needed.
         if piece_seconds is not None:
-            _give_in_pieces(params, self._pace.tokens_in(piece_seconds))
+            _stream_in_chunks(params, self._pace.tokens_in(piece_seconds))
         clock, began, num_tokens = asyncio.get_running_loop().time, None, 0
         async with self._turn(), aclosing(self._backend.stream(prompt_ids, params)) as outputs:
             async for output in outputs:
@@ -128,20 +129,20 @@ class VllmEngine:
                 yield piece
 
     async def load_weights(self, weights: PolicyWeights) -> int:
-        """Take new weights and forget every cached prefix. Loading a version twice does nothing.
+        """Load new weights and clear the prefix cache. Loading a version twice does nothing.
 
         Returns:
             The version now loaded.
 
         Raises:
-            EngineError: the weights are another model's.
+            EngineError: the weights belong to another model.
         """
         async with self._loading:
             if isinstance(weights.source, Incoming):
-                # Even a version that is here: the sender counts on every member of its group.
+                # Even for a version already loaded: the sender waits for every member of its group.
                 await self._receive()
             elif weights.version != self._version:
-                # May come from another node: meanwhile the replies in the making go on.
+                # May be fetched from another node; generation continues meanwhile.
                 bucket = await asyncio.to_thread(resolve, weights)
                 await self._idle.wait()
                 await self._backend.load(bucket)
@@ -149,10 +150,10 @@ class VllmEngine:
             return self._version
 
     async def transfer(self, step: TransferStep, payload: Mapping[str, object] | None) -> None:
-        """Do one step of a transfer, as the sender asks; waits until `load_weights` has been told of it.
+        """Run one step of a transfer at the sender's request; wait until `load_weights` expects it.
 
         Raises:
-            EngineError: the weights are another model's.
+            EngineError: the weights belong to another model.
         """
         await self._is_receiving.wait()
         await self._backend.transfer(step, payload)
@@ -164,7 +165,7 @@ class VllmEngine:
         await self._backend.close()
 
     async def _receive(self) -> None:
-        """Let a sender work on the model while nothing is being generated; the caller's deadline ends it."""
+        """Wait while a sender writes the weights and no reply is generated; the caller sets the deadline."""
         await self._idle.wait()
         self._received.clear()
         self._is_receiving.set()
@@ -176,25 +177,21 @@ class VllmEngine:
     async def _generate(
         self, prompt_ids: Sequence[int], sampling: Sampling, schema: JsonSchema | None
     ) -> Generation:
-        params = _sampling_params(sampling, self._stop_ids, self._room(prompt_ids, sampling), schema)
+        params = self._params(prompt_ids, sampling, schema)
         async with self._turn():
             version = self._version
             output = await self._backend.generate(prompt_ids, params)
         return _generation(output, tuple(prompt_ids), version)
 
-    def _room(self, prompt_ids: Sequence[int], sampling: Sampling) -> int:
-        """Give how many tokens the reply may have."""
-        room = self._config.max_model_len - len(prompt_ids)
-        if not prompt_ids or room < 1:
-            raise EngineError(
-                f"prompt of {len(prompt_ids)} tokens does not fit the context of "
-                f"{self._config.max_model_len}; raise engine.max_model_len"
-            )
-        return min(sampling.max_tokens, room)
+    def _params(
+        self, prompt_ids: Sequence[int], sampling: Sampling, schema: JsonSchema | None = None
+    ) -> SamplingParams:
+        room = reply_room(prompt_ids, sampling, context_length=self._config.max_model_len)
+        return _sampling_params(sampling, self._stop_ids, room, schema)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        """Be one of those who generate; wait while weights are being loaded."""
+        """Count one generation in flight; wait first while weights are being loaded."""
         async with self._loading if self._loading.locked() else _nothing():
             self._generating += 1
             self._idle.clear()
@@ -212,7 +209,7 @@ async def _nothing() -> AsyncIterator[None]:
 
 
 def _environment(policy: str | Path, config: EngineConfig) -> Mapping[str, str]:
-    """Settings that vLLM reads from the environment of its process, once, on import."""
+    """Return the environment variables that vLLM reads once, on import."""
     environment = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0" if config.is_in_process or not config.gpus_per_engine else "1",
         "VLLM_NO_USAGE_STATS": "1",
@@ -223,7 +220,7 @@ def _environment(policy: str | Path, config: EngineConfig) -> Mapping[str, str]:
         environment["HF_HUB_OFFLINE"] = "1"
     if not config.gpus_per_engine:
         environment["OMP_NUM_THREADS"] = str(config.cpus_per_engine)
-        # vLLM would bind its threads to the first CPUs it sees, and so would its neighbours.
+        # vLLM would bind its threads to the first CPUs it sees, and so would other engines on the node.
         environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     return environment
 
@@ -240,23 +237,23 @@ def _sampling_params(
         max_tokens=max_tokens,
         stop=list(sampling.stop),
         stop_token_ids=stop_ids,
-        logprobs=0,  # The sampled token's own, and no other.
+        logprobs=0,  # Only that of the sampled token.
         structured_outputs=None if schema is None else StructuredOutputsParams(json=dict(schema)),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
 
-def _give_in_pieces(params: SamplingParams, tokens_per_piece: int) -> None:
+def _stream_in_chunks(params: SamplingParams, tokens_per_chunk: int) -> None:
     from vllm.sampling_params import RequestOutputKind
 
     params.output_kind = RequestOutputKind.DELTA
-    params.stream_interval = tokens_per_piece
+    params.stream_interval = tokens_per_chunk
 
 
 def _piece(output: RequestOutput) -> GeneratedPiece:
     reply = output.outputs[0]
     if output.finished and reply.finish_reason not in ("stop", "length"):
-        raise EngineError(f"vLLM ended a reply with {reply.finish_reason!r}; look into the engine's log")
+        raise bad_ending(repr(reply.finish_reason))
     return GeneratedPiece(
         text=reply.text,
         num_tokens=len(reply.token_ids),
@@ -267,7 +264,7 @@ def _piece(output: RequestOutput) -> GeneratedPiece:
 def _generation(output: RequestOutput, prompt_ids: tuple[int, ...], version: int) -> Generation:
     reply = output.outputs[0]
     if reply.finish_reason not in ("stop", "length") or reply.logprobs is None:
-        raise EngineError(f"vLLM ended a reply with {reply.finish_reason!r}; look into the engine's log")
+        raise bad_ending(repr(reply.finish_reason))
     token_ids = tuple(reply.token_ids)
     return Generation(
         prompt_ids=prompt_ids,

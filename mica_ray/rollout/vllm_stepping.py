@@ -1,4 +1,4 @@
-"""One thread that steps a synchronous vLLM engine, behind futures. Requests reach it between two steps."""
+"""A thread that steps a synchronous vLLM engine; requests reach the engine between two steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Reply:
-    """A reply in the making: its outputs, and the loop of whoever waits for them."""
+    """A reply being generated: its outputs, and the event loop that waits for them."""
 
     loop: asyncio.AbstractEventLoop
     outputs: asyncio.Queue[RequestOutput | EngineError] = field(default_factory=asyncio.Queue)
@@ -32,10 +32,10 @@ _Due = dict[asyncio.AbstractEventLoop, list[tuple[_Reply, "RequestOutput | Engin
 
 
 class SteppingThread:
-    """Drives the engine while there is something to generate, and sleeps otherwise.
+    """Steps the engine while there is something to generate, and sleeps otherwise.
 
-    The engine is touched by this thread alone. Consumes prompts from any event loop, produces outputs: those
-    of one step reach a loop together, since each call into it costs both threads a turn at the interpreter.
+    Only this thread touches the engine. Consumes prompts from any event loop, produces outputs. All outputs
+    of one step are passed to a loop in one call, because each call makes both threads wait for the GIL.
 
     Args:
         engine: vLLM's synchronous engine.
@@ -51,14 +51,14 @@ class SteppingThread:
         self._thread.start()
 
     async def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
-        """Generate one reply; when the waiting task is cancelled, the engine drops it.
+        """Generate one reply; cancelling the waiting task drops it from the engine.
 
         Args:
             prompt_ids: the prompt.
-            params: asks for the finished output alone.
+            params: must request the finished output only.
 
         Raises:
-            EngineError: vLLM failed, now or before.
+            EngineError: vLLM failed, in this call or an earlier one.
         """
         async with aclosing(self.stream(prompt_ids, params)) as outputs:
             return await anext(outputs)
@@ -66,10 +66,10 @@ class SteppingThread:
     async def stream(
         self, prompt_ids: Sequence[int], params: SamplingParams
     ) -> AsyncGenerator[RequestOutput, None]:
-        """Generate one reply and give each output as it comes; closing the generator drops the reply.
+        """Generate one reply and yield each output; closing the generator drops the reply.
 
         Raises:
-            EngineError: vLLM failed, now or before.
+            EngineError: vLLM failed, in this call or an earlier one.
         """
         if self._error is not None:
             raise self._error
@@ -83,7 +83,7 @@ class SteppingThread:
                 return
             try:
                 self._engine.add_request(key, {"prompt_token_ids": list(prompt_ids)}, params)
-            except ValueError as error:  # vLLM refuses this request alone.
+            except ValueError as error:  # vLLM rejects this request and keeps running.
                 _hand_over({reply.loop: [(reply, refusal(error))]})
             else:
                 self._replies[key] = reply
@@ -102,13 +102,13 @@ class SteppingThread:
                 self._inbox.put(lambda: self._drop(key))
 
     async def call(self, action: Callable[[], None]) -> None:
-        """Do something to the engine between two steps. What it raises is raised here."""
+        """Run an action between two steps of the engine; raise what it raises."""
         done: Future[None] = Future()
 
         def act() -> None:
             try:
                 action()
-            except Exception as error:  # Belongs to the caller; the thread goes on.
+            except Exception as error:  # Raised in the caller; the thread keeps running.
                 done.set_exception(error)
             else:
                 done.set_result(None)
@@ -117,7 +117,7 @@ class SteppingThread:
         await asyncio.wrap_future(done)
 
     def close(self) -> None:
-        """End the thread; what still waits fails."""
+        """Stop the thread; waiting requests fail."""
         self._inbox.put(None)
         self._thread.join(timeout=60)
 
@@ -125,10 +125,10 @@ class SteppingThread:
         try:
             while self._take_messages():
                 if self._replies:
-                    # Only generation is asked of the engine.
+                    # The engine has generation requests only.
                     self._deliver(cast("Sequence[RequestOutput]", self._engine.step()))
-            self._fail(EngineError("the engine was closed"))
-        except Exception as error:  # vLLM is in an unknown state: everyone must hear of it.
+            self._fail(EngineError("The engine was closed."))
+        except Exception as error:  # vLLM is in an unknown state: every waiting request must fail.
             self._fail(failure(error))
             while (message := self._inbox.get()) is not None:
                 message()
@@ -145,7 +145,7 @@ class SteppingThread:
         _hand_over(due)
 
     def _take_messages(self) -> bool:
-        """Do what the inbox asks; with nothing to generate, wait for it. False when asked to end."""
+        """Run the actions of the inbox, waiting for one when idle. Return False when the thread must stop."""
         while not self._replies or not self._inbox.empty():
             message = self._inbox.get()
             if message is None:
@@ -167,17 +167,22 @@ class SteppingThread:
 
 
 def refusal(error: ValueError) -> EngineError:
-    """Say that vLLM refuses one request and goes on."""
-    return EngineError(f"vLLM refuses the request: {error}")
+    """Return the error of one request that vLLM rejects; the engine keeps running."""
+    return EngineError(f"vLLM rejected the request: {error}")
+
+
+def bad_ending(reason: str) -> EngineError:
+    """Return the error of a reply that ended neither by a stop token nor by its length."""
+    return EngineError(f"vLLM ended a reply with {reason}. Check the engine's log.")
 
 
 def failure(error: Exception) -> EngineError:
-    """Say that vLLM has failed."""
-    return EngineError(f"vLLM failed: {type(error).__name__}: {error}")
+    """Return the error of an engine that no longer works."""
+    return EngineError(f"vLLM failed with {type(error).__name__}: {error}")
 
 
 def _hand_over(due: _Due) -> None:
-    """Give what is due to the loops that wait; one that has ended waits no more."""
+    """Pass outputs to the event loops that wait for them; closed loops are skipped."""
     for loop, found in due.items():
         if not loop.is_closed():
             loop.call_soon_threadsafe(_put_all, found)

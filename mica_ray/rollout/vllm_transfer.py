@@ -1,7 +1,7 @@
-"""What we add to vLLM's weight-transfer API: a bucket as its source, and gloo as a transport between CPUs.
+"""Additions to vLLM's weight-transfer API: a bucket as its source, and gloo as its transport between CPUs.
 
-Gloo takes the very path that NCCL takes on GPUs, so that all but NCCL itself is run and tested without one.
-Imports vLLM: only for processes that need it anyway. Its neighbour is `weight_transfer.py`.
+Gloo follows the code path of NCCL, so everything except NCCL itself is tested without GPUs. Importing this
+imports vLLM. The sending side is weight_transfer.py.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ __all__ = ["BucketSource", "GlooTrainerInitInfo", "WeightReceiver"]
 
 
 class BucketSource(WeightSource):
-    """The newest bucket as vLLM's trainer side reads weights: layout first, tensors one by one."""
+    """The newest bucket as a weight source of vLLM's trainer side: layout first, then tensors one by one."""
 
     def __init__(self, newest: Callable[[], WeightBucket], device: torch.device) -> None:
-        """Take where the newest bucket is found and where its tensors are sent from."""
+        """Keep the function that returns the newest bucket, and the device to send from."""
         self._newest = newest
         self._device = device
 
     def metadata(self) -> list[ParamMeta]:
-        """Give name, type and shape of every parameter."""
+        """Return name, type and shape of every parameter."""
         return [
             ParamMeta(name, tensor.dtype, tuple(tensor.shape))
             for name, tensor in unpack_weights(self._newest())
         ]
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Give the parameters, one at a time on the device."""
+        """Yield the parameters, one at a time on the device."""
         for name, tensor in unpack_weights(self._newest()):
             yield name, tensor.to(self._device)
 
 
 @dataclass
 class GlooTrainerInitInfo(NCCLTrainerInitInfo):
-    """How rank 0 opens a group of CPUs; the fields are NCCL's."""
+    """Arguments with which rank 0 opens a process group of CPUs; the fields are those of NCCL."""
 
     backend: ClassVar[str] = "gloo"
 
 
 class GlooTrainerEngine(NCCLTrainerWeightTransferEngine):
-    """vLLM's sending side with gloo in NCCL's place. A round runs as there: start, update, finish."""
+    """vLLM's sending side over gloo instead of NCCL, with the same rounds: start, update, finish."""
 
     _gloo: ProcessGroup
 
@@ -71,7 +71,7 @@ class GlooTrainerEngine(NCCLTrainerWeightTransferEngine):
         client: VLLMWeightSyncClient,
         source: WeightSource | None = None,
     ) -> Self:
-        """Meet the workers; both sides wait for each other."""
+        """Join the process group; the trainer and the workers wait for each other."""
         assert source is not None
         engine = cls(client=client, source=source, packed=False)
         info = NCCLWeightTransferInitInfo(
@@ -92,18 +92,18 @@ class GlooTrainerEngine(NCCLTrainerWeightTransferEngine):
 
 
 class GlooEngine(NCCLWeightTransferEngine):
-    """vLLM's receiving side with gloo in NCCL's place, inside its worker."""
+    """vLLM's receiving side over gloo instead of NCCL, inside vLLM's worker."""
 
     _gloo: ProcessGroup
 
     def init_transfer_engine(self, init_info: NCCLWeightTransferInitInfo) -> None:
-        """Meet the trainer and the other workers."""
+        """Join the process group of the trainer and the other workers."""
         parallel = self.parallel_config
         rank = parallel.data_parallel_index * parallel.world_size + parallel.rank
         self._gloo = _group(init_info, rank=init_info.rank_offset + rank)
 
     def update_weights(self, update_info: dict[str, object]) -> None:
-        """Receive every parameter and load it. A CPU has nothing to synchronise with."""
+        """Receive every parameter and load it. CPUs need no synchronisation."""
         self.receive_weights(self.parse_update_info(update_info))
 
     def receive_weights(self, update_info: NCCLWeightTransferUpdateInfo) -> None:
@@ -113,7 +113,7 @@ class GlooEngine(NCCLWeightTransferEngine):
         ):
             weight = torch.empty(shape, dtype=getattr(torch, dtype))
             _share(self._gloo, weight)
-            # vLLM's models have it; `nn.Module` does not say so.
+            # vLLM's models have this method; `nn.Module` does not declare it.
             self.model.load_weights([(name, weight)])  # pyright: ignore[reportCallIssue]
 
 
@@ -126,14 +126,14 @@ def _group(info: NCCLWeightTransferInitInfo, *, rank: int) -> ProcessGroup:
 
 
 def _share(group: ProcessGroup, tensor: torch.Tensor) -> None:
-    """Give rank 0's tensor to everyone; the others' is overwritten."""
+    """Broadcast rank 0's tensor; the tensors of the other ranks are overwritten."""
     options = BroadcastOptions()
     options.rootRank, options.rootTensor = 0, 0
     group.broadcast([tensor], options).wait()
 
 
 def register() -> None:
-    """Make "gloo" known to vLLM in this process. A second call does nothing."""
+    """Register "gloo" with vLLM in this process. A second call does nothing."""
     if "gloo" not in WeightTransferEngineFactory._registry:
         WeightTransferEngineFactory.register_engine("gloo", GlooEngine)
         WeightTransferTrainerFactory.register_engine("gloo", GlooTrainerEngine)

@@ -1,7 +1,6 @@
-"""New weights for a running vLLM: what its worker does. Loaded by vLLM itself, as its worker extension.
+"""Loading new weights inside a running vLLM worker. vLLM imports this as its worker extension.
 
-The neighbours are `weights.py`, which packs the bucket, and `vllm_engine.py`, which pauses generation around
-it.
+weights.py packs the bucket; vllm_engine.py pauses generation while it is loaded.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ if TYPE_CHECKING:
 
 
 class WeightReceiver:
-    """Mixed into vLLM's worker, where `model_runner` is its own. Every method runs between two steps."""
+    """Mixed into vLLM's worker, which has the `model_runner`. Every method runs between two steps."""
 
     model_runner: GPUModelRunner
 
     def receive_bucket(self, bucket: WeightBucket) -> None:
-        """Put a bucket of this process into the model.
+        """Load a bucket of this process into the model.
 
         Raises:
-            EngineError: the bucket is another model's.
+            EngineError: the bucket belongs to another model.
         """
         model = self.model_runner.get_model()
         _check_same_model(model, dict(zip(bucket.names, bucket.shapes, strict=True)))
@@ -38,62 +37,64 @@ class WeightReceiver:
         _repack_tied_head(model)
 
     def check_incoming(self, names: list[str], shapes: list[list[int]]) -> None:
-        """Refuse weights of another model before any of them is on its way.
+        """Check the layout of weights before any of them is sent.
 
         Raises:
-            EngineError: the names or shapes are another model's.
+            EngineError: the names or shapes belong to another model.
         """
         _check_same_model(
             self.model_runner.get_model(), dict(zip(names, (tuple(shape) for shape in shapes), strict=True))
         )
 
     def finish_incoming(self) -> None:
-        """Make weights usable that came by vLLM's own transfer."""
+        """Make weights usable that arrived through vLLM's own transfer."""
         _repack_tied_head(self.model_runner.get_model())
 
     def receive_file(self, path: str) -> None:
-        """Put a bucket into the model that `write_bucket` wrote, in another process of this node."""
+        """Load a bucket that `write_bucket` wrote in another process of this node."""
         self.receive_bucket(read_bucket(Path(path)))
 
 
 def write_bucket(bucket: WeightBucket, path: Path) -> None:
-    """Write a bucket for another process of this node: vLLM's calls between processes carry no arrays."""
+    """Write a bucket for another process of this node; vLLM's calls between processes carry no arrays."""
     layout = repr((bucket.names, bucket.shapes, bucket.dtypes))
     np.savez(path, data=bucket.data, layout=np.array(layout))
 
 
 def read_bucket(path: Path) -> WeightBucket:
-    """Read what `write_bucket` wrote."""
+    """Read a bucket that `write_bucket` wrote."""
     with np.load(path, allow_pickle=False) as parts:
         names, shapes, dtypes = literal_eval(str(parts["layout"]))
         return WeightBucket(names, shapes, dtypes, parts["data"])
 
 
 def _check_same_model(model: torch.nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse weights that would leave parameters at their old values: vLLM only logs that."""
+    """Check that the weights cover the model; vLLM only logs parameters that keep their old values."""
     config = getattr(model, "config", None)
     layers = int(getattr(config, "num_hidden_layers", 0))
     held = {int(part) for name in shapes for part in name.split(".")[:-1] if part.isdigit()}
     if held != set(range(layers)):
-        raise EngineError(f"weights for {len(held)} layers, the engine's model has {layers}: another model's")
+        raise _another_model(f"they have {len(held)} layers, the engine's model has {layers}")
     embedding = shapes.get("model.embed_tokens.weight")
     expected = (int(getattr(config, "vocab_size", 0)), int(getattr(config, "hidden_size", 0)))
     if embedding is not None and embedding != expected:
-        raise EngineError(
-            f"embedding of shape {embedding}, the engine's model has {expected}: another model's"
-        )
+        raise _another_model(f"their embedding has shape {embedding}, that of the engine's model {expected}")
     if not getattr(config, "tie_word_embeddings", False) and "lm_head.weight" not in shapes:
-        raise EngineError(
-            "weights lack lm_head.weight, and the engine's model does not tie its embeddings: another model's"
-        )
+        raise _another_model("lm_head.weight is missing, and the engine's model does not tie its embeddings")
+
+
+def _another_model(reason: str) -> EngineError:
+    return EngineError(
+        f"The weights belong to another model: {reason}. Start the engine and the learner from the same "
+        "policy."
+    )
 
 
 def _repack_tied_head(model: torch.nn.Module) -> None:
-    """Make the output head of a tied model follow its embedding.
+    """Update the output head of a tied model from its new embedding.
 
-    On CPUs vLLM keeps a packed copy of the head. A reload replaces the embedding and, since no tensor of the
-    head's own arrives, leaves that copy at the old weights: log probabilities off by whole nats, and no
-    error.
+    On CPUs vLLM keeps a packed copy of the head. A reload replaces the embedding but not this copy, because
+    no tensor of the head arrives. Log probabilities would be wrong by whole nats, without an error.
     """
     from vllm.platforms import current_platform
 

@@ -1,7 +1,6 @@
-"""New weights by vLLM's own weight-transfer API: a learner sends, engines receive, nobody stores.
+"""The sending side of vLLM's weight-transfer API, inside rank 0 of the learner. Nothing is stored.
 
-This is the sending side, for life inside rank 0 of the learner: NCCL between GPUs, gloo between CPUs
-(`vllm_transfer.py`). The receiving side is vLLM's worker; `vllm_engine.py` says when it may.
+NCCL connects GPUs, gloo connects CPUs (vllm_transfer.py). vLLM's workers receive when vllm_engine.py is idle.
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ if TYPE_CHECKING:
 
 
 class WeightBroadcaster:
-    """Rank 0's end of the transfers. Keeps its group of processes while the engines stay the same."""
+    """Sends weights from rank 0. Keeps its process group as long as the engines stay the same."""
 
     def __init__(self) -> None:
-        """Belong to no group yet."""
+        """Start without a process group."""
         self._members: tuple[object, ...] = ()
         self._client: _EngineClient
         self._engine: TrainerWeightTransferEngine | None = None
         self._bucket: WeightBucket | None = None
 
     def send(self, bucket: WeightBucket, session: TransferSession) -> None:
-        """Send a bucket to the engines of a session, and wait until they use it.
+        """Send a bucket to the engines of a session and wait until they have loaded it.
 
         Raises:
-            EngineError: an engine refused it, died, or the deadline passed. The group is given up then.
+            EngineError: an engine refused it or died, or the deadline passed. The process group is dropped.
         """
         self._bucket = bucket
-        # A thread of its own: a collective whose peer is gone cannot be interrupted, only left behind.
+        # In its own thread: a collective whose peer died cannot be interrupted, only abandoned.
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weight transfer")
         members = tuple(engine._actor_id for engine in session.engines)
         if members != self._members:
@@ -48,19 +47,21 @@ class WeightBroadcaster:
         sending = thread.submit(self._send, session)
         thread.shutdown(wait=False)
         try:
-            # An engine that refuses is heard at once; the broadcast itself would wait for it.
+            # A refusal is raised at once; the broadcast itself would keep waiting for that engine.
             wait([sending, self._client.refusal], session.deadline_seconds, FIRST_COMPLETED)
             (self._client.refusal if self._client.refusal.done() else sending).result(timeout=0)
         except TimeoutError as error:
             self._forget()
             raise EngineError(
-                f"the weights did not reach the engines within {session.deadline_seconds:g} s by "
-                f"{session.route.kind}: look into the engines' logs, or set engine.weight_transfer=bucket"
+                f"The engines did not receive the weights over {session.route.kind} within "
+                f"{session.deadline_seconds:g} s. Check the engines' logs, or set "
+                "engine.weight_transfer=bucket."
             ) from error
         except RayError as error:
             self._forget()
             raise EngineError(
-                f"an engine did not take the weights by {session.route.kind}: {last_line(error)}"
+                f"An engine did not load the weights sent over {session.route.kind} ({last_line(error)}). "
+                "Check its log, or set engine.weight_transfer=bucket."
             ) from error
 
     def _send(self, session: TransferSession) -> None:
@@ -69,7 +70,7 @@ class WeightBroadcaster:
         self._engine.send_weights()
 
     def _join(self, session: TransferSession) -> TrainerWeightTransferEngine:
-        """Make the group: this process as its rank 0, then every worker of every engine."""
+        """Open the process group: this process is rank 0, then every worker of every engine."""
         import torch
         from vllm.distributed.weight_transfer import WeightTransferTrainerFactory
         from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
@@ -100,15 +101,15 @@ class WeightBroadcaster:
 
 
 class _EngineClient:
-    """vLLM's view of our engines: each of its four calls goes to all of them and waits for all."""
+    """The client that vLLM calls: it forwards each of four calls to all engines and waits for all."""
 
     def __init__(self, session: TransferSession) -> None:
         self._session = session
         self.refusal: Future[None] = Future()
-        """Holds the error of the first call that failed; else never done."""
+        """Set to the error of the first call that fails; otherwise never done."""
 
     def init_weight_transfer_engine(self, init_info: Mapping[str, object]) -> None:
-        """Let the engines join; their workers' ranks follow one another."""
+        """Join all engines to the group; the ranks of their workers are consecutive."""
         workers, first = self._session.route.workers_per_engine, init_info["rank_offset"]
         assert isinstance(first, int)
         self._call(
@@ -123,7 +124,8 @@ class _EngineClient:
         self._call("start")
 
     def update_weights(self, update_info: Mapping[str, object] | list[dict[str, object]]) -> None:
-        assert isinstance(update_info, Mapping)  # A list speaks to data-parallel replicas; ours are actors.
+        # A list is for data-parallel replicas; our engines are separate actors.
+        assert isinstance(update_info, Mapping)
         self._call("update", [dict(update_info)] * len(self._session.engines))
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:

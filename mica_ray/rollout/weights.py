@@ -1,7 +1,7 @@
-"""Policy weights on their way to the engines: one contiguous bucket, published once, idempotent by version.
+"""Policy weights for the engines: one contiguous bucket, published once per version.
 
-The bucket travels through Ray's object store when Ray runs and as itself otherwise, or stays with the
-learner, which sends it by vLLM's weight transfer (`weight_transfer.py`); `vllm_weights.py` is inside vLLM.
+With Ray the bucket goes through the object store, without Ray it is passed directly. Or the learner sends it
+through vLLM's weight transfer (weight_transfer.py). vllm_weights.py loads it inside vLLM.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
 _ALIGNMENT = 64
-"""Bytes. Every tensor begins on a cache line, so that a view of any type is aligned."""
+"""Bytes. Every tensor starts on a cache line, so that a view of any type is aligned."""
 
 _FETCH_SECONDS = 120.0
-"""Longest wait for a bucket from another node's object store."""
+"""Longest wait for a bucket from another node."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightBucket:
-    """A model's parameters in one array; picklable without a copy, readable by every process of a node.
+    """A model's parameters in one array: pickled without a copy, shared by all processes of a node.
 
     Attributes:
-        names: parameter names in Hugging Face form, tied ones once.
+        names: parameter names in Hugging Face form, tied parameters once.
         shapes: of each parameter.
-        dtypes: of each parameter, torch's names: "float32", "bfloat16".
-        data: [bytes] uint8, the parameters one after the other, each beginning on a multiple of 64 bytes.
+        dtypes: of each parameter, as torch names them: "float32", "bfloat16".
+        data: [bytes] uint8, the parameters one after the other, each starting at a multiple of 64 bytes.
     """
 
     names: tuple[str, ...]
@@ -47,72 +47,72 @@ class WeightBucket:
     data: np.ndarray
 
     def __post_init__(self) -> None:
-        """Refuse parts that disagree."""
+        """Check that the parts have equal lengths."""
         if not len(self.names) == len(self.shapes) == len(self.dtypes):
             raise ValueError(
-                "names, shapes and dtypes must be equally long; "
-                f"got {len(self.names)}, {len(self.shapes)}, {len(self.dtypes)}"
+                "names, shapes and dtypes must have equal lengths, got "
+                f"{len(self.names)}, {len(self.shapes)} and {len(self.dtypes)}."
             )
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedBucket:
-    """A bucket in Ray's object store. Inside a dataclass Ray sends it on without fetching it."""
+    """A bucket in Ray's object store. Ray passes a reference inside a dataclass on without fetching it."""
 
     reference: ObjectRef
 
 
 TransferKind = Literal["nccl", "gloo"]
 TransferStep = Literal["init", "start", "update", "finish"]
-"""The four calls of vLLM's weight transfer: join the group, make ready, receive, make usable."""
+"""The four calls of vLLM's weight transfer: join the group, prepare, receive, make usable."""
 
 
 @dataclass(frozen=True, slots=True)
 class TransferRoute:
-    """How a learner reaches the engines of its run."""
+    """How a learner sends weights to the engines of its run."""
 
     kind: TransferKind
     workers_per_engine: int
-    """vLLM workers of one engine: its tensor parallel size."""
+    """vLLM workers of one engine, equal to its tensor parallel size."""
 
 
 @dataclass(frozen=True, slots=True)
 class TransferSession:
-    """One sending of the newest weights to some engines."""
+    """One transfer of the newest weights to some engines."""
 
     route: TransferRoute
     engines: tuple[ActorHandle, ...]
     """Actors of `VllmEngine`, all waiting in `load_weights`."""
     deadline_seconds: float
-    """For the whole of it: a peer of a collective that is gone is not always noticed."""
+    """For the whole transfer, because a dead peer of a collective is not always detected."""
 
 
 @runtime_checkable
 class WeightSender(Protocol):
-    """Weights that stay with the learner until engines ask for them: a `PolicyWeights.source`."""
+    """Weights that stay with the learner until it sends them to engines: a `PolicyWeights.source`."""
 
     async def send(self, engines: tuple[ActorHandle, ...], deadline_seconds: float) -> None:
-        """Send the newest weights to engines that have been told of it, and wait until they use them.
+        """Send the newest weights to engines that expect them, and wait until they have loaded them.
 
         Raises:
-            Exception: they did not all get them, in one line.
+            Exception: not every engine loaded them; the message is one line.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """What an engine is told in place of weights: they come by transfer."""
+    """Placeholder for weights that reach the engine by transfer."""
 
 
 def pack_weights(named: Iterable[tuple[str, torch.Tensor]]) -> WeightBucket:
-    """Copy parameters into one bucket, on the CPU and in their own types.
+    """Copy parameters into one bucket on the CPU, in their own types.
 
-    Tensors that are the same memory (tied embeddings) go in once; `lm_head.weight` is the name that gives
-    way, since that is what Hugging Face checkpoints leave out.
+    Tensors that share memory (tied embeddings) are stored once. Of their names `lm_head.weight` is dropped,
+    as in Hugging Face checkpoints.
 
     Args:
-        named: names in Hugging Face form and whole tensors (gathered, where they are sharded).
+        named: names in Hugging Face form and whole tensors (gathered where they are sharded).
     """
     import torch
 
@@ -132,10 +132,10 @@ def pack_weights(named: Iterable[tuple[str, torch.Tensor]]) -> WeightBucket:
 
 
 def unpack_weights(bucket: WeightBucket) -> Iterator[tuple[str, torch.Tensor]]:
-    """Give the parameters of a bucket as views of its memory. They must not be written to.
+    """Yield the parameters of a bucket as views of its memory, which must not be written to.
 
     Raises:
-        EngineError: the bucket is shorter than its shapes say.
+        EngineError: the size of the bucket does not match its shapes.
     """
     import torch
 
@@ -144,10 +144,11 @@ def unpack_weights(bucket: WeightBucket) -> Iterator[tuple[str, torch.Tensor]]:
     offsets, total = _offsets(sizes)
     if total != bucket.data.nbytes:
         raise EngineError(
-            f"weight bucket holds {bucket.data.nbytes} bytes where its shapes need {total}: send it again"
+            f"The weight bucket has {bucket.data.nbytes} bytes, its shapes need {total}. Publish the weights "
+            "again."
         )
     with warnings.catch_warnings():
-        # The object store hands out read-only memory; torch warns, and nobody here writes.
+        # Memory of the object store is read-only. torch warns about it, but the views are never written to.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         whole = torch.from_numpy(bucket.data)
     for name, shape, dtype, offset, size in zip(
@@ -157,8 +158,8 @@ def unpack_weights(bucket: WeightBucket) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def publish(bucket: WeightBucket, version: int) -> PolicyWeights:
-    """Give the weights in the form in which they travel: once into the object store when Ray runs here."""
-    # Looking into sys.modules keeps a run without Ray from importing it.
+    """Return weights that engines can load; store the bucket in the object store when Ray is running."""
+    # sys.modules is read so that a run without Ray does not import it.
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return PolicyWeights(version=version, source=bucket)
@@ -166,28 +167,28 @@ def publish(bucket: WeightBucket, version: int) -> PolicyWeights:
 
 
 def resolve(weights: PolicyWeights) -> WeightBucket:
-    """Give the bucket that `publish` published, in this process. Blocks while it comes from another node.
+    """Return the bucket of published weights, waiting while it is fetched from another node.
 
     Raises:
-        EngineError: the source is none of ours, or the object store lost it.
+        EngineError: the source has an unknown type, or the object store lost it.
     """
     source = weights.source
     if isinstance(source, WeightBucket):
         return source
     if not isinstance(source, PublishedBucket):
         raise EngineError(
-            f"weights version {weights.version} come as {type(source).__name__}; "
-            "make them with rollout.weights.publish"
+            f"Weights version {weights.version} have a source of type {type(source).__name__}. Create them "
+            "with rollout.weights.publish."
         )
     import ray
     from ray.exceptions import RayError
 
     try:
         return ray.get(source.reference, timeout=_FETCH_SECONDS)
-    except RayError as error:  # Lost, late, or their maker died.
+    except RayError as error:  # Lost, late, or the process that owns them died.
         raise EngineError(
-            f"weights version {weights.version} do not come out of the object store "
-            f"({type(error).__name__}): publish them again"
+            f"Weights version {weights.version} cannot be read from the object store "
+            f"({type(error).__name__}). Publish them again."
         ) from error
 
 
@@ -202,7 +203,7 @@ def _without_ties(named: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.
             tensor.dtype,
         )
         if tensor.numel() == 0:
-            key = (name,)  # Empty tensors share the address 0 without being one.
+            key = (name,)  # Empty tensors share address 0 without being tied.
         if key not in kept or kept[key][0].endswith("lm_head.weight"):
             kept[key] = (name, tensor)
     return dict(kept.values())
@@ -213,7 +214,6 @@ def _offsets(sizes: list[int]) -> tuple[list[int], int]:
     end = 0
     for size in sizes:
         offsets.append(end)
-        end += (
-            -(-max(size, 1) // _ALIGNMENT) * _ALIGNMENT
-        )  # torch cannot view an empty array as another type.
+        # At least one line each: torch cannot view an empty array as another type.
+        end += -(-max(size, 1) // _ALIGNMENT) * _ALIGNMENT
     return offsets, end

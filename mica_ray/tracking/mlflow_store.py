@@ -1,4 +1,4 @@
-"""A client of an MLflow store, and the beginning of a run there. What is told of a run: mlflow_tracker.py."""
+"""Connect to an MLflow store and start a run there. Metrics and files go through mlflow_tracker.py."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 REQUEST_SECONDS = 10
-"""Of one request to a server: to connect, and between two bytes of its answer."""
+"""Timeout of one request to a server: for the connection, and between two bytes of the response."""
 
 
 def connect(uri: str) -> MlflowClient:
-    """Give a client whose requests end within REQUEST_SECONDS and are not repeated: the outbox repeats."""
+    """Return a client whose requests time out after REQUEST_SECONDS. Only the outbox retries."""
     from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
     from mlflow.tracking import MlflowClient
 
@@ -35,19 +35,19 @@ def start_run(
     parent: str | None = None,
     description: str = "",
 ) -> str:
-    """Start an MLflow run and give its id. The one call for which the store must be there.
+    """Start an MLflow run and return its id. Only this call needs a reachable store.
 
     Args:
         uri: tracking store, e.g. sqlite:////path/mlflow.db or a server's address.
-        experiment: made when missing.
+        experiment: created when missing.
         run_name: shown in MLflow's list.
-        artifacts: folder for the artifacts of an experiment made here, unless a server keeps them.
+        artifacts: artifact folder of a newly created experiment; not used with a server.
         tags: git state, package versions and the like.
-        parent: id of the run it is nested under, such as a sweep's; of the same experiment.
-        description: text of the run's page, for instance the table of metrics.
+        parent: id of the parent run in the same experiment, such as that of a sweep.
+        description: text on the run's page, such as the table of metrics.
 
     Raises:
-        ValueError: the store cannot be reached or refuses.
+        ValueError: the store cannot be reached or refuses the run.
     """
     labels = {"mlflow.note.content": description, **(tags or {})}
     if parent is not None:
@@ -56,15 +56,15 @@ def start_run(
         client = connect(uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
-            # A server on another machine could not show what lies in a folder here.
+            # A server on another machine could not show files of a local folder.
             place = None if uri.startswith(("http://", "https://")) else artifacts.absolute().as_uri()
             experiment_id = client.create_experiment(experiment, artifact_location=place)
         else:
             experiment_id = found.experiment_id
         return client.create_run(experiment_id, run_name=run_name, tags=labels).info.run_id
     except Exception as error:
-        # Each store raises errors of its own: of a driver that is missing, of a folder, of a database.
+        # Each store raises its own errors, for a missing driver, a folder or a database.
         raise ValueError(
-            f"MLflow at {uri} cannot begin a run ({first_line(error)[:200]}); start it, or set "
-            "tracking_uri=null for a file in the run's or the sweep's folder"
+            f"MLflow at {uri} cannot start a run ({first_line(error)[:200]}). Start the server, or set "
+            "tracking_uri=null to track in a file of the run folder or sweep folder."
         ) from error

@@ -1,6 +1,6 @@
-"""Metrics and files to MLflow, by way of the disk: a server that is away neither stops nor slows a run.
+"""Metrics and files to MLflow through a file on disk, so that an outage neither stops nor slows a run.
 
-The other trackers are in tracker.py; when what is sent is decided in outbox.py.
+When entries are sent and retried is in outbox.py. The other trackers are in tracker.py.
 """
 
 from __future__ import annotations
@@ -26,44 +26,43 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 20.0
-"""By default: long enough for a server to restart, short enough to wait for at the end of a run."""
+"""Default time without progress after which `close` stops waiting: enough for a server to restart."""
 _MOST_METRICS, _MOST_PARAMS = 1000, 100
-"""That MLflow takes in one batch."""
+"""Limits of one batch in MLflow."""
 _METRICS, _PARAMS, _TAGS = "metrics", "params", "tags"
 _FILE, _DATASET, _STATUS = "file", "dataset", "status"
-"""What an entry of the outbox holds."""
+"""Kinds of entries in the outbox."""
 _ENDINGS: Mapping[Ending, str] = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
-"""As MLflow calls them."""
+"""Run status in MLflow."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrackedDataset:
-    """Scenarios that a run used."""
+    """Scenarios that a run uses."""
 
     name: str
     digest: str
-    """At most 36 characters, equal for equal scenarios only."""
+    """At most 36 characters; equal only for equal scenarios."""
     source: str
-    """Where they come from: a file, a folder of cards or a module."""
+    """A file, a folder of cards or a module."""
     context: str
-    """training or evaluation."""
+    """"training" or "evaluation"."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.digest) <= 36:
-            raise ValueError(f"digest must have 1 to 36 characters; got {self.digest!r}")
+            raise ValueError(f"digest must have 1 to 36 characters, got {self.digest!r}.")
 
 
 class MlflowTracker:
-    """An MLflow run, to which a resumed one comes back. Consumes what a run tells; waits only in `close`.
+    """`Tracker` of one MLflow run, which a resumed run reopens. Waits only in `close` and `flush`.
 
-    A metric of a step goes to the outbox once, and from there to MLflow with the time at which it was
-    measured. MLflow's databases take an equal row once, so that sending it again after a lost answer leaves
-    one row. MLflow cannot forget a value either: after a kill the steps beyond the checkpoint keep the values
-    of their first execution there, while metrics.jsonl holds those of the second. They differ only where a
-    run is not deterministic.
+    Each metric of a step enters the outbox once and is sent to MLflow with the time of its measurement.
+    MLflow stores equal rows once, so a repeated delivery after a lost response leaves one row. MLflow cannot
+    delete a value: after a kill, steps beyond the checkpoint keep the values of their first execution there,
+    while metrics.jsonl has those of the second. They differ only if the run is not deterministic.
 
     Attributes:
-        is_new: whether nothing was ever sent to it.
+        is_new: whether the outbox has no entry yet.
     """
 
     def __init__(
@@ -74,22 +73,22 @@ class MlflowTracker:
         *,
         drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
-        """Go on with a run where its outbox ends.
+        """Open the outbox and start sending its remaining entries.
 
         Args:
             uri: tracking store.
-            run: its id, from `start_run`; or what starts it, asked again and again, beside the sending,
-                as long as it raises ValueError because the store is away.
-            outbox: file of the run folder, made when missing.
-            drain_seconds: without progress, after which `close` leaves the rest on the disk.
+            run: its id, from `start_run`; or a function that starts it. The sending thread calls the function
+                until it stops raising ValueError for an unreachable store.
+            outbox: file in the run folder, created when missing.
+            drain_seconds: time without progress after which `close` leaves the rest on the disk.
 
         Raises:
-            ValueError: the store is there and does not know the run.
+            ValueError: the store is reachable and has no such run.
         """
         self._run = run
         self._uri, self._drain_seconds = uri, drain_seconds
         if isinstance(run, str):
-            self._refuse_unknown(run)
+            self._check_known(run)
         self._outbox = Outbox(outbox)
         entries = list(self._outbox.entries())
         self.is_new = not entries
@@ -99,7 +98,7 @@ class MlflowTracker:
         self._outbox.start(self._deliver)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Keep the metrics that this step does not have yet, for sending."""
+        """Queue the metrics that this step does not have yet."""
         fresh = {name: float(value) for name, value in metrics.items() if (name, step) not in self._known}
         if fresh:
             self._known.update((name, step) for name in fresh)
@@ -107,27 +106,27 @@ class MlflowTracker:
 
     @property
     def run_id(self) -> str:
-        """Of the MLflow run."""
-        assert isinstance(self._run, str), "a run that is begun later has no id before"
+        """Id of the MLflow run."""
+        assert isinstance(self._run, str), "the run has not been started yet"
         return self._run
 
     def params(self, params: Mapping[str, str]) -> None:
-        """Keep a config by dotted name, for sending."""
+        """Queue a config by dotted name."""
         rows = list(params.items())
         for start in range(0, len(rows), _MOST_PARAMS):
             self._outbox.put(0, {_PARAMS: dict(rows[start : start + _MOST_PARAMS])})
 
     def tags(self, tags: Mapping[str, str]) -> None:
-        """Keep texts by name, for sending; the last text of a name counts."""
+        """Queue texts by name; the last text of a name is kept."""
         self._outbox.put(0, {_TAGS: dict(tags)})
 
     def dataset(self, dataset: TrackedDataset) -> None:
-        """Keep what the run uses, for sending."""
+        """Queue a dataset that the run uses."""
         record = {"name": dataset.name, "digest": dataset.digest, "source": dataset.source}
         self._outbox.put(0, {_DATASET: {**record, "context": dataset.context}})
 
     def artifact(self, path: Path) -> None:
-        """Have a file or folder copied to the run's artifacts; it must stay where it is until then."""
+        """Queue a file or folder for upload to the run's artifacts; it must not be moved before."""
         root = path.absolute()
         files = sorted(item for item in root.rglob("*") if item.is_file()) if root.is_dir() else [root]
         for file in files:
@@ -135,26 +134,27 @@ class MlflowTracker:
             self._outbox.put(0, {_FILE: str(file), "place": "" if place == "." else place})
 
     def go_on(self) -> None:
-        """Mark the run as running again, where it was ended before."""
+        """Mark the run as running again after a resume."""
         self._outbox.put(0, {_STATUS: "RUNNING"})
 
     def close(self, ending: Ending = "finished") -> None:
-        """Mark how the run ended and send what is left, as long as the server takes it."""
+        """Mark how the run ended, then `flush`."""
         self._outbox.put(0, {_STATUS: _ENDINGS[ending]})
         self.flush()
 
     def flush(self) -> int:
-        """Send what is left, as long as the server takes it, and end the thread; give what still waits."""
+        """Send the rest while the server responds, stop the thread, return the number of unsent entries."""
         waiting = self._outbox.close(self._drain_seconds)
         if waiting:
             _LOG.warning(
-                "MLflow at %s does not answer: %d records wait on the disk; send them by `mica track RUN`",
+                "MLflow at %s does not respond. %d records are stored on the disk; run `mica track RUN` "
+                "later to send them.",
                 self._uri,
                 waiting,
             )
         return waiting
 
-    def _refuse_unknown(self, run_id: str) -> None:
+    def _check_known(self, run_id: str) -> None:
         from mlflow.exceptions import MlflowException
 
         try:
@@ -162,9 +162,10 @@ class MlflowTracker:
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 raise ValueError(
-                    f"MLflow at {self._uri} has no run {run_id}; give the store the run began with"
+                    f"MLflow at {self._uri} has no run {run_id}. Set tracking_uri to the store in which the "
+                    "run was started."
                 ) from error
-            _LOG.warning("MLflow at %s does not answer; metrics wait on the disk", self._uri)
+            _LOG.warning("MLflow at %s does not respond. Metrics are stored on the disk.", self._uri)
 
     @cached_property
     def _client(self) -> MlflowClient:
@@ -193,7 +194,7 @@ class MlflowTracker:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Say of a failure whether it is worth another attempt."""
+        """Turn errors of the client into RefusedError (permanent) or DeliveryError (retried later)."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -206,11 +207,11 @@ class MlflowTracker:
         except RefusedError:
             raise
         except Exception as error:
-            # A client of any store may raise its own errors; none of them may end the thread.
+            # Clients of other stores raise their own errors; none of them may end the thread.
             raise DeliveryError(f"MLflow at {self._uri}: {first_line(error)}") from error
 
     def _send_metrics(self, entries: Sequence[Entry]) -> int:
-        """Send the entries at the head that hold metrics, one batch at most; give their number."""
+        """Send the metrics entries at the head, at most one batch; return their number."""
         from mlflow.entities import Metric
         from mlflow.exceptions import MlflowException
 
@@ -231,7 +232,7 @@ class MlflowTracker:
         except MlflowException as error:
             if len(batches) == 1 or error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
-            # One of them is not taken: alone, it keeps no other back.
+            # MLflow refuses one of them. Sent one by one, it does not block the others.
             self._client.log_batch(self.run_id, metrics=batches[0])
             return 1
         return len(batches)
@@ -258,10 +259,10 @@ class MlflowTracker:
 
     def _send_file(self, file: Path, place: str) -> None:
         if not file.is_file():
-            raise RefusedError(f"{file}: is gone")
+            raise RefusedError(f"{file} does not exist any more")
         self._client.log_artifact(self.run_id, str(file), place or None)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
-    assert isinstance(value, Mapping), "entries are written here alone"
+    assert isinstance(value, Mapping), "entries are written by this class only"
     return value

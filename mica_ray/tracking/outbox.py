@@ -1,6 +1,6 @@
-"""A file of entries that a thread delivers in order, however long their receiver is away.
+"""A file of entries that a thread delivers in order, retrying while the receiver is unreachable.
 
-What the entries mean is the business of whoever delivers them: mlflow_tracker.py.
+It does not interpret the entries; mlflow_tracker.py writes and delivers them.
 """
 
 from __future__ import annotations
@@ -21,47 +21,46 @@ _LOG = logging.getLogger(__name__)
 Entry = Mapping[str, object]
 
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.5, 15.0
-"""Waits after a failed delivery, doubled from the first to the last: a receiver that comes back is found
-soon, and one that does not is left alone."""
+"""Waits after failed deliveries, doubled each time: short outages end soon, long ones cost few attempts."""
 _CHUNK_BYTES = 1 << 20
-"""Read at once from the file."""
+"""Bytes read from the file at once."""
 _EVERY_STEP = 1 << 62
-"""No entry is ever dropped: what was delivered cannot be taken back."""
+"""Step of `StepLog` that keeps all entries on reopening, because a delivery cannot be undone."""
 
 
 class DeliveryError(Exception):
-    """The receiver is away or does not answer; the same entries are delivered again later."""
+    """The receiver is unreachable; the same entries are delivered again later."""
 
 
 class RefusedError(Exception):
-    """The receiver will never take this entry."""
+    """The receiver refuses this entry permanently."""
 
 
 class Deliver(Protocol):
-    """Hands entries over. Consumes entries in order; waits for the receiver, within its own deadline."""
+    """Delivers entries in order; waits for the receiver within its own deadline."""
 
     def __call__(self, entries: Sequence[Entry]) -> int:
-        """Deliver the first of the entries, and as many after it as go with it; give how many.
+        """Deliver the first entry and any that can join it; return the number delivered.
 
-        It may be called again with entries whose delivery failed or was cut off: a second delivery of an
-        equal entry must change nothing.
+        Entries whose delivery failed or was interrupted are passed again, so delivering an equal entry twice
+        must have no effect.
 
         Raises:
             DeliveryError: nothing can be delivered now.
-            RefusedError: the first entry will never be taken.
+            RefusedError: the receiver refuses the first entry permanently.
         """
         ...
 
 
 class Outbox:
-    """Entries on the disk, and how far they are delivered. Consumes entries at once, waits only in `close`.
+    """Entries on the disk and the position up to which they are delivered. Waits only in `close`.
 
-    Beside the file, FILE.sent holds the byte up to which it is delivered, renamed into place after each
-    delivery: a process killed in between delivers the last entries again, unchanged.
+    FILE.sent next to the file contains the number of delivered bytes and is replaced after each delivery. A
+    process killed in between delivers the last entries again, unchanged.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the file, made when missing, and drop a line that a kill cut short."""
+        """Open the file, created when missing, and drop an incomplete last line of a killed process."""
         self._log = StepLog(path, first_step=_EVERY_STEP)
         self._sent_file = path.with_name(f"{path.name}.sent")
         self._sent = int(self._sent_file.read_text()) if self._sent_file.is_file() else 0
@@ -71,29 +70,29 @@ class Outbox:
 
     @property
     def num_waiting(self) -> int:
-        """Entries that are not delivered."""
+        """Number of undelivered entries."""
         return sum(1 for _ in self._lines(limit=None))
 
     def entries(self) -> Iterator[Entry]:
-        """Give every entry ever put in, delivered or not."""
+        """Yield every entry, delivered or not."""
         return self._log.rows()
 
     def put(self, step: int, entry: Entry) -> None:
-        """Write an entry to the disk; it is delivered once it can be."""
+        """Write an entry to the disk; the thread delivers it when it can."""
         self._log.append(step, [entry])
         self._news.set()
 
     def start(self, deliver: Deliver) -> None:
-        """Begin to deliver, in a thread that ends with the process."""
+        """Start delivering in a daemon thread."""
         assert self._thread is None, "an outbox has one thread"
         self._thread = threading.Thread(target=self._run, args=(deliver,), name="outbox", daemon=True)
         self._thread.start()
 
     def close(self, patience_seconds: float) -> int:
-        """Deliver what is left, as long as something gets through; give the number of entries still waiting.
+        """Deliver the rest while deliveries succeed; return the number of undelivered entries.
 
         Args:
-            patience_seconds: without any progress, after which the rest stays on the disk.
+            patience_seconds: time without progress after which the rest stays on the disk.
         """
         self._last_progress = time.monotonic()
         self._closing.set()
@@ -123,7 +122,7 @@ class Outbox:
             except DeliveryError as error:
                 failures += 1
                 if failures == 1:
-                    _LOG.warning("%s; metrics wait in %s", error, self._log.path)
+                    _LOG.warning("%s. Metrics are stored in %s and sent later.", error, self._log.path)
                 self._wait(failures)
 
     def _deliver(self, deliver: Deliver, lines: Sequence[bytes]) -> None:
@@ -131,8 +130,8 @@ class Outbox:
         try:
             count = deliver(entries)
         except RefusedError as error:
-            # It stays in the file, but must not keep back those behind it.
-            _LOG.warning("%s; left out: %s", error, lines[0][:200].decode(errors="replace"))
+            # It stays in the file, but must not block the entries after it.
+            _LOG.warning("%s. Skipped the entry: %s", error, lines[0][:200].decode(errors="replace"))
             count = 1
         self._sent += sum(map(len, lines[:count]))
         scratch = self._sent_file.with_name(f"{self._sent_file.name}.{os.getpid()}.part")
@@ -141,14 +140,14 @@ class Outbox:
         self._last_progress = time.monotonic()
 
     def _wait(self, failures: int) -> None:
-        """Wait before the next attempt; while closing only briefly, as `close` bounds the whole."""
+        """Wait before the next attempt; only briefly while closing, because `close` has its own deadline."""
         if self._closing.is_set():
             self._given_up.wait(FIRST_RETRY_SECONDS)
         else:
             self._closing.wait(min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** (failures - 1)))
 
     def _lines(self, *, limit: int | None) -> Iterator[bytes]:
-        """Give whole lines not yet delivered, up to so many bytes and at least one."""
+        """Yield complete undelivered lines, at least one, up to `limit` bytes."""
         if not self._log.path.exists():
             return
         with self._log.path.open("rb") as file:

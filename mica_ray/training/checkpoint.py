@@ -1,6 +1,6 @@
-"""The run state on disk: written whole or not at all, found again, refused when it belongs to another run.
+"""Checkpoints of a run: written completely or not at all, and checked against the run before a resume.
 
-DIRECTORY/step-000012/{run_state.json, learner/...}; a folder of that name is complete: it got its name last.
+DIRECTORY/step-000012/{run_state.json, learner/...}. The folder gets this name last, so it is complete.
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ from pathlib import Path
 
 import numpy as np
 
+from mica_ray.checks import at_least
+from mica_ray.files import JsonFileError, read_json_object
 from mica_ray.training.learner import Learner, LearnerError
 
 _PREFIX = "step-"
 _PARTIAL = ".partial-"
 _STATE_FILE = "run_state.json"
-# How the libraries below word a full disk: an errno, torch's zip writer, the safetensors writer.
+# Error texts for a full disk, of the operating system, torch's zip writer and the safetensors writer.
 _FULL_DISK_WORDS = ("No space left on device", "PytorchStreamWriter failed", "file write failed")
 
 
 class CheckpointError(Exception):
-    """A checkpoint cannot be written or continued from. The message names the path and the remedy."""
+    """A checkpoint cannot be written or restored. The message names the path and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class RandomState:
-    """Every global random generator of the process, in JSON's own types."""
+    """The state of every global random generator of the process, in JSON types."""
 
     python: list[object]
     numpy: list[object]
@@ -40,7 +42,7 @@ class RandomState:
 
     @classmethod
     def capture(cls) -> RandomState:
-        """Read the generators."""
+        """Read the state of the generators."""
         import torch
 
         version, keys, gauss = random.getstate()
@@ -51,8 +53,8 @@ class RandomState:
             torch=torch.get_rng_state().numpy().tobytes().hex(),
         )
 
-    def put_back(self) -> None:
-        """Set the generators to what `capture` read."""
+    def restore(self) -> None:
+        """Set the generators to this state."""
         import torch
 
         version, keys, gauss = self.python
@@ -64,48 +66,43 @@ class RandomState:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """Where a run stands, beside what its learner saves."""
+    """The progress of a run, apart from what its learner saves."""
 
     step: int
-    """The next step to do; steps 0..step-1 are done."""
+    """The next step; steps 0..step-1 are done."""
     version: int
     """Version of the weights."""
     scenario_order: str
-    """Digest of seed, scenario ids and scenarios per step: the order is a pure function of them and the
-    step."""
+    """Digest of seed, scenario ids and scenarios per step, which determine the order of scenarios."""
     config_digest: str
-    """Digest of the resolved config, for the record; a changed config may continue a run."""
+    """Digest of the resolved config, for information: a run may resume with a changed config."""
     random: RandomState
 
 
 class Checkpoints:
-    """The checkpoints of one run.
-
-    Consumes a learner and a run state, produces folders; keeps the newest few.
-    """
+    """The checkpoint folders of one run; only the newest are kept."""
 
     def __init__(self, directory: Path, *, keep: int = 2) -> None:
-        """Open the folder and clear away what a killed process left half-written.
+        """Open the folder and remove partial checkpoints of a killed process.
 
         Args:
-            directory: made when missing, together with its parents.
-            keep: complete checkpoints to keep.
+            directory: created when missing, with its parents.
+            keep: number of complete checkpoints to keep.
 
         Raises:
             ValueError: keep < 1.
         """
-        if keep < 1:
-            raise ValueError(f"keep must be >= 1; got {keep}")
+        at_least(1, keep=keep)
         self.directory, self._keep = directory, keep
         directory.mkdir(parents=True, exist_ok=True)
         for leftover in directory.glob(f"{_PARTIAL}*"):
             shutil.rmtree(leftover, ignore_errors=True)
 
     def save(self, state: RunState, learner: Learner) -> Path:
-        """Write a checkpoint under another name, flush it to the disk, rename it, then drop the oldest.
+        """Write a checkpoint under a temporary name, flush and rename it, then delete the oldest.
 
         Raises:
-            CheckpointError: the disk is full or not writable; earlier checkpoints are untouched.
+            CheckpointError: the disk is full or not writable. Earlier checkpoints are unchanged.
         """
         final = self.directory / f"{_PREFIX}{state.step:06d}"
         partial = self.directory / f"{_PARTIAL}{state.step:06d}-{os.getpid()}"
@@ -115,7 +112,7 @@ class Checkpoints:
             learner.save(partial / "learner")
             (partial / _STATE_FILE).write_text(json.dumps(asdict(state)) + "\n")
             _flush(partial)
-            if final.exists():  # The same step again, after a resume from an earlier one.
+            if final.exists():  # The step was repeated after a resume from an earlier checkpoint.
                 shutil.rmtree(final)
             partial.rename(final)
             _flush_folder(self.directory)
@@ -127,11 +124,11 @@ class Checkpoints:
         return final
 
     def complete(self) -> Sequence[Path]:
-        """Give the complete checkpoints, oldest first."""
+        """Return the complete checkpoints, oldest first."""
         return sorted(path for path in self.directory.glob(f"{_PREFIX}*") if (path / _STATE_FILE).is_file())
 
     def latest(self) -> Path | None:
-        """Give the newest complete checkpoint, None when there is none."""
+        """Return the newest complete checkpoint; None without one."""
         found = self.complete()
         return found[-1] if found else None
 
@@ -139,28 +136,28 @@ class Checkpoints:
         """Continue from the newest complete checkpoint: learner, random generators and counters.
 
         Args:
-            learner: takes the weights, optimiser and schedule.
-            scenario_order: digest of this run's order, which must be the saved one.
+            learner: receives the weights, optimiser and schedule.
+            scenario_order: digest of this run's order, which must equal the saved one.
 
         Raises:
-            CheckpointError: there is none, it is unreadable, or it has another model or other scenarios.
+            CheckpointError: there is none, it is unreadable, or its model or scenarios differ.
         """
         path = self.latest()
         if path is None:
             raise CheckpointError(
-                f"{self.directory} holds no complete checkpoint; start the run without --resume"
+                f"{self.directory} has no complete checkpoint. Start the run without --resume."
             )
         state = read_run_state(path)
         if state.scenario_order != scenario_order:
             raise CheckpointError(
-                f"{path} was trained on other scenarios, or with another seed or scenarios_per_step; "
-                "resume with the config stored beside it"
+                f"{path} was trained with other scenarios, another seed or another scenarios_per_step. "
+                "Resume with the config stored in the run folder."
             )
         try:
             learner.restore(path / "learner")
         except LearnerError as error:
             raise CheckpointError(str(error)) from error
-        state.random.put_back()
+        state.random.restore()
         return state
 
 
@@ -171,31 +168,33 @@ def read_run_state(checkpoint: Path) -> RunState:
         CheckpointError: it is missing or unreadable.
     """
     try:
-        values = json.loads((checkpoint / _STATE_FILE).read_text())
+        values = read_json_object(checkpoint / _STATE_FILE)
         return RunState(**{**values, "random": RandomState(**values["random"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (JsonFileError, TypeError, KeyError) as error:
         raise CheckpointError(
-            f"{checkpoint / _STATE_FILE} is unreadable ({error}); remove that folder and resume"
+            f"{checkpoint / _STATE_FILE} is unreadable ({str(error).rstrip('.')}). Delete {checkpoint.name} "
+            "and rerun with --resume."
         ) from error
 
 
 def _explained(error: Exception, path: Path) -> Exception:
-    """Give a full or closed disk its one line; any other error stays what it is."""
+    """Return a CheckpointError for a full or unwritable disk; return any other error unchanged."""
     is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if is_full or any(words in str(error) for words in _FULL_DISK_WORDS):
         return CheckpointError(
-            f"the disk is full: {path} was not written; free some space or keep fewer checkpoints, "
-            "then --resume (earlier checkpoints are untouched)"
+            f"The disk is full: {path} was not written. Free some space or lower loop.keep_checkpoints, then "
+            "rerun with --resume; earlier checkpoints are unchanged."
         )
     if isinstance(error, OSError):
         return CheckpointError(
-            f"{path} was not written ({error.strerror or error}); earlier checkpoints are untouched"
+            f"{path} was not written ({error.strerror or error}). Check the folder's permissions and disk, "
+            "then rerun with --resume; earlier checkpoints are unchanged."
         )
     return error
 
 
 def _flush(folder: Path) -> None:
-    """Push every file below a folder to the disk, so that the rename cannot overtake them."""
+    """Flush every file below a folder to the disk, so that the later rename cannot precede them."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

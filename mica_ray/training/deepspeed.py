@@ -1,6 +1,6 @@
-"""The DeepSpeed engine under one update: ZeRO 0 to 3, exact sums over ranks, gathered weights.
+"""`Stepper` over a DeepSpeed engine: ZeRO 0 to 3, exact sums over ranks, gathered weights.
 
-It runs in a process group that ray_learner.py has opened. Neighbours: update.py, local_learner.py.
+It runs in the process group that ray_learner.py opens. The update is in update.py.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ _TAG = "engine"
 
 
 def deepspeed_settings(config: LearnerConfig, *, zero_stage: ZeroStage, world_size: int) -> dict[str, object]:
-    """Give DeepSpeed's own configuration for a learner.
+    """Return DeepSpeed's configuration for a learner.
 
-    Micro-batches differ in number from batch to batch, so accumulation is steered by `is_last` and not
-    counted here.
+    The number of micro-batches varies, so gradient accumulation is controlled by `is_last`, not counted here.
     """
     return {
         "train_batch_size": world_size,
@@ -52,14 +51,14 @@ class TorchRanks:
     rank: int
     world_size: int
     device: torch.device
-    """What the group's backend can reduce: CUDA for nccl, CPU for gloo."""
+    """Device that the group's backend can reduce on: CUDA for nccl, CPU for gloo."""
 
     def sum(self, values: np.ndarray) -> np.ndarray:
-        """Add over the ranks in float64."""
+        """Sum over the ranks in float64."""
         return self._reduce(values, "sum")
 
     def max(self, values: np.ndarray) -> np.ndarray:
-        """Take the largest over the ranks."""
+        """Return the element-wise maximum over the ranks."""
         return self._reduce(values, "max")
 
     def _reduce(self, values: np.ndarray, operation: Literal["sum", "max"]) -> np.ndarray:
@@ -72,10 +71,7 @@ class TorchRanks:
 
 
 class DeepSpeedStepper:
-    """`Stepper` over a DeepSpeed engine.
-
-    Every rank makes the same calls in the same order: they are collective.
-    """
+    """`Stepper` over a DeepSpeed engine. Calls are collective: every rank makes them in the same order."""
 
     def __init__(
         self, policy: Path, config: LearnerConfig, *, zero_stage: ZeroStage, world_size: int
@@ -83,18 +79,18 @@ class DeepSpeedStepper:
         """Load the policy on this rank and shard it.
 
         Raises:
-            LearnerError: the folder holds no causal language model.
+            LearnerError: the folder contains no causal language model.
         """
         import torch
 
-        # DeepSpeed's autotuner imports MLflow where it finds it: seconds per worker that nobody asks for.
+        # DeepSpeed's autotuner imports an installed MLflow, which costs every worker seconds for nothing.
         is_hidden = sys.modules.setdefault("mlflow", cast(ModuleType, None)) is None
         import deepspeed
 
         if is_hidden:
             del sys.modules["mlflow"]
         if not torch.cuda.is_available():
-            # Its first use would compile C++ for most of a minute; gloo alone reduces as well.
+            # Its first use would compile C++ for most of a minute; gloo reduces without it.
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self._policy, self._config = policy, config
         self._stage, self._world_size = zero_stage, world_size
@@ -105,7 +101,7 @@ class DeepSpeedStepper:
             config=deepspeed_settings(config, zero_stage=zero_stage, world_size=world_size),
             dist_init_required=False,
         )
-        # Only the groups' rates are set through it; DeepSpeed wraps it in classes of no common type.
+        # Used only to set learning rates; DeepSpeed's wrappers have no common type.
         self._optimizer = cast("torch.optim.Optimizer", optimizer)
         self._device = torch.device(cast(str, self.engine.device))
         reference = load_reference(policy, config)
@@ -120,7 +116,7 @@ class DeepSpeedStepper:
 
     @property
     def model(self) -> PreTrainedModel:
-        """The module; its parameters are shards at stage 3."""
+        """The model; its parameters are shards at ZeRO stage 3."""
         return cast("PreTrainedModel", self.engine.module)
 
     def logits(self, token_ids: torch.Tensor) -> torch.Tensor:
@@ -135,20 +131,19 @@ class DeepSpeedStepper:
     def backward(self, loss: torch.Tensor, *, is_last: bool) -> None:
         """Add this rank's gradient.
 
-        DeepSpeed averages over the ranks, hence the factor: the update wants the sum.
+        DeepSpeed averages over the ranks and the update needs the sum, hence the factor.
         """
         self.engine.set_gradient_accumulation_boundary(is_last)
         self.engine.backward(loss * self._world_size)
 
     def step(self, learning_rate: float) -> float:
-        """Clip, step and clear. Gives the global gradient norm before clipping."""
+        """Clip, update the weights, clear the gradient; return the global gradient norm before clipping."""
         import torch
 
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        # Only stage 0 keeps whole, already averaged gradients on the parameters; there the engine tells no
-        # norm.
+        # Only stage 0 keeps whole, averaged gradients on the parameters; there the engine returns no norm.
         whole = torch.nn.utils.get_total_norm(gradients) if self._stage == 0 and gradients else None
         self.engine.step()
         norm = self.engine.get_global_grad_norm()
@@ -158,9 +153,9 @@ class DeepSpeedStepper:
         return float(norm)
 
     def gather(self, *, keep: bool) -> dict[str, torch.Tensor]:
-        """Give full parameters on the CPU under their checkpoint names.
+        """Return full parameters on the CPU by checkpoint name, gathered one at a time. Collective.
 
-        Empty where not kept. Collective, one at a time.
+        Without `keep` the mapping is empty.
         """
         tensors: dict[str, torch.Tensor] = {}
         for name, parameter in self.model.named_parameters():
@@ -170,17 +165,17 @@ class DeepSpeedStepper:
         return tensors
 
     def fingerprint(self) -> str:
-        """Tell this model from others by the names and full shapes of its parameters."""
+        """Return the fingerprint of the model's parameter names and full shapes."""
         return fingerprint(
             (name, tuple(getattr(parameter, "ds_shape", parameter.shape)))
             for name, parameter in self.model.named_parameters()
         )
 
     def save(self, directory: Path, *, rank: int, version: int, updates: int) -> None:
-        """Write this rank's part: rank 0 the model folder and the counters, every rank its optimiser shard.
+        """Write this rank's optimiser shard; rank 0 also writes the model folder and the counters.
 
         Args:
-            directory: may be another folder on each rank; restoring needs the parts of all ranks in one.
+            directory: may differ between ranks; a restore needs the parts of all ranks in one folder.
             rank: this rank.
             version: update calls made.
             updates: optimiser steps made.
@@ -193,10 +188,10 @@ class DeepSpeedStepper:
             self._state(version, updates).write(directory)
 
     def restore(self, directory: Path) -> LearnerState:
-        """Continue from the merged parts of `save`; gives the counters.
+        """Continue from the merged parts of `save`; return the counters.
 
         Raises:
-            LearnerError: the folder holds another model, ZeRO stage or number of workers.
+            LearnerError: the folder has another model, ZeRO stage or number of workers.
         """
         state, own = LearnerState.read(directory), self._state(0, 0)
         state.check(directory, kind=own.kind, model=own.model, dtype=own.dtype)
@@ -213,7 +208,7 @@ class DeepSpeedStepper:
         )
 
     def _whole(self, parameter: torch.nn.Parameter) -> AbstractContextManager[object]:
-        """Hold a parameter whole for a moment; only stage 3 cuts them."""
+        """Return a context in which a parameter is whole; only ZeRO stage 3 shards parameters."""
         if self._stage < 3:
             return nullcontext()
         import deepspeed

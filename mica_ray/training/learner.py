@@ -1,4 +1,4 @@
-"""What a learner looks like: local_learner.py is one in this process, ray_learner.py one in a group."""
+"""Protocol of a learner: local_learner.py runs in this process, ray_learner.py in a worker group."""
 
 from __future__ import annotations
 
@@ -9,21 +9,18 @@ from mica_ray.types import PolicyWeights, TokenBatch, UpdateReport
 
 
 class LearnerError(Exception):
-    """A learner cannot start, update or restore. The message names the thing and the remedy."""
+    """A learner cannot start, update or restore. The message names the cause and the remedy."""
 
 
 class Learner(Protocol):
-    """Applies advantages to the policy's weights."""
+    """Trains the policy's weights on token batches."""
 
     def update(self, batch: TokenBatch) -> UpdateReport:
-        """Make every optimiser step this batch asks for.
-
-        Deterministic; a step already done is not done twice.
-        """
+        """Make every optimiser step of a batch. Deterministic; a repeated step has no effect."""
         ...
 
     def weights(self) -> PolicyWeights:
-        """Give the current weights for the engines."""
+        """Return the current weights for the engines."""
         ...
 
     def save(self, directory: Path) -> None:
@@ -34,10 +31,10 @@ class Learner(Protocol):
         """Continue from what `save` wrote.
 
         Raises:
-            LearnerError: the folder holds another model.
+            LearnerError: the folder has another model.
         """
         ...
 
     def close(self) -> None:
-        """Free what the learner holds."""
+        """Release the learner's resources."""
         ...

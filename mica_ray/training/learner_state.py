@@ -1,11 +1,11 @@
-"""What a learner's folder says of itself in `learner.json`, so that a foreign one is refused in words."""
+"""The counters and identity of a saved learner in `learner.json`, checked before a restore."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mica_ray.files import JsonFileError, read_json_object, write_json
 from mica_ray.training.learner import LearnerError
 
 _FILE = "learner.json"
@@ -13,56 +13,58 @@ _FILE = "learner.json"
 
 @dataclass(frozen=True, slots=True)
 class LearnerState:
-    """The counters of a saved learner and what must agree before it is restored."""
+    """The counters of a saved learner, and what must match before it is restored."""
 
     kind: str
-    """"local", or "deepspeed zero S, W workers": the optimiser's file form."""
+    """"local" or "deepspeed zero S, W workers": which learner can read the optimiser state."""
     version: int
     """Update calls made."""
     updates: int
-    """Optimiser steps made: where the schedule stands."""
+    """Optimiser steps made; the position in the learning rate schedule."""
     model: str
     """`policy_folder.fingerprint` of the parameters."""
     dtype: str
 
     def write(self, directory: Path) -> None:
         """Write `learner.json` into the folder."""
-        (directory / _FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+        write_json(directory / _FILE, asdict(self))
 
     @classmethod
     def read(cls, directory: Path) -> LearnerState:
         """Read `learner.json`.
 
         Raises:
-            LearnerError: there is none, or it is not one of ours.
+            LearnerError: the file is missing, or was not written by a learner.
         """
+        path = directory / _FILE
+        if not path.is_file():
+            raise LearnerError(
+                f"{directory} is not a learner's folder: {_FILE} is missing. Use a checkpoint of a run."
+            )
         try:
-            return cls(**json.loads((directory / _FILE).read_text()))
-        except FileNotFoundError as error:
+            return cls(**read_json_object(path))
+        except (JsonFileError, TypeError) as error:
             raise LearnerError(
-                f"{directory} holds no learner ({_FILE} is missing); give a checkpoint of a run"
-            ) from error
-        except (ValueError, TypeError) as error:
-            raise LearnerError(
-                f"{directory / _FILE} is unreadable ({error}); give another checkpoint"
+                f"{path} is not a learner's state ({str(error).rstrip('.')}). Use another checkpoint."
             ) from error
 
     def check(self, directory: Path, *, kind: str, model: str, dtype: str) -> None:
-        """Refuse to continue from something else.
+        """Check that this learner can continue from the folder.
 
         Raises:
             LearnerError: model, kind of learner or dtype differ.
         """
         if self.model != model:
             raise LearnerError(
-                f"{directory} is a checkpoint of another model (parameters {self.model}, here {model}); "
-                "resume with the policy it was trained from"
+                f"{directory} is a checkpoint of another model (parameters {self.model}, here {model}). "
+                "Resume with the policy it was trained from."
             )
         if self.kind != kind:
             raise LearnerError(
-                f"{directory} was written by learner {self.kind!r}, this run has {kind!r}; use the same"
+                f"{directory} was written by learner {self.kind!r}, this run uses {kind!r}. Resume with the "
+                "same learner."
             )
         if self.dtype != dtype:
             raise LearnerError(
-                f"{directory} was trained in {self.dtype}, this run asks for {dtype}; resume with the same"
+                f"{directory} was trained in {self.dtype}, this run uses {dtype}. Resume with the same dtype."
             )

@@ -1,6 +1,6 @@
-"""One rank of the learner's worker group: reads commands by index, does them with its peers.
+"""One rank of the learner's worker group: reads commands by index and runs them with the other ranks.
 
-A plain class over a `Post`; ray_learner.py connects it to Ray. Neighbours: mailbox.py, deepspeed.py.
+A plain class over a `Post`, which ray_learner.py connects to Ray. The engine below it is in deepspeed.py.
 """
 
 from __future__ import annotations
@@ -21,47 +21,47 @@ _INDEX_FILE = "next_command.txt"
 
 
 class Post(Protocol):
-    """What a rank needs of the world outside its group. Every call has a deadline of its own."""
+    """A rank's connection to the world outside its group. Every call has its own deadline."""
 
     def take(self, index: int) -> Command:
-        """Wait for a command, for as long as the driver needs to collect dialogues."""
+        """Wait for a command, as long as the driver collects dialogues."""
         ...
 
     def batch(self, command: Command) -> TokenBatch:
-        """Give the batch of an update command."""
+        """Return the batch of an update command."""
         ...
 
     def ready(self, version: int, bucket: WeightBucket | None) -> None:
-        """Say that the group runs."""
+        """Report that the group has started."""
         ...
 
     def send(self, bucket: WeightBucket, session: TransferSession) -> None:
         """Send weights to the engines of a session.
 
         Raises:
-            EngineError: they did not all get them.
+            EngineError: not every engine received them.
         """
         ...
 
     def answer(self, index: int, answer: WorkerReply, bucket: WeightBucket | None) -> None:
-        """Answer a command."""
+        """Reply to a command."""
         ...
 
     def report(self, folder: Path) -> None:
-        """Hand this rank's part of a checkpoint to whoever restarts the group. Collective."""
+        """Store this rank's part of a checkpoint for a restart of the group. Collective."""
         ...
 
     def checkpointed(self, next_index: int) -> None:
-        """Say that the reported checkpoint continues at this command."""
+        """Report the command at which the stored checkpoint continues."""
         ...
 
     def checkpoint_folder(self) -> str:
-        """Give where the newest reported checkpoint lies, all parts merged; empty when there is none."""
+        """Return the folder of the newest stored checkpoint, all parts merged; empty without one."""
         ...
 
 
 class LearnerWorker:
-    """One rank. Consumes commands, produces answers and checkpoints; waits for its post and its peers."""
+    """One rank. Consumes commands, produces replies and checkpoints; waits for its post and other ranks."""
 
     def __init__(
         self,
@@ -74,19 +74,20 @@ class LearnerWorker:
         world_size: int,
         is_sender: bool = False,
     ) -> None:
-        """Load the policy, shard it, and fall back to the group's checkpoint after a restart.
+        """Load and shard the policy; after a restart, restore the group's checkpoint.
 
         Args:
-            post: the world outside.
+            post: connection to the world outside the group.
             policy: model folder.
-            learner: how the weights move.
+            learner: optimiser, schedule and loss.
             group: ZeRO stage and checkpoints.
             rank: this rank in the open process group.
             world_size: its size.
-            is_sender: rank 0 keeps the weights and sends them on demand; else the mailbox gets them.
+            is_sender: whether rank 0 keeps the weights and sends them on demand; otherwise they go to the
+                mailbox.
 
         Raises:
-            LearnerError: the folder holds no causal language model.
+            LearnerError: the folder contains no causal language model.
         """
         self._post, self._learner, self._group, self._rank = post, learner, group, rank
         self._stepper = DeepSpeedStepper(policy, learner, zero_stage=group.zero_stage, world_size=world_size)
@@ -101,7 +102,7 @@ class LearnerWorker:
             self._checkpointed_version = self._version
 
     def serve(self) -> None:
-        """Do commands until one says stop."""
+        """Run commands until a stop command."""
         bucket = self._bucket()
         if self._rank == 0:
             self._post.ready(self._version, bucket)
@@ -117,13 +118,13 @@ class LearnerWorker:
             elif command.kind == "send":
                 self._send(command)
             else:
-                # Continue at this very command: whoever restarts here has the answer still to give.
+                # The checkpoint continues at this command: a group restarted here must still reply to it.
                 self._checkpoint(next_index=self._index)
                 self._answer(WorkerReply(self._version, {}, folder=self._post.checkpoint_folder()))
             self._index += 1
 
     def _update(self, command: Command) -> None:
-        """Do one update, answer, and only then checkpoint where it is due: a report waits for Ray Train."""
+        """Run one update and reply; checkpoint afterwards if due, because a report waits for Ray Train."""
         outcome = run_update(
             self._stepper,
             self._post.batch(command),
@@ -138,19 +139,19 @@ class LearnerWorker:
             self._checkpoint(next_index=self._index + 1)
 
     def _send(self, command: Command) -> None:
-        """Send the newest weights, as rank 0; a session that is over is passed by."""
+        """Send the newest weights from rank 0; skip a session that is over."""
         if self._held is None or command.payload is None:
             return
         try:
             self._post.send(self._held, cast(TransferSession, command.payload))
         except EngineError as error:
-            # The collective may hang for ever in its thread: only a new process is sure to be rid of it.
+            # The collective may hang forever in its thread; only a new process is free of it.
             self._answer(WorkerReply(self._version, {}, error=str(error)))
             raise
         self._answer(WorkerReply(self._version, {}))
 
     def _checkpoint(self, *, next_index: int) -> None:
-        """Report a checkpoint unless this version has one. Collective."""
+        """Store a checkpoint unless this version has one. Collective."""
         if self._checkpointed_version == self._version:
             return
         with tempfile.TemporaryDirectory(prefix="learner-") as name:
@@ -173,7 +174,7 @@ class LearnerWorker:
         """Gather the weights. Collective.
 
         Returns:
-            The bucket for the mailbox: None but on rank 0, and None where rank 0 keeps it to send it itself.
+            The bucket for the mailbox. None on the other ranks, and where rank 0 keeps it to send it itself.
         """
         tensors = self._stepper.gather(keep=self._rank == 0)
         if self._rank != 0:
@@ -183,6 +184,6 @@ class LearnerWorker:
         return None if self._is_sender else bucket
 
     def _answer(self, answer: WorkerReply, bucket: WeightBucket | None = None) -> None:
-        """Answer the current command, as rank 0."""
+        """Reply to the current command from rank 0."""
         if self._rank == 0:
             self._post.answer(self._index, answer, bucket)

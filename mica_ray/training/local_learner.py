@@ -1,4 +1,4 @@
-"""The learner inside this process: plain torch AdamW. Neighbours: update.py (the step), ray_learner.py."""
+"""The learner in this process, with torch's AdamW. The update is in update.py."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 class LocalStepper:
-    """A torch module under AdamW in fp32.
+    """`Stepper` over a torch module and AdamW in fp32.
 
-    In bf16 the optimiser holds fp32 masters and the module a rounded copy.
+    In bf16 the optimiser has fp32 master weights and the module a rounded copy.
     """
 
     def __init__(self, policy: Path, config: LearnerConfig) -> None:
-        """Load the policy and lay out the optimiser.
+        """Load the policy and build the optimiser.
 
         Raises:
-            LearnerError: the folder holds no causal language model.
+            LearnerError: the folder contains no causal language model.
         """
         import torch
 
@@ -48,7 +48,7 @@ class LocalStepper:
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters lie."""
+        """The device of the parameters."""
         return self._parameters[0].device
 
     def logits(self, token_ids: torch.Tensor) -> torch.Tensor:
@@ -64,7 +64,7 @@ class LocalStepper:
         return self._reference(input_ids=token_ids, use_cache=False).logits
 
     def backward(self, loss: torch.Tensor, *, is_last: bool) -> None:
-        """Add the gradient of `loss` to the masters', in fp32 whatever the passes run in."""
+        """Add the gradient of `loss` to the gradient of the master weights, in fp32."""
         loss.backward()
         if self._masters is self._parameters:
             return
@@ -76,7 +76,7 @@ class LocalStepper:
             parameter.grad = None
 
     def step(self, learning_rate: float) -> float:
-        """Clip by the global norm, move the masters, round them into the module."""
+        """Clip, update the masters and round them into the module; return the norm before clipping."""
         import torch
 
         norm = torch.nn.utils.clip_grad_norm_(self._masters, self._clip)
@@ -88,16 +88,16 @@ class LocalStepper:
         return float(norm)
 
     def named_parameters(self) -> Iterable[tuple[str, torch.Tensor]]:
-        """Give the parameters under their checkpoint names, tied ones once."""
+        """Return the parameters by checkpoint name, tied parameters once."""
         return ((name, parameter.detach()) for name, parameter in self.model.named_parameters())
 
     def run_state(self) -> dict[str, object]:
-        """Give what AdamW needs to go on: its moments and, in bf16, the masters."""
+        """Return what a restore needs besides the weights: AdamW's moments and, in bf16, the masters."""
         masters = [] if self._masters is self._parameters else [master.detach() for master in self._masters]
         return {"optimizer": self.optimizer.state_dict(), "masters": masters}
 
     def load_run_state(self, state: Mapping[str, object], tensors: Mapping[str, torch.Tensor]) -> None:
-        """Put back the weights and what `run_state` gave."""
+        """Restore the weights and a `run_state`."""
         import torch
 
         with torch.no_grad():
@@ -109,7 +109,7 @@ class LocalStepper:
         self.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
 
     def _round_masters(self) -> None:
-        """Copy the masters into the module, rounding to its type; nothing to do where they are the same."""
+        """Copy the masters into the module, rounded to its type; do nothing in fp32, where both are one."""
         import torch
 
         if self._masters is self._parameters:
@@ -120,17 +120,17 @@ class LocalStepper:
 
 
 class LocalLearner:
-    """`Learner` in this process. Consumes token batches, produces weights; waits for nothing."""
+    """`Learner` in this process. Consumes token batches, produces weights."""
 
     def __init__(self, policy: Path, config: LearnerConfig) -> None:
         """Load the policy at version 0.
 
         Args:
             policy: model folder in Hugging Face form.
-            config: how the weights move.
+            config: optimiser, schedule and loss.
 
         Raises:
-            LearnerError: the folder holds no causal language model.
+            LearnerError: the folder contains no causal language model.
         """
         self._policy, self._config = policy, config
         self._stepper = LocalStepper(policy, config)
@@ -138,7 +138,7 @@ class LocalLearner:
         self._updates = 0
 
     def update(self, batch: TokenBatch) -> UpdateReport:
-        """Make every optimiser step this batch asks for and raise the version by one.
+        """Make every optimiser step of a batch and raise the version by one.
 
         Raises:
             LearnerError: a loss or a gradient norm is not finite.
@@ -173,7 +173,7 @@ class LocalLearner:
         """Continue from what `save` wrote, bit for bit.
 
         Raises:
-            LearnerError: the folder holds another model, or was written by another kind of learner.
+            LearnerError: the folder has another model, or was written by another kind of learner.
         """
         import torch
 
@@ -184,7 +184,7 @@ class LocalLearner:
         self._version, self._updates = state.version, state.updates
 
     def close(self) -> None:
-        """Nothing is held outside this object."""
+        """Do nothing: there are no resources outside this object."""
 
     def _fingerprint(self) -> str:
         return fingerprint((name, tuple(value.shape)) for name, value in self._stepper.named_parameters())

@@ -1,4 +1,4 @@
-"""The loop, which does not know whether Ray exists. All it uses comes built, in a `Run` (launch/run.py)."""
+"""The training loop. It knows no Ray: every object it uses is in a `Run`, built by launch/assembly.py."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from mica_ray.checks import at_least, within
 from mica_ray.credit.estimator import CreditEstimator
 from mica_ray.credit.returns import discounted_returns
 from mica_ray.packing import pack
@@ -22,27 +23,27 @@ from mica_ray.training.scenario_order import ScenarioOrder
 from mica_ray.types import Scenario, Stop, Trajectory, TurnRewards
 
 Collect = Callable[[int, Sequence[Scenario], Callable[[Trajectory], None]], Awaitable[Sequence[Trajectory]]]
-"""(step, scenarios, progress) -> the step's trajectories, failed ones as data.
+"""(step, scenarios, progress) -> the step's trajectories, FAILED ones included.
 
-`rollout.collect` with all but the step bound. `progress` is called with each dialogue as it ends."""
+`rollout.collect.collect` with its other arguments bound; `progress` is called as each dialogue ends."""
 
 EvaluationCallback = Callable[[PolicyEngine], Awaitable[Mapping[str, float]]]
-"""Measures the policy as the engine serves it; names start with "eval_"."""
+"""Evaluate the policy that the engine serves; metric names start with "eval_"."""
 
 
 class RolloutError(Exception):
-    """The run must not go on: too much failed for the rest to be trained on, or a budget is used up.
+    """The run stops: too many dialogues or judgements failed, or a budget is used up.
 
-    The message names the first reason and the remedy. Steps already done lie behind a checkpoint.
+    The message names the first reason and the remedy. A checkpoint covers the steps already done.
     """
 
 
 class BudgetError(RolloutError):
-    """The run must not go on for what it may spend; with more to spend, it can."""
+    """The run stops because its budget is used up; it can resume with a larger one."""
 
 
 def ending_of(error: BaseException | None) -> Ending:
-    """Say how a run ended, by what ended it: an interruption and a used up budget are no failures."""
+    """Return how a run ended. An interruption or a used-up budget counts as stopped, not as failed."""
     if error is None:
         return "finished"
     return "failed" if isinstance(error, Exception) and not isinstance(error, BudgetError) else "stopped"
@@ -50,69 +51,73 @@ def ending_of(error: BaseException | None) -> Ending:
 
 @dataclass(frozen=True, slots=True)
 class LoopConfig:
-    """How long the loop runs and what it does how often.
+    """Length of the loop, and how often it evaluates and checkpoints.
 
-    The defaults are the released scripts' (one epoch of 727).
+    The defaults are those of the paper's released scripts (one epoch of 727 scenarios).
     """
 
     num_steps: int = 45
     scenarios_per_step: int = 16
     checkpoint_every: int = 10
-    """Steps between checkpoints; the last step always makes one. 0: only the last."""
+    """Steps between checkpoints; 0 writes one after the last step only, which always writes one."""
     keep_checkpoints: int = 2
     evaluate_every: int = 0
-    """Steps between evaluations; 0: never."""
+    """Steps between evaluations; 0 never evaluates."""
     max_failed_fraction: float = 0.5
-    """The run stops when more than this share of a step's dialogues failed."""
+    """The run stops when a larger share of a step's dialogues failed."""
     max_failed_judgement_fraction: float = 0.5
-    """The run stops when more than this share of a step's judgements is missing."""
+    """The run stops when a larger share of a step's judgements failed."""
     max_failures_per_run: int | None = None
-    """The run stops after the step with which more answers of the roles than this have failed, dialogues that
-    were broken off included; None for no bound."""
+    """The run stops once more role answers than this have failed, aborted dialogues included; None for no
+    limit."""
     track_policy: bool = True
-    """Whether the tracker gets a copy of the final policy folder."""
+    """Whether the final policy folder is copied to the tracker."""
 
     def __post_init__(self) -> None:
-        """Refuse counts no loop can run with."""
-        for name in ("num_steps", "scenarios_per_step", "keep_checkpoints"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
-        for name in ("checkpoint_every", "evaluate_every"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be >= 0; got {getattr(self, name)}")
-        for name in ("max_failed_fraction", "max_failed_judgement_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1]; got {getattr(self, name)}")
-        if self.max_failures_per_run is not None and self.max_failures_per_run < 0:
-            raise ValueError(f"max_failures_per_run must be >= 0 or null; got {self.max_failures_per_run}")
+        """Check the counts and fractions."""
+        at_least(
+            1,
+            num_steps=self.num_steps,
+            scenarios_per_step=self.scenarios_per_step,
+            keep_checkpoints=self.keep_checkpoints,
+        )
+        at_least(0, checkpoint_every=self.checkpoint_every, evaluate_every=self.evaluate_every)
+        within(
+            0,
+            1,
+            max_failed_fraction=self.max_failed_fraction,
+            max_failed_judgement_fraction=self.max_failed_judgement_fraction,
+        )
+        if self.max_failures_per_run is not None:
+            at_least(0, max_failures_per_run=self.max_failures_per_run)
 
 
 class Progress(Protocol):
-    """What tells the user where the run is."""
+    """Shows the user the current stage of the run."""
 
     def stage(self, name: str, *, step: int, num_steps: int) -> None:
-        """Say that a stage of a step begins."""
+        """Show that a stage of a step begins."""
         ...
 
     def dialogue_ended(self, trajectory: Trajectory) -> None:
-        """Say that one more dialogue of the step is over."""
+        """Count one more finished dialogue of the step."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SilentProgress:
-    """`Progress` that says nothing."""
+    """`Progress` that shows nothing."""
 
     def stage(self, name: str, *, step: int, num_steps: int) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def dialogue_ended(self, trajectory: Trajectory) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Every object of a run, built. The loop reads it and changes nothing in it."""
+    """Every object that the loop uses, already built. The loop does not change it."""
 
     loop: LoopConfig
     scenarios: ScenarioOrder
@@ -127,36 +132,36 @@ class Run:
     progress: Progress = field(default_factory=SilentProgress)
     evaluations: tuple[EvaluationCallback, ...] = ()
     first_step: int = 0
-    """`RunState.step` of the checkpoint the run continues from."""
+    """`RunState.step` of the checkpoint that the run resumes from; 0 for a new run."""
     pad_id: int = 0
     temperature: float = 1.0
-    """Of the policy's sampling."""
+    """Sampling temperature of the policy."""
     discount: float = 1.0
-    """Per turn, of the returns written to the dialogue records; the estimator has its own."""
+    """Per turn, for the returns in dialogues.jsonl; the credit estimator has its own."""
     config_digest: str = ""
     exhausted: Callable[[], str | None] = lambda: None
-    """Says why nothing more may be spent; asked before every step."""
+    """Return why the budget is used up, or None; called before every step."""
     spent: Callable[[], Mapping[str, float]] = dict
-    """What the step's dialogues took, as metrics."""
+    """Return the costs of the step's dialogues as metrics."""
 
 
 async def train(run: Run) -> None:
-    """Improve the policy: collect dialogues, credit their turns, update, publish; repeat.
+    """Run the training steps from `first_step` to the last, with evaluations and checkpoints between them.
 
-    A step is recorded once its update is done and made to last by the next checkpoint; what a kill leaves
-    behind the last checkpoint is dropped from the records on resume and done again.
+    A step is recorded after its update and becomes permanent with the next checkpoint. After a kill, a
+    resumed run drops the records of steps beyond the last checkpoint and runs those steps again.
 
     Raises:
-        RolloutError: too much of a step or of the run failed, or a budget is used up; what was learned before
-            lies behind a checkpoint.
-        LearnerError: the learner cannot go on.
+        RolloutError: too many dialogues or judgements failed, or a budget is used up; a checkpoint covers the
+            steps done before.
+        LearnerError: the learner cannot continue.
         CheckpointError: a checkpoint cannot be written.
     """
-    await run.engine.load_weights(await asyncio.to_thread(run.learner.weights))
+    await _publish_weights(run)
     checkpoint_step, version = run.first_step, 0
     for step in range(run.first_step, run.loop.num_steps):
         try:
-            _refuse_exhausted(run, step)
+            _check_limits(run, step)
             metrics = await _train_step(run, step)
         except RolloutError:
             if step > checkpoint_step:
@@ -165,10 +170,8 @@ async def train(run: Run) -> None:
         version = int(metrics["weight_version"])
         run.tracker.log(metrics, step)
         if is_due(step, run.loop.evaluate_every):
-            run.progress.stage("evaluate", step=step, num_steps=run.loop.num_steps)
-            for evaluate in run.evaluations:
-                run.tracker.log(await evaluate(run.engine), step)
-        # Last, so that a step is either wholly in the records and behind a checkpoint, or done again.
+            await _evaluate(run, step)
+        # Last, so that a checkpointed step is completely recorded, and any other step runs again.
         is_last = step == run.loop.num_steps - 1
         if is_last or is_due(step, run.loop.checkpoint_every):
             await _checkpoint(run, step, version=version, is_last=is_last)
@@ -176,24 +179,27 @@ async def train(run: Run) -> None:
 
 
 def is_due(step: int, every: int) -> bool:
-    """Say whether something that happens every so many steps happens after this one; 0 means never."""
+    """Whether an action repeated every `every` steps is due after this step; 0 means never."""
     return every > 0 and (step + 1) % every == 0
 
 
 async def _train_step(run: Run, step: int) -> dict[str, float]:
-    """Do one step and measure it."""
+    """Run one step and return its metrics.
+
+    scenarios -> trajectories -> turn rewards -> advantages -> token batch -> updated weights -> engine
+    """
     seconds: dict[str, float] = {}
     with _stage(run, step, "collect dialogues", seconds, "rollout_seconds"):
         trajectories = await run.collect(step, run.scenarios(step), run.progress.dialogue_ended)
-    _refuse_failed(trajectories, step, run.loop)
+    _check_failures(trajectories, step, run.loop)
     turns = run.rewards(trajectories)
     advantages = run.credit(turns)
     batch = pack(step, trajectories, advantages, turns.valid, pad_id=run.pad_id, temperature=run.temperature)
     with _stage(run, step, "update the policy", seconds, "update_seconds"):
-        # In a thread, so that engines and simulators stay responsive meanwhile; nothing else trains.
+        # In a thread, so that engines and simulators stay responsive during the update.
         report = await asyncio.to_thread(run.learner.update, batch)
     with _stage(run, step, "publish weights", seconds, "weights_seconds"):
-        await run.engine.load_weights(await asyncio.to_thread(run.learner.weights))
+        await _publish_weights(run)
     returns = discounted_returns(turns.rewards, turns.valid, gamma=run.discount)
     run.dialogues.append(step, trajectories, turns=turns, returns=returns, advantages=advantages)
     return {
@@ -203,8 +209,20 @@ async def _train_step(run: Run, step: int) -> dict[str, float]:
     }
 
 
+async def _evaluate(run: Run, step: int) -> None:
+    """Run every evaluation on the engine's policy and log its metrics."""
+    run.progress.stage("evaluate", step=step, num_steps=run.loop.num_steps)
+    for evaluate in run.evaluations:
+        run.tracker.log(await evaluate(run.engine), step)
+
+
+async def _publish_weights(run: Run) -> None:
+    """Load the learner's current weights into the engine."""
+    await run.engine.load_weights(await asyncio.to_thread(run.learner.weights))
+
+
 async def _checkpoint(run: Run, step: int, *, version: int, is_last: bool) -> None:
-    """Write a checkpoint that continues after this step; at the end, hand the records to the tracker."""
+    """Write the checkpoint of a finished step; after the last step, also upload the records."""
     run.progress.stage("write checkpoint", step=step, num_steps=run.loop.num_steps)
     state = RunState(
         step=step + 1,
@@ -220,47 +238,49 @@ async def _checkpoint(run: Run, step: int, *, version: int, is_last: bool) -> No
             run.tracker.artifact(path / "learner" / "policy")
 
 
-def _refuse_failed(trajectories: Sequence[Trajectory], step: int, bounds: LoopConfig) -> None:
-    """Stop before an outage turns into training on the little that escaped it.
+def _check_failures(trajectories: Sequence[Trajectory], step: int, bounds: LoopConfig) -> None:
+    """Stop instead of training on the few dialogues that survive an outage.
 
     Raises:
-        RolloutError: the share of failed dialogues or judgements is above its bound.
+        RolloutError: the share of failed dialogues or judgements is above its limit.
     """
     failed = [trajectory for trajectory in trajectories if trajectory.stop is Stop.FAILED]
     if len(failed) > bounds.max_failed_fraction * len(trajectories):
         raise RolloutError(
-            f"{len(failed)} of {len(trajectories)} dialogues of step {step} failed, the first with: "
-            f"{failed[0].error}; mend that and --resume, or raise loop.max_failed_fraction"
+            f"{len(failed)} of {len(trajectories)} dialogues of step {step} failed. First reason: "
+            f"{str(failed[0].error).rstrip('.')}. Fix the cause and rerun with --resume, or raise "
+            "loop.max_failed_fraction."
         )
     judgements = [turn.judgement for trajectory in trajectories for turn in trajectory.turns]
     missing = [judgement for judgement in judgements if not judgement.is_valid]
     if len(missing) > bounds.max_failed_judgement_fraction * len(judgements):
         raise RolloutError(
-            f"{len(missing)} of {len(judgements)} judgements of step {step} are missing, the first because: "
-            f"{missing[0].error}; mend that and --resume, or raise loop.max_failed_judgement_fraction"
+            f"{len(missing)} of {len(judgements)} judgements of step {step} failed. First reason: "
+            f"{str(missing[0].error).rstrip('.')}. Fix the cause and rerun with --resume, or raise "
+            "loop.max_failed_judgement_fraction."
         )
 
 
-def _refuse_exhausted(run: Run, step: int) -> None:
-    """Stop between two steps when the run has no budget left.
+def _check_limits(run: Run, step: int) -> None:
+    """Stop between two steps when a limit of the whole run is reached.
 
     Raises:
-        BudgetError: the money or the calls allowed are used up.
-        RolloutError: the failures are.
+        BudgetError: the budget in USD or calls is used up.
+        RolloutError: more role answers failed than max_failures_per_run allows.
     """
     failures, bound = run.dialogues.num_failures, run.loop.max_failures_per_run
     if bound is not None and failures > bound:
         raise RolloutError(
-            f"stopped before step {step}: {failures} failures so far, {bound} allowed; see the errors in "
-            f"{run.dialogues.path}, then raise loop.max_failures_per_run and --resume"
+            f"Stopped before step {step} after {failures} failures, {bound} allowed. Read the errors in "
+            f"{run.dialogues.path}, then raise loop.max_failures_per_run and rerun with --resume."
         )
     if reason := run.exhausted():
-        raise BudgetError(f"stopped before step {step}: {reason}")
+        raise BudgetError(f"Stopped before step {step}: {reason}")
 
 
 @contextmanager
 def _stage(run: Run, step: int, name: str, seconds: dict[str, float], metric: str) -> Iterator[None]:
-    """Name a stage to the user and time it."""
+    """Show a stage to the user and measure its duration as a metric."""
     run.progress.stage(name, step=step, num_steps=run.loop.num_steps)
     start = time.perf_counter()
     yield

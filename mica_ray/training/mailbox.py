@@ -1,6 +1,6 @@
-"""Where the driver leaves commands and the learner's workers leave answers; ray_learner.py makes it an actor.
+"""The mailbox between the driver (commands) and the learner's workers (replies), an actor of ray_learner.py.
 
-The commands form a log read by index, so a restarted group reads again from the index of its checkpoint.
+Commands form a log that is read by index, so a restarted group reads on from the index of its checkpoint.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from mica_ray.rollout.weights import WeightBucket
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One thing the worker group shall do; all ranks do the same commands in the same order."""
+    """One command to the worker group. All ranks run the same commands in the same order."""
 
     kind: Literal["update", "save", "restore", "send", "stop"]
     payload: object = None
-    """update: a one-element list with the reference of the batch; restore: the folder; send: the session, or
-    None when it is over; else None."""
+    """update: a list with the reference of the batch; restore: the folder; send: the session, or None when it
+    is over; otherwise None."""
     is_freed: bool = False
-    """Whether the payload is gone because the group can no longer fall back behind this command."""
+    """Whether the payload was dropped because no restart can go back to this command."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerReply:
-    """What rank 0 says after a command."""
+    """Rank 0's reply to a command."""
 
     version: int
     metrics: Mapping[str, float]
     folder: str = ""
-    """Where a checkpoint lies; empty for other commands."""
+    """Folder of the checkpoint after a save; otherwise empty."""
     num_starts: int = 1
-    """How often the worker group has been started."""
+    """Starts of the worker group so far."""
     error: str = ""
-    """First line of what went wrong for good; empty when nothing did."""
+    """One line about an error that a restart cannot fix; empty without one."""
 
 
 class Mailbox:
-    """Commands by index, answers by index, the newest weights. Consumes from both sides; nobody writes twice.
+    """Holds commands and replies by index, and the newest weights. Each entry is written once.
 
     All methods are coroutines of one event loop, so state changes need no lock.
     """
@@ -57,39 +57,37 @@ class Mailbox:
         self._changed = asyncio.Event()
 
     async def put(self, command: Command) -> int:
-        """Append a command; gives its index."""
+        """Append a command and return its index."""
         self._commands.append(command)
         self._announce()
         return len(self._commands) - 1
 
     async def take(self, index: int, *, wait_seconds: float) -> Command | None:
-        """Give the command at an index, or None when there is none yet after the wait.
+        """Return the command at an index, or None when the wait ends without one.
 
         Raises:
-            ValueError: its payload was freed already: the group fell back further than its checkpoints allow.
+            ValueError: its payload was freed, because the group restarted before its last but one checkpoint.
         """
         await self._until(lambda: index < len(self._commands), wait_seconds)
         if index >= len(self._commands):
             return None
         if self._commands[index].is_freed:
             raise ValueError(
-                f"command {index} was freed: the workers restarted behind their last but one checkpoint"
+                f"Command {index} is no longer stored: the workers restarted before their last but one "
+                "checkpoint. Rerun with --resume."
             )
         command = self._commands[index]
         if command.kind == "send" and index in self._answers:
-            return replace(command, payload=None)  # To a restarted group: those engines have gone on.
+            return replace(command, payload=None)  # After a restart: those engines no longer wait.
         return command
 
     async def ready(self, version: int, bucket: WeightBucket | None) -> None:
-        """Hear from rank 0 that the group (re)started, with its weights unless it sends them itself."""
+        """Record that the group (re)started, with its weights unless rank 0 sends them itself."""
         self._num_starts += 1
         self._keep(version, bucket)
 
     async def answer(self, index: int, answer: WorkerReply, bucket: WeightBucket | None = None) -> None:
-        """Take rank 0's answer to a command.
-
-        The second answer to a command, after a restart, changes nothing.
-        """
+        """Store rank 0's reply to a command. A second reply, after a restart, is ignored."""
         if index in self._answers:
             return
         self._answers[index] = replace(answer, num_starts=self._num_starts)
@@ -97,16 +95,16 @@ class Mailbox:
         self._announce()
 
     async def fail(self, line: str) -> None:
-        """Hear that a worker met an error no restart will mend. The first one counts."""
+        """Record an error that a restart cannot fix. The first one is kept."""
         self._error = self._error or line
         self._announce()
 
     async def give_up(self, index: int, line: str) -> None:
-        """Answer a command in the group's place; one that is answered stays so."""
+        """Reply to a command with an error in place of the group; an existing reply is kept."""
         await self.answer(index, WorkerReply(version=self._version or 0, metrics={}, error=line))
 
     async def wait(self, index: int) -> WorkerReply:
-        """Give the answer to a command once there is one, or the error that prevents it."""
+        """Wait for the reply to a command, or for the error that prevents it."""
         await self._until(lambda: index in self._answers or bool(self._error))
         return (
             self._answers[index]
@@ -115,27 +113,27 @@ class Mailbox:
         )
 
     async def wait_ready(self) -> WorkerReply:
-        """Give the version the group started with, or the error that prevents it."""
+        """Wait for the version that the group started with, or for the error that prevents the start."""
         await self._until(lambda: self._version is not None or bool(self._error))
         version = self._version if self._version is not None else -1
         return WorkerReply(version=version, metrics={}, num_starts=self._num_starts, error=self._error)
 
     async def weights(self) -> WeightBucket:
-        """Give the newest weights.
+        """Return the newest weights.
 
         Raises:
             ValueError: the group has not started yet, or sends its weights itself.
         """
         if self._bucket is None:
-            raise ValueError("no weights here: wait_ready() first; a group with a route sends them itself")
+            raise ValueError(
+                "The mailbox has no weights. Await wait_ready() first; with a route rank 0 sends them itself."
+            )
         return self._bucket
 
     async def checkpointed(self, index: int) -> None:
-        """Hear that a checkpoint was reported which continues at `index`.
+        """Record a checkpoint that continues at `index`, and free the payloads before the previous one.
 
-        Frees what lies behind the one before it.
-
-        One checkpoint more than needed is kept because the controller may not have registered the newest when
+        One checkpoint more than needed is kept, because Ray Train may not have registered the newest one when
         a worker dies.
         """
         for position in range(self._kept_from):
@@ -144,24 +142,21 @@ class Mailbox:
         self._kept_from = max(self._kept_from, index)
 
     def _keep(self, version: int, bucket: WeightBucket | None, *, is_restored: bool = False) -> None:
-        """Remember weights unless newer ones are known.
-
-        A restarted group repeats versions it already published.
-        """
+        """Store weights unless newer ones are stored; a restarted group repeats earlier versions."""
         if self._version is None or is_restored or version > self._version:
             self._version = version
             if bucket is not None:
-                # The sender's copy may lie in memory that goes when the sender dies.
+                # A copy: the sender's memory is freed when the sender dies.
                 self._bucket = replace(bucket, data=bucket.data.copy())
         self._announce()
 
     def _announce(self) -> None:
-        """Wake every waiter; each looks for itself."""
+        """Wake every waiter; each checks its own condition."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def _until(self, is_met: Callable[[], bool], seconds: float | None = None) -> None:
-        """Wait until a condition holds or the seconds are over."""
+        """Wait until a condition holds, at most for this time."""
 
         async def met() -> None:
             while not is_met():

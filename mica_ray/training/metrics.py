@@ -1,4 +1,4 @@
-"""What a step is measured by: every metric's name, formula and unit in one table, and what computes them."""
+"""The metrics of a step: a table of every name, definition and unit, and the functions that compute them."""
 
 from __future__ import annotations
 
@@ -15,92 +15,93 @@ from mica_ray.rewards import Rewards
 from mica_ray.types import Status, Stop, TokenBatch, Trajectory, TurnRewards, UpdateReport
 
 _STATUS_TEXTS: Mapping[Status, str] = {
-    Status.OK: "that came at once",
-    Status.RETRIED: "that took its endpoint several attempts",
-    Status.REPAIRED: "that it corrected when asked to",
-    Status.INVALID: "that could not be used",
-    Status.TIMED_OUT: "that did not come in time",
-    Status.ABANDONED: "given up because its endpoint was down or refused",
+    Status.OK: "valid at the first attempt",
+    Status.RETRIED: "received after the call was repeated",
+    Status.REPAIRED: "valid after the model was asked to correct them",
+    Status.INVALID: "that stayed invalid",
+    Status.TIMED_OUT: "that missed their deadline",
+    Status.ABANDONED: "not received because the endpoint was down or refused the call",
 }
 
 _COST_TEXTS: Mapping[str, tuple[str, str]] = {
-    "calls": ("calls", "count"),
-    "failed_calls": ("calls without an answer", "count"),
-    "retries": ("attempts beyond the first", "count"),
-    "prompt_tokens": ("tokens of the prompts", "tokens"),
-    "completion_tokens": ("tokens of the answers, thinking included", "tokens"),
-    "seconds": ("time of the calls, added up, waiting included,", "seconds"),
-    "usd": ("price of the calls", "USD"),
+    "calls": ("calls to the {}", "count"),
+    "failed_calls": ("calls to the {} that returned no answer", "count"),
+    "retries": ("repeated attempts within the {}'s calls", "count"),
+    "prompt_tokens": ("prompt tokens of the {}", "tokens"),
+    "completion_tokens": ("generated tokens of the {}, thinking included", "tokens"),
+    "seconds": ("duration of the {}'s calls, waiting included, summed over parallel calls", "seconds"),
+    "usd": ("price of the {}'s calls", "USD"),
 }
 _POLICY_COSTS = ("calls", "prompt_tokens", "completion_tokens")
-"""What trajectories tell of the model in training."""
+"""Logged for the policy. Its seconds and failed calls are in costs.jsonl only."""
 
 METRICS: Mapping[str, str] = {
-    "idr_mean": "mean over judged turns of D(P_{t-1}) - D(P_t), zone distance; points per turn",
-    "reward_mean": "mean reward of the turns that count, in the run's own reward; reward units",
-    "return_mean": "mean over dialogues of the summed rewards, failed dialogues left out; reward units",
-    "success_fraction": "dialogues that ended in success / dialogues that did not fail; share",
-    "collapse_fraction": "dialogues that ended in collapse / dialogues that did not fail; share",
-    "turns_mean": "mean number of turns of the dialogues that did not fail; turns",
-    "reply_tokens_mean": "mean sampled tokens of a reply; tokens",
-    "truncated_reply_fraction": "replies cut at max_tokens / replies; share",
-    "failed_judgement_fraction": "judgements without a score / judgements; share",
-    "failed_dialogue_fraction": "dialogues lost to a simulator or engine / dialogues; share",
-    "director_failures": "decisions that the director failed to give, over all dialogues; count",
-    "zero_variance_group_fraction": "groups with advantages all 0 / groups with a turn that counts; share",
-    "survivor_fraction": "dialogues that reach the last turn of their group, mean over groups; share",
-    "advantage_std": "population standard deviation of the advantages of the turns that count; no unit",
-    "advantage_max": "largest absolute advantage; no unit",
-    "staleness_mean": "weight versions from sampling to training, mean over replies; versions",
-    "batch_rows": "rows of the token batch; rows",
+    "idr_mean": "mean over judged turns of D(P_{t-1}) - D(P_t), D the zone distance; points per turn",
+    "reward_mean": "mean reward of a valid turn, under the run's own reward function; reward units",
+    "return_mean": "mean over dialogues of the summed turn rewards, failed ones excluded; reward units",
+    "success_fraction": "dialogues that ended in success / dialogues that did not fail; fraction",
+    "collapse_fraction": "dialogues that ended in collapse / dialogues that did not fail; fraction",
+    "turns_mean": "mean number of turns of a dialogue that did not fail; turns",
+    "reply_tokens_mean": "mean number of sampled tokens per policy reply; tokens",
+    "truncated_reply_fraction": "replies cut off at sampling.max_tokens / replies; fraction",
+    "failed_judgement_fraction": "judgements without a score / judgements of dialogues not failed; fraction",
+    "failed_dialogue_fraction": "dialogues lost to a role model, engine or deadline / dialogues; fraction",
+    "director_failures": "decisions that the director failed to make, over all dialogues; count",
+    "zero_variance_group_fraction": "groups whose advantages are all 0 / groups with a valid turn; fraction",
+    "survivor_fraction": "dialogues that reach the last turn of their group, mean over groups; fraction",
+    "advantage_std": "population standard deviation of the advantages of valid turns; dimensionless",
+    "advantage_max": "largest absolute advantage of a valid turn; dimensionless",
+    "staleness_mean": "mean difference between the trained and the sampling weight version; versions",
+    "batch_rows": "rows of the token batch, one per dialogue unless the template rewrites turns; rows",
     "batch_tokens": "tokens of the batch without padding; tokens",
-    "weight_version": "version after the update; count",
+    "weight_version": "version of the weights after the update; count",
     "loss": "policy loss, mean over the optimiser steps; nats times advantage",
-    "clip_fraction": "trained tokens whose ratio was clipped / trained tokens; share",
-    "dual_clip_fraction": "trained tokens held by the dual clip / trained tokens; share",
-    "importance_capped_fraction": "trained tokens whose importance weight was capped / trained tokens; share",
-    "ratio_mean": "mean of pi / pi_old over trained tokens; no unit",
-    "kl": "mean estimated divergence from the reference over trained tokens, 0 without a KL term; nats",
-    "entropy": "-mean log pi of the sampled tokens before the first optimiser step; nats",
-    "logprob_difference_mean": "mean |learner - engine| log probability, before the update; nats",
-    "logprob_difference_max": "largest |learner - engine| log probability, before the update; nats",
-    "grad_norm": "global gradient norm before clipping, mean over optimiser steps; loss per unit",
-    "grad_norm_max": "global gradient norm before clipping, largest; loss per unit",
-    "learning_rate": "learning rate of the last optimiser step; no unit",
-    "trained_tokens": "tokens inside the loss mask; tokens",
-    "trained_turns": "turns inside the loss mask; turns",
-    "optimiser_steps": "optimiser steps made by this update; count",
-    "worker_restarts": "restarts of the learner's worker group since the run began; count",
-    "rollout_seconds": "time to collect the step's dialogues; seconds",
-    "update_seconds": "time of the learner's update; seconds",
-    "weights_seconds": "time to bring the new weights to every engine; seconds",
-    "eval_epm_q": "EPM-Q of an evaluation, mean over scenarios (evaluation/epm_q.py); score",
-    "eval_pass_fraction": "evaluation dialogues that ended in success / those scored; share",
+    "clip_fraction": "trained tokens whose probability ratio was clipped / trained tokens; fraction",
+    "dual_clip_fraction": "trained tokens limited by the dual clip / trained tokens; fraction",
+    "importance_capped_fraction": "trained tokens with a capped importance weight / trained tokens; fraction",
+    "ratio_mean": "mean probability ratio pi / pi_old over trained tokens; dimensionless",
+    "kl": "mean KL estimate against the initial policy over trained tokens, 0 without KL term; nats",
+    "entropy": "mean of -log pi over the sampled tokens before the first optimiser step; nats",
+    "logprob_difference_mean": "mean |learner - engine| log probability of a token before the update; nats",
+    "logprob_difference_max": "largest |learner - engine| log probability of a token before the update; nats",
+    "grad_norm": "global gradient norm before clipping, mean over the optimiser steps; loss per unit",
+    "grad_norm_max": "global gradient norm before clipping, maximum over the optimiser steps; loss per unit",
+    "learning_rate": "learning rate of the last optimiser step; dimensionless",
+    "trained_tokens": "tokens that enter the loss; tokens",
+    "trained_turns": "turns that enter the loss; turns",
+    "optimiser_steps": "optimiser steps of this update; count",
+    "worker_restarts": "restarts of the learner's worker group since the run started; count",
+    "rollout_seconds": "duration of collecting the step's dialogues; seconds",
+    "update_seconds": "duration of the learner's update; seconds",
+    "weights_seconds": "duration of loading the new weights into every engine; seconds",
+    "eval_epm_q": "EPM-Q score of an evaluation, mean over scenarios (evaluation/epm_q.py); score",
+    "eval_pass_fraction": "evaluation dialogues that ended in success / scored ones; fraction",
     "eval_idr_mean": "mean over scenarios of the mean IDR of their judged turns; points per turn",
     "eval_failed_dialogues": "evaluation dialogues that failed or had no judged turn; count",
-    "eval_failed_judgements": "judgements of an evaluation without a score; count",
-    "data_failures": "answers of actor, director and judge that could not be used; count",
-    "infrastructure_failures": "answers of the three that never came: too late, server down; count",
+    "eval_failed_judgements": "evaluation judgements without a score; count",
+    "data_failures": "answers of actor, director and judge that stayed invalid; count",
+    "infrastructure_failures": "answers of actor, director and judge lost to timeouts or outages; count",
     **{
         f"{role}_{status}": f"answers of the {role} {_STATUS_TEXTS[status]}; count"
         for role in ROLES
         for status in Status
     },
     **{
-        f"{role}_{name}": f"{text} of the {role}; {unit}"
+        f"{role}_{name}": f"{text.format(role)}; {unit}"
         for role in (*ROLES, POLICY)
         for name, (text, unit) in _COST_TEXTS.items()
         if role != POLICY or name in _POLICY_COSTS
     },
-    "usd": "price of the step's calls, all roles; USD",
+    "usd": "price of the step's calls, all roles together; USD",
 }
+"""Name of each metric -> its definition; its unit."""
 
 
 def metrics_table() -> str:
-    """Give the table as markdown, for the description of a tracked run."""
+    """Return the table as markdown, for the description of a tracked run."""
     return "\n".join(
         [
-            "| metric | formula; unit |",
+            "| metric | definition; unit |",
             "|---|---|",
             *(f"| {name} | {text} |" for name, text in METRICS.items()),
         ]
@@ -115,16 +116,16 @@ def step_metrics(
     batch: TokenBatch,
     report: UpdateReport,
 ) -> dict[str, float]:
-    """Measure a step.
+    """Compute the metrics of a step, as `METRICS` defines them.
 
-    Names and formulas are those of `METRICS`; a mean over nothing is left out, not reported as 0.
+    A mean over no values is left out, not reported as 0.
 
     Args:
         trajectories: B trajectories.
         turns: their rewards [B, T].
         advantages: [B, T], no unit.
-        batch: what the learner was given.
-        report: what it did with it.
+        batch: the learner's input.
+        report: the learner's output.
     """
     found = {
         **_dialogue_metrics(trajectories),
@@ -142,10 +143,10 @@ def step_metrics(
 
 
 def cost_metrics(spent: Mapping[str, Tally]) -> dict[str, float]:
-    """Give what calls took, by the names of `METRICS`.
+    """Return the costs of calls under the names of `METRICS`.
 
     Args:
-        spent: by role; roles that were not asked are left out.
+        spent: by role; roles without calls are left out.
     """
     costs = {
         f"{role}_{name}": float(getattr(tally, name))
@@ -172,7 +173,7 @@ def _dialogue_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float | N
 
 
 def _answer_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float | None]:
-    """Count the roles' answers by status; roles that were never asked are left out."""
+    """Count the roles' answers by status; roles without answers are left out."""
     counts = count_answers(trajectories)
     asked = {role for role, _ in counts}
     kinds = Counter[str | None]()
@@ -191,7 +192,7 @@ def _answer_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float | Non
 
 
 def _reply_metrics(trajectories: Sequence[Trajectory], version: int) -> dict[str, float | None]:
-    """Measure the sampled replies; `version` is that of the weights the update started from."""
+    """Measure the sampled replies; `version` is the weight version that the update started from."""
     generations = [
         turn.generation
         for trajectory in trajectories
@@ -229,5 +230,5 @@ def _credit_metrics(turns: TurnRewards, advantages: np.ndarray) -> dict[str, flo
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float | None:
-    """Give the mean, None over nothing."""
+    """Return the mean; None without values."""
     return float(np.mean(values)) if len(values) else None

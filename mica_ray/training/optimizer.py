@@ -1,4 +1,4 @@
-"""AdamW and the frozen reference as both learners lay them out: one place, so they cannot drift apart."""
+"""AdamW and the frozen reference policy, built once for both learners so that they stay equal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def adamw(parameters: Sequence[torch.nn.Parameter], config: LearnerConfig) -> torch.optim.AdamW:
-    """Lay AdamW over the parameters: matrices decay, norms and biases do not."""
+    """Build AdamW over the parameters, with weight decay on matrices but not on norms and biases."""
     import torch
 
     decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
@@ -29,9 +29,9 @@ def adamw(parameters: Sequence[torch.nn.Parameter], config: LearnerConfig) -> to
 
 
 def load_reference(policy: Path, config: LearnerConfig) -> PreTrainedModel | None:
-    """Load the frozen initial policy when the loss has a KL term, else None.
+    """Load the frozen initial policy; return None when the loss has no KL term.
 
-    It is the policy the run began with, so a resumed run loads the same one. Every rank holds it whole.
+    It is the policy that the run started from, also after a resume. Every rank has a full copy.
     """
     if config.loss.kl_coefficient == 0:
         return None

@@ -1,4 +1,4 @@
-"""The policy as a folder in Hugging Face form: load it, write it, tell one model from another."""
+"""The policy as a Hugging Face model folder: load it, write it, compare its layout."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mica_ray.error_lines import first_line
 from mica_ray.training.learner import LearnerError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 Dtype = Literal["float32", "bfloat16"]
 
-# Whatever belongs to the tokenizer and to generation; weights and config.json are written anew.
+# Tokenizer and generation files, copied unchanged; weights and config.json are written.
 _COPIED = (
     "tokenizer*",
     "special_tokens_map.json",
@@ -37,25 +38,25 @@ def load_policy(folder: Path, *, dtype: Dtype, gradient_checkpointing: bool) -> 
         gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
 
     Raises:
-        LearnerError: the folder is missing or holds no causal language model.
+        LearnerError: the folder is missing or contains no causal language model.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     if not (folder / "config.json").is_file():
-        raise LearnerError(f"policy folder {folder} holds no config.json; give a Hugging Face model folder")
+        raise LearnerError(f"Policy folder {folder} has no config.json. Use a Hugging Face model folder.")
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
         raise LearnerError(
-            f"policy folder {folder} does not load as a causal language model: {reason}"
+            f"Policy folder {folder} cannot be loaded as a causal language model ({first_line(error)}). Use "
+            "a Hugging Face model folder."
         ) from error
     model.config.use_cache = False
     model.eval()
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.train()  # transformers checkpoints in training mode only, so dropout is set to 0 by hand.
+        model.train()  # transformers checkpoints in training mode only, so dropout is set to 0 here.
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
@@ -65,7 +66,7 @@ def load_policy(folder: Path, *, dtype: Dtype, gradient_checkpointing: bool) -> 
 
 
 def fingerprint(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> str:
-    """Give 16 hex digits that are equal for models with the same parameter names and shapes, in any order."""
+    """Return 16 hex digits that are equal for equal parameter names and shapes, in any order."""
     lines = sorted(f"{name} {tuple(shape)}" for name, shape in shapes)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
@@ -77,9 +78,9 @@ def write_policy(
 
     Args:
         folder: created when missing.
-        model: where the config comes from; its own parameters are not read (they may be shards).
-        tensors: full parameters by name, tied ones once.
-        tokenizer_from: the folder the tokenizer's files are copied from, byte for byte.
+        model: source of the config; its parameters are not read, because they may be shards.
+        tensors: full parameters by name, tied parameters once.
+        tokenizer_from: folder whose tokenizer files are copied unchanged.
     """
     from safetensors.torch import save_file
 
@@ -96,7 +97,7 @@ def write_policy(
 
 
 def read_policy_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """Give the parameters that `write_policy` wrote, by name, on the CPU."""
+    """Read the parameters that `write_policy` wrote, by name, on the CPU."""
     from safetensors.torch import load_file
 
     return load_file(folder / "model.safetensors")

@@ -1,6 +1,6 @@
-"""The Ray Train worker group behind `Learner`: the driver owns the loop, `fit()` runs beside it in a thread.
+"""`Learner` over a Ray Train worker group. The driver owns the loop; `fit()` runs in a thread next to it.
 
-A mailbox actor carries commands there and answers back. Neighbours: mailbox.py, learner_worker.py (one rank).
+A mailbox actor (mailbox.py) carries commands to the workers and replies back. One rank is learner_worker.py.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle, ActorProxy
 
 _POLL_SECONDS = 30.0
-"""How long a worker's call waits in the mailbox for its next command; one idle call per worker in that
-time."""
+"""How long one call of a worker waits for its next command before it asks again."""
 _CALL_SECONDS = 120.0
-"""Longest wait for the mailbox itself, which does nothing that takes time."""
+"""Longest wait for the mailbox itself, which replies at once."""
 
 _FINAL_ERRORS = (
     LearnerError,
@@ -45,13 +44,11 @@ _FINAL_ERRORS = (
     ImportError,
     FileNotFoundError,
 )
-"""What a restart cannot mend. A dead peer shows as RuntimeError, or as DeepSpeed's assertion of a group
-that is gone."""
+"""Errors that a restart cannot fix. A dead rank raises RuntimeError, or a failed assertion in DeepSpeed."""
 
 __all__ = ["RayLearner", "RayLearnerConfig"]
 
-# Ray Train's own pace: its defaults poll the group every 2 s and give up a start after 60 s, which two busy
-# cores need.
+# Ray Train's defaults poll the group every 2 s and abort a start after 60 s, too early for two busy cores.
 _TRAIN_SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "240",
@@ -60,7 +57,7 @@ _TRAIN_SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What every worker is told."""
+    """The arguments of every worker."""
 
     mailbox: ActorProxy[Mailbox]
     policy: str
@@ -70,11 +67,10 @@ class _Job:
 
 
 class RayLearner:
-    """`Learner` over a Ray Train group.
+    """`Learner` over a Ray Train group. Consumes token batches, produces weights.
 
-    Consumes token batches, produces weights; waits for the workers, with deadlines.
-
-    The group starts in the background as soon as this object exists; the first call that needs it waits.
+    The constructor starts the group in the background; the first call that needs it waits. Every wait for the
+    workers has a deadline.
     """
 
     def __init__(
@@ -90,11 +86,10 @@ class RayLearner:
 
         Args:
             policy: model folder in Hugging Face form, visible on every node.
-            config: how the weights move.
-            group: how many workers and what each gets.
-            folder: for Ray Train's own checkpoints, visible on every node; those of an earlier run are
-                removed.
-            route: how rank 0 sends weights to the engines itself; None: through the object store.
+            config: optimiser, schedule and loss.
+            group: number of workers and their resources.
+            folder: for Ray Train's own checkpoints, visible on every node; older ones in it are removed.
+            route: how rank 0 sends weights directly to the engines; None uses the object store.
         """
         folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,10 +111,10 @@ class RayLearner:
         self._thread.start()
 
     def update(self, batch: TokenBatch) -> UpdateReport:
-        """Hand the batch to every worker and wait for rank 0's report.
+        """Send the batch to every worker and wait for rank 0's report.
 
         Raises:
-            LearnerError: the group is gone for good, met an error no restart mends, or passed its deadline.
+            LearnerError: the group ended, had an error that a restart cannot fix, or missed its deadline.
         """
         self._start()
         answer = self._do(Command("update", [ray.put(batch)]), "update")
@@ -128,43 +123,43 @@ class RayLearner:
         )
 
     def weights(self) -> PolicyWeights:
-        """Give the newest weights by reference; they never pass through the driver."""
+        """Return the newest weights by reference; they never pass through the driver."""
         version = self._start()
         if self._route is not None:
             return PolicyWeights(version, _RankZero(self._mailbox, self._route))
         return PolicyWeights(version, PublishedBucket(self._mailbox.weights.remote()))
 
     def save(self, directory: Path) -> None:
-        """Let the group write a checkpoint and copy it: `policy/`, `engine/`, `learner.json`."""
+        """Write a checkpoint with the group and copy it: `policy/`, `engine/`, `learner.json`."""
         self._start()
         answer = self._do(Command("save"), "save")
         ray.train.Checkpoint.from_directory(answer.folder).to_directory(str(directory))
 
     def restore(self, directory: Path) -> None:
-        """Let every worker continue from what `save` wrote.
+        """Restore in every worker what `save` wrote.
 
         Raises:
-            LearnerError: the folder holds another model, ZeRO stage or number of workers.
+            LearnerError: the folder has another model, ZeRO stage or number of workers.
         """
         self._start()
         self._do(Command("restore", str(directory.absolute())), "restore")
 
     def close(self) -> None:
-        """End the group, its mailbox and the thread; after an error with less patience: a rank may hang."""
+        """Stop the group, its thread and the mailbox; wait less after an error, when a rank may hang."""
         if self._thread.is_alive():
             ray.get(self._mailbox.put.remote(Command("stop")), timeout=_CALL_SECONDS)
             self._thread.join(timeout=15.0 if self._ended else 60.0)
         ray.kill(cast("ActorHandle[Mailbox]", self._mailbox))
 
     def _start(self) -> int:
-        """Wait until the group runs; gives the version of its weights."""
+        """Wait until the group runs; return the version of its weights."""
         if self._version is None:
             reference = self._mailbox.wait_ready.remote()
             self._version = self._checked(self._call(reference, self._config.start_seconds, "start")).version
         return self._version
 
     def _do(self, command: Command, what: str) -> WorkerReply:
-        """Append a command and wait for its answer."""
+        """Append a command and wait for the reply."""
         index = ray.get(self._mailbox.put.remote(command), timeout=_CALL_SECONDS)
         reference = self._mailbox.wait.remote(index)
         answer = self._checked(self._call(reference, self._config.update_seconds, what))
@@ -172,26 +167,29 @@ class RayLearner:
         return answer
 
     def _call(self, reference: ObjectRef, seconds: float, what: str) -> object:
-        """Wait for the mailbox, for the end of the group or for the deadline, whichever comes first."""
+        """Wait for the reply, the end of the group or the deadline, whichever is first."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if ray.wait([reference], timeout=0.5)[0]:
                 return ray.get(reference)
             if not self._thread.is_alive():
-                raise LearnerError(self._ended or "the learner's worker group ended by itself; see its log")
-        raise LearnerError(f"the learner's workers did not {what} within {seconds:g} s; {self._situation()}")
+                raise LearnerError(self._ended or "The learner's worker group ended. Check its log.")
+        raise LearnerError(
+            f"The learner's workers did not {what} within {seconds:g} s. Check their log and resources: "
+            f"{self._resources()}"
+        )
 
-    def _situation(self) -> str:
-        """Say what the group asked for and what there is."""
+    def _resources(self) -> str:
+        """Return the resources that the group needs and those of the cluster, as a sentence."""
         group, total = self._config, ray.cluster_resources()
         return (
-            f"they ask for {group.num_workers} times {group.cpus_per_worker:g} CPU and "
-            f"{group.gpus_per_worker:g} GPU, the cluster has {total.get('CPU', 0):g} CPU and "
-            f"{total.get('GPU', 0):g} GPU"
+            f"{group.num_workers} workers with {group.cpus_per_worker:g} CPU and "
+            f"{group.gpus_per_worker:g} GPU each, in a cluster of {total.get('CPU', 0):g} CPU and "
+            f"{total.get('GPU', 0):g} GPU."
         )
 
     def _checked(self, answer: object) -> WorkerReply:
-        """Turn an error line into the error."""
+        """Return the reply, or raise the error in it."""
         found = cast(WorkerReply, answer)
         if found.error:
             self._ended = found.error
@@ -199,7 +197,7 @@ class RayLearner:
         return found
 
     def _fit(self, job: _Job, folder: Path) -> None:
-        """Run Ray Train until the group stops; in its own thread."""
+        """Run Ray Train until the group stops. Runs in its own thread."""
         from ray.train.torch import TorchConfig, TorchTrainer
 
         group = job.group
@@ -224,22 +222,24 @@ class RayLearner:
         except Exception as error:
             failures = getattr(error, "worker_failures", {}) or {0: error}
             rank, first = next(iter(failures.items()))
-            reason = f"rank {rank}: {_told(first)}"
-            self._ended = f"the learner's worker group ended after {group.max_failures} restarts; {reason}"
+            self._ended = (
+                f"The learner's worker group failed after {group.max_failures} restarts (rank {rank}: "
+                f"{_error_line(first)}). Check its log, then rerun with --resume."
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class _RankZero:
-    """`WeightSender`: asks rank 0, through the mailbox, to send what it has."""
+    """`WeightSender` that asks rank 0, through the mailbox, to send its weights."""
 
     mailbox: ActorProxy[Mailbox]
     route: TransferRoute
 
     async def send(self, engines: tuple[ActorHandle, ...], deadline_seconds: float) -> None:
-        """Wait until rank 0 has sent its weights; past the deadline the session is over for everyone.
+        """Wait until rank 0 has sent its weights; the deadline ends the session on both sides.
 
         Raises:
-            LearnerError: it could not.
+            LearnerError: not every engine received the weights.
         """
         session = TransferSession(self.route, engines, deadline_seconds)
         index: int | None = None
@@ -249,18 +249,21 @@ class _RankZero:
                 index = await self.mailbox.put.remote(Command("send", session))
                 answer = cast(WorkerReply, await self.mailbox.wait.remote(index))
         except TimeoutError as error:
-            raise LearnerError(f"the learner sent no weights within {deadline_seconds:g} s") from error
+            raise LearnerError(
+                f"The learner sent no weights within {deadline_seconds:g} s. Check its log, or set "
+                "engine.weight_transfer=bucket."
+            ) from error
         finally:
             if index is not None and answer is None:
-                self.mailbox.give_up.remote(index, "the session is over")
+                self.mailbox.give_up.remote(index, "The weight transfer was aborted.")
         if answer is not None and answer.error:
             raise LearnerError(answer.error)
 
 
 def _work(settings: Mapping[str, _Job]) -> None:
-    """Be one worker of the group.
+    """Run one worker of the group.
 
-    An error that no restart mends is told to the driver; any other is raised, so that the group restarts.
+    An error that a restart cannot fix is reported to the driver; any other is raised and restarts the group.
     """
     import torch
 
@@ -280,7 +283,8 @@ def _work(settings: Mapping[str, _Job]) -> None:
             is_sender=job.route is not None,
         ).serve()
     except _FINAL_ERRORS as error:
-        line = str(error) if isinstance(error, LearnerError) else f"learner worker {rank}: {_told(error)}"
+        is_ours = isinstance(error, LearnerError)
+        line = str(error) if is_ours else f"Learner worker {rank} failed: {_error_line(error)}"
         ray.get(job.mailbox.fail.remote(line), timeout=_CALL_SECONDS)
 
 
@@ -292,7 +296,7 @@ class _RayPost:
     broadcaster: WeightBroadcaster
 
     def take(self, index: int) -> Command:
-        """Wait for a command by calls of half a minute."""
+        """Wait for a command, in calls of `_POLL_SECONDS`."""
         while True:
             reference = self.mailbox.take.remote(index, wait_seconds=_POLL_SECONDS)
             command = cast(Command | None, ray.get(reference, timeout=_CALL_SECONDS))
@@ -305,15 +309,15 @@ class _RayPost:
         return cast(TokenBatch, ray.get(references[0], timeout=_CALL_SECONDS))
 
     def send(self, bucket: WeightBucket, session: TransferSession) -> None:
-        """Send by vLLM's weight transfer."""
+        """Send through vLLM's weight transfer."""
         self.broadcaster.send(bucket, session)
 
     def ready(self, version: int, bucket: WeightBucket | None) -> None:
-        """Tell the mailbox."""
+        """Report the start to the mailbox."""
         ray.get(self.mailbox.ready.remote(version, bucket), timeout=_CALL_SECONDS)
 
     def answer(self, index: int, answer: WorkerReply, bucket: WeightBucket | None) -> None:
-        """Tell the mailbox."""
+        """Store the reply in the mailbox."""
         ray.get(self.mailbox.answer.remote(index, answer, bucket), timeout=_CALL_SECONDS)
 
     def report(self, folder: Path) -> None:
@@ -321,18 +325,18 @@ class _RayPost:
         ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(str(folder)))
 
     def checkpointed(self, next_index: int) -> None:
-        """Tell the mailbox."""
+        """Report the checkpoint to the mailbox."""
         ray.get(self.mailbox.checkpointed.remote(next_index), timeout=_CALL_SECONDS)
 
     def checkpoint_folder(self) -> str:
-        """Give the folder of Ray Train's newest checkpoint."""
+        """Return the folder of Ray Train's newest checkpoint; empty without one."""
         checkpoint = ray.train.get_checkpoint()
         return "" if checkpoint is None else checkpoint.path
 
 
-def _told(error: BaseException) -> str:
-    """Give an error's type and first line, looking through Ray's wrapping of a worker's own."""
+def _error_line(error: BaseException) -> str:
+    """Return the type and first line of an error, without Ray's wrapping of a worker's error."""
     cause = getattr(error, "cause", None) or getattr(error, "_exc", None)
     if isinstance(cause, BaseException):
-        return _told(cause)
+        return _error_line(cause)
     return f"{type(error).__name__}: {first_line(error)}"

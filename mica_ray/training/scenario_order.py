@@ -1,4 +1,4 @@
-"""Which scenarios a step trains on: a pure function of seed and step, so that resuming needs no cursor."""
+"""The scenarios of each training step: a pure function of seed and step, so a resume needs no cursor."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from mica_ray.types import Scenario
 
 @dataclass(frozen=True, slots=True)
 class ScenarioOrder:
-    """Scenarios in epochs, each shuffled anew and cut into steps.
+    """Scenarios in epochs: each epoch is shuffled and cut into steps; the remainder is left out.
 
-    What is left over at its end sits that epoch out.
-
-    No step holds a scenario twice: the two would be played with equal seeds.
+    No step contains a scenario twice, because both would be played with equal seeds.
     """
 
     scenarios: tuple[Scenario, ...]
@@ -25,15 +23,15 @@ class ScenarioOrder:
     per_step: int = 16
 
     def __post_init__(self) -> None:
-        """Refuse a step that cannot be filled."""
+        """Check that the scenarios fill at least one step."""
         if not 1 <= self.per_step <= len(self.scenarios):
             raise ValueError(
-                f"scenarios_per_step must be in 1..{len(self.scenarios)}, the number of training scenarios; "
-                f"got {self.per_step}"
+                f"scenarios_per_step must be in [1, {len(self.scenarios)}], the number of training "
+                f"scenarios, got {self.per_step}."
             )
 
     def __call__(self, step: int) -> tuple[Scenario, ...]:
-        """Give the scenarios of a step, `per_step` of them."""
+        """Return the `per_step` scenarios of a step."""
         epoch, place = divmod(step, len(self.scenarios) // self.per_step)
         generator = np.random.default_rng(derive_seed(self.seed, "scenario order", epoch))
         order = generator.permutation(len(self.scenarios))[
@@ -43,6 +41,6 @@ class ScenarioOrder:
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits that are equal for equal orders."""
+        """16 hex digits that are equal for equal orders."""
         parts = [str(self.seed), str(self.per_step), *(scenario.id for scenario in self.scenarios)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What an update needs below it: an engine to step and the ranks to sum over."""
+"""Protocols below an update: an engine that makes optimiser steps, and ranks to sum over."""
 
 from __future__ import annotations
 
@@ -12,22 +12,19 @@ if TYPE_CHECKING:
 
 
 class Stepper(Protocol):
-    """What an update needs of the engine below it.
-
-    Consumes token ids, produces logits and optimiser steps.
-    """
+    """The engine of an update. Consumes token ids, produces logits and optimiser steps."""
 
     @property
     def device(self) -> torch.device:
-        """Where the inputs of the passes must lie."""
+        """The device of the inputs."""
         ...
 
     def logits(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """Run the policy on right-padded rows [R, L]; give [R, L, V]."""
+        """Run the policy on right-padded rows [R, L]; return [R, L, V]."""
         ...
 
     def reference_logits(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """Run the frozen initial policy; only asked for when the loss has a KL term."""
+        """Run the frozen initial policy; called only when the loss has a KL term."""
         ...
 
     def backward(self, loss: torch.Tensor, *, is_last: bool) -> None:
@@ -37,12 +34,12 @@ class Stepper(Protocol):
 
         Args:
             loss: scalar, already divided by the counts of the whole optimiser step.
-            is_last: no further call before `step`.
+            is_last: whether this is the last call before `step`.
         """
         ...
 
     def step(self, learning_rate: float) -> float:
-        """Clip, move the weights, forget the gradient. Gives the global gradient norm before clipping."""
+        """Clip, update the weights, clear the gradient; return the global gradient norm before clipping."""
         ...
 
 
@@ -51,20 +48,20 @@ class Ranks(Protocol):
 
     @property
     def rank(self) -> int:
-        """This process, from 0."""
+        """Index of this process, from 0."""
         ...
 
     @property
     def world_size(self) -> int:
-        """How many there are."""
+        """Number of processes."""
         ...
 
     def sum(self, values: np.ndarray) -> np.ndarray:
-        """Add an array of float64 over the ranks; every rank gets the result."""
+        """Sum a float64 array over the ranks; every rank gets the sum."""
         ...
 
     def max(self, values: np.ndarray) -> np.ndarray:
-        """Take the largest over the ranks, element by element."""
+        """Return the element-wise maximum over the ranks."""
         ...
 
 
@@ -76,9 +73,9 @@ class OneRank:
     world_size: int = 1
 
     def sum(self, values: np.ndarray) -> np.ndarray:
-        """Give the values back."""
+        """Return the values."""
         return values
 
     def max(self, values: np.ndarray) -> np.ndarray:
-        """Give the values back."""
+        """Return the values."""
         return values

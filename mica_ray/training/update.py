@@ -1,6 +1,6 @@
-"""One learner update: every optimiser step of a batch, shared by both learners.
+"""One learner update: every optimiser step of a batch, used by both learners.
 
-It knows neither: engines come in as a `Stepper`, sums over ranks as `Ranks`. The loss is losses.py.
+The engine is a `Stepper` and the sums over ranks are `Ranks` (stepper.py). The loss is in mica_ray/losses.py.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from mica_ray.checks import above, at_least, one_of, within
 from mica_ray.losses import LossConfig, LossTerms, policy_loss, token_logprobs
 from mica_ray.packing import mini_batches, plan_micro_batches
 from mica_ray.training.learner import LearnerError
@@ -24,21 +25,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LearnerConfig:
-    """How the weights move.
+    """Optimiser, schedule and loss.
 
-    The defaults are the released scripts' (learning rate 1e-6, cosine, warm-up 5 %, clip 1).
+    The defaults are those of the paper's released scripts (learning rate 1e-6, cosine, warm-up 5 %, clip 1).
     """
 
     learning_rate: float = 1e-6
-    """Peak, after warm-up."""
+    """Peak learning rate, reached after the warm-up."""
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_fraction: float = 0.05
-    """Share of `total_updates` over which the rate rises linearly; its first optimiser step already moves."""
+    """Fraction of `total_updates` over which the rate rises linearly, from a first step above 0."""
     total_updates: int = 100
-    """Optimiser steps of the whole run: loop steps x epochs x mini_batches. The cosine reaches 0 there and
-    stays."""
+    """Optimiser steps of the whole run: loop steps x epochs x mini_batches. The cosine ends there at 0."""
     weight_decay: float = 0.1
-    """On matrices only: norms and biases have no scale to keep small."""
+    """Applied to matrices only, not to norms and biases."""
     adam_betas: tuple[float, float] = (0.9, 0.999)
     adam_eps: float = 1e-8
     grad_clip: float = 1.0
@@ -48,32 +48,30 @@ class LearnerConfig:
     epochs: int = 1
     """Passes over a batch."""
     micro_batch_tokens: int = 4096
-    """Padded tokens one forward pass may hold; memory only, the numbers do not depend on it."""
+    """Largest number of padded tokens in one forward pass. Affects memory, not the numbers."""
     dtype: Dtype = "float32"
-    """Type of the weights in the passes. bfloat16 keeps fp32 master weights in the optimiser."""
+    """Type of the weights in forward and backward passes. bfloat16 keeps fp32 master weights."""
     gradient_checkpointing: bool = False
     loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
-        """Refuse values no optimiser can run with."""
-        for name in ("learning_rate", "adam_eps", "grad_clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be > 0; got {getattr(self, name)}")
-        for name in ("total_updates", "mini_batches", "epochs", "micro_batch_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
-        if not 0 <= self.warmup_fraction <= 1:
-            raise ValueError(f"warmup_fraction must be in [0, 1]; got {self.warmup_fraction}")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must be >= 0; got {self.weight_decay}")
-        if self.schedule not in ("cosine", "constant"):
-            raise ValueError(f'schedule must be "cosine" or "constant"; got {self.schedule!r}')
-        if self.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f'dtype must be "float32" or "bfloat16"; got {self.dtype!r}')
+        """Check every setting."""
+        above(0, learning_rate=self.learning_rate, adam_eps=self.adam_eps, grad_clip=self.grad_clip)
+        at_least(
+            1,
+            total_updates=self.total_updates,
+            mini_batches=self.mini_batches,
+            epochs=self.epochs,
+            micro_batch_tokens=self.micro_batch_tokens,
+        )
+        within(0, 1, warmup_fraction=self.warmup_fraction)
+        at_least(0, weight_decay=self.weight_decay)
+        one_of(("cosine", "constant"), schedule=self.schedule)
+        one_of(("float32", "bfloat16"), dtype=self.dtype)
 
 
 def learning_rate_at(config: LearnerConfig, update: int) -> float:
-    """Give the learning rate of one optimiser step: a function of its index, so nothing needs restoring.
+    """Return the learning rate of one optimiser step, a function of its index only.
 
         lr(u) = peak * (u + 1) / W                                  u < W = ceil(warmup_fraction * total)
         lr(u) = peak * (1 + cos(pi * (u - W) / (total - W))) / 2    cosine, afterwards
@@ -93,7 +91,7 @@ def learning_rate_at(config: LearnerConfig, update: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class UpdateOutcome:
-    """What one update call did, equal on every rank."""
+    """The outcome of one update call, equal on every rank."""
 
     metrics: dict[str, float]
     num_updates: int
@@ -105,23 +103,22 @@ def run_update(
 ) -> UpdateOutcome:
     """Make every optimiser step of a batch: mini-batches x epochs, each over its micro-batches and all ranks.
 
-    With more than one optimiser step the learner's log probabilities are frozen before the first (the "old"
-    ones of the clipped ratio); with a single one the ratio is 1 and the forward pass itself gives them. A
-    mini-batch
-    without trained tokens makes no step.
+    With several optimiser steps the "old" log probabilities of the clipped ratio are computed before the
+    first. With a single step the ratio is 1 and the forward pass itself computes them. A mini-batch without
+    trained tokens makes no step.
 
     Args:
         stepper: the engine.
-        batch: the whole batch, the same on every rank; each takes its own share.
-        config: how the weights move.
+        batch: the whole batch, equal on every rank; each rank trains its share.
+        config: optimiser, schedule and loss.
         first_update: optimiser steps made before this call, for the schedule.
-        ranks: who shares the work.
+        ranks: the processes that share the update.
 
     Returns:
-        The metrics of `metrics.METRICS` that a learner knows, reduced over micro-batches and ranks.
+        The learner's metrics of `metrics.METRICS`, reduced over micro-batches and ranks.
 
     Raises:
-        LearnerError: a loss or a gradient norm is not finite; the weights must be taken from a checkpoint.
+        LearnerError: a loss or a gradient norm is not finite; the weights are unusable.
     """
     minis = [mini for mini in mini_batches(batch, config.mini_batches) if mini.loss_tokens > 0]
     plans = [
@@ -172,20 +169,20 @@ _SUMS = (
 
 @dataclass(slots=True)
 class _Tally:
-    """Running sums of one rank, float64; reduced once at the end."""
+    """Running sums of one rank in float64, reduced over the ranks once at the end."""
 
     sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_SUMS, 0.0))
     largest_difference: float = 0.0
 
     def add(self, terms: LossTerms) -> None:
-        """Add the shares of one micro-batch."""
+        """Add the loss terms of one micro-batch."""
         self.sums["loss"] += float(terms.loss.detach())
         for name, value in terms.metrics.items():
             if name in self.sums:
                 self.sums[name] += float(value)
 
     def compare(self, old: torch.Tensor, behaviour: torch.Tensor, mask: torch.Tensor) -> None:
-        """Add how far the engine's log probabilities lie from the learner's before the weights move."""
+        """Add |learner - engine| log probabilities, before the weights change."""
         trained = old[mask].double()
         difference = (trained - behaviour[mask].double()).abs()
         self.sums["first_tokens"] += trained.numel()
@@ -195,7 +192,7 @@ class _Tally:
             self.largest_difference = max(self.largest_difference, float(difference.max()))
 
     def metrics(self, ranks: Ranks, *, num_updates: int) -> dict[str, float]:
-        """Reduce over the ranks and divide by what was counted."""
+        """Sum over the ranks and divide by the counts."""
         total = dict(zip(_SUMS, ranks.sum(np.array([self.sums[name] for name in _SUMS])), strict=True))
         tokens, first = max(total["tokens"], 1.0), max(total["first_tokens"], 1.0)
         return {
@@ -221,7 +218,7 @@ def _learn(
     is_first_pass: bool,
     is_last: bool,
 ) -> None:
-    """Run one micro-batch forward and backward and tally what it says."""
+    """Run one micro-batch forward and backward and add its terms to the tally."""
     import torch
 
     tensors = {
@@ -254,7 +251,7 @@ def _learn(
 
 
 def _frozen_logprobs(stepper: Stepper, micro: TokenBatch) -> torch.Tensor:
-    """Give the learner's log probabilities of a micro-batch, without a gradient, kept on the CPU."""
+    """Return the learner's log probabilities of a micro-batch, without gradient, on the CPU."""
     import torch
 
     token_ids = torch.as_tensor(micro.token_ids, device=stepper.device)
@@ -263,14 +260,14 @@ def _frozen_logprobs(stepper: Stepper, micro: TokenBatch) -> torch.Tensor:
 
 
 def _finite(value: float, name: str, step: int) -> float:
-    """Give the value back if it is a number.
+    """Return the value if it is finite.
 
     Raises:
-        LearnerError: it is not.
+        LearnerError: the value is NaN or infinite.
     """
     if not math.isfinite(value):
         raise LearnerError(
-            f"the {name} of step {step} is {value}; resume from the last checkpoint with a lower "
-            "learning_rate or grad_clip"
+            f"The {name} of step {step} is {value}. Rerun with --resume and a lower learner.learning_rate or "
+            "learner.grad_clip."
         )
     return value

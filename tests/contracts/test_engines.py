@@ -1,4 +1,4 @@
-"""What every policy engine promises: exact log probabilities, seeds, versions."""
+"""The contract of every policy engine: exact log probabilities, seeds, versions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROMPTS = [list(range(20, 40)), list(range(30, 35)), [100, 50, 60] * 15]
 
 @dataclass(frozen=True)
 class Subject:
-    """An engine under test and the model that tells the truth about it."""
+    """An engine under test and the reference model."""
 
     engine: PolicyEngine
     model: Qwen3ForCausalLM
@@ -67,7 +67,7 @@ async def subject(
 
 
 async def largest_difference(subject: Subject, *, temperature: float = 1.0) -> float:
-    """Largest distance, in nats, between what the engine reports and what a plain pass of the model says."""
+    """Largest difference, in nats, between the engine's log probabilities and a plain forward pass."""
     replies = await asyncio.gather(
         *(
             subject.engine.generate(prompt, Sampling(max_tokens=12, seed=seed, temperature=temperature))
@@ -87,7 +87,7 @@ async def largest_difference(subject: Subject, *, temperature: float = 1.0) -> f
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_logprobs_are_the_models_after_loading_and_after_two_pushes(subject: Subject) -> None:
-    # 1e-4 nats: what fp32 kernels may differ by; a wrong or stale head is off by whole nats.
+    # fp32 kernels may differ by 1e-4 nats; a wrong or stale head is wrong by whole nats.
     assert await largest_difference(subject) < 1e-4
     for version, seed in ((0, 1), (1, 2)):
         other = small_model(tied=subject.model.config.tie_word_embeddings, seed=seed)
@@ -179,7 +179,7 @@ async def test_each_reply_is_made_by_one_version(subject: Subject) -> None:
 async def test_weights_of_another_model_are_refused(subject: Subject) -> None:
     import torch
 
-    with pytest.raises(EngineError, match="another model's"):
+    with pytest.raises(EngineError, match="belong to another model"):
         await subject.engine.load_weights(publish(pack_weights([("model.norm.weight", torch.zeros(64))]), 99))
 
 
@@ -208,12 +208,10 @@ async def test_stop_string_ends_the_reply_and_is_not_part_of_it() -> None:
 
 
 async def test_context_longer_than_the_models_is_refused() -> None:
-    with pytest.raises(
-        EngineError, match="context of 4096 tokens is longer than the model's 512: lower it to 512"
-    ):
+    with pytest.raises(EngineError, match="context_length must be <= 512, the model's limit, got 4096"):
         LocalEngine(small_model(tied=True), ChatTemplate(small_tokenizer()), context_length=4096)
 
 
 async def test_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=f"policy {tmp_path}: no causal language model"):
+    with pytest.raises(EngineError, match=f"Policy {tmp_path} cannot be loaded as a causal language model"):
         LocalEngine.from_folder(tmp_path, ChatTemplate(small_tokenizer()))

@@ -23,7 +23,7 @@ from mica_ray.training.local_learner import LocalLearner
 from mica_ray.training.update import LearnerConfig
 from tests.tiny_policy import random_batch, write_tiny_policy
 
-# Two rows a micro-batch: with two ranks some run an empty one to keep in step.
+# Two rows per micro-batch: with two ranks some ranks run an empty one to stay in step.
 CONFIG = LearnerConfig(learning_rate=1e-4, total_updates=8, mini_batches=2, micro_batch_tokens=48)
 GROUP = RayLearnerConfig(
     num_workers=2, cpus_per_worker=1, start_seconds=200, update_seconds=200, checkpoint_every=2
@@ -88,7 +88,7 @@ def test_worker_group_agrees_with_the_local_learner(policy: Path, tmp_path: Path
             ours, theirs = local.update(batch), learner.update(batch)
             assert ours.version == theirs.version == seed + 1
             for name, value in ours.metrics.items():
-                # Sums over ranks come in another order than sums over rows.
+                # Sums over ranks have another order than sums over rows.
                 assert theirs.metrics[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
         assert largest_difference(weights_of(learner), weights_of(local)) < 1e-5
 
@@ -98,7 +98,7 @@ def test_worker_group_agrees_with_the_local_learner(policy: Path, tmp_path: Path
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("ray_cluster")
 def test_killed_worker_loses_no_update(policy: Path, tmp_path: Path) -> None:
-    # checkpoint_every=2: after update 3 the group falls back to version 2 and gets batch 2 again.
+    # checkpoint_every=2: after update 3 the group restarts from version 2 and gets batch 2 again.
     group = replace(GROUP, zero_stage=0)
     with ray_learner(policy, CONFIG, group, tmp_path / "group") as learner:
         for seed in range(3):
@@ -147,13 +147,13 @@ def test_error_of_a_worker_reaches_the_driver_in_its_own_words(tmp_path: Path) -
     group = replace(GROUP, num_workers=1)
     with (
         ray_learner(tmp_path / "nowhere", CONFIG, group, tmp_path / "group") as learner,
-        pytest.raises(LearnerError, match=r"policy folder .*nowhere holds no config\.json"),
+        pytest.raises(LearnerError, match=r"Policy folder .*nowhere has no config\.json"),
     ):
         learner.weights()
 
 
 def _worker_pids() -> list[int]:
-    """Give the training workers below this process: Ray writes the actor's class into its command line."""
+    """Return the training workers below this process; Ray writes the actor's class into its command line."""
     import psutil
 
     found = [

@@ -230,5 +230,5 @@ def test_mlflow_run_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 
 def test_server_that_is_not_there_is_named_before_a_run_begins(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="cannot begin a run"):
+    with pytest.raises(ValueError, match="cannot start a run"):
         start_run("http://127.0.0.1:9", experiment="tests", run_name="one", artifacts=tmp_path)

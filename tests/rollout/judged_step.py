@@ -1,4 +1,4 @@
-"""One collected step of the embedded world whose judge is behind HTTP; the policy picks phrases by seed."""
+"""One collected step of the embedded world with a judge behind HTTP; the seed chooses the replies."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PHRASES = (
 
 @dataclass(frozen=True)
 class PhraseEngine:
-    """Says a phrase that the seed picks."""
+    """Replies with a phrase chosen by the seed."""
 
     latency_seconds: float = 0.0
 
@@ -53,7 +53,7 @@ class PhraseEngine:
 
 @dataclass(frozen=True)
 class SlowRoles:
-    """Scripted roles that take their time."""
+    """Scripted roles with a latency."""
 
     latency_seconds: float = 0.0
 
@@ -74,7 +74,7 @@ async def judged_step(
     latency_seconds: float = 0.0,
     max_turns: int = 5,
 ) -> list[Trajectory]:
-    """Collect a step against the judge's own server on this machine; `endpoint` gets its address.
+    """Collect a step with the judge on a local server; `endpoint` gets its address.
 
     The policy, Actor and Director each take `latency_seconds`.
     """

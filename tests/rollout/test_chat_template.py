@@ -50,7 +50,7 @@ def test_continued_prompt_equals_fresh_rendering_when_reply_closed_itself(name: 
     template, tokenizer = family(name), small_tokenizer(*FAMILIES[name][:1], eos=FAMILIES[name][1])
     messages, prompt = opening(), family(name).prompt(opening())
     for reply, user in (("That is heavy.", "Yes."), ("Tell me more.", "I did.")):
-        content = f" {reply}" if name == "mistral" else reply  # Its template puts a space before a reply.
+        content = f" {reply}" if name == "mistral" else reply  # Its template inserts a space before a reply.
         tokens = (
             *tokenizer.encode(content, add_special_tokens=False),
             token_id(FAMILIES[name][2]),
@@ -62,8 +62,7 @@ def test_continued_prompt_equals_fresh_rendering_when_reply_closed_itself(name: 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_ten_turns_keep_every_sampled_token_in_place(name: str) -> None:
-    # The sampled tokens are such as no tokenizer would produce for their text: single bytes, some of them no
-    # text at all.
+    # No tokenizer would produce these tokens for their text: single bytes, some of them not decodable.
     template = family(name)
     assert template.is_monotone
     messages, prompt, spans = opening(), template.prompt(opening()), []
@@ -121,7 +120,7 @@ def test_template_that_rewrites_history_is_rendered_afresh(source: str) -> None:
 
 @pytest.mark.parametrize("thinks", [True, False])
 def test_template_reads_the_variables_it_is_given(thinks: bool) -> None:
-    # The way of Qwen3: without thinking, the prompt opens the reply with an empty thought.
+    # As in Qwen3: without thinking, the prompt opens the reply with an empty thought.
     source = CHATML.replace(
         "<|im_start|>assistant\n",
         "<|im_start|>assistant\n{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}",
@@ -130,7 +129,7 @@ def test_template_reads_the_variables_it_is_given(thinks: bool) -> None:
     template = ChatTemplate(tokenizer, arguments={} if thinks else {"enable_thinking": False})
     prompt = str(tokenizer.decode(list(template.prompt(opening()))))
     assert prompt.endswith("assistant\n" if thinks else "</think>\n\n")
-    # A later rendering of the same history has no empty thought: such prompts do not continue each other.
+    # A later rendering of the same history has no empty thought, so prompts do not extend each other.
     assert template.is_monotone is thinks
 
 
@@ -156,21 +155,17 @@ def test_next_prompt_begins_with_prompt_and_reply_whatever_was_said(reply: str, 
 
 
 def test_tokenizer_without_template_is_refused_by_its_path() -> None:
-    with pytest.raises(
-        EngineError, match=r"policy /somewhere: its tokenizer has no chat template; use an instruct model"
-    ):
+    with pytest.raises(EngineError, match=r"policy /somewhere has no chat template\. Use an instruct model"):
         ChatTemplate(small_tokenizer(None), path="/somewhere")
 
 
 def test_tokenizer_without_end_is_refused_by_its_path() -> None:
-    with pytest.raises(
-        EngineError, match=r"policy /somewhere: its tokenizer has no end-of-sequence token; set eos_token"
-    ):
+    with pytest.raises(EngineError, match=r"policy /somewhere has no end-of-sequence token\. Set eos_token"):
         ChatTemplate(small_tokenizer(eos=None), path="/somewhere")
 
 
 def test_folder_without_tokenizer_is_refused_by_its_path(tmp_path) -> None:
-    with pytest.raises(EngineError, match=f"policy {tmp_path}: no tokenizer loads from there"):
+    with pytest.raises(EngineError, match=f"tokenizer of policy {tmp_path} cannot be loaded"):
         ChatTemplate.from_folder(tmp_path)
 
 

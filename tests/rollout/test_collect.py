@@ -32,7 +32,7 @@ def scenario(name: str) -> Scenario:
 
 @dataclass
 class CountingEnvironment:
-    """Lasts a fixed number of turns; waits or breaks where it is told to."""
+    """Lasts a fixed number of turns; waits for `gate` and raises at `breaks_at`."""
 
     who: Scenario
     seed: int
@@ -65,7 +65,7 @@ class CountingEnvironment:
 
 @dataclass
 class SpellingEngine:
-    """Replies with tokens that spell the seed and its prompt's length; fails where it is told to."""
+    """Replies with tokens that encode the seed and the prompt's length; raises if `fails`."""
 
     delay: float = 0.0
     fails: bool = False
@@ -148,8 +148,8 @@ async def test_every_prompt_holds_all_tokens_sampled_before(template: ChatTempla
 
 
 async def test_slow_dialogue_does_not_hold_up_the_others(template: ChatTemplate) -> None:
-    # Dialogue "a" waits for a gate that opens only once every dialogue of "b" is over: with a barrier this
-    # never ends.
+    # Dialogue "a" waits for a gate that opens only once every dialogue of "b" is over. With a barrier between
+    # turns this would never end.
     gate, ended = asyncio.Event(), []
 
     def environment(who: Scenario, seed: int) -> Environment:

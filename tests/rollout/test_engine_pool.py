@@ -1,4 +1,4 @@
-"""The pool over engines that are real Ray actors and tell what happens to them. No vLLM."""
+"""The pool over engines that are real Ray actors and report what happens to them. No vLLM."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.ray]
 
 
 class TellingEngine:
-    """Replies with its process id and its one weight; waits, raises and dies where the prompt says so."""
+    """Replies with its process id and its one weight; some prompts make it wait, raise or die."""
 
     def __init__(self, fails_to_start: bool = False) -> None:
         if fails_to_start:
@@ -106,7 +106,7 @@ async def test_killed_engine_is_replaced_with_the_current_weights(pool: EnginePo
 
     await pool.load_weights(publish(weight(4.0), 5))
     before = [await process_of(pool, key) for key in (0, 1)]
-    # Six replies are in the making on the engine that is killed; each is asked for again.
+    # The killed engine is generating six replies; each is requested again.
     waiting = [asyncio.create_task(pool.route(0).generate([2], Sampling())) for _ in range(6)]
     await asyncio.sleep(0.5)
     ray.kill(pool.actors[0])
@@ -128,17 +128,17 @@ async def test_engine_killed_before_a_push_gets_the_pushed_weights(pool: EngineP
 
 
 async def test_call_that_kills_every_engine_ends_in_an_error(pool: EnginePool) -> None:
-    with pytest.raises(EngineError, match="engine 0 died again on the same call"):
+    with pytest.raises(EngineError, match="Engine 0 died twice on the same call"):
         await pool.route(0).generate([99], Sampling())
-    # The dead engine is replaced at the next call, which is the last time it may be.
+    # The next call replaces the dead engine, for the last time allowed.
     assert (await pool.route(0).generate([0], Sampling())).policy_version == -1
-    with pytest.raises(EngineError, match="2 engines were already replaced; look into its log"):
+    with pytest.raises(EngineError, match="after 2 engines had been replaced"):
         await pool.route(0).generate([99], Sampling())
 
 
 @pytest.mark.parametrize(
     ("prompt", "message"),
-    [([13], "^prompt of 13 is unlucky$"), ([14], "a reply of engine 0 failed: KeyError: 'fourteen'")],
+    [([13], "^prompt of 13 is unlucky$"), ([14], "A reply of engine 0 failed: KeyError: 'fourteen'")],
 )
 async def test_engine_errors_come_through_in_one_line(
     pool: EnginePool, prompt: list[int], message: str
@@ -151,7 +151,7 @@ async def test_engine_errors_come_through_in_one_line(
 async def test_late_reply_is_an_error_and_the_engine_lives(ray_cluster: None) -> None:
     pool = await EnginePool.start(BLUEPRINT, config=PoolConfig(generate_deadline_seconds=0.5))
     try:
-        with pytest.raises(EngineError, match=r"a reply of engine 0 took more than 0\.5 s"):
+        with pytest.raises(EngineError, match=r"A reply of engine 0 timed out after 0\.5 s\."):
             await pool.generate([12], Sampling())
         assert (await pool.generate([0], Sampling())).policy_version == -1
     finally:
@@ -159,13 +159,13 @@ async def test_late_reply_is_an_error_and_the_engine_lives(ray_cluster: None) ->
 
 
 async def test_engine_that_cannot_start_says_why(ray_cluster: None) -> None:
-    with pytest.raises(EngineError, match=r"engine 0 does not start: .*no such model$"):
+    with pytest.raises(EngineError, match=r"Engine 0 did not start \(.*no such model\)\. Check its log\."):
         await EnginePool.start(EngineBlueprint(TellingEngine, (True,), num_cpus=0.5))
 
 
 async def test_more_than_the_cluster_has_is_refused_at_once(ray_cluster: None) -> None:
     with pytest.raises(
-        EngineError, match="2 engines of 1 GPU need 2, the cluster has 0: ask for fewer engines"
+        EngineError, match=r"2 engines with 1 GPU each need 2 GPU, the cluster has 0\. Lower num_engines"
     ):
         await EnginePool.start(EngineBlueprint(TellingEngine, num_gpus=1), num_engines=2)
 
@@ -173,16 +173,16 @@ async def test_more_than_the_cluster_has_is_refused_at_once(ray_cluster: None) -
 async def test_bucket_is_read_from_the_object_store_without_a_copy(ray_cluster: None) -> None:
     weights = publish(WeightBucket(("w",), ((1 << 18,),), ("float32",), np.zeros(1 << 20, np.uint8)), 3)
     bucket = resolve(weights)
-    assert not bucket.data.flags.writeable  # The store's own memory.
+    assert not bucket.data.flags.writeable  # Memory of the object store.
     assert resolve(weights).data.ctypes.data == bucket.data.ctypes.data
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_inflight": 0}, r"max_inflight must be in \[1, 1024\]; got 0"),
-        ({"max_replacements": -1}, "max_replacements must be >= 0; got -1"),
-        ({"load_deadline_seconds": 0}, "load_deadline_seconds must be > 0; got 0"),
+        ({"max_inflight": 0}, r"max_inflight must be in \[1, 1024\], got 0"),
+        ({"max_replacements": -1}, "max_replacements must be >= 0, got -1"),
+        ({"load_deadline_seconds": 0}, "load_deadline_seconds must be > 0, got 0"),
     ],
 )
 def test_impossible_bounds_are_refused(settings: dict, message: str) -> None:

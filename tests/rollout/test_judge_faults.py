@@ -1,4 +1,4 @@
-"""A fifth of a judge's answers is lost over real HTTP: no hang, no made-up score, the rest untouched."""
+"""A fifth of a judge's answers is lost over HTTP: nothing hangs, no score is invented, the rest is equal."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ENDPOINT = Endpoint(
 
 @dataclass(frozen=True)
 class Step:
-    """A collected step, with what follows from it."""
+    """A collected step and its rewards."""
 
     judge: FaultyJudge
     trajectories: Sequence[Trajectory]
@@ -73,13 +73,13 @@ def steps() -> tuple[Step, Step]:
         async with asyncio.timeout(240):
             return await step(0.0), await step(0.2)
 
-    small_tokenizer()  # Imports that would hold up the first answers.
+    small_tokenizer()  # Import before the first answers, which it would delay.
     return asyncio.run(play())
 
 
 def test_lost_turns_are_counted_exactly(steps: tuple[Step, Step]) -> None:
     clean, faulty = steps
-    # Every fault happened, or the tests of this file say less than they seem to.
+    # Every fault must have happened, otherwise the tests of this file prove less than they claim.
     assert set(faulty.judge.faults) == set(FAULTS)
     assert clean.lost_turns() == clean.judge.num_lost == 0
     assert faulty.lost_turns() == faulty.judge.num_lost > 0

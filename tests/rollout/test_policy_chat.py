@@ -1,4 +1,4 @@
-"""The policy behind the face of a chat model."""
+"""The policy as a chat model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MESSAGES: list[Message] = [{"role": "user", "content": "Hello."}]
 
 @dataclass
 class GuidedEcho:
-    """An engine that can follow a schema, and says which one it was given."""
+    """An engine that can follow a schema, and records it."""
 
     schemas: list[object] = field(default_factory=list)
 
@@ -40,7 +40,7 @@ class GuidedEcho:
 
 @dataclass
 class Thinker(GuidedEcho):
-    """An engine whose model thinks aloud."""
+    """An engine whose model writes its thinking."""
 
     says: str = ""
 
@@ -49,7 +49,7 @@ class Thinker(GuidedEcho):
 
 
 class DeadEngine(GuidedEcho):
-    """An engine that is no more."""
+    """A dead engine."""
 
     async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
         raise EngineError("engine 0 died")

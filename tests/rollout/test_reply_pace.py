@@ -1,4 +1,4 @@
-"""A stream is cut by the pace of the replies before it."""
+"""A stream is cut by the pace of earlier replies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mica_ray.rollout.reply_pace import ReplyPace
 
 def test_pieces_follow_the_pace_of_the_replies_that_ended() -> None:
     pace = ReplyPace()
-    assert pace.tokens_in(0.1) == pace.tokens_in(10.0) == 4  # Nothing is known yet.
+    assert pace.tokens_in(0.1) == pace.tokens_in(10.0) == 4  # No reply was measured yet.
     pace.add(50, seconds=0.5)
     assert [pace.tokens_in(seconds) for seconds in (0.0, 0.1, 0.25, 100.0)] == [1, 10, 25, 64]
     pace.add(50, seconds=1.0)  # Half as fast: 100 + 0.2 * (50 - 100) tokens a second.

@@ -1,4 +1,4 @@
-"""A pool that several processes ask by its name: real actors, one pool, no vLLM."""
+"""A pool that several processes find by its name: real actors, one pool, no vLLM."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MESSAGES: list[Message] = [{"role": "user", "content": "Hello."}]
 
 
 class NamedEngine:
-    """Replies with its process id; dies where the prompt is 99."""
+    """Replies with its process id; prompt 99 kills it."""
 
     def __init__(self, fails_to_start: bool = False) -> None:
         if fails_to_start:
@@ -50,7 +50,7 @@ BLUEPRINT = EngineBlueprint(NamedEngine, num_cpus=0.5)
 
 
 def ask_elsewhere(name: str, prompt: tuple[int, ...]) -> str:
-    """Ask a shared pool from another process, as a trial does; give which engine answered."""
+    """Use a shared pool from another process, as a trial does; return the engine that replied."""
     import ray
 
     def ask() -> str:
@@ -71,19 +71,19 @@ async def test_processes_that_know_the_name_ask_one_engine_and_a_dead_one_is_rep
     try:
         engine = (await pool.generate((1,), Sampling())).text
         assert await asyncio.to_thread(ask_elsewhere, name, (1,)) == engine != str(os.getpid())
-        with pytest.raises(EngineError, match="is shared already"):
+        with pytest.raises(EngineError, match="already exists"):
             await start_shared_pool(name, BLUEPRINT, num_engines=1, config=CONFIG)
-        with pytest.raises(EngineError, match="keep their weights"):
+        with pytest.raises(EngineError, match="cannot change"):
             await pool.load_weights(PolicyWeights(0, None))
-        # What a borrower closes stays. The prompt kills the engine and the one that takes its place.
+        # The pool survives the close of another process. The prompt kills the engine and its replacement.
         await find_shared_pool(name, CONFIG).close()
-        with pytest.raises(EngineError, match="died again"):
+        with pytest.raises(EngineError, match="died twice"):
             await pool.generate((99,), Sampling())
-        with pytest.raises(EngineError, match="1 engines were already replaced"):
+        with pytest.raises(EngineError, match="after 1 engines had been replaced"):
             await pool.generate((1,), Sampling())
     finally:
         await pool.end()
-    with pytest.raises(EngineError, match=r"one for all: (nobody shares it|their holder died)"):
+    with pytest.raises(EngineError, match=r"no shared pool named one for all"):
         await _ask(name)
 
 
@@ -95,7 +95,7 @@ async def test_engine_that_does_not_start_is_named_and_leaves_the_name_free(ray_
     broken = EngineBlueprint(NamedEngine, (True,), num_cpus=0.5)
     with pytest.raises(EngineError, match="no such model"):
         await start_shared_pool("broken", broken, num_engines=1, config=CONFIG)
-    with pytest.raises(EngineError, match="broken: nobody shares it"):
+    with pytest.raises(EngineError, match="no shared pool named broken"):
         find_shared_pool("broken", CONFIG)
 
 
@@ -104,12 +104,12 @@ async def test_role_of_a_trial_speaks_through_the_engines_of_its_sweep(
 ) -> None:
     model = str(small_folder(tmp_path / "judge", tied=True))
     config = override(RunConfig(), [f"roles.judge=vllm:{model}", "roles.max_tokens=8"])
-    with pytest.raises(EngineError, match="nobody shares it"):
+    with pytest.raises(EngineError, match="no shared pool"):
         await start_role_model(config, model, inline=False, shared=True)
     name = role_engines_name(config.roles, model)
     pool: SharedPool = await start_shared_pool(name, BLUEPRINT, num_engines=1, config=CONFIG)
     try:
-        # Two trials that differ in what their roles' engines do not depend on.
+        # Two trials that differ only in settings that do not affect the roles' engines.
         for alpha in (0.0, 1.0):
             trial = override(config, [f"credit.alpha={alpha}"])
             chat, engine = await start_role_model(trial, model, inline=False, shared=True)

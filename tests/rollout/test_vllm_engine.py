@@ -1,4 +1,4 @@
-"""vLLM beyond the contract: its own processes, guided replies, death under Ray, GPUs."""
+"""vLLM beyond the contract: its own processes, schemas, crashes under Ray, GPUs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def start(folder: Path, config: EngineConfig, num_engines: int = 1) -> Eng
 
 
 async def push(pool: EnginePool, version: int, seed: int, *, tied: bool = True) -> float:
-    """Push weights, sample under them, give the largest distance to a plain pass of the same model, nats."""
+    """Load weights, sample, return the largest log probability difference to a plain forward pass, nats."""
     model = small_model(tied=tied, seed=seed)
     await pool.load_weights(publish(pack_weights(model.named_parameters()), version))
     replies = await asyncio.gather(
@@ -80,12 +80,12 @@ async def test_a_streamed_reply_is_the_whole_one_in_pieces(pool: EnginePool) -> 
     sampling = Sampling(max_tokens=12, seed=3)
 
     async def pieces(piece_seconds: float | None) -> list[GeneratedPiece]:
-        engine: Any = pool.actors[0]  # Ray's types know no generators of actors.
+        engine: Any = pool.actors[0]  # Ray's types do not cover generators of actors.
         stream = engine.stream.remote(PROMPTS[0], sampling, piece_seconds=piece_seconds)
         return [await piece async for piece in stream]
 
     whole = await pool.generate(PROMPTS[0], sampling)
-    # The second is cut by the pace of the first; its own first piece comes at once all the same.
+    # The second is cut by the pace of the first, but its first chunk is still sent at once.
     cut = await pieces(0.1), await pieces(0.0), await pieces(1e6), await pieces(None)
     assert len(whole.token_ids) == 12
     assert [len(found) for found in cut] == [4, 12, 2, 1]
@@ -127,7 +127,7 @@ async def test_killed_vllm_comes_back_with_the_current_weights(ray_cluster: None
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_vllm_with_processes_of_its_own_takes_weights(ray_cluster: None, tmp_path: Path) -> None:
-    # The way of GPUs, on CPUs: weights go through a file in memory to vLLM's worker process.
+    # The GPU path on CPUs: weights go through a file in memory to vLLM's worker process.
     pool = await start(small_folder(tmp_path, tied=True), replace(CONFIG, backend="async"))
     try:
         assert await push(pool, 0, seed=1) < 1e-4
@@ -141,8 +141,8 @@ async def test_vllm_with_processes_of_its_own_takes_weights(ray_cluster: None, t
 @pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False])
 async def test_vllm_on_a_gpu_takes_weights(ray_cluster: None, tmp_path: Path, tied: bool) -> None:
-    # GPU kernels sum in other orders, and fp32 matrix products may use TF32: 1e-2 nats still tells stale
-    # weights apart.
+    # GPU kernels sum in other orders, and fp32 matrix products may use TF32: 1e-2 nats still detects stale
+    # weights.
     config = replace(CONFIG, gpus_per_engine=1.0, enforce_eager=True)
     pool = await start(small_folder(tmp_path, tied=tied), config)
     try:
@@ -171,13 +171,13 @@ def test_backend_follows_the_device() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"dtype": "float16"}, 'dtype must be "float32" or "bfloat16"; got \'float16\''),
-        ({"backend": "ray"}, 'backend must be "auto", "in_process" or "async"; got \'ray\''),
-        ({"max_model_len": 0}, "max_model_len must be >= 1; got 0"),
-        ({"kv_cache_gib": 0}, "kv_cache_gib must be > 0; got 0"),
+        ({"dtype": "float16"}, "dtype must be 'float32' or 'bfloat16', got 'float16'"),
+        ({"backend": "ray"}, "backend must be 'auto', 'in_process' or 'async', got 'ray'"),
+        ({"max_model_len": 0}, "max_model_len must be >= 1, got 0"),
+        ({"kv_cache_gib": 0}, "kv_cache_gib must be > 0, got 0"),
         (
             {"tensor_parallel": 2, "gpus_per_engine": 1.0},
-            "gpus_per_engine must equal tensor_parallel = 2; got 1.0",
+            "gpus_per_engine must equal tensor_parallel = 2, got 1.0",
         ),
     ],
 )

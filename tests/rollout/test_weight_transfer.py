@@ -30,7 +30,7 @@ PROMPTS = [list(range(20, 40)), [100, 50, 60] * 15]
 
 
 class RankZero:
-    """A learner's first rank, as far as it sends: an actor with a broadcaster."""
+    """The sending part of a learner's rank 0: an actor with a broadcaster."""
 
     def __init__(self) -> None:
         from mica_ray.rollout.weight_transfer import WeightBroadcaster
@@ -54,7 +54,7 @@ class Sender:
 
 
 async def replies_of(pool: EnginePool) -> list[Generation]:
-    """Ask every engine of two for both prompts."""
+    """Generate for both prompts on each of two engines."""
     return list(
         await asyncio.gather(
             *(
@@ -66,7 +66,7 @@ async def replies_of(pool: EnginePool) -> list[Generation]:
 
 
 async def largest_difference(pool: EnginePool, seed: int) -> float:
-    """Give the largest distance of the engines' log probabilities to a plain pass of the model, nats."""
+    """Return the largest log probability difference of the engines to a plain forward pass, nats."""
     model = small_model(tied=False, seed=seed)
     return max(
         abs(reported - true)
@@ -98,7 +98,7 @@ async def test_engines_sample_from_the_weights_that_were_sent(tmp_path: Path) ->
             await push(version, seed)
             assert await largest_difference(pool, seed) < 1e-4
         assert {reply.policy_version for reply in await replies_of(pool)} == {1}
-        # A dead engine is made anew and gets the same weights by itself; then both are one group again.
+        # A dead engine is replaced and receives the same weights; then both form one group again.
         ray.kill(pool.actors[0])
         assert await largest_difference(pool, 2) < 1e-4
         assert pool.num_replacements == 1
@@ -107,7 +107,7 @@ async def test_engines_sample_from_the_weights_that_were_sent(tmp_path: Path) ->
 
         other = pack_weights(small_model(tied=False, seed=4).named_parameters())
         cut = replace(other, names=tuple(name.replace("layers.1.", "layers.7.") for name in other.names))
-        with pytest.raises(EngineError, match="another model's"):
+        with pytest.raises(EngineError, match="belong to another model"):
             await pool.load_weights(PolicyWeights(3, Sender(rank_zero, cut)))
     finally:
         await pool.close()

@@ -43,7 +43,7 @@ def test_unpacking_gives_back_what_was_packed(shapes: list[tuple[int, ...]], kin
 def test_tensors_begin_on_cache_lines() -> None:
     import torch
 
-    # 3 bytes, then 4: the second begins at 64 and ends at 68, padded to 128.
+    # 3 bytes, then 4: the second starts at 64 and ends at 68, padded to 128.
     bucket = pack_weights([("a", torch.zeros(3, dtype=torch.uint8)), ("b", torch.ones(1))])
     assert bucket.data.nbytes == 128
     assert bucket.data[64:68].view(np.float32)[0] == 1.0
@@ -82,12 +82,12 @@ def test_transposed_view_is_no_tie() -> None:
 
 def test_short_bucket_is_refused() -> None:
     bucket = WeightBucket(("a",), ((64,),), ("float32",), np.zeros(64, np.uint8))
-    with pytest.raises(EngineError, match="holds 64 bytes where its shapes need 256"):
+    with pytest.raises(EngineError, match="has 64 bytes, its shapes need 256"):
         list(unpack_weights(bucket))
 
 
 def test_without_ray_the_bucket_itself_is_published_and_ray_stays_unimported() -> None:
-    # In a process of its own: other tests of this one may have started Ray.
+    # In its own process, because other tests may have started Ray in this one.
     program = (
         "import sys, numpy as np; from mica_ray.rollout.weights import *;"
         "bucket = WeightBucket((), (), (), np.zeros(0, np.uint8)); weights = publish(bucket, 3);"
@@ -97,5 +97,5 @@ def test_without_ray_the_bucket_itself_is_published_and_ray_stays_unimported() -
 
 
 def test_foreign_source_is_refused() -> None:
-    with pytest.raises(EngineError, match="weights version 1 come as str"):
+    with pytest.raises(EngineError, match="Weights version 1 have a source of type str"):
         resolve(PolicyWeights(1, "somewhere"))

@@ -13,11 +13,11 @@ from pathlib import Path
 from mica_ray.ports import free_port
 
 STARTS_WITHIN_SECONDS = 240.0
-"""10 s on a free core, most of it imports."""
+"""Start-up takes 10 s on a free core, most of it imports."""
 
 
 class MlflowServer:
-    """One process, ended by its process group; the port is the same whenever it starts."""
+    """A server process that keeps its port over restarts; its process group is killed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -26,7 +26,7 @@ class MlflowServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the server and wait until it responds."""
         folder = self._folder
         with (folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -51,7 +51,7 @@ class MlflowServer:
                 time.sleep(0.1)
 
     def stop(self) -> None:
-        """Kill it with all its workers at once."""
+        """Kill the server with all its workers."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(timeout=30)

@@ -1,4 +1,4 @@
-"""A real MLflow server goes away and comes back: every metric of every step is there once."""
+"""A real MLflow server stops and restarts: every metric of every step is stored once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.tracking.mlflow_server import MlflowServer
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PATIENCE_SECONDS = 120.0
-"""Without progress, on a loaded machine; a free one needs one."""
+"""Seconds without progress on a loaded machine; a free one needs one second."""
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,8 @@ def test_server_that_went_away_has_every_step_once(server: MlflowServer, tmp_pat
     for step in range(3, 6):
         first.log({"loss": float(step), "idr_mean": 1.0}, step)
     assert first.flush() > 0
-    # Killed and resumed from the checkpoint after step 1, all while the server is away; and the mark of what
-    # was sent is lost, as when the kill came between sending and marking.
+    # Killed and resumed from the checkpoint after step 1 while the server is down. The .sent file is lost, as
+    # after a kill between sending and writing it.
     (tmp_path / "outbox.jsonl.sent").unlink()
     second = MlflowTracker(server.uri, run_id, box, drain_seconds=PATIENCE_SECONDS)
     for step in range(2, 8):
@@ -62,5 +62,5 @@ def test_server_that_went_away_has_every_step_once(server: MlflowServer, tmp_pat
     losses = {item.step: item.value for item in client.get_metric_history(run_id, "loss")}
     assert losses == {step: float(step) for step in range(8)}
     assert client.get_run(run_id).info.status == "FINISHED"
-    # The server keeps the files, as another machine could not see ours.
+    # The server stores the files, because another machine could not see ours.
     assert [item.path for item in client.list_artifacts(run_id)] == ["dialogues.jsonl"]

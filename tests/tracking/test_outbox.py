@@ -1,4 +1,4 @@
-"""Entries reach their receiver in order, once, and however often it or the sender goes away."""
+"""Entries reach their receiver once and in order, however often it or the sender stops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mica_ray.tracking.outbox import DeliveryError, Entry, Outbox, RefusedError
 
 
 class Receiver:
-    """Takes at most two entries at once; away at first, and one entry it never takes."""
+    """Accepts at most two entries at once; unreachable at first, and refuses one entry."""
 
     def __init__(self, *, away: int = 0, refused: object = None) -> None:
         self.taken: list[object] = []
@@ -34,7 +34,7 @@ def put(outbox: Outbox, *names: str) -> None:
 
 
 def delivered(path: Path, receiver: Receiver) -> int:
-    """Open an outbox, deliver what is in it, give what is left."""
+    """Open an outbox, deliver its entries, return the number left."""
     outbox = Outbox(path)
     outbox.start(receiver)
     return outbox.close(30.0)
@@ -76,7 +76,7 @@ def test_kill_between_delivery_and_mark_repeats_the_same_entry(tmp_path: Path) -
     path = tmp_path / "box.jsonl"
     put(Outbox(path), "a", "b", "c")
     delivered(path, Receiver())
-    # {"step": 0, "name": "a"} and its line break are 25 bytes: the mark stands behind "a" alone.
+    # {"step": 0, "name": "a"} and its line break are 25 bytes: only "a" is marked as sent.
     path.with_name("box.jsonl.sent").write_text("25\n")
     receiver = Receiver()
     assert delivered(path, receiver) == 0
@@ -103,7 +103,7 @@ def test_refused_entry_keeps_none_back(tmp_path: Path) -> None:
 
 
 def test_putting_waits_for_no_receiver(tmp_path: Path) -> None:
-    # The receiver hangs until the test lets it go, which it does only after all entries are in.
+    # The receiver hangs until the test releases it, after all entries are written.
     go, taken = threading.Event(), list[object]()
 
     def hang(entries: Sequence[Entry]) -> int:

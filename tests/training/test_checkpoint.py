@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, the newest found again, foreign ones refused."""
+"""Checkpoints: complete or absent, the newest is restored, those of other runs are refused."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FullDiskLearner(CountingLearner):
 
 
 class OtherModelLearner(CountingLearner):
-    """A learner that finds another model in the folder."""
+    """A learner whose folder has another model."""
 
     def restore(self, directory: Path) -> None:
         raise LearnerError(f"{directory} is a checkpoint of another model")
@@ -93,7 +93,7 @@ def test_full_disk_is_named_and_leaves_the_earlier_checkpoint(tmp_path: Path, er
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.save(state_at(2), CountingLearner(2))
     with pytest.raises(
-        CheckpointError, match=r"disk is full: .*step-000004 was not written; free some space"
+        CheckpointError, match=r"disk is full: .*step-000004 was not written\. Free some space"
     ) as caught:
         checkpoints.save(state_at(4), FullDiskLearner(error))
     assert "\n" not in str(caught.value)
@@ -110,7 +110,7 @@ def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
 
 def test_checkpoint_of_other_scenarios_is_refused(tmp_path: Path) -> None:
     Checkpoints(tmp_path).save(state_at(2), CountingLearner(2))
-    with pytest.raises(CheckpointError, match="other scenarios"):
+    with pytest.raises(CheckpointError, match="with other scenarios"):
         Checkpoints(tmp_path).restore(CountingLearner(), scenario_order="elsewhere")
 
 

@@ -29,7 +29,7 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     )
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("LOCAL_RANK", "0")  # Ray Train sets it in its workers; DeepSpeed asks for it.
+        environment.setenv("LOCAL_RANK", "0")  # Ray Train sets it in its workers, and DeepSpeed reads it.
         yield
     dist.destroy_process_group()
 
@@ -79,7 +79,7 @@ def test_saved_engine_continues_bit_for_bit(
 
 @pytest.mark.usefixtures("group")
 def test_bfloat16_engine_stays_near_the_local_learner(policy: Path) -> None:
-    # Both hold fp32 masters; gradients are rounded to 8 bits in places of their own.
+    # Both have fp32 masters, but round gradients to 8 bits at different places.
     config = replace(CONFIG, dtype="bfloat16", gradient_checkpointing=True)
     local = LocalLearner(policy, config)
     stepper = DeepSpeedStepper(policy, config, zero_stage=1, world_size=1)

@@ -1,4 +1,4 @@
-"""The in-process learner: the numbers of an update, and continuing bit for bit."""
+"""The in-process learner: the numbers of an update, and an exact restore."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_saved_learner_continues_bit_for_bit(policy: Path, tmp_path: Path, dtype
 
 
 def test_bfloat16_keeps_steps_too_small_for_its_own_digits(policy: Path) -> None:
-    # 8 bits of mantissa cannot add 1e-5 to a weight of 0.02; the fp32 masters can, and in sum it shows.
+    # 8 bits of mantissa cannot add 1e-5 to a weight of 0.02, but the fp32 masters sum such steps up.
     learner = LocalLearner(
         policy, replace(CONFIG, dtype="bfloat16", learning_rate=1e-5, schedule="constant", total_updates=100)
     )
@@ -165,7 +165,7 @@ def test_checkpoint_of_another_model_is_refused_in_one_line(policy: Path, tmp_pa
 
 
 def test_folder_without_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LearnerError, match=r"holds no config\.json"):
+    with pytest.raises(LearnerError, match=r"has no config\.json"):
         LocalLearner(tmp_path, CONFIG)
 
 

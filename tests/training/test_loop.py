@@ -33,7 +33,7 @@ from tests.tiny_policy import VOCABULARY, write_tiny_policy
 
 
 class VersionEngine:
-    """An engine that only remembers which weights it has."""
+    """An engine that only stores the version of its weights."""
 
     def __init__(self) -> None:
         self.version = -1
@@ -48,7 +48,7 @@ class VersionEngine:
 
 
 class StageList:
-    """`Progress` that remembers."""
+    """`Progress` that records its calls."""
 
     def __init__(self) -> None:
         self.stages: list[tuple[int, str]] = []
@@ -137,7 +137,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_resumed_run_ends_in_the_same_weights_and_records(policy: Path, tmp_path: Path) -> None:
     straight, _ = new_run(policy, tmp_path / "straight", 6, checkpoint_every=2)
     await train(straight)
-    # Stopped after step 4, while the last checkpoint continues at step 4: step 4 is done again.
+    # Stopped after step 4; the last checkpoint continues at step 4, so step 4 runs again.
     stopped, _ = new_run(policy, tmp_path / "stopped", 5, checkpoint_every=2)
     await train(stopped)
     newest = stopped.checkpoints.latest()
@@ -175,7 +175,7 @@ async def test_records_and_metrics_say_what_happened(policy: Path, tmp_path: Pat
     assert [row["turns"][0]["policy_version"] for row in frame.to_dict("records")] == [0] * 6 + [1] * 6
     metrics = pandas.read_json(tmp_path / "metrics.jsonl", lines=True)
     assert set(metrics.columns) - {"step"} <= set(METRICS)
-    # 2 scenarios x 3 dialogues x 2 turns, of which sample 1 loses its second: 10 turns of 5 tokens.
+    # 2 scenarios x 3 dialogues x 2 turns, and sample 1 loses its second turn: 10 turns of 5 tokens.
     assert metrics["trained_turns"].tolist() == [10, 10]
     assert metrics["trained_tokens"].tolist() == [50, 50]
     assert metrics["failed_judgement_fraction"].tolist() == pytest.approx([2 / 12] * 2)
@@ -198,7 +198,7 @@ async def test_outage_stops_the_run_with_its_first_reason(policy: Path, tmp_path
         ]
 
     with pytest.raises(
-        RolloutError, match="4 of 6 dialogues of step 0 failed, the first with: judge is down"
+        RolloutError, match=r"4 of 6 dialogues of step 0 failed\. First reason: judge is down"
     ):
         await train(replace(run, collect=collect))
     assert run.checkpoints.latest() is None
@@ -208,24 +208,24 @@ async def test_missing_judgements_stop_the_run_with_their_first_reason(policy: P
     run, _ = new_run(policy, tmp_path, 2, max_failed_judgement_fraction=0.1)
     # One of three dialogues loses one of its two judgements: 2 of 12.
     with pytest.raises(
-        RolloutError, match=r"2 of 12 judgements of step 0 are missing, the first because: late; .*--resume"
+        RolloutError, match=r"2 of 12 judgements of step 0 failed\. First reason: late\. .*--resume"
     ):
         await train(run)
 
 
 async def test_run_that_fails_too_often_stops_behind_a_checkpoint(policy: Path, tmp_path: Path) -> None:
-    # Two judgements are lost in every step; five are allowed: the third step is the last.
+    # Two judgements fail in every step and five may fail, so the third step is the last.
     run, _ = new_run(policy, tmp_path, 6, max_failures_per_run=5)
-    with pytest.raises(RolloutError, match=r"stopped before step 3: 6 failures so far, 5 allowed"):
+    with pytest.raises(RolloutError, match=r"Stopped before step 3 after 6 failures, 5 allowed"):
         await train(run)
     newest = run.checkpoints.latest()
     assert newest is not None and read_run_state(newest).step == 3
     metrics = pandas.read_json(tmp_path / "metrics.jsonl", lines=True)
     assert metrics["judge_timed_out"].tolist() == metrics["infrastructure_failures"].tolist() == [2.0] * 3
-    # A resumed run counts on from its records, and stops at once while the bound is what it was.
+    # A resumed run counts the failures in its records too, and stops at once with the same limit.
     again, _ = new_run(policy, tmp_path / "other", 6, max_failures_per_run=5)
     again = resumed(replace(again, checkpoints=run.checkpoints), tmp_path)
-    with pytest.raises(RolloutError, match="stopped before step 3: 6 failures"):
+    with pytest.raises(RolloutError, match="Stopped before step 3 after 6 failures"):
         await train(again)
     more = replace(again, loop=replace(again.loop, max_failures_per_run=100))
     await train(more)
@@ -238,7 +238,7 @@ async def test_spent_budget_stops_the_run_behind_a_checkpoint(policy: Path, tmp_
     def exhausted() -> str | None:
         return "3 of 3 USD are spent" if run.dialogues.num_failures >= 4 else None
 
-    with pytest.raises(BudgetError, match="stopped before step 2: 3 of 3 USD are spent"):
+    with pytest.raises(BudgetError, match="Stopped before step 2: 3 of 3 USD are spent"):
         await train(replace(run, exhausted=exhausted, spent=lambda: {"usd": 1.5}))
     newest = run.checkpoints.latest()
     assert newest is not None and read_run_state(newest).step == 2

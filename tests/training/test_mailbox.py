@@ -34,7 +34,7 @@ async def test_second_answer_after_a_restart_changes_nothing() -> None:
     await mailbox.ready(0, bucket(0))
     await mailbox.answer(0, WorkerReply(1, {"loss": 1.0}), bucket(1))
     await mailbox.answer(1, WorkerReply(2, {"loss": 2.0}), bucket(2))
-    # The group restarts at version 0 and does command 0 again.
+    # The group restarts at version 0 and runs command 0 again.
     await mailbox.ready(0, bucket(0))
     await mailbox.answer(0, WorkerReply(1, {"loss": 9.0}), bucket(9))
     assert (await mailbox.wait(0)).metrics == {"loss": 1.0}
@@ -66,7 +66,7 @@ async def test_batches_are_kept_back_to_the_last_but_one_checkpoint() -> None:
     assert (await mailbox.take(0, wait_seconds=0)) == Command("update", 0)
     await mailbox.checkpointed(4)
     assert (await mailbox.take(2, wait_seconds=0)) == Command("update", 2)
-    with pytest.raises(ValueError, match="command 1 was freed"):
+    with pytest.raises(ValueError, match="Command 1 is no longer stored"):
         await mailbox.take(1, wait_seconds=0)
 
 

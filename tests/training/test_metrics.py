@@ -1,4 +1,4 @@
-"""What a step is measured by: every name has a formula and a unit, and counts are counts."""
+"""The metrics of a step: every name has a definition and a unit, and counts are counts."""
 
 from __future__ import annotations
 

@@ -22,11 +22,11 @@ def test_constant_rate_only_warms_up() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("learning_rate", 0.0, r"learning_rate must be > 0; got 0\.0"),
-        ("mini_batches", 0, "mini_batches must be >= 1; got 0"),
-        ("schedule", "linear", 'schedule must be "cosine" or "constant"; got \'linear\''),
-        ("dtype", "float16", 'dtype must be "float32" or "bfloat16"; got \'float16\''),
-        ("warmup_fraction", 1.5, r"warmup_fraction must be in \[0, 1\]; got 1\.5"),
+        ("learning_rate", 0.0, r"learning_rate must be > 0, got 0\.0"),
+        ("mini_batches", 0, "mini_batches must be >= 1, got 0"),
+        ("schedule", "linear", "schedule must be 'cosine' or 'constant', got 'linear'"),
+        ("dtype", "float16", "dtype must be 'float32' or 'bfloat16', got 'float16'"),
+        ("warmup_fraction", 1.5, r"warmup_fraction must be in \[0, 1\], got 1\.5"),
     ],
 )
 def test_impossible_config_is_refused_with_field_value_and_remedy(

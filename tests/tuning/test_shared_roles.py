@@ -55,5 +55,5 @@ def test_trials_of_equal_roles_ask_one_engine_which_the_sweep_ends(ray_cluster: 
         assert len(answers) == 1
     finally:
         roles.close()
-    with pytest.raises(EngineError, match="nobody shares it"):
+    with pytest.raises(EngineError, match="no shared pool"):
         asyncio.run(start_role_model(base, model, inline=False, shared=True))

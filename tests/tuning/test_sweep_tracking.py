@@ -191,7 +191,7 @@ def test_where_a_trial_is_tracked_makes_no_other_config_of_it(store: str, tmp_pa
 def test_store_that_is_away_ends_the_sweep_before_its_first_trial(tmp_path: Path) -> None:
     sweep = replace(SWEEP, base=RunConfig(tracking_uri="http://127.0.0.1:9"))
     folder = SweepFolder(tmp_path / "sweep")
-    with pytest.raises(ConfigError, match=r"http://127\.0\.0\.1:9 cannot begin a run"):
+    with pytest.raises(ConfigError, match=r"http://127\.0\.0\.1:9 cannot start a run"):
         run_session(sweep, folder)
     # The same command can be repeated without --resume.
     assert not folder.book.exists() and not folder.trials.exists()

@@ -30,7 +30,6 @@ from mica_ray.config import RunConfig
 from mica_ray.files import write_json
 from mica_ray.launch import run
 from mica_ray.launch.cluster import join_ray
-from mica_ray.launch.world import read_domain
 from mica_ray.serving.http.backend import ChatRequest
 from mica_ray.serving.http.settings import ServeSettings
 from mica_ray.serving.load import REPLY_TOKENS, Load, ask_service
@@ -112,10 +111,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     config = RunConfig(policy=arguments.policy)
-    domain = read_domain(config)
+    checked = run.check(config, inline=True)
+    domain = checked.domain
     model = ModelSpec(
         "support",
-        str(run.policy_folder(config)),
+        str(run.policy_folder(checked)),
         replace(config.engine, backend="in_process") if arguments.apart else config.engine,
         arguments.sampler,
         system_prompt=domain.policy_prompt,

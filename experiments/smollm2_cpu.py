@@ -30,7 +30,6 @@ from mica_ray.evaluation.evaluate import EvaluationConfig
 from mica_ray.evaluation.report import comparison_table
 from mica_ray.files import write_json
 from mica_ray.launch import run
-from mica_ray.launch.world import num_evaluated
 from mica_ray.rollout.collect import RolloutConfig
 from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.runs.folder import RunFolder
@@ -77,10 +76,10 @@ def main() -> None:
     config = override(CONFIG.model_copy(update={"out": options.out}), options.set)
     # A run that was killed is continued.
     resume = options.out if RunFolder.holds_run(options.out) else None
-    with PeakMemory() as memory, StageBars(config, console, num_evaluated=num_evaluated(config)) as bars:
+    checked = run.check(config, inline=options.inline)
+    with PeakMemory() as memory, StageBars(config, console, num_evaluated=checked.num_evaluated) as bars:
         summary = run.run_training(
-            config,
-            inline=options.inline,
+            checked,
             resume=resume,
             progress=bars,
             tracker=ConsoleTracker(console, num_steps=config.loop.num_steps),

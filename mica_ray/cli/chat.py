@@ -16,6 +16,7 @@ from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.role_messages import SpokenTurn
 from mica_ray.launch import run
 from mica_ray.launch.assembly import Parts
+from mica_ray.launch.checked_run import CheckedRun
 from mica_ray.rollout.policy_chat import PolicyChat
 from mica_ray.seeding import derive_seed
 from mica_ray.serving.support.need_estimator import NeedEstimator, distance_left, next_state
@@ -33,15 +34,14 @@ def run_conversation(model: str, *, assignments: Sequence[str]) -> None:
         ChatError: the policy cannot answer.
     """
     config = read_model(model, assignments)
-    run.plan(config, inline=True)
-    asyncio.run(_converse(config))
+    asyncio.run(_converse(run.check(config, inline=True)))
 
 
-async def _converse(config: RunConfig) -> None:
+async def _converse(checked: CheckedRun) -> None:
     console = Console()
-    async with run.set_up(config, inline=True, progress=SilentProgress()) as parts:
+    async with run.set_up(checked, progress=SilentProgress()) as parts:
         console.print("Say what weighs on you; an empty line or Ctrl-D ends the talk.", style="dim")
-        talk = _Talk(config, parts, PolicyChat(parts.engine, parts.template))
+        talk = _Talk(checked.config, parts, PolicyChat(parts.engine, parts.template))
         while line := (await asyncio.to_thread(_read_line)).strip():
             reply, judgement = await talk.answer(line)
             console.print(f"policy: {reply}", markup=False, highlight=False, soft_wrap=True)

@@ -62,11 +62,11 @@ def run_credit_check(
 
 def _check(config: RunConfig, stored: RecordedTurns, check: CheckConfig, console: Console) -> CreditCheck:
     """Start engine and world in this process, and end them."""
-    run.plan(config, inline=True)
+    checked = run.check(config, inline=True)
 
     async def play() -> CreditCheck:
         with StageBars(config, console, num_evaluated=2 * check.turns * check.rerolls) as bars:
-            async with run.set_up(config, inline=True, progress=bars) as parts:
+            async with run.set_up(checked, progress=bars) as parts:
                 return await check_credit_of(
                     config, parts, stored, check, bars, policy_step=_policy_step(config)
                 )

@@ -78,7 +78,9 @@ def named_estimators(names: Sequence[str], mixing: Mixing) -> dict[str, CreditEs
 def _estimator(name: str, mixing: Mixing) -> CreditEstimator:
     if ":" not in name:
         if name not in ESTIMATORS:
-            raise ConfigError(f"--estimator {name}: {nearest(name, tuple(ESTIMATORS))}, or module:NAME")
+            raise ConfigError(
+                f"Unknown --estimator {name}. {nearest(name, tuple(ESTIMATORS))} Or use module:NAME."
+            )
         return ESTIMATORS[name](mixing)
     found = resolve(name)
     try:

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mica_ray.config import ConfigError, RunConfig
-from mica_ray.config.overrides import override
+from mica_ray.config.overrides import override, read_value
 from mica_ray.config.role_config import SCRIPTED
 from mica_ray.domains.empa.card_text import CardFlaw
 from mica_ray.domains.empa.cards import CardDeck, EpmCard, near_test_cards
@@ -72,7 +72,7 @@ def run_rate(
     Raises:
         ConfigError: no such cards or judge, or not one card could be rated.
     """
-    config = override(RunConfig(), [f"roles.judge={judge}"])
+    config = override(RunConfig(), [], values={"roles.judge": read_value(judge)})
     if config.roles.judge == SCRIPTED:
         raise ConfigError(f"--judge {judge}: rates no cards; name an endpoint, vllm:MODEL or module:CLASS")
     # Ratings of an earlier run are not "given": what is in the file is passed over there, card by card.
@@ -93,12 +93,12 @@ def run_rate(
 async def _rate(
     config: RunConfig, cards: list[EpmCard], out: Path, *, concurrency: int, inline: bool, console: Console
 ) -> RatingRun:
-    from mica_ray.launch import run
+    from mica_ray.launch.start_world import judge_model
 
     columns = (TextColumn("rate cards"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("rate cards", total=len(cards))
-        async with run.judge_model(config, inline=inline) as model:
+        async with judge_model(config, inline=inline) as model:
             rater = CardRater(model, deadline_seconds=config.roles.deadline_seconds)
             return await rate_cards(
                 cards, rater, out, concurrency=concurrency, progress=lambda: bar.advance(task)

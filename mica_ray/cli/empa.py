@@ -20,7 +20,7 @@ from mica_ray.cli.case_bar import CaseBar
 from mica_ray.cli.recipes import read_model
 from mica_ray.cli.rescore import print_scores
 from mica_ray.config import ConfigError, RunConfig
-from mica_ray.config.overrides import override
+from mica_ray.config.overrides import override, read_value
 from mica_ray.config.role_config import EMBEDDED, Player, Recording, RoleSource
 from mica_ray.dialogue.answer_counts import ROLES
 from mica_ray.dialogue.domain import Domain
@@ -32,8 +32,9 @@ from mica_ray.evaluation.rescore_report import rescore_record
 from mica_ray.evaluation.rescored_files import rescore
 from mica_ray.files import write_json
 from mica_ray.launch import run
+from mica_ray.launch.domain_source import RunDomain, read_domain
 from mica_ray.launch.policy_source import fetch_policy, read_policy_facts
-from mica_ray.launch.world import read_domain
+from mica_ray.launch.start_world import start_world
 from mica_ray.recordings.case_log import CaseLog, CaseLogError
 from mica_ray.recordings.recorded_dialogue import RecordingError
 from mica_ray.rollout.collect import RolloutConfig, collect
@@ -91,22 +92,22 @@ def run_empa(
     """
     console = Console()
     # A run folder brings the scenarios and rules that it trained on; a benchmark has its own.
-    chosen = [f"domain={domain}", "scenarios_file=null", "rules=null", "retellings=0"]
+    values: dict[str, object] = {"domain": domain, "scenarios_file": None, "rules": None, "retellings": 0}
     # Every case once, as the benchmark does, and no card in two splits.
-    chosen += ["evaluation.samples=1", "allow_test_cards=false"]
+    values |= {"evaluation.samples": 1, "allow_test_cards": False}
     if cards is not None or domain != DOMAIN:
-        chosen.append(f"cards={'null' if cards is None else cards}")
-    chosen += [f"roles.{name}={roles[name] or roles['judge']}" for name in ROLES]
-    tested = read_policy(policy, [*chosen, *assignments])
-    world = read_domain(tested.config)
-    scenarios = choose_cases(world, cases)
-    folder = out or Path("runs") / f"{world.name}-{_slug(tested.name)}"
+        values["cards"] = None if cards is None else str(cards)
+    values |= {f"roles.{name}": read_value(roles[name] or roles["judge"] or "") for name in ROLES}
+    tested = read_policy(policy, assignments, values=values)
+    loaded = read_domain(tested.config)
+    scenarios = choose_cases(loaded.played, cases)
+    folder = out or Path("runs") / f"{loaded.played.name}-{_slug(tested.name)}"
     try:
         log = CaseLog(folder, model=tested.name, settings=_settings(tested))
     except CaseLogError as error:
         raise ConfigError(str(error)) from error
     ledger = Ledger()
-    _play(tested, scenarios, log, console, inline=inline, ledger=ledger)
+    _play(tested, loaded, scenarios, log, console, inline=inline, ledger=ledger)
     for trajectory in log.failed:
         console.print(f"{trajectory.scenario.id}: failed: {trajectory.error}", markup=False, soft_wrap=True)
     if not log.num_done(scenarios):
@@ -116,7 +117,9 @@ def run_empa(
     _show(log, console, json_file, contaminated=tested.config.contaminated)
 
 
-def read_policy(policy: str, assignments: Sequence[str]) -> PolicyUnderTest:
+def read_policy(
+    policy: str, assignments: Sequence[str], *, values: Mapping[str, object] | None = None
+) -> PolicyUnderTest:
     """Tell an endpoint or object from a model with weights, and give the config that goes with it.
 
     Raises:
@@ -127,12 +130,12 @@ def read_policy(policy: str, assignments: Sequence[str]) -> PolicyUnderTest:
         text = _read_text_policy(policy)
         base = RunConfig(rollout=_rollout(CONTEXT))
         name = text.model if isinstance(text, Endpoint) else policy
-        return PolicyUnderTest(name, override(base, assignments), text)
+        return PolicyUnderTest(name, override(base, assignments, values=values), text)
     if policy == EMBEDDED or RunFolder.holds_run(path):
-        return PolicyUnderTest(path.name, read_model(policy, assignments), None)
+        return PolicyUnderTest(path.name, read_model(policy, assignments, values=values), None)
     held = read_policy_facts(fetch_policy(policy, weights=False)).context_length
     base = RunConfig(policy=policy, rollout=_rollout(min(CONTEXT, held or CONTEXT)))
-    return PolicyUnderTest(policy, override(base, assignments), None)
+    return PolicyUnderTest(policy, override(base, assignments, values=values), None)
 
 
 def choose_cases(domain: Domain, cases: str) -> tuple[Scenario, ...]:
@@ -204,6 +207,7 @@ def _settings(tested: PolicyUnderTest) -> dict[str, object]:
 
 def _play(
     tested: PolicyUnderTest,
+    loaded: RunDomain,
     scenarios: Sequence[Scenario],
     log: CaseLog,
     console: Console,
@@ -223,11 +227,12 @@ def _play(
             log.record(trajectory)
             bar.ended(trajectory)
 
-        asyncio.run(_play_missing(tested, missing, record, inline=inline, ledger=ledger))
+        asyncio.run(_play_missing(tested, loaded, missing, record, inline=inline, ledger=ledger))
 
 
 async def _play_missing(
     tested: PolicyUnderTest,
+    loaded: RunDomain,
     scenarios: Sequence[Scenario],
     record: Callable[[Trajectory], None],
     *,
@@ -237,13 +242,14 @@ async def _play_missing(
     config, rollout = tested.config, _evaluated(tested.config)
     async with AsyncExitStack() as stack:
         if tested.text is None:
+            checked = run.check(config, inline=inline, trains=False, loaded=loaded)
             parts = await stack.enter_async_context(
-                run.set_up(config, inline=inline, progress=SilentProgress(), ledger=ledger)
+                run.set_up(checked, progress=SilentProgress(), ledger=ledger)
             )
             world, policy = parts.world, parts.policy(config)
         else:
-            world, model = await run.start_world(
-                stack, config, inline=inline, ledger=ledger, policy=tested.text
+            world, model = await start_world(
+                stack, config, loaded.played, inline=inline, ledger=ledger, policy=tested.text
             )
             assert model is not None, "a text policy was given"
             policy = TextPolicy(model)

@@ -15,7 +15,6 @@ from mica_ray.evaluation.costs import cost_table
 from mica_ray.evaluation.report import evaluation_record, evaluations_table
 from mica_ray.files import write_json
 from mica_ray.launch import run
-from mica_ray.launch.world import num_evaluated
 
 
 def run_evaluation(model: str, *, assignments: Sequence[str], inline: bool, json_file: Path | None) -> None:
@@ -26,9 +25,9 @@ def run_evaluation(model: str, *, assignments: Sequence[str], inline: bool, json
     """
     console = Console()
     config = read_model(model, assignments)
-    ledger = Ledger()
-    with StageBars(config, console, num_evaluated=num_evaluated(config)) as bars:
-        evaluation = run.evaluate_policy(config, inline=inline, progress=bars, ledger=ledger)
+    checked, ledger = run.check(config, inline=inline), Ledger()
+    with StageBars(config, console, num_evaluated=checked.num_evaluated) as bars:
+        evaluation = run.evaluate_policy(checked, progress=bars, ledger=ledger)
     console.print(
         evaluations_table(
             f"{config.evaluation.split} scenarios of {config.domain}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -54,7 +54,9 @@ def read_config(recipe: str | None, assignments: Sequence[str], resume: Path | N
     return override(RunConfig.read(RunFolder.open(resume).config_file), assignments)
 
 
-def read_model(model: str, assignments: Sequence[str]) -> RunConfig:
+def read_model(
+    model: str, assignments: Sequence[str], *, values: Mapping[str, object] | None = None
+) -> RunConfig:
     """Give the config under which a model is evaluated or talked to: a run folder brings its own.
 
     Raises:
@@ -62,11 +64,11 @@ def read_model(model: str, assignments: Sequence[str]) -> RunConfig:
     """
     path = Path(model).expanduser()
     if model == EMBEDDED or not RunFolder.holds_run(path):
-        return override(RunConfig(policy=model), assignments)
+        return override(RunConfig(policy=model), assignments, values=values)
     policies = sorted((path / "checkpoints").glob("step-*/learner/policy"))
     if not policies:
         raise ConfigError(
             f"{model}: the run has no checkpoint yet; train on with `mica train --resume {model}`"
         )
     config = RunConfig.read(RunFolder.open(path).config_file)
-    return override(config.model_copy(update={"policy": str(policies[-1])}), assignments)
+    return override(config.model_copy(update={"policy": str(policies[-1])}), assignments, values=values)

@@ -18,13 +18,12 @@ from rich.table import Table
 
 from mica_ray.cli.recipes import read_model
 from mica_ray.config import ConfigError, RunConfig
-from mica_ray.config.overrides import build_dataclass, override
+from mica_ray.config.overrides import build_dataclass, override, read_value
 from mica_ray.config.role_config import EMBEDDED
 from mica_ray.files import write_json
 from mica_ray.launch import run
 from mica_ray.launch.cluster import join_ray, joins_cluster
 from mica_ray.launch.policy_source import fetch_policy
-from mica_ray.launch.world import read_domain
 from mica_ray.runs.registration import REGISTERED, fetch_registered
 from mica_ray.safety.check import CareCheck, HelpLines, NoCare
 from mica_ray.safety.rules import CareRules, RuleCare
@@ -194,7 +193,9 @@ def _spec(
             settings=settings,
             replicas=Replicas(options.replicas, options.max_replicas or options.replicas),
             care=_care(options),
-            judge=None if options.judge is None else _judge(configs[0], options, is_dry=is_dry),
+            judge=None
+            if options.judge is None
+            else _judge(options.judge, configs[0], options, is_dry=is_dry),
             is_ray_llm=options.sampler == "ray-llm",
         )
     except ConfigError:
@@ -204,24 +205,24 @@ def _spec(
 
 
 def _model(name: str, config: RunConfig, options: ServeOptions, *, is_dry: bool) -> ModelSpec:
-    run.plan(config, inline=True)
-    path = config.policy if is_dry else str(run.policy_folder(config))
+    checked = run.check(config, inline=True, weights=not is_dry)
+    path = config.policy if is_dry else str(run.policy_folder(checked))
     return ModelSpec(
         id=name,
         path=path,
         engine=config.engine,
         sampler=_sampler(options),
         template_arguments=config.chat_template_arguments,
-        system_prompt=read_domain(config).policy_prompt,
+        system_prompt=checked.domain.policy_prompt,
         created=int(time.time()),
     )
 
 
-def _judge(config: RunConfig, options: ServeOptions, *, is_dry: bool) -> JudgeSpec:
+def _judge(judge: str, config: RunConfig, options: ServeOptions, *, is_dry: bool) -> JudgeSpec:
     def fetch(model: str) -> Path:
         return fetch_policy(model, weights=not is_dry, key="--judge")
 
-    judged = override(config, [f"roles.judge={options.judge}"])
+    judged = override(config, [], values={"roles.judge": read_value(judge)})
     return judge_spec(judged, os.environ, sampler=_sampler(options), fetch=fetch)
 
 

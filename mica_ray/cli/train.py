@@ -18,8 +18,7 @@ from mica_ray.evaluation.costs import cost_table
 from mica_ray.evaluation.report import comparison_table
 from mica_ray.files import write_json
 from mica_ray.launch import run
-from mica_ray.launch.preflight import Plan
-from mica_ray.launch.world import num_evaluated
+from mica_ray.launch.plan import Plan
 from mica_ray.runs.record import RunSummary
 from mica_ray.tracking.tracker import ConsoleTracker
 
@@ -40,17 +39,17 @@ def run_training(
     """
     console = Console()
     config = read_config(recipe, assignments, resume)
-    plan = run.plan(config, inline=inline)
+    checked = run.check(config, inline=inline, weights=not dry_run)
     if dry_run:
+        plan = checked.plan
         console.print_json(config.model_dump_json())
         console.print(_plan_table(plan))
         if json_file is not None:
             write_json(json_file, {"config": config.model_dump(mode="json"), "plan": dict(plan.lines)})
         return
-    with _ended_in_order(), StageBars(config, console, num_evaluated=num_evaluated(config)) as bars:
+    with _ended_in_order(), StageBars(config, console, num_evaluated=checked.num_evaluated) as bars:
         summary = run.run_training(
-            config,
-            inline=inline,
+            checked,
             resume=resume,
             progress=bars,
             tracker=ConsoleTracker(console, num_steps=config.loop.num_steps),

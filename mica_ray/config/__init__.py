@@ -1,4 +1,4 @@
-"""What a run follows from: the config value, its overrides, and the checks before a start."""
+"""The config of a run: its values, the --set overrides and the references in it. See README.md here."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ __all__ = ["ConfigError", "Recording", "RoleConfig", "RunConfig"]
 
 
 def __getattr__(name: str) -> object:
-    # A run's config needs torch; a command that only wants an error or a reference starts without.
+    # RunConfig imports torch. Commands that need only ConfigError start without it.
     if name == "RunConfig":
         from mica_ray.config.run_config import RunConfig
 

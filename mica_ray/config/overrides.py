@@ -1,4 +1,4 @@
-"""Dotted overrides of a config and its one-line errors: `a.b=c` in, a validated config out."""
+"""Overrides of a config: `a.b=c` assignments or values at dotted keys in, a validated config out."""
 
 from __future__ import annotations
 
@@ -18,108 +18,119 @@ from mica_ray.types import ROLES
 ConfigType = TypeVar("ConfigType", bound=BaseModel)
 
 OBJECT_KEY = "object"
-"""The key that marks a mapping as a described object: {"object": "module:Class", field: value, ...}."""
+"""Key of a mapping that describes an object: {"object": "module:Class", field: value, ...}."""
+
+_ALL_KEYS = "`mica train --dry-run` lists all keys."
 
 
 def describe_object(value: object) -> dict[str, object]:
-    """Describe a dataclass instance, or a function, so that `build_object` makes an equal one.
+    """Describe a dataclass instance or function, so that `build_object` makes an equal one.
 
     Raises:
-        ConfigError: it can be neither named nor described.
+        ConfigError: it has no reference, or is of another type.
     """
     if inspect.isfunction(value):
         return {OBJECT_KEY: reference_of(value)}
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        raise ConfigError(f"{type(value).__name__} must be a dataclass or a function to stand in a config")
+        raise ConfigError(
+            f"{type(value).__name__} cannot be stored in a config. Make it a dataclass or a function."
+        )
     fields = {item.name: getattr(value, item.name) for item in dataclasses.fields(value) if item.init}
     described = cast(dict[str, object], TypeAdapter(dict[str, Any]).dump_python(fields, mode="json"))
     return {OBJECT_KEY: reference_of(type(value)), **described}
 
 
 def build_object(description: object) -> object:
-    """Make the object of a description, or of a bare reference with every field at its default.
+    """Build the object of a description; a bare reference builds it with all fields at their defaults.
 
     Raises:
-        ConfigError: an unknown reference.
-        ValueError: an unknown or invalid field.
+        ConfigError: unknown reference.
+        ValueError: unknown or invalid field.
     """
     if isinstance(description, str):
         description = {OBJECT_KEY: description}
     if not isinstance(description, Mapping) or OBJECT_KEY not in description:
         return description
     rest = {str(key): value for key, value in description.items() if key != OBJECT_KEY}
-    found = resolve(str(description[OBJECT_KEY]))
+    reference = str(description[OBJECT_KEY])
+    found = resolve(reference)
     if not isinstance(found, type):
         if rest:
-            raise ConfigError(f"{description[OBJECT_KEY]} takes no fields; got {', '.join(rest)}")
+            raise ConfigError(f"{reference} is not a class. Remove its fields: {', '.join(rest)}.")
         return found
     if not dataclasses.is_dataclass(found):
-        raise ConfigError(f"{description[OBJECT_KEY]} must be a dataclass to stand in a config")
+        raise ConfigError(f"{reference} must be a dataclass. Decorate it with @dataclass(frozen=True).")
     return build_dataclass(found, rest)
 
 
 def build_dataclass(kind: type[object], fields: Mapping[str, object]) -> object:
-    """Make a dataclass of its fields' plain values.
+    """Build a dataclass from plain values of its fields.
 
     Raises:
-        ConfigError: an unknown field.
-        ValueError: an invalid one.
+        ConfigError: unknown field.
+        ValueError: invalid field.
     """
     valid = [item.name for item in dataclasses.fields(cast(Any, kind)) if item.init]
     for key in fields:
         if key not in valid:
-            raise ConfigError(f"unknown key {key} of {kind.__name__}; {nearest(key, valid)}")
+            raise ConfigError(f"Unknown key {key} of {kind.__name__}. {nearest(key, valid)}")
     return TypeAdapter(kind).validate_python(dict(fields))
 
 
 def describe_named(value: object) -> str:
-    """Give a named value, or text, as the reference text."""
+    """Return the reference of a value that has a name in a module; text is returned as it is."""
     return value if isinstance(value, str) else find_reference(value)
 
 
-def override(config: ConfigType, assignments: Sequence[str]) -> ConfigType:
-    """Give the config with `key.path=value` assignments applied together, so that bound fields can move.
+def override(
+    config: ConfigType, assignments: Sequence[str], *, values: Mapping[str, object] | None = None
+) -> ConfigType:
+    """Return the config with values at dotted keys, then `key.path=value` assignments, validated together.
 
-    A value that starts like a JSON list, object or string is read as JSON, `null` and `none` as None;
-    everything else is text that the field's type reads. `credit=module:Class` replaces a whole object,
-    `credit.alpha=0.3` one field; `world=` and `judge=` are shorthands.
+    One validation at the end lets fields that depend on each other change together.
+    `credit=module:Class` replaces a whole object, `credit.alpha=0.3` one field; `world=` and `judge=` are
+    shorthands.
+
+    Args:
+        config: where all other values come from.
+        assignments: as on the command line after --set; `read_value` reads the text behind "=".
+        values: plain values (text, numbers, None, lists, mappings) by dotted key; not parsed.
 
     Raises:
-        ConfigError: one line naming the key, what is wrong and the remedy.
+        ConfigError: one line with the key, the problem and the fix.
     """
     tree = cast(dict[str, object], config.model_dump(mode="json"))
-    for assignment in spelled_out(assignments):
+    for path, value in (values or {}).items():
+        _assign(tree, path, value)
+    for assignment in _without_shorthands(assignments):
         path, separator, text = assignment.partition("=")
         if not separator or not path.strip():
-            raise ConfigError(f"--set {assignment}: write --set key.path=value")
-        _assign(tree, path.strip(), _read_value(text.strip()))
+            raise ConfigError(f"--set {assignment} has no value. Write --set key.path=value.")
+        _assign(tree, path.strip(), read_value(text.strip()))
     return validated(type(config), tree)
 
 
 def with_values(config: ConfigType, values: Mapping[str, object]) -> ConfigType:
-    """Give the config with values at dotted keys: plain ones, references, or objects as in a recipe.
+    """Return the config with values at dotted keys: plain ones, references, or objects as in a recipe.
 
-    Whole objects take their places first, so that `credit` and `credit.gamma` may be given together.
+    Objects are set first, so that both `credit` and `credit.gamma` can be in `values`.
 
     Raises:
-        ConfigError: one line naming the key, what is wrong and the remedy.
+        ConfigError: one line with the key, the problem and the fix.
     """
     plain = (str, int, float, bool, list, tuple, dict, type(None))
     for is_plain in (False, True):
         chosen = {path: value for path, value in values.items() if isinstance(value, plain) is is_plain}
         if chosen:
-            tree = cast(dict[str, object], config.model_dump(mode="json"))
-            for path, value in chosen.items():
-                _assign(tree, path, value)
-            config = validated(type(config), tree)
+            config = override(config, (), values=chosen)
     return config
 
 
 def validated(kind: type[ConfigType], values: Mapping[str, object]) -> ConfigType:
-    """Make a config from plain values.
+    """Build a config from plain values.
 
     Raises:
-        ConfigError: one line for the first thing that is wrong.
+        ConfigError: one line for the first problem.
     """
     try:
         return kind.model_validate(dict(values))
@@ -128,21 +139,44 @@ def validated(kind: type[ConfigType], values: Mapping[str, object]) -> ConfigTyp
 
 
 def explain(error: ValidationError, kind: type[BaseModel]) -> str:
-    """Put the first problem of a validation into one line: key, complaint, nearest key if unknown."""
+    """Return one line for the first problem of a validation: key, problem, closest valid key if unknown."""
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"]]
     key = ".".join(path) or kind.__name__
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        close = nearest(path[-1], _sibling_keys(kind, path[:-1]))
-        return f"unknown key {key}; {close}; `mica train --dry-run` shows all keys"
+        return _unknown_key(key, path[-1], _sibling_keys(kind, path[:-1]))
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{key}: {message}"
-    return f"{key}: {message[:1].lower()}{message[1:]}; got {first['input']!r}"
+    if message.startswith("Input should "):
+        return f"{key} must {message.removeprefix('Input should ')}, got {first['input']!r}."
+    return f"{key}: {message}, got {first['input']!r}."
+
+
+def read_value(text: str) -> object:
+    """Read a value as --set does: `null` and `none` are None, JSON lists, objects and strings are parsed.
+
+    Everything else stays text; the type of the field converts it.
+
+    Raises:
+        ConfigError: text that starts like JSON is not valid JSON.
+    """
+    if text.lower() in ("null", "none"):
+        return None
+    if text[:1] in ("{", "[", '"'):
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{text} is not valid JSON: {error.msg} at character {error.pos}.") from error
+    return text
+
+
+def _unknown_key(key: str, name: str, valid: Sequence[str]) -> str:
+    return f"Unknown key {key}. {nearest(name, valid)} {_ALL_KEYS}"
 
 
 def _sibling_keys(kind: type[BaseModel], path: Sequence[str]) -> list[str]:
-    """Give the keys beside an unknown one, by walking the default config."""
+    """Return the valid keys at the place of an unknown one, from the default config."""
     node: object = kind.model_construct().model_dump(mode="json")
     for part in path:
         node = node.get(part, {}) if isinstance(node, Mapping) else {}
@@ -154,38 +188,31 @@ def _assign(tree: dict[str, object], path: str, value: object) -> None:
     node = tree
     for depth, part in enumerate([*parents, last]):
         if part not in node:
-            prefix = ".".join(path.split(".")[:depth])
-            where = f"{prefix}." if prefix else ""
-            close = nearest(part, [name for name in node if name != OBJECT_KEY])
-            raise ConfigError(f"unknown key {where}{part}; {close}; `mica train --dry-run` shows all keys")
+            key = ".".join([*parents[:depth], part])
+            raise ConfigError(_unknown_key(key, part, [name for name in node if name != OBJECT_KEY]))
         if part is last and depth == len(parents):
             break
         child = node[part]
         if not isinstance(child, dict):
+            parent = ".".join(parents[: depth + 1])
             raise ConfigError(
-                f"unknown key {path}: {'.'.join(parents[: depth + 1])} is {child!r} and has no fields"
+                f"Unknown key {path}. {parent} is {child!r} and has no fields; set {parent} itself."
             )
         node = cast(dict[str, object], child)
-    current = node[last]
+    node[last] = _as_node(node[last], value)
+
+
+def _as_node(current: object, value: object) -> object:
+    """Return a value in the form in which it takes the place of `current` in a config's tree."""
     is_reference = isinstance(current, dict) and OBJECT_KEY in current and isinstance(value, str)
     if is_reference or (isinstance(value, dict) and OBJECT_KEY in value):
-        # So that its fields are keys. What cannot be built, such as "scripted", is for its key to read.
+        # Described with all fields, so that later assignments can address them. Text that is no reference,
+        # such as "scripted", stays as it is and is validated with the whole config.
         with suppress(ValueError):
-            value = describe_object(build_object(value))
+            return describe_object(build_object(value))
     elif isinstance(current, int) and isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value):
-        value = int(value)  # A choice among numbers, such as a ZeRO stage, takes no text.
-    node[last] = value
-
-
-def _read_value(text: str) -> object:
-    if text.lower() in ("null", "none"):
-        return None
-    if text[:1] in ("{", "[", '"'):
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{text}: not JSON: {error.msg} at character {error.pos}") from error
-    return text
+        return int(value)  # Literal types of numbers, such as a ZeRO stage, do not accept text.
+    return value
 
 
 WORLDS: Mapping[str, str] = {
@@ -198,13 +225,13 @@ WORLDS: Mapping[str, str] = {
 """Domains by short name."""
 
 
-def spelled_out(assignments: Sequence[str]) -> Iterator[str]:
-    """Give assignments with whole keys: `world=NAME` sets the domain, `judge=X` all three roles.
+def _without_shorthands(assignments: Sequence[str]) -> Iterator[str]:
+    """Expand shorthands to full keys: `world=NAME` sets the domain, `judge=X` sets all three roles.
 
-    Who judges plays the user and the Director too, until `roles.actor` or `roles.director` says otherwise.
+    A later `roles.actor=` or `roles.director=` replaces X for that role.
 
     Raises:
-        ConfigError: no such world.
+        ConfigError: unknown world.
     """
     for assignment in assignments:
         key, separator, text = (part.strip() for part in assignment.partition("="))
@@ -212,8 +239,10 @@ def spelled_out(assignments: Sequence[str]) -> Iterator[str]:
             yield from (f"roles.{role}={text}" for role in ROLES)
         elif separator and key == "world":
             if text not in WORLDS:
-                known = f"{nearest(text, list(WORLDS))}, or set domain=module:NAME"
-                raise ConfigError(f"world={text}: not known; {known}")
+                raise ConfigError(
+                    f"Unknown world={text}. {nearest(text, list(WORLDS))} "
+                    "For your own domain, set domain=module:NAME."
+                )
             yield f"domain={WORLDS[text]}"
         else:
             yield assignment

@@ -1,4 +1,4 @@
-"""Names of Python objects in text, `module:NAME` or `file.py:NAME`, and back; for configs and `--set`."""
+"""References to Python objects in text, `module:NAME` or `file.py:NAME`, resolved and made from objects."""
 
 from __future__ import annotations
 
@@ -14,34 +14,42 @@ from types import ModuleType
 
 from mica_ray.error_lines import first_line
 
+_MISSING = object()
+
 
 class ConfigError(ValueError):
-    """Something the user asked for cannot be done. The message is one line: the thing and the remedy."""
+    """The user asked for something that cannot be done. The message is one line: the problem and the fix."""
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:
-    """Give the valid name most like a mistyped one, or all when none is like it, for an error message."""
+    """Return the sentence of an error message that suggests the valid name closest to a mistyped one.
+
+    >>> nearest("num_step", ["num_steps", "seed"])
+    'Did you mean num_steps?'
+    >>> nearest("xyz", ["num_steps", "seed"])
+    'Valid names: num_steps, seed.'
+    """
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
-    return f"did you mean {close[0]}" if close else f"valid are {', '.join(sorted(valid))}"
+    return f"Did you mean {close[0]}?" if close else f"Valid names: {', '.join(sorted(valid))}."
 
 
 def load_module_file(path: Path) -> ModuleType:
-    """Run a Python file, once per process, as a module of its own.
+    """Import a Python file as a module of its own; a second call returns the same module.
 
     Raises:
-        ConfigError: there is no such file, or running it failed.
+        ConfigError: the file does not exist, or running it failed.
     """
     if not path.is_file():
-        raise ConfigError(f"{path}: no such file")
+        raise ConfigError(f"{path} does not exist. Check the path of the Python file.")
     location = str(path.resolve())
     name = f"mica_recipe_{path.stem}_{hashlib.blake2b(location.encode(), digest_size=4).hexdigest()}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, location)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"{path}: not a Python file; a recipe ends in .py")
+        raise ConfigError(f"{path} is not a Python file. Use a file that ends in .py.")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # Dataclasses look their own module up while they are being made.
+    sys.modules[name] = module  # Dataclasses look up their own module while they are being created.
     try:
         spec.loader.exec_module(module)
     except ConfigError:
@@ -49,48 +57,51 @@ def load_module_file(path: Path) -> ModuleType:
         raise
     except Exception as error:
         del sys.modules[name]
-        raise ConfigError(f"{path}: {type(error).__name__}: {first_line(error)}") from error
+        raise ConfigError(f"{path} failed with {type(error).__name__}: {first_line(error)}") from error
     return module
 
 
 def resolve(reference: str) -> object:
-    """Give the object that a reference names.
+    """Import the object that a reference names.
 
     Raises:
         ConfigError: the form is wrong, or there is no such module, file or name.
     """
     place, separator, name = reference.rpartition(":")
     if not separator or not place or not name:
-        raise ConfigError(f"{reference!r} names no object; write module:NAME or file.py:NAME")
+        raise ConfigError(f"{reference!r} is not a reference. Use module:NAME or file.py:NAME.")
     if place.endswith(".py"):
         module = load_module_file(Path(place))
     else:
         try:
             module = importlib.import_module(place)
         except ImportError as error:
-            raise ConfigError(f"{reference}: cannot import {place}: {first_line(error)}") from error
-    if not hasattr(module, name):
+            raise ConfigError(f"{reference}: cannot import {place} ({first_line(error)}).") from error
+    found: object = getattr(module, name, _MISSING)
+    if found is _MISSING:
         public = [item for item in vars(module) if not item.startswith("_")]
-        raise ConfigError(f"{reference}: {place} has no {name}; {nearest(name, public)}")
-    return getattr(module, name)
+        raise ConfigError(f"{reference}: {place} has no {name}. {nearest(name, public)}")
+    return found
 
 
 def reference_of(item: object) -> str:
-    """Give the reference under which `resolve` finds a class or function again.
+    """Return the reference from which `resolve` finds a class or function.
 
     Raises:
-        ConfigError: it is not at the top level of a module or file.
+        ConfigError: it is not defined at the top level of a module or file.
     """
     name = str(getattr(item, "__qualname__", ""))
     module = sys.modules.get(str(getattr(item, "__module__", "")))
     if module is None or getattr(module, name, None) is not item:
-        raise ConfigError(f"{name or item!r} must stand at the top level of a module to be named in a config")
+        raise ConfigError(
+            f"{name or repr(item)} cannot be stored in a config. Define it at the top level of a module."
+        )
     is_file = module.__name__ == "__main__" or module.__name__.startswith("mica_recipe_")
     return f"{inspect.getsourcefile(module) if is_file else module.__name__}:{name}"
 
 
 def find_reference(value: object) -> str:
-    """Give the reference of a value that some imported module holds under a public name, such as a domain.
+    """Return the reference of a value that an imported module holds under a public name, such as a domain.
 
     Raises:
         ConfigError: no module holds it.
@@ -102,4 +113,7 @@ def find_reference(value: object) -> str:
                 if place == "__main__" or place.startswith("mica_recipe_"):
                     place = str(inspect.getsourcefile(module))
                 return f"{place}:{name}"
-    raise ConfigError(f"a {type(value).__name__} in a config must have a name at the top level of a module")
+    raise ConfigError(
+        f"This {type(value).__name__} cannot be stored in a config. "
+        "Assign it to a public name at the top level of a module."
+    )

@@ -1,4 +1,7 @@
-"""Who plays the simulated user, the director and the judge, as a config says it; world.py makes them."""
+"""The role models of a config: who plays the actor, the director and the judge.
+
+launch/world.py builds the models from it.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +22,25 @@ from pydantic import (
 
 from mica_ray.chat.model import ChatModel
 from mica_ray.chat.openai_api import Endpoint
+from mica_ray.checks import one_of
 from mica_ray.config.overrides import OBJECT_KEY, build_dataclass, build_object, describe_object
 from mica_ray.dialogue.judger import Judge
 from mica_ray.rollout.engine_config import EngineConfig
-from mica_ray.types import ROLES
+from mica_ray.types import ROLES, RoleName
 
 EMBEDDED = "embedded"
-"""The policy the project makes itself (embedded/policy.py)."""
+"""`policy=embedded`: the small policy that mica_ray trains itself (embedded/policy.py)."""
 SCRIPTED = "scripted"
-"""The role models of the embedded world (embedded/roles.py)."""
+"""A role that rules play instead of a language model (embedded/roles.py)."""
 VLLM_PREFIX = "vllm:"
-"""A role served by vLLM in the same Ray cluster: `vllm:MODEL`, a hub id or folder."""
+"""`vllm:MODEL`: a role whose model, a hub id or folder, is served by vLLM in the same Ray cluster."""
 
 
 def _read_role(role: object) -> object:
-    """Make a role's value of what stands in a config or on the command line.
+    """Convert a value of a config or of the command line to who plays a role.
 
     Raises:
-        ValueError: it names nothing that could play a role.
+        ValueError: the value is none of the forms of a role.
     """
     if isinstance(role, Mapping):
         fields = {str(key): value for key, value in role.items()}
@@ -50,14 +54,14 @@ def _read_role(role: object) -> object:
     if ":" in role and not role.startswith(VLLM_PREFIX):
         return _check_model(build_object(role))
     raise ValueError(
-        f"a role is {SCRIPTED!r}, {VLLM_PREFIX}MODEL, module:CLASS, an endpoint such as "
-        f'{{"model": "...", "base_url": "http://.../v1"}} or {{"recording": "calls.jsonl"}}; got {role!r}'
+        f"a role must be {SCRIPTED!r}, {VLLM_PREFIX}MODEL, module:CLASS, an endpoint such as "
+        f'{{"model": "...", "base_url": "http://.../v1"}} or {{"recording": "calls.jsonl"}}, got {role!r}.'
     )
 
 
 def _check_model(model: object) -> object:
     if isinstance(model, type) or not isinstance(model, ChatModel | Judge):
-        raise ValueError(f"a role's object must have chat(), a judge's chat() or score(); got {model!r}")
+        raise ValueError(f"a role's object must have chat(), or score() for the judge, got {model!r}.")
     return model
 
 
@@ -76,13 +80,13 @@ def _describe_role(role: object) -> object:
 
 
 Player = Union[Endpoint, str, ChatModel, Judge]  # noqa: UP007 -- Protocols and types in one alias
-"""Who answers: an OpenAI-compatible endpoint, "scripted", "vllm:MODEL", or an object of the user's own."""
+"""Who plays a role: an OpenAI-compatible endpoint, "scripted", "vllm:MODEL", or a user-defined object."""
 
 
 def _read_inner(role: object) -> object:
     inner = None if role is None else _read_role(role)
     if isinstance(inner, Recording) or (inner is not None and not _chats(inner)):
-        raise ValueError(f"a recording's inner role must be a model with chat(); got {inner!r}")
+        raise ValueError(f"inner must be a model with chat(), got {inner!r}.")
     return inner
 
 
@@ -92,29 +96,28 @@ def _chats(role: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A role whose calls are written into a file, or answered from one (chat/recorded.py)."""
+    """A role whose calls are written to a file, or answered from it (chat/recorded.py)."""
 
     recording: Path
-    """JSON lines of calls."""
+    """File of JSON lines, one per call."""
     mode: Literal["record", "replay"] = "replay"
-    """record: ask `inner` and add its answers to the file. replay: ask nobody."""
+    """record: call `inner` and append its answers to the file. replay: answer from the file only."""
     inner: Annotated[Player | None, PlainValidator(_read_inner)] = None
-    """Who is recorded; not asked in a replay."""
+    """Who plays the role while it is recorded; unused in a replay."""
 
     def __post_init__(self) -> None:
-        """Refuse a recording of nobody."""
-        if self.mode not in ("record", "replay"):
-            raise ValueError(f'mode must be "record" or "replay"; got {self.mode!r}')
+        """Check that there is someone to record."""
+        one_of(("record", "replay"), mode=self.mode)
         if self.mode == "record" and self.inner is None:
-            raise ValueError('mode "record" needs an inner role to record; got none')
+            raise ValueError('mode "record" needs an inner role. Set "inner" to the role to record.')
 
 
 RoleSource = Annotated[Player | Recording, PlainValidator(_read_role), PlainSerializer(_describe_role)]
-"""Who plays a role, or the recording that does."""
+"""The value of a role in a config: a player or a recording."""
 
 
 class RoleConfig(BaseModel):
-    """Who plays the simulated user, the director and the judge, and how they are asked."""
+    """Who plays the simulated user, the director and the judge, and how they are called."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -122,56 +125,64 @@ class RoleConfig(BaseModel):
     director: RoleSource = SCRIPTED
     judge: RoleSource = SCRIPTED
     max_tokens: int = Field(default=1024, ge=1)
-    """Tokens of one answer at most; a judge writes 18 fields."""
+    """Maximum tokens of one answer; a judge writes 18 fields."""
     temperature: float = Field(default=0.0, ge=0)
     deadline_seconds: float = Field(default=180.0, gt=0)
-    """For one answer with its retries."""
+    """Maximum time of one answer, retries included."""
     engine: EngineConfig = EngineConfig(dtype="bfloat16", max_model_len=4096, kv_cache_gib=4.0)
-    """Of each model that vLLM serves for a role; a judge reads rubric and dialogue before it writes."""
+    """Engine of each model that vLLM serves for a role. A judge reads rubric and dialogue, so the context is
+    longer than the policy's."""
     num_engines: int = Field(default=1, ge=1)
-    """Engines of each such model."""
+    """Engines per served model."""
     chat_template_arguments: dict[str, bool | int | str] = Field(default_factory=dict)
-    """What their chat templates are given beside the messages, such as {"enable_thinking": false}."""
+    """Extra arguments of the served models' chat templates, such as {"enable_thinking": false}."""
 
     @model_validator(mode="after")
     def _check_players(self) -> RoleConfig:
-        """Refuse roles that cannot play together."""
+        """Check that each role can be played, and that no two recordings share a file."""
         files: dict[Path, Recording] = {}
-        for name in ROLES:
-            role = getattr(self, name)
+        for name, role in self.sources.items():
             if name != "judge" and not _chats(role):
-                raise ValueError(f"{name}: {type(role).__name__} has no chat(); only a judge may score alone")
+                raise ValueError(
+                    f"{name}: {type(role).__name__} has no chat(). Only the judge can have score() instead."
+                )
             if isinstance(role, Recording) and files.setdefault(role.recording, role) != role:
-                raise ValueError(f"{name}: {role.recording} is another role's too; name a file for each")
+                raise ValueError(
+                    f"{name}: {role.recording} is already used by another role. Use one file per role."
+                )
         if self.served_models and self.max_tokens >= self.engine.max_model_len:
             raise ValueError(
-                f"engine.max_model_len must be above max_tokens = {self.max_tokens}; "
-                f"got {self.engine.max_model_len}"
+                f"engine.max_model_len must be > max_tokens ({self.max_tokens}), "
+                f"got {self.engine.max_model_len}. The prompt needs room too."
             )
         return self
 
     @property
-    def asked(self) -> Mapping[str, Player]:
-        """Who is asked, by role; replayed roles are absent."""
-        roles = {name: getattr(self, name) for name in ROLES}
+    def sources(self) -> Mapping[RoleName, Player | Recording]:
+        """The three roles by name."""
+        return {"actor": self.actor, "director": self.director, "judge": self.judge}
+
+    @property
+    def asked(self) -> Mapping[RoleName, Player]:
+        """Players that are called, by role; replayed roles are absent."""
         players = {
             name: (role.inner if role.mode == "record" else None) if isinstance(role, Recording) else role
-            for name, role in roles.items()
+            for name, role in self.sources.items()
         }
         return {name: player for name, player in players.items() if player is not None}
 
     @property
     def are_recorded(self) -> bool:
-        """Whether a role's calls are recorded or replayed, so that timing must not matter."""
-        return any(isinstance(getattr(self, name), Recording) for name in ROLES)
+        """Whether calls of a role are recorded or replayed, so that timing must not change a reply."""
+        return any(isinstance(role, Recording) for role in self.sources.values())
 
     @property
     def served_models(self) -> tuple[str, ...]:
-        """The models that vLLM shall serve for roles, each once."""
+        """Models that vLLM serves for roles, without duplicates."""
         names = [player for player in self.asked.values() if isinstance(player, str)]
         return tuple(dict.fromkeys(name.partition(":")[2] for name in names if name.startswith(VLLM_PREFIX)))
 
 
 def read_roles(roles: object) -> object:
-    """Take one text for all three roles."""
+    """Expand one text to all three roles."""
     return dict.fromkeys(ROLES, roles) if isinstance(roles, str) else roles

@@ -1,8 +1,7 @@
-"""RunConfig: every part's config in one frozen value. `RunConfig()` is the embedded run on CPUs."""
+"""RunConfig: the configs of all parts in one frozen value. `RunConfig()` is the embedded run on CPUs."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +25,7 @@ from mica_ray.config.role_config import EMBEDDED, RoleConfig, read_roles
 from mica_ray.credit import CreditEstimator, Mica
 from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.evaluation.evaluate import EvaluationConfig
+from mica_ray.files import JsonFileError, read_json_object
 from mica_ray.losses import LossConfig
 from mica_ray.rewards import Rewards
 from mica_ray.rollout.collect import RolloutConfig
@@ -39,14 +39,14 @@ from mica_ray.types import Sampling
 def _check_credit(estimator: object) -> object:
     built = build_object(estimator)
     if not callable(built):
-        raise ValueError(f"credit must be an estimator such as mica_ray.credit:Mica; got {built!r}")
+        raise ValueError(f"credit must be an estimator such as mica_ray.credit:Mica, got {built!r}.")
     return built
 
 
 class RunConfig(BaseModel):
-    """Everything a run follows from; stored with the run as JSON, from which it can be trained again.
+    """All settings of a run; stored in the run folder as JSON, which reproduces the run.
 
-    The defaults are the embedded run: a small policy made here, scripted roles, minutes on two CPU cores.
+    The defaults are the embedded run: a small built-in policy and scripted roles, minutes on two CPU cores.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -54,29 +54,29 @@ class RunConfig(BaseModel):
     name: str = Field(default="embedded", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = 0
     out: Path | None = None
-    """Run folder; None for runs/NAME-TIME."""
+    """Run folder; None means runs/NAME-TIME."""
     domain: Annotated[str, BeforeValidator(describe_named)] = (
         "mica_ray.domains.emotional_support:EMOTIONAL_SUPPORT"
     )
-    """module:NAME of a Domain; a recipe may give the value itself."""
+    """module:NAME of a Domain. A recipe may use the Domain itself."""
     scenarios_file: Path | None = None
-    """JSON lines that take the place of the domain's own scenarios."""
+    """JSON lines of scenarios that replace those of the domain."""
     retellings: int = Field(default=14, ge=0)
-    """How often each of the domain's own training scenarios is told about another topic, beside its own."""
+    """Number of variants about other topics that are added per training scenario of the domain."""
     cards: str | None = None
-    """Folder of EMPA cards or hub dataset id; they are the scenarios of mica_ray.domains.empa:EMPA."""
+    """Folder or hub dataset id of EMPA cards, the scenarios of mica_ray.domains.empa:EMPA."""
     card_ratings: Path | None = None
-    """What `mica data rate` wrote; None for rated_iedr.jsonl beside the cards, if it is there."""
+    """Output of `mica data rate`; None means rated_iedr.jsonl next to the cards, if it exists."""
     allow_test_cards: bool = False
-    """Whether the official EMPA test cases may be trained on; such a run is marked contaminated."""
+    """Whether to allow official EMPA test cases as training scenarios; the run is marked contaminated."""
     contaminated: Annotated[bool, Field(validate_default=True)] = False
-    """Set by allow_test_cards and kept from then on: what test cases taught cannot be taken back."""
+    """Whether the policy was trained on test cases. Set by allow_test_cards and never cleared again."""
     rules: ProgressRules | None = None
-    """When a dialogue ends, in training and evaluation; None for the domain's rules."""
+    """Rules that end a dialogue, in training and evaluation; None means the rules of the domain."""
     policy: str = EMBEDDED
     """"embedded", a hub id, or a model folder."""
     chat_template_arguments: dict[str, bool | int | str] = Field(default_factory=dict)
-    """What the policy's chat template is given beside the messages, such as {"enable_thinking": false}."""
+    """Extra arguments of the policy's chat template, such as {"enable_thinking": false}."""
     roles: Annotated[RoleConfig, BeforeValidator(read_roles)] = RoleConfig()
     rewards: Rewards = Rewards()
     credit: Annotated[CreditEstimator, PlainValidator(_check_credit), PlainSerializer(describe_object)] = (
@@ -92,30 +92,30 @@ class RunConfig(BaseModel):
         weight_decay=0.0,
         mini_batches=8,
         micro_batch_tokens=16384,
-        # The paper trains without. A model this small then forgets what it could say of later needs.
+        # The paper uses none. Without it, so small a model unlearns its replies to needs late in a dialogue.
         loss=LossConfig(kl_coefficient=0.03),
     )
-    """The loss is `learner.loss`; `total_updates` follows from the loop."""
+    """The loss is in `learner.loss`. `total_updates` is derived from the loop."""
     ray_learner: RayLearnerConfig = RayLearnerConfig()
     loop: LoopConfig = LoopConfig(num_steps=22, scenarios_per_step=16, checkpoint_every=10)
     evaluation: EvaluationConfig = EvaluationConfig(samples=3, temperature=0.7)
-    """At a temperature one would serve at; training explores at that of `rollout.sampling`."""
+    """Uses a temperature suited to serving; training explores at the one of `rollout.sampling`."""
     budget: Budget = Budget()
-    """What the role models may cost; once it is used up, the run stops behind a checkpoint."""
+    """Limits on the cost of the role models. At a limit, the run writes a checkpoint and stops."""
     policy_seed: int = 0
-    """Of the embedded policy's making; apart from the run's, so that all seeds begin at one policy."""
+    """Seed of the embedded policy. Separate from `seed`, so that all seeds start from one policy."""
     inline_threads: int = Field(default=1, ge=1)
-    """torch's threads in `--inline` runs; one is the fast choice for tiny models. Results depend on it."""
+    """Threads of torch in --inline runs; one is fastest for tiny models. Results depend on it."""
     dashboard_port: int | None = None
-    """Of the dashboard of a Ray started here; None starts none."""
+    """Port of the dashboard if the run starts Ray itself; None starts no dashboard."""
     tracking_uri: str | None = None
-    """MLflow store, a database or a server's address; None for a sqlite file in the run folder, or for the
-    trials of a sweep in the sweep's folder."""
+    """MLflow store: a database or a server address. None means a sqlite file in the run folder, or in the
+    sweep's folder for its trials."""
     tracking_parent: str | None = None
-    """Id of the MLflow run under which this one is shown, such as a sweep's; of the same store and name."""
+    """Id of the parent MLflow run, such as that of a sweep; in the same store, with the same name."""
     register_as: str | None = Field(default=None, min_length=1)
-    """Name of the model in MLflow's registry of which the trained policy becomes a version at the end of the
-    run; None registers nothing, which `mica register` can do later."""
+    """Name of the MLflow model under which the trained policy is registered at the end of the run. None
+    registers nothing; `mica register` can do it later."""
 
     @field_validator("contaminated")
     @classmethod
@@ -124,34 +124,34 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_total_updates(self) -> RunConfig:
-        """Refuse a schedule of another length than the run's."""
-        given, followed = self.learner.total_updates, self.whole_learner.total_updates
-        if given not in (LearnerConfig().total_updates, followed):
+        """Check that the learning rate schedule, if set, is as long as the run."""
+        configured, derived = self.learner.total_updates, self.whole_learner.total_updates
+        if configured not in (LearnerConfig().total_updates, derived):
             raise ValueError(
-                f"learner.total_updates={given} must be {followed}, which follows from loop.num_steps x "
-                "learner.epochs x learner.mini_batches; set those"
+                f"learner.total_updates must be {derived} (loop.num_steps x learner.epochs x "
+                f"learner.mini_batches), got {configured}. Leave it out and set those three."
             )
         return self
 
     @model_validator(mode="after")
     def _check_weight_transfer(self) -> RunConfig:
-        """Refuse engines that wait for a GPU of a learner that has none."""
+        """Check that a learner whose weights go through NCCL has a GPU."""
         if self.engine.weight_transfer == "nccl" and self.ray_learner.gpus_per_worker < 1:
             raise ValueError(
-                "engine.weight_transfer=nccl needs ray_learner.gpus_per_worker >= 1, whole GPUs; "
-                f"got {self.ray_learner.gpus_per_worker:g}. Without: engine.weight_transfer=bucket"
+                "engine.weight_transfer=nccl needs whole GPUs, ray_learner.gpus_per_worker >= 1, "
+                f"got {self.ray_learner.gpus_per_worker:g}. Raise it, or set engine.weight_transfer=bucket."
             )
         return self
 
     @property
     def whole_learner(self) -> LearnerConfig:
-        """The learner with its schedule stretched over this run's optimiser steps."""
+        """The learner config with `total_updates` set to the optimizer steps of this run."""
         learner = self.learner
         return replace(learner, total_updates=self.loop.num_steps * learner.epochs * learner.mini_batches)
 
     @property
     def discount(self) -> float:
-        """The estimator's discount per turn, 1 where it has none."""
+        """Discount per turn of the credit estimator; 1 if it has none."""
         return float(getattr(self.credit, "gamma", 1.0))
 
     def write(self, path: Path) -> None:
@@ -160,17 +160,13 @@ class RunConfig(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> RunConfig:
-        """Read what `write` wrote.
+        """Read a config that `write` stored.
 
         Raises:
-            ConfigError: the file is missing, no JSON, or holds an unknown or invalid key.
+            ConfigError: the file is missing or not valid JSON, or has an unknown or invalid key.
         """
         try:
-            values = json.loads(path.read_text())
-        except OSError as error:
-            raise ConfigError(
-                f"{path}: cannot be read ({error.strerror}); give a run folder of `mica train`"
-            ) from error
-        except ValueError as error:
-            raise ConfigError(f"{path}: not JSON ({error})") from error
+            values = read_json_object(path)
+        except JsonFileError as error:
+            raise ConfigError(str(error)) from error
         return validated(cls, values)

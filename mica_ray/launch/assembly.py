@@ -1,4 +1,7 @@
-"""From started parts to the loop's `Run`, and to an evaluation. Starts nothing; launch/run.py does."""
+"""Assemble started parts into the loop's `Run`, an evaluation or a credit check.
+
+Starts nothing; launch/run.py does.
+"""
 
 from __future__ import annotations
 
@@ -29,26 +32,26 @@ from mica_ray.training.metrics import cost_metrics
 from mica_ray.training.scenario_order import ScenarioOrder
 from mica_ray.types import Scenario, Trajectory
 
-Tell = Callable[[Trajectory], None]
+OnDialogueEnd = Callable[[Trajectory], None]
 
 ROLL_FORWARD = "roll replies forward"
-"""The stage in which credit is checked."""
+"""Stage of a credit check, as shown in progress bars."""
 
 _TRAIN = "train"
-"""The ledger's phase in which the policy learns."""
+"""Phase of the ledger while training dialogues are played."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What works together once a run is set up."""
+    """The started parts of a run."""
 
     world: World
     template: ChatTemplate
     engine: PolicyEngine
     learner: Learner | None
-    """None where nothing is trained."""
+    """None if nothing is trained."""
     ledger: Ledger
-    """Counts what the role models and the policy take."""
+    """Counts the calls and costs of the role models and the policy."""
 
     def policy(self, config: RunConfig) -> EnginePolicy:
         """Return the engine as the policy of the run's dialogues."""
@@ -66,22 +69,22 @@ def assemble(
     progress: Progress,
     first_step: int,
 ) -> Run:
-    """Give the loop everything it uses.
+    """Build the loop's `Run` from started parts.
 
     Args:
         config: of the run.
-        parts: started, with a learner.
+        parts: with a learner.
         folder: of the run.
-        order: of the training scenarios.
+        order: order of the training scenarios.
         checkpoints: of the run.
-        tracker: told of metrics.
-        progress: told of stages.
-        first_step: 0, or where a checkpoint continues.
+        tracker: receives metrics.
+        progress: receives stages and dialogues.
+        first_step: 0, or the step after the restored checkpoint.
     """
-    assert parts.learner is not None, "a run trains"
+    assert parts.learner is not None, "training needs a learner"
     ledger, before = parts.ledger, dict[str, Tally]()
 
-    async def play(step: int, scenarios: Sequence[Scenario], tell: Tell) -> list[Trajectory]:
+    async def play(step: int, scenarios: Sequence[Scenario], on_end: OnDialogueEnd) -> list[Trajectory]:
         ledger.phase = _TRAIN
         before.update(ledger.totals([_TRAIN]))
         return await collect(
@@ -92,7 +95,7 @@ def assemble(
             step=step,
             seed=config.seed,
             policy_prompt=parts.world.policy_prompt,
-            progress=_closing(ledger, step, tell),
+            progress=_closing(ledger, step, on_end),
         )
 
     def spent() -> Mapping[str, float]:
@@ -129,7 +132,15 @@ def assemble(
 async def measure(
     config: RunConfig, parts: Parts, progress: Progress, *, step: int | None = None, phase: str = "evaluate"
 ) -> Evaluation:
-    """Play the evaluation scenarios; with a step, the stage is announced here. The phase is the ledger's."""
+    """Play the evaluation scenarios and score them.
+
+    Args:
+        config: of the run.
+        parts: started; a learner is not used.
+        progress: receives stages and dialogues.
+        step: reports the stage "evaluate" at this step; None reports none.
+        phase: phase of the ledger to which the costs belong.
+    """
     parts.ledger.phase = phase
     chosen = parts.world.scenarios(config.evaluation.split)[: config.evaluation.max_scenarios]
     if step is not None:
@@ -154,7 +165,7 @@ async def check_credit_of(
     *,
     policy_step: int | None,
 ) -> CreditCheck:
-    """Roll turns of stored dialogues forward with the policy and the world of their run."""
+    """Check the credit of stored dialogues by playing them on from sampled turns."""
     parts.ledger.phase = "check_credit"
 
     async def play_from(starts: Sequence[DialogueStart]) -> Sequence[Trajectory]:
@@ -172,21 +183,21 @@ async def check_credit_of(
     return await check_credit(stored, scenarios, play_from, config.rewards, check, policy_step=policy_step)
 
 
-def _closing(ledger: Ledger, step: int, tell: Tell) -> Tell:
-    """Write a dialogue's costs as it ends, then report its end."""
+def _closing(ledger: Ledger, step: int, on_end: OnDialogueEnd) -> OnDialogueEnd:
+    """Return a callback that writes a dialogue's costs as it ends, then calls `on_end`."""
 
     def close(trajectory: Trajectory) -> None:
         ledger.close(DialogueKey(step, trajectory.scenario.id, trajectory.sample))
-        tell(trajectory)
+        on_end(trajectory)
 
     return close
 
 
 def restored_step(checkpoints: Checkpoints, learner: Learner, order: ScenarioOrder) -> int:
-    """Put the learner where the newest checkpoint stands; a run killed before its first one begins anew.
+    """Restore the learner from the newest checkpoint and return the next step; 0 without a checkpoint.
 
     Raises:
-        ConfigError: the checkpoint is of another model or of other scenarios.
+        ConfigError: the checkpoint belongs to another model or other scenarios.
     """
     if checkpoints.latest() is None:
         return 0

@@ -1,4 +1,4 @@
-"""The Ray that runs and sweeps use: the cluster that RAY_ADDRESS names, or one started on this machine."""
+"""The Ray of runs and sweeps: join the cluster of RAY_ADDRESS, or start Ray on this machine."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mica_ray.launch.preflight import check_gpus
 
 
 def join_ray_for(config: RunConfig) -> Callable[[], None]:
-    """Join or start the Ray of a run. Gives the call that leaves it.
+    """Join or start the Ray of a run, and return the function that leaves it.
 
     Raises:
-        ConfigError: the cluster has fewer GPUs than asked for.
+        ConfigError: the cluster has fewer GPUs than the run needs.
     """
     import ray
 
@@ -26,11 +26,11 @@ def join_ray_for(config: RunConfig) -> Callable[[], None]:
 
 
 def join_ray(*, cpus: float, dashboard_port: int | None = None) -> Callable[[], None]:
-    """Join the cluster that RAY_ADDRESS names, or start one here. Gives the call that leaves it.
+    """Join the cluster of RAY_ADDRESS or start Ray here, and return the function that leaves it.
 
     Args:
-        cpus: that one started here counts at least.
-        dashboard_port: of its dashboard; None for none.
+        cpus: minimum CPUs that a Ray started here counts.
+        dashboard_port: port of its dashboard; None for no dashboard.
     """
     import ray
 
@@ -39,8 +39,8 @@ def join_ray(*, cpus: float, dashboard_port: int | None = None) -> Callable[[], 
     if joins_cluster():
         ray.init(log_to_driver=False)
     else:
-        # "local" ignores whatever address an earlier head has left behind. Ray only counts CPUs: fewer
-        # cores than processes make a run slow, not impossible.
+        # "local" ignores the address that an earlier head node may have left. Ray only counts CPUs: with
+        # fewer cores than processes a run is slow, but works.
         ray.init(
             address="local",
             num_cpus=max(os.cpu_count() or 1, math.ceil(cpus)),
@@ -53,19 +53,19 @@ def join_ray(*, cpus: float, dashboard_port: int | None = None) -> Callable[[], 
 
 
 def cluster_resources() -> Mapping[str, float]:
-    """Give what the Ray that was joined has, such as "CPU" and "GPU"."""
+    """Return the resources of the joined Ray, such as "CPU" and "GPU"."""
     import ray
 
     return ray.cluster_resources()
 
 
 def joins_cluster() -> bool:
-    """Say whether runs join a cluster instead of starting Ray on this machine."""
+    """Whether runs join a cluster instead of starting Ray on this machine."""
     return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def gpus_here() -> int | None:
-    """Count this machine's GPUs; None where a cluster is joined, which is asked after joining."""
+    """Return the number of GPUs of this machine; None if a cluster is joined, which counts its own."""
     if joins_cluster():
         return None
     import torch

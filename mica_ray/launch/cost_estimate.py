@@ -1,4 +1,4 @@
-"""What a run's role calls will take at most, from stated assumptions. The counting is chat/ledger.py's."""
+"""Estimate an upper bound on the cost of a run's role calls. chat/ledger.py counts the actual cost."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from mica_ray.launch.world import role_price
 from mica_ray.types import ROLES, Message, RoleName, Scenario
 
 CHARACTERS_PER_TOKEN = 3
-"""English takes about four, Chinese between one and two."""
+"""Characters per token assumed here: English has about four, Chinese one to two."""
 
 ANSWER_TOKENS: Mapping[RoleName, int] = {"actor": 60, "director": 80, "judge": 700}
-"""A message, a move with its guidance, 18 fields; at most `roles.max_tokens`. Thinking comes on top."""
+"""Tokens assumed per answer, limited by `roles.max_tokens`: a message, a move with guidance, 18 fields.
+Thinking tokens are not included."""
 
 
-def estimate_costs(config: RunConfig, domain: Domain) -> Mapping[str, Tally]:
-    """Estimate what training and the evaluations before and after it take, by role.
+def estimate_costs(config: RunConfig, domain: Domain) -> Mapping[RoleName, Tally]:
+    """Estimate the cost of training and of the evaluations before and after it, by role.
 
-    Every dialogue lasts `max_turns` turns, every turn asks each role once (no Director where the domain has
-    none), nothing is repaired or retried.
-    Prompts are those of the first training scenario, in the middle of such a dialogue.
+    Assumes that every dialogue lasts `max_turns` turns, that every turn calls each role once (the Director
+    only if the domain has one), and that no call is repaired or retried. The prompt length is that of the
+    first training scenario in the middle of such a dialogue.
 
     Args:
         config: of the run.
-        domain: of the run, with its scenarios and rules.
+        domain: with the scenarios and rules of the run.
     """
     scenario = (domain.split("train") or domain.scenarios)[0]
     evaluation = config.evaluation
@@ -40,23 +41,24 @@ def estimate_costs(config: RunConfig, domain: Domain) -> Mapping[str, Tally]:
 
 
 def describe_costs(config: RunConfig, domain: Domain) -> str:
-    """Put the estimate into one sentence."""
+    """Describe the estimate and its assumptions."""
     costs = estimate_costs(config, domain)
     sums = total(costs)
     calls = ", ".join(f"{role} {tally.calls:,}" for role, tally in costs.items())
     tokens = f"{sums.prompt_tokens / 1e6:,.1f} M tokens in, {sums.completion_tokens / 1e6:,.1f} M out"
-    price = f"{sums.usd:,.2f} USD" if sums.usd else "no price given"
+    price = f"{sums.usd:,.2f} USD" if sums.usd else "no price configured"
     return (
-        f"at most about {calls} calls; {tokens}; {price}; if every dialogue lasts "
-        f"{domain.rules.max_turns} turns, {CHARACTERS_PER_TOKEN} characters are a token, and "
-        f"answers take {', '.join(f'{count} ({role})' for role, count in ANSWER_TOKENS.items())} tokens"
+        f"at most about {calls} calls; {tokens}; {price}; "
+        f"assuming {domain.rules.max_turns} turns per dialogue, "
+        f"{CHARACTERS_PER_TOKEN} characters per token, and answers of "
+        f"{', '.join(f'{ANSWER_TOKENS[role]} ({role})' for role in costs)} tokens"
     )
 
 
 def _role_tally(config: RunConfig, role: RoleName, calls: int, prompt_characters: int) -> Tally:
     prompt_tokens = calls * (prompt_characters // CHARACTERS_PER_TOKEN)
     completion_tokens = calls * min(ANSWER_TOKENS[role], config.roles.max_tokens)
-    price: Price = role_price(getattr(config.roles, role))
+    price: Price = role_price(config.roles.sources[role])
     return Tally(
         calls=calls,
         prompt_tokens=prompt_tokens,
@@ -66,7 +68,7 @@ def _role_tally(config: RunConfig, role: RoleName, calls: int, prompt_characters
 
 
 def _prompts(domain: Domain, scenario: Scenario, *, reply_tokens: int) -> Mapping[RoleName, int]:
-    """Give the characters of each role's prompt halfway through a dialogue."""
+    """Return the number of characters of each role's prompt halfway through a dialogue."""
     message = "x" * (ANSWER_TOKENS["actor"] * CHARACTERS_PER_TOKEN)
     turn: SpokenTurn = {"user": message, "reply": "x" * (reply_tokens * CHARACTERS_PER_TOKEN)}
     dialogue = [turn] * max(1, domain.rules.max_turns // 2)

@@ -1,4 +1,4 @@
-"""The plan of a run: what it will start and need, in words and numbers. Checks nothing; preflight.py does."""
+"""Describe what a run will start and need. Checks nothing; the checks are in launch/preflight.py."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from mica_ray.rollout.engine_config import EngineConfig
 
 _GIB = 2**30
 _BYTES_PER_WEIGHT = 16
-"""Learner memory per parameter: weight, gradient, two moments in fp32; or 2 + 2, fp32 master and moments."""
+"""Bytes of learner memory per parameter: weight, gradient and two moments in fp32, 4 each; or weight and
+gradient in bf16, 2 each, and master weight and moments in fp32."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run will start and need, in the order in which it is shown."""
+    """What a run will start and need, in display order."""
 
     lines: tuple[tuple[str, str], ...]
-    """Subject and statement."""
+    """Pairs of subject and statement."""
 
 
 def gpus_wanted(config: RunConfig) -> float:
-    """Give the GPUs that engines and learner ask for together."""
+    """Return the number of GPUs of all engines and the learner."""
     return (
         config.num_engines * config.engine.gpus_per_engine
         + _num_role_engines(config) * config.roles.engine.gpus_per_engine
@@ -32,7 +33,7 @@ def gpus_wanted(config: RunConfig) -> float:
 
 
 def cpus_wanted(config: RunConfig) -> float:
-    """Give the CPUs that engines and learner reserve together."""
+    """Return the number of CPUs that all engines and the learner reserve."""
     return (
         config.num_engines * config.engine.cpus_per_engine
         + _num_role_engines(config) * config.roles.engine.cpus_per_engine
@@ -41,34 +42,37 @@ def cpus_wanted(config: RunConfig) -> float:
 
 
 def describe_policy(config: RunConfig, facts: PolicyFacts) -> str:
-    """Say which policy is trained and how large it is."""
-    size = f"{facts.parameters / 1e6:.1f} M parameters" if facts.parameters else "size unknown until fetched"
+    """Describe the policy and its size."""
+    size = (
+        f"{facts.parameters / 1e6:.1f} M parameters" if facts.parameters else "size unknown until downloaded"
+    )
     facts_text = f"{facts.architecture}, {size}, context {facts.context_length or 'unknown'}"
     if config.policy == EMBEDDED:
-        return f"the embedded one, made on first use and kept in the user's cache ({facts_text})"
+        return f"embedded, made on first use and kept in the user cache ({facts_text})"
     return f"{facts.folder} ({facts_text})"
 
 
 def describe_work(config: RunConfig) -> str:
-    """Say how much is played and learned."""
+    """Describe the number of steps, dialogues and optimizer steps."""
     loop, learner, group_size = config.loop, config.learner, config.rollout.group_size
-    updates = learner.epochs * learner.mini_batches
+    dialogues = loop.scenarios_per_step * group_size
     return (
-        f"{_count(loop.num_steps, 'step')} of {_count(loop.scenarios_per_step, 'scenario')} x "
-        f"{_count(group_size, 'dialogue')} and {_count(updates, 'optimiser step')}; "
-        "evaluated before and after"
+        f"{_count(loop.num_steps, 'step')}; each plays {_count(dialogues, 'dialogue')} "
+        f"({_count(loop.scenarios_per_step, 'scenario')} x {group_size}) and takes "
+        f"{_count(learner.epochs * learner.mini_batches, 'optimizer step')}; "
+        "evaluation before and after training"
     )
 
 
 def describe_processes(config: RunConfig, facts: PolicyFacts, *, inline: bool) -> tuple[tuple[str, str], ...]:
-    """Say what is started, and the memory it takes."""
+    """Describe what is started, and how much memory it takes."""
     learner_memory = _memory(facts.parameters, _BYTES_PER_WEIGHT)
     if inline:
         served = config.roles.served_models
         engines = f"; role models: {', '.join(served)}" if served else ""
         return (
-            ("processes", f"this one: transformers engine and AdamW{engines}"),
-            ("learner memory", f"{learner_memory}, and activations"),
+            ("processes", f"this process only: transformers engine and AdamW{engines}"),
+            ("learner memory", f"{learner_memory}, plus activations"),
         )
     group = config.ray_learner
     shards = group.num_workers if group.zero_stage else 1
@@ -79,22 +83,22 @@ def describe_processes(config: RunConfig, facts: PolicyFacts, *, inline: bool) -
             f"{_count(group.num_workers, 'Ray Train worker')}, DeepSpeed ZeRO {group.zero_stage}, "
             f"{_per_each(group.gpus_per_worker)}",
         ),
-        ("learner memory", f"{learner_memory} over up to {_count(shards, 'shard')}, and activations"),
+        ("learner memory", f"{learner_memory} in up to {_count(shards, 'shard')}, plus activations"),
         ("GPUs", f"{gpus_wanted(config):g}"),
     )
 
 
 def _describe_engines(config: RunConfig, facts: PolicyFacts) -> tuple[tuple[str, str], ...]:
-    """Say which engines are started for the policy and for each served role model."""
+    """Describe the engines of the policy and of each model served for roles."""
     roles, bytes_per_weight = config.roles, 4 if config.engine.dtype == "float32" else 2
     engines = [_describe_actors(config.num_engines, config.engine)]
     memory = [
         f"{config.engine.kv_cache_gib:g} GiB KV cache and {_memory(facts.parameters, bytes_per_weight)} "
-        "of weights each"
+        "of weights per engine"
     ]
     for model in roles.served_models:
-        engines.append(f"{_describe_actors(roles.num_engines, roles.engine)} of {model} for roles")
-        memory.append(f"{model}: {roles.engine.kv_cache_gib:g} GiB KV cache and its weights each")
+        engines.append(f"{_describe_actors(roles.num_engines, roles.engine)} for role model {model}")
+        memory.append(f"{model}: {roles.engine.kv_cache_gib:g} GiB KV cache and weights per engine")
     return (("engines", "; ".join(engines)), ("engine memory", "; ".join(memory)))
 
 
@@ -108,7 +112,7 @@ def _num_role_engines(config: RunConfig) -> int:
 
 def _memory(parameters: int | None, bytes_per_weight: int) -> str:
     if parameters is None:
-        return "an unknown amount"
+        return "unknown"
     size = parameters * bytes_per_weight
     return f"{size / _GIB:.1f} GiB" if size >= _GIB else f"{size / 2**20:.0f} MiB"
 

@@ -1,6 +1,6 @@
-"""Build the objects of a RunConfig and run the loop, in this process or on Ray.
+"""Check a config, start the parts of a run, and train or evaluate, in this process or on Ray.
 
-Reads the environment; which cluster it joins: launch/cluster.py. Checks beforehand: launch/preflight.py.
+Reads the environment variables. The checks are in launch/preflight.py, the cluster in launch/cluster.py.
 """
 
 from __future__ import annotations
@@ -13,21 +13,20 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from mica_ray.chat.ledger import POLICY, Ledger, MeteredChat
-from mica_ray.chat.model import ChatModel
+from mica_ray.chat.ledger import Ledger
 from mica_ray.config.references import ConfigError
-from mica_ray.config.role_config import EMBEDDED, Player, Recording
+from mica_ray.config.role_config import EMBEDDED
 from mica_ray.config.run_config import RunConfig
-from mica_ray.dialogue.judger import Judger
 from mica_ray.evaluation.evaluate import Evaluation
 from mica_ray.launch.assembly import Parts, measure
+from mica_ray.launch.checked_run import CheckedRun
 from mica_ray.launch.cluster import gpus_here, join_ray_for
-from mica_ray.launch.plan import Plan
-from mica_ray.launch.policy_source import check_context, fetch_policy, read_policy_facts
+from mica_ray.launch.domain_source import RunDomain
+from mica_ray.launch.policy_source import fetch_policy
 from mica_ray.launch.preflight import check_run
-from mica_ray.launch.start_engines import start_policy, start_role_model
+from mica_ray.launch.start_engines import start_policy
+from mica_ray.launch.start_world import start_world
 from mica_ray.launch.training_run import TrainingRun
-from mica_ray.launch.world import RoleModelSource, World, build_world, embedded_domain, role_model, role_price
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.runs.folder import RunFolder
 from mica_ray.runs.record import RunSummary
@@ -38,131 +37,156 @@ from mica_ray.training.loop import Progress, SilentProgress
 _LOG = logging.getLogger(__name__)
 
 
-def plan(config: RunConfig, *, inline: bool) -> Plan:
-    """Check a run without starting it, and say what it would start.
+def check(
+    config: RunConfig,
+    *,
+    inline: bool,
+    weights: bool = True,
+    trains: bool = True,
+    loaded: RunDomain | None = None,
+) -> CheckedRun:
+    """Check a run on this machine with this process's environment, as `check_run`. Starts nothing.
+
+    Args:
+        config: of the run.
+        inline: whether it runs in this process, instead of on Ray.
+        weights: whether to download the weights of hub models; False for a dry run.
+        trains: as for `check_run`.
+        loaded: as for `check_run`.
 
     Raises:
-        ConfigError: one line for the first thing that cannot work.
+        ConfigError: one line for the first problem.
     """
-    return check_run(config, inline=inline, environment=os.environ, gpus_here=gpus_here())
+    return check_run(
+        config,
+        inline=inline,
+        environment=os.environ,
+        gpus_here=gpus_here(),
+        weights=weights,
+        trains=trains,
+        loaded=loaded,
+    )
 
 
 def run_training(
-    config: RunConfig,
+    checked: CheckedRun,
     *,
-    inline: bool = False,
     resume: Path | None = None,
     progress: Progress | None = None,
     tracker: Tracker | None = None,
     roles_shared: bool = False,
 ) -> RunSummary:
-    """Train a policy: set up, evaluate, run the loop, evaluate again.
+    """Train a policy: start the parts, evaluate, run the loop, evaluate again.
 
     Args:
-        config: of the run; when resuming, that of the run folder with what the user changed.
-        inline: in this process with the transformers engine, instead of on Ray with vLLM and DeepSpeed.
-        resume: the run folder to go on in.
-        progress: told of stages.
-        tracker: told of metrics, beside the run folder's file and MLflow.
-        roles_shared: on Ray, ask the role models' engines that the run's sweep has started.
+        checked: the run; when resuming, with the config of the run folder and the user's changes to it.
+        resume: run folder to continue in.
+        progress: receives stages and dialogues.
+        tracker: receives metrics, in addition to the file of the run folder and MLflow.
+        roles_shared: on Ray, use the engines of role models that the sweep of the run has started.
 
     Raises:
-        ConfigError: one line for what the user asked for and cannot have; nothing was written.
-        EngineError, LearnerError, RolloutError, CheckpointError: the run cannot go on; it can be resumed.
+        ConfigError: one line for what cannot be done; nothing was written.
+        EngineError, LearnerError, RolloutError, CheckpointError: the run stopped; it can be resumed.
     """
-    for subject, statement in _check_all(config, inline).lines:
+    config = checked.config
+    for subject, statement in checked.plan.lines:
         if subject in ("cards", "contaminated"):
             _LOG.log(logging.WARNING if config.contaminated else logging.INFO, "%s: %s", subject, statement)
-    if resume is None:
-        path = config.out or Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        folder = RunFolder.create(config, path)
-    else:
-        folder = RunFolder.open(resume)
-        if config.contaminated and not RunConfig.read(folder.config_file).contaminated:
-            raise ConfigError(
-                f"{resume}: began without test cards; begin a new run for allow_test_cards=true"
-            )
-    told = progress or SilentProgress()
-    run = TrainingRun(config, folder, told, tracker)
-    ledger = Ledger(folder.costs)
+    folder = _new_folder(config) if resume is None else _resumed_folder(config, resume)
+    progress = progress or SilentProgress()
+    run = TrainingRun(config, folder, progress, tracker)
     parts = set_up(
-        config, inline=inline, progress=told, folder=folder, ledger=ledger, roles_shared=roles_shared
+        checked, progress=progress, folder=folder, ledger=Ledger(folder.costs), roles_shared=roles_shared
     )
     return asyncio.run(run.play(parts, resumes=resume is not None))
 
 
+def _new_folder(config: RunConfig) -> RunFolder:
+    path = config.out or Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return RunFolder.create(config, path)
+
+
+def _resumed_folder(config: RunConfig, path: Path) -> RunFolder:
+    folder = RunFolder.open(path)
+    if config.contaminated and not RunConfig.read(folder.config_file).contaminated:
+        raise ConfigError(
+            f"{path}: the run started without test cards. Start a new run to use allow_test_cards=true."
+        )
+    return folder
+
+
 def evaluate_policy(
-    config: RunConfig,
-    *,
-    inline: bool = False,
-    progress: Progress | None = None,
-    ledger: Ledger | None = None,
+    checked: CheckedRun, *, progress: Progress | None = None, ledger: Ledger | None = None
 ) -> Evaluation:
-    """Evaluate `config.policy` on the evaluation scenarios; needs no learner. The ledger gets its costs.
+    """Evaluate the policy of a run on its evaluation scenarios; starts no learner.
+
+    Args:
+        checked: the run.
+        progress: receives stages and dialogues.
+        ledger: receives the costs.
 
     Raises:
-        ConfigError: as `run_training`.
+        ConfigError: the cluster lacks GPUs, or a part cannot be used.
         EngineError: no dialogue could be played.
     """
-    _check_all(config, inline)
-    told = progress or SilentProgress()
+    progress = progress or SilentProgress()
 
     async def play() -> Evaluation:
-        async with set_up(config, inline=inline, progress=told, ledger=ledger) as parts:
-            return await measure(config, parts, told, step=0)
+        async with set_up(checked, progress=progress, ledger=ledger) as parts:
+            return await measure(checked.config, parts, progress, step=0)
 
     return asyncio.run(play())
 
 
-def policy_folder(config: RunConfig, progress: Progress | None = None) -> Path:
-    """Give the local folder of the policy, making or fetching it where needed.
+def policy_folder(checked: CheckedRun, progress: Progress | None = None) -> Path:
+    """Return the local folder of the policy; make the embedded policy or download a hub model if needed.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the download failed.
     """
+    config = checked.config
     if config.policy != EMBEDDED:
         return fetch_policy(config.policy)
     from mica_ray.embedded.policy import embedded_policy
     from mica_ray.embedded.recipe import EmbeddedPolicyRecipe
 
-    told = progress or SilentProgress()
+    progress = progress or SilentProgress()
 
     def report(stage: str, share: float) -> None:
         name = f"set up: make the policy, {stage}, {share:.0%}"
-        told.stage(name, step=0, num_steps=config.loop.num_steps)
+        progress.stage(name, step=0, num_steps=config.loop.num_steps)
 
-    domain = embedded_domain(config)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mica_ray"
-    return embedded_policy(domain, cache, recipe=EmbeddedPolicyRecipe(seed=config.policy_seed), report=report)
+    recipe = EmbeddedPolicyRecipe(seed=config.policy_seed)
+    return embedded_policy(checked.loaded.declared, cache, recipe=recipe, report=report)
 
 
 @asynccontextmanager
 async def set_up(
-    config: RunConfig,
+    checked: CheckedRun,
     *,
-    inline: bool,
     progress: Progress,
     folder: RunFolder | None = None,
     ledger: Ledger | None = None,
     roles_shared: bool = False,
 ) -> AsyncIterator[Parts]:
-    """Start engines and, given a run folder, a learner; end them afterwards.
+    """Start engines and, with a run folder, a learner; close them afterwards.
 
     Args:
-        config: of the run.
-        inline: in this process instead of on Ray.
-        progress: told of stages.
+        checked: the run.
+        progress: receives stages.
         folder: of the training run; None starts no learner.
-        ledger: counts what the roles take; None for one of the parts' own.
+        ledger: counts the costs of the roles; None for a new one.
         roles_shared: as for `run_training`.
 
     Raises:
-        ConfigError: the policy is too short for the context, or the cluster lacks the GPUs.
+        ConfigError: the cluster lacks GPUs, or a role cannot be used.
         EngineError, LearnerError: a part does not start.
     """
+    config, inline = checked.config, checked.inline
     _quiet_libraries()
-    path = await asyncio.to_thread(policy_folder, config, progress)
-    check_context(read_policy_facts(path), config.rollout.context_length, "rollout.context_length")
+    path = await asyncio.to_thread(policy_folder, checked, progress)
     progress.stage("set up: start engines and learner", step=0, num_steps=config.loop.num_steps)
     template = await asyncio.to_thread(ChatTemplate.from_folder, path, config.chat_template_arguments)
     async with AsyncExitStack() as stack:
@@ -170,7 +194,7 @@ async def set_up(
             _limit_threads(config.inline_threads)
         else:
             stack.callback(await asyncio.to_thread(join_ray_for, config))
-        # The learner's group starts in the background while the engines load.
+        # The learner group starts in the background while the engines load.
         learner = (
             None if folder is None else await asyncio.to_thread(_start_learner, config, path, folder, inline)
         )
@@ -179,86 +203,14 @@ async def set_up(
         engine = await start_policy(config, path, template, inline=inline)
         stack.push_async_callback(engine.close)
         ledger = ledger or Ledger()
-        world, _ = await start_world(stack, config, inline=inline, ledger=ledger, roles_shared=roles_shared)
+        world, _ = await start_world(
+            stack, config, checked.domain, inline=inline, ledger=ledger, roles_shared=roles_shared
+        )
         yield Parts(world=world, template=template, engine=engine, learner=learner, ledger=ledger)
 
 
-async def start_world(
-    stack: AsyncExitStack,
-    config: RunConfig,
-    *,
-    inline: bool,
-    ledger: Ledger,
-    policy: Player | Recording | None = None,
-    roles_shared: bool = False,
-) -> tuple[World, ChatModel | None]:
-    """Start what vLLM serves for roles; give the world, and a policy that is known by its text alone.
-
-    Args:
-        stack: ends what is started here.
-        config: of the run.
-        inline: in this process instead of on Ray.
-        ledger: counts what they take.
-        policy: who replies, where no engine does.
-        roles_shared: as for `run_training`.
-
-    Raises:
-        ConfigError: no such domain or model, or a key that is not set.
-        EngineError: an engine does not start.
-    """
-    served: dict[str, ChatModel] = {}
-    if config.roles.served_models and not inline:
-        stack.callback(await asyncio.to_thread(join_ray_for, config))
-    for model in config.roles.served_models:
-        served[model], engine = await start_role_model(config, model, inline=inline, shared=roles_shared)
-        stack.push_async_callback(engine.close)
-    find = served.__getitem__
-    world = build_world(config, environment=os.environ, served=find, ledger=ledger)
-    if policy is None:
-        return world, None
-    model = role_model(policy, environment=os.environ, served=find)
-    return world, MeteredChat(model, ledger, POLICY, role_price(policy))
-
-
-@asynccontextmanager
-async def judge_model(config: RunConfig, *, inline: bool) -> AsyncIterator[ChatModel]:
-    """Start what the judge of a config alone needs, and give the model behind it; end it afterwards.
-
-    Raises:
-        ConfigError: the judge is no chat model, or cannot be asked.
-        EngineError: its engine does not start.
-    """
-    async with AsyncExitStack() as stack:
-        world, _ = await start_world(stack, config, inline=inline, ledger=Ledger())
-        if not isinstance(world.judge, Judger):
-            name = type(world.judge).__name__
-            raise ConfigError(f"roles.judge: {name} has no chat() and can only score replies")
-        yield world.judge.model
-
-
-def role_world(config: RunConfig, served: RoleModelSource | None = None) -> World:
-    """Give the world of a config without starting an engine.
-
-    Args:
-        config: of the roles.
-        served: gives the models that run elsewhere in the cluster already; None where none does.
-
-    Raises:
-        ConfigError: a role needs an engine that nobody started, or cannot be asked.
-    """
-
-    def refuse(model: str) -> ChatModel:
-        raise ConfigError(f"vllm:{model} needs an engine of its own; give the role's endpoint as JSON")
-
-    return build_world(config, environment=os.environ, served=served or refuse)
-
-
-def _check_all(config: RunConfig, inline: bool) -> Plan:
-    return check_run(config, inline=inline, environment=os.environ, gpus_here=gpus_here(), weights=True)
-
-
 def _quiet_libraries() -> None:
-    """Keep other packages' progress bars and notices from tearing ours apart."""
+    """Switch off the progress bars and notices of other packages, which would break ours."""
     import transformers
 
     transformers.utils.logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""Start the engines that a config describes: of the policy in training, and of models served for roles."""
+"""Start the engines of a config: those of the policy, and those of models served for roles."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ async def start_policy(
     Args:
         config: of the run.
         path: the policy's folder.
-        template: of its tokenizer.
-        inline: one in this process instead of vLLM in Ray actors; Ray must be running for those.
+        template: chat template of its tokenizer.
+        inline: start one engine in this process instead of vLLM in Ray actors, which need a running Ray.
 
     Raises:
         EngineError: an engine does not start.
     """
     rollout = config.rollout
     if inline:
-        # With LLM roles it depends on the endpoints' speed which replies share a batch, and a batch's
-        # company changes the last bits of a reply. Alone, a reply is the same when it is replayed.
-        is_alone = config.roles.are_recorded
+        # The other replies in a batch change the last bits of a reply, and which replies share a batch
+        # depends on how fast role endpoints answer. A batch of one makes a replay bit-identical.
+        is_unbatched = config.roles.are_recorded
         return await _start_local(
-            path, template, config.learner.dtype, rollout.context_length, is_alone=is_alone
+            path, template, config.learner.dtype, rollout.context_length, is_unbatched=is_unbatched
         )
     return await _start_pool(
         path,
@@ -58,20 +58,20 @@ async def start_policy(
 async def start_role_model(
     config: RunConfig, model: str, *, inline: bool, shared: bool = False
 ) -> tuple[ChatModel, PolicyEngine]:
-    """Start engines of their own for a simulator or judge beside the policy's, or find those of the sweep.
+    """Start the engines of a model served for roles, or find those that a sweep has already started.
 
     Args:
         config: of the run.
         model: a folder or hub id.
         inline: as for `start_policy`.
-        shared: ask the engines that `share_role_model` has started in this Ray job, and start none.
+        shared: use the engines that `share_role_model` started in this Ray job, and start none.
 
     Returns:
-        The model as the roles ask it, and its engines, to be closed.
+        The chat model for the roles, and its engines, which the caller closes.
 
     Raises:
         ConfigError: there is no such model.
-        EngineError: an engine does not start, or nobody shares one.
+        EngineError: an engine does not start, or no shared engine exists.
     """
     roles = config.roles
     path = await asyncio.to_thread(_role_folder, roles, model)
@@ -94,7 +94,7 @@ async def start_role_model(
 
 
 async def share_role_model(roles: RoleConfig, model: str) -> SharedPool:
-    """Start engines that every run of this Ray job may ask which wants the same model served the same way.
+    """Start engines of a role model that all runs of this Ray job with the same engine settings share.
 
     Raises:
         ConfigError: there is no such model.
@@ -113,13 +113,13 @@ async def share_role_model(roles: RoleConfig, model: str) -> SharedPool:
 
 
 def _role_folder(roles: RoleConfig, model: str) -> Path:
-    """Give the folder of a role's model; a message names the first role that asks for it."""
+    """Return the folder of a role's model. Error messages name the first role that uses it."""
     asking = [name for name, player in roles.asked.items() if player == f"{VLLM_PREFIX}{model}"]
     return fetch_policy(model, key=f"roles.{asking[0]}" if asking else "roles")
 
 
 def role_engines_name(roles: RoleConfig, model: str) -> str:
-    """Name the engines of a role model; equal for all runs that can share them, and for no others."""
+    """Return the name of a role model's engines: equal for runs that can share them, different otherwise."""
     served = [model, asdict(roles.engine), roles.num_engines, roles.deadline_seconds]
     digest = hashlib.blake2b(json.dumps(served, sort_keys=True, default=str).encode(), digest_size=6)
     return f"engines of {model} for roles ({digest.hexdigest()})"
@@ -135,7 +135,7 @@ async def _start_local(
     dtype: Literal["float32", "bfloat16"],
     context_length: int,
     *,
-    is_alone: bool = False,
+    is_unbatched: bool = False,
 ) -> PolicyEngine:
     from mica_ray.rollout.local_engine import MAX_BATCH, LocalEngine
 
@@ -145,7 +145,7 @@ async def _start_local(
         template,
         dtype=dtype,
         context_length=context_length,
-        max_batch=1 if is_alone else MAX_BATCH,
+        max_batch=1 if is_unbatched else MAX_BATCH,
     )
 
 

@@ -1,4 +1,4 @@
-"""One training run, from its first evaluation to its summary. What it uses is started in `launch/run.py`."""
+"""One training run, from its first evaluation to its summary. launch/run.py starts the parts it uses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mica_ray.training.scenario_order import ScenarioOrder
 
 
 class TrainingRun:
-    """One training run in its folder. Consumes a config, leaves files; waits for everything it starts."""
+    """One training run in its folder. Reads a config, writes the files of the run folder."""
 
     def __init__(
         self, config: RunConfig, folder: RunFolder, progress: Progress, tracker: Tracker | None
@@ -29,11 +29,11 @@ class TrainingRun:
         self._record = RunRecord(config, folder)
 
     async def play(self, started: AbstractAsyncContextManager[Parts], *, resumes: bool) -> RunSummary:
-        """Do the whole run.
+        """Evaluate, train, evaluate again and write the summary.
 
         Args:
-            started: starts and ends what the run uses; a learner is among it.
-            resumes: go on from the last checkpoint.
+            started: context manager that starts and closes the parts, a learner among them.
+            resumes: whether to continue from the newest checkpoint.
         """
         config, folder, record = self._config, self._folder, self._record
         async with AsyncExitStack() as stack:
@@ -46,13 +46,13 @@ class TrainingRun:
             record.uses(order.scenarios, "training")
             record.uses(parts.world.scenarios(config.evaluation.split), "evaluation")
             tracker = record.open(first_step, self._tracker)
-            # Called with what ends the run, if anything does before its end.
+            # Receives the exception that ends the run early, if any.
             stack.push(lambda _, error, __: tracker.close(ending_of(error)))
             before = folder.read_evaluation("before", seed=config.evaluation.seed)
             if before is None:
                 before = await self._measure("before", parts, tracker, step=first_step)
             elif first_step == 0:
-                # Opening the records for step 0 dropped what they said of it.
+                # Opening the metrics at step 0 dropped the rows of step 0, this one included.
                 tracker.log(evaluation_metrics(before), 0)
             with record.timed("train"):
                 await loop.train(
@@ -70,18 +70,18 @@ class TrainingRun:
             after = await self._measure("after", parts, tracker, step=config.loop.num_steps)
             summary = record.summarize(checkpoints, before, after, parts.ledger)
             tracker.artifact(folder.summary)
-        # Only now is all of the run in MLflow, and the outbox without a sender.
+        # The tracker is closed now: MLflow has the whole run, and nothing else sends from the outbox.
         return replace(summary, registered=self._register())
 
     def _register(self) -> str | None:
-        """Say under what the policy was registered, or why not: the run has come to its end all the same."""
+        """Register the policy if the config asks for it; a failure is returned as text, not raised."""
         name = self._config.register_as
         if name is None:
             return None
         try:
             made = register_policy(self._folder, name)
         except ConfigError as error:
-            return f"not registered: {error}; then `mica register {self._folder.path} --name {name}`"
+            return f"not registered: {error} Then run `mica register {self._folder.path} --name {name}`."
         return f"{made.name} version {made.version}"
 
     async def _measure(self, when: str, parts: Parts, tracker: Tracker, *, step: int) -> Evaluation:

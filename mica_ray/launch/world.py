@@ -1,36 +1,32 @@
-"""The world around the policy as a config describes it: domain, scenarios, role models, environments."""
+"""Build the world around the policy: role models and one environment per dialogue. Starts no engine."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mica_ray.chat.ledger import Ledger, MeteredChat, Price
 from mica_ray.chat.model import ChatModel
 from mica_ray.chat.openai_api import Endpoint, OpenAIChat
 from mica_ray.chat.recorded import RecordingChat, ReplayChat
-from mica_ray.config.references import ConfigError, resolve
-from mica_ray.config.role_config import EMBEDDED, SCRIPTED, Player, Recording, RoleConfig
-from mica_ray.config.run_config import RunConfig
+from mica_ray.config.references import ConfigError
+from mica_ray.config.role_config import SCRIPTED, Player, Recording, RoleConfig
 from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.environment import DialogueEnvironment, Environment
 from mica_ray.dialogue.judger import Judge, Judger
 from mica_ray.dialogue.prefix import Prefix
-from mica_ray.domains.loader import load_scenarios
-from mica_ray.embedded.retellings import with_retellings
 from mica_ray.embedded.roles import ScriptedRoles
-from mica_ray.launch.card_source import card_scenarios, refuse_test_cases
-from mica_ray.types import ROLES, Sampling, Scenario, Split
+from mica_ray.types import RoleName, Sampling, Scenario, Split
 
 RoleModelSource = Callable[[str], ChatModel]
-"""Gives the model behind a role `vllm:MODEL`, from MODEL."""
+"""Returns the model that plays a role `vllm:MODEL`, given MODEL."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Makes one environment per dialogue from scenario and seed; the role models are shared by all."""
+    """Builds one environment per dialogue; all environments share the role models."""
 
     domain: Domain
     actor: Actor
@@ -38,7 +34,7 @@ class World:
     judge: Judge
 
     def environment(self, scenario: Scenario, seed: int, begun: Prefix | None = None) -> Environment:
-        """Make the environment of one dialogue, from its opening or from where it stood before."""
+        """Build the environment of one dialogue, from its opening or from the prefix `begun`."""
         director = self.director if self.domain.director_prompt else None
         return DialogueEnvironment(
             scenario,
@@ -51,125 +47,54 @@ class World:
         )
 
     def policy_prompt(self, scenario: Scenario) -> str:
-        """Give the policy's system prompt, in the scenario's language."""
+        """Return the policy's system prompt, in the scenario's language."""
         return self.domain.prompts(scenario.language).policy_prompt
 
     def scenarios(self, split: Split) -> tuple[Scenario, ...]:
-        """Give the scenarios of a split.
+        """Return the scenarios of a split.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: the split is empty.
         """
         found = self.domain.split(split)
         if not found:
             raise ConfigError(
-                f"domain {self.domain.name}: no scenario in split {split!r}; add some or choose another"
+                f"Domain {self.domain.name} has no scenarios in split {split!r}. Add some to its file."
             )
         return found
 
 
-def read_domain(config: RunConfig) -> Domain:
-    """Give the domain of a config, with the scenarios and rules that take the place of its own.
-
-    Raises:
-        ConfigError: there is no such domain, the scenario file or the cards are wrong, there are no
-            scenarios, or official EMPA test cases would be trained on.
-    """
-    domain = own_domain(config)
-    if config.rules is not None:
-        domain = replace(domain, rules=config.rules)
-    scenarios, source = _scenarios(config, domain)
-    if not scenarios:
-        raise ConfigError(
-            f"{source}: brings no scenarios; name the cards by --set cards=FOLDER, "
-            "or a file by --set scenarios_file=FILE"
-        )
-    if not config.allow_test_cards:
-        refuse_test_cases(scenarios, source)
-    if scenarios is domain.scenarios:
-        scenarios = with_retellings(scenarios, config.retellings, seed=config.seed)
-    return replace(domain, scenarios=scenarios)
-
-
-def own_domain(config: RunConfig) -> Domain:
-    """Give the domain that a config names, as it is.
-
-    Raises:
-        ConfigError: there is no such domain.
-    """
-    domain = resolve(config.domain)
-    if not isinstance(domain, Domain):
-        raise ConfigError(f"domain={config.domain}: is a {type(domain).__name__}, not a Domain")
-    return domain
-
-
-def embedded_domain(config: RunConfig) -> Domain:
-    """Give the domain of whose own scenarios and rules the embedded policy is made, whatever a run plays.
-
-    Raises:
-        ConfigError: there is no such domain, or it has no scenarios of its own.
-    """
-    domain = own_domain(config)
-    if not domain.scenarios:
-        raise ConfigError(
-            f"policy={EMBEDDED}: is made of a domain's own scenarios, and {domain.name} has none; "
-            "name a model by --set policy=MODEL"
-        )
-    return domain
-
-
-def _scenarios(config: RunConfig, domain: Domain) -> tuple[tuple[Scenario, ...], str]:
-    """Give the scenarios that a run plays, and where they come from."""
-    if config.cards is not None and config.scenarios_file is not None:
-        raise ConfigError("cards and scenarios_file: both bring scenarios; name one of them")
-    if config.cards is not None:
-        found = card_scenarios(
-            config.cards, config.card_ratings, domain, allow_test_cards=config.allow_test_cards
-        )
-        return found, f"cards {config.cards}"
-    if config.scenarios_file is None:
-        return domain.scenarios, f"domain {domain.name}"
-    try:
-        return load_scenarios(config.scenarios_file, domain.name), str(config.scenarios_file)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-
-
-def num_evaluated(config: RunConfig) -> int:
-    """Give the number of dialogues of one evaluation."""
-    scenarios = read_domain(config).split(config.evaluation.split)[: config.evaluation.max_scenarios]
-    return len(scenarios) * config.evaluation.samples
-
-
 def build_world(
-    config: RunConfig,
+    roles: RoleConfig,
+    domain: Domain,
     *,
     environment: Mapping[str, str],
     served: RoleModelSource,
     ledger: Ledger | None = None,
 ) -> World:
-    """Make the domain and its three roles.
+    """Build the three roles of a domain.
 
     Args:
-        config: of the run.
-        environment: variables among which endpoints find their keys.
-        served: gives models that vLLM serves in the cluster.
-        ledger: counts every role's calls; None counts none. A judge without a chat model makes none.
+        roles: who plays them.
+        domain: with the scenarios and rules of the run.
+        environment: variables that contain the API keys of endpoints.
+        served: finds the models that vLLM serves in the cluster.
+        ledger: counts the calls of all roles; None counts nothing. A judge that is not a chat model makes no
+            calls.
 
     Raises:
-        ConfigError: no such domain, a wrong scenario file, or a key that is not set.
+        ConfigError: an API key is not set, or a recording cannot be used.
     """
-    domain, roles = read_domain(config), config.roles
     sampling = Sampling(temperature=roles.temperature, max_tokens=roles.max_tokens)
     models: dict[str, ChatModel] = {}
 
-    def model(name: str) -> ChatModel:
-        role = getattr(roles, name)
+    def model(name: RoleName) -> ChatModel:
+        role = roles.sources[name]
         inner = shared(role)
         return inner if ledger is None else MeteredChat(inner, ledger, name, role_price(role))
 
     def shared(role: Player | Recording) -> ChatModel:
-        # Roles on one endpoint share a client, and with it the bound on calls at once; a file has one writer.
+        # Roles on one endpoint share a client and its limit on concurrent calls. A recording has one writer.
         name = repr(role)
         if name not in models:
             models[name] = role_model(role, environment=environment, served=served)
@@ -188,7 +113,7 @@ def build_world(
 
 
 def role_price(role: Player | Recording) -> Price:
-    """Give what a role's tokens cost; a replay and engines of one's own cost nothing per token."""
+    """Return the price of a role's tokens; replays and models served by vLLM are free."""
     if isinstance(role, Recording):
         return Price() if role.mode == "replay" or role.inner is None else role_price(role.inner)
     if isinstance(role, Endpoint):
@@ -197,29 +122,31 @@ def role_price(role: Player | Recording) -> Price:
 
 
 def check_roles(roles: RoleConfig, environment: Mapping[str, str]) -> None:
-    """Refuse endpoints whose key is not set and recordings that are not there.
+    """Check that the API keys of endpoints are set and that the recordings to replay exist.
 
     Raises:
-        ConfigError: names the variable or the file.
+        ConfigError: with the name of the variable or the file.
     """
     for name, player in roles.asked.items():
         if isinstance(player, Endpoint) and not environment.get(player.api_key_env):
-            raise ConfigError(f"roles.{name}: {player.api_key_env} is not set; export the key of {player}")
-    for name in ROLES:
-        role = getattr(roles, name)
+            raise ConfigError(
+                f"roles.{name}: {player.api_key_env} is not set. Export the API key of {player}."
+            )
+    for name, role in roles.sources.items():
         if isinstance(role, Recording) and role.mode == "replay" and not role.recording.is_file():
             raise ConfigError(
-                f'roles.{name}: no recording {role.recording}; make it with "mode": "record" and an "inner"'
+                f"roles.{name}: recording {role.recording} does not exist. "
+                'Create it with "mode": "record" and an "inner" role.'
             )
 
 
 def role_model(
     role: Player | Recording, *, environment: Mapping[str, str], served: RoleModelSource
 ) -> ChatModel:
-    """Make the model that plays a role, or a policy known by its text.
+    """Build the model that plays a role, or a policy that is only known by its text.
 
     Raises:
-        ConfigError: a key that is not set, or a recording that cannot be used.
+        ConfigError: an API key is not set, or a recording cannot be used.
     """
     if isinstance(role, Recording):
         try:
@@ -232,11 +159,13 @@ def role_model(
     if isinstance(role, Endpoint):
         key = environment.get(role.api_key_env, "")
         if not key:
-            raise ConfigError(f"{role}: {role.api_key_env} is not set; export its key")
+            raise ConfigError(
+                f"{role}: environment variable {role.api_key_env} is not set. Export its API key."
+            )
         return OpenAIChat(role, key)
     if role == SCRIPTED:
         return ScriptedRoles()
     if isinstance(role, str):
         return served(role.partition(":")[2])
-    assert isinstance(role, ChatModel), "RoleConfig lets only a judge score alone"
+    assert isinstance(role, ChatModel), "RoleConfig accepts objects without chat() only as the judge"
     return role

@@ -14,7 +14,7 @@ from ray.serve.config import HTTPOptions
 from ray.serve.handle import DeploymentHandle
 
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
-from mica_ray.launch.run import role_world
+from mica_ray.launch.start_world import role_world
 from mica_ray.safety.counts import CountedCare
 from mica_ray.serving.handles import HandleChat, LocalModel, ReplicaModel, RetryingBackend, StreamingModel
 from mica_ray.serving.http.backend import BackendError, TextDelta

@@ -77,7 +77,7 @@ def check_sweep(sweep: Sweep, folder: SweepFolder, *, resumes: bool, concurrency
     trials = make_trials(sweep, cells, folder.trials.absolute())
     for trial in trials:
         check_same_config(trial)
-    plans = [run.plan(trial.config, inline=inline) for trial in trials[: len(cells)]]
+    checked = [run.check(trial.config, inline=inline, weights=False) for trial in trials[: len(cells)]]
     totals = [trial_total(trial.config, inline=inline, cpus=sweep.cpus) for trial in trials[: len(cells)]]
     if not joins_cluster():
         # A local Ray is started with as many CPUs as a trial needs; run.plan checked the GPUs.
@@ -98,7 +98,7 @@ def check_sweep(sweep: Sweep, folder: SweepFolder, *, resumes: bool, concurrency
         *([("shared", f"{', '.join(roles)}: {_amounts(shared_total(roles))}")] if roles else []),
         ("concurrency", str(concurrency) if concurrency else "as many as fit"),
     )
-    return Plan((*lines, *plans[0].lines))
+    return Plan((*lines, *checked[0].plan.lines))
 
 
 def _amounts(bundle: Mapping[str, float]) -> str:
@@ -121,7 +121,7 @@ def make_policies(sweep: Sweep, progress: Progress | None = None) -> None:
         config = trial.config
         key = (config.policy, config.domain, config.policy_seed)
         if key not in made:
-            run.policy_folder(config, progress)
+            run.policy_folder(run.check(config, inline=is_inline(sweep)), progress)
             made.add(key)
 
 

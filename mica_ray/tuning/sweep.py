@@ -216,4 +216,4 @@ class Sweep:
 
 def _check_logged(name: str, metric: str) -> None:
     if metric not in METRICS:
-        raise ValueError(f"{name}: no run logs {metric!r}; {nearest(metric, list(METRICS))}.")
+        raise ValueError(f"{name}: no run logs {metric!r}. {nearest(metric, list(METRICS))}")

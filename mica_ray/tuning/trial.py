@@ -110,7 +110,7 @@ def check_reference(sweep: Sweep, cells: Sequence[Cell]) -> None:
     names = [cell.name for cell in cells]
     if sweep.reference is not None and sweep.reference not in names:
         raise ConfigError(
-            f"reference: no cell is named {sweep.reference!r}; {nearest(sweep.reference, names)}."
+            f"reference: no cell is named {sweep.reference!r}. {nearest(sweep.reference, names)}"
         )
 
 

@@ -55,8 +55,7 @@ def train_trial(settings: dict[str, object], orders: Mapping[str, TrialOrder]) -
         resume = order.folder if (order.folder / "config.json").is_file() else None
         try:
             run.run_training(
-                config,
-                inline=order.inline,
+                run.check(config, inline=order.inline),
                 resume=resume,
                 tracker=_TuneTracker(order),
                 roles_shared=not order.inline,

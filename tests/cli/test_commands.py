@@ -124,7 +124,7 @@ def test_dry_run_writes_config_and_plan_and_nothing_else(
 @pytest.mark.parametrize(
     ("assignment", "parts"),
     [
-        ("learner.learning_rat=1", ["learner.learning_rat", "did you mean learning_rate"]),
+        ("learner.learning_rat=1", ["learner.learning_rat", "Did you mean learning_rate"]),
         ("policy=/no/such/folder", ["/no/such/folder", "no such folder"]),
         ("rollout.context_length=99999", ["99999 tokens", "rollout.context_length"]),
         ("engine.gpus_per_engine=1000", ["1000 GPUs asked for"]),
@@ -153,7 +153,7 @@ def test_policy_without_chat_template_is_refused(tmp_path: Path, capsys: pytest.
 
 
 def test_recipe_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no such file" in refuse(capsys, "train", str(tmp_path / "none.py"))
+    assert "does not exist" in refuse(capsys, "train", str(tmp_path / "none.py"))
     (tmp_path / "empty.py").write_text("")
     assert "has no CONFIG" in refuse(capsys, "train", str(tmp_path / "empty.py"))
     (tmp_path / "wrong.py").write_text("CONFIG = 3\n")

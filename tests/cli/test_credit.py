@@ -95,7 +95,7 @@ def test_what_cannot_be_credited_is_one_line(tmp_path: Path, capsys: pytest.Capt
         (tmp_path / "bad.jsonl",): "bad.jsonl, line 1: is no JSON",
         (tmp_path / "empty.jsonl",): "holds no dialogue",
         (lost,): "no judged turn",
-        (runs, "--estimator", "grop"): "--estimator grop: did you mean grpo",
+        (runs, "--estimator", "grop"): "Unknown --estimator grop. Did you mean grpo?",
         (runs, "--estimator", "json:dumps"): "--estimator json:dumps: ",
         (runs, "--estimator", "math:pi"): "is a float; name a class or an estimator",
         (runs, "--estimator", "no_such_module:X"): "cannot import no_such_module",

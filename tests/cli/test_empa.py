@@ -118,8 +118,8 @@ def test_folder_in_which_nothing_was_finished_takes_other_settings(
     ("arguments", "problem"),
     [
         (("--policy", LISTENER, "--cases", "none"), "--cases is official, all or a number; got 'none'"),
-        (("--policy", '{"model": '), "not JSON"),
-        (("--policy", '{"url": "x"}'), "unknown key url of Endpoint"),
+        (("--policy", '{"model": '), "valid JSON"),
+        (("--policy", '{"url": "x"}'), "Unknown key url of Endpoint"),
         (("--policy", "vllm:some/model"), "plays roles only"),
         (("--policy", "./nowhere"), "no such folder"),
         (("--policy", LISTENER, "--domain", "mica_ray.domains:NONE"), "has no NONE"),

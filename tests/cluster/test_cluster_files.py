@@ -94,10 +94,10 @@ def test_a_serve_config_names_its_judge_like_the_command_line() -> None:
     [
         ({"model": []}, "args.model: not known"),
         ({"models": [{"id": "a", "path": "b"}]}, "args.settings.keys_file: missing"),
-        ({"settings": {"keys_file": "k", "sesions": True}}, "unknown key sesions"),
+        ({"settings": {"keys_file": "k", "sesions": True}}, "Unknown key sesions"),
         ({"settings": {"keys_file": "k"}}, "models must be 1 to 2"),
         ({**JUDGED, "settings": {"keys_file": "k"}}, "args: judge: estimates"),
-        ({**JUDGED, "roles": {"engin": {}}}, "args: unknown key roles.engin"),
+        ({**JUDGED, "roles": {"engin": {}}}, "args: Unknown key roles.engin"),
     ],
 )
 def test_a_wrong_serve_config_is_named(arguments: dict[str, object], named: str) -> None:

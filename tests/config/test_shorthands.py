@@ -21,5 +21,5 @@ def test_every_world_is_a_domain(place: str) -> None:
 
 
 def test_unknown_world_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"world=emp: not known; did you mean empa"):
+    with pytest.raises(ConfigError, match=r"Unknown world=emp\. Did you mean empa\?"):
         override(RunConfig(), ["world=emp"])

@@ -18,8 +18,8 @@ from mica_ray.domains.empa.cards import read_cards
 from mica_ray.evaluation.evaluate import compare, summarize
 from mica_ray.evaluation.report import CONTAMINATED, comparison_table, evaluation_record, evaluations_table
 from mica_ray.launch.card_source import describe_deck, fetch_cards, read_deck
+from mica_ray.launch.domain_source import read_domain
 from mica_ray.launch.preflight import check_run
-from mica_ray.launch.world import read_domain
 from mica_ray.runs.folder import RunFolder
 from mica_ray.runs.record import RunRecord
 from mica_ray.types import Scenario
@@ -46,14 +46,14 @@ def policy_files(folder: Path) -> str:
 
 
 def check(config: RunConfig) -> dict[str, str]:
-    return dict(check_run(config, inline=True, environment={}, gpus_here=None).lines)
+    return dict(check_run(config, inline=True, environment={}, gpus_here=None).plan.lines)
 
 
 def test_cards_are_the_scenarios_of_empa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Of the numbers below 37, the hash of 1 alone falls on validation.
     write_cards(tmp_path / "d", [1, 2, 3], official=[3])
     monkeypatch.chdir(tmp_path)
-    domain = read_domain(empa(Path("d")))
+    domain = read_domain(empa(Path("d"))).played
     assert {item.id: item.split for item in domain.scenarios} == {
         name(1): "valid", name(2): "train", name(3): "test",
     }  # fmt: skip
@@ -68,7 +68,7 @@ def test_ratings_may_lie_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text(json.dumps(line) + "\n")
     found = {
         item.id: item.initial_state
-        for item in read_domain(empa(folder, card_ratings=tmp_path / "mine.jsonl")).scenarios
+        for item in read_domain(empa(folder, card_ratings=tmp_path / "mine.jsonl")).played.scenarios
     }
     # Level 1 everywhere: C -2 - 2 - 3, A and P -2 - 4 - 3.
     assert found[name(2)] == (-7.0, -9.0, -9.0)
@@ -77,14 +77,17 @@ def test_ratings_may_lie_elsewhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"domain": "mica_ray.domains.tutoring:TUTORING"}, "are played in the domain empa, not tutoring"),
-        ({"scenarios_file": "x.jsonl"}, "cards and scenarios_file: both bring scenarios"),
+        ({"domain": "mica_ray.domains.tutoring:TUTORING"}, "need domain empa, got tutoring"),
+        ({"scenarios_file": "x.jsonl"}, "cards and scenarios_file both provide scenarios"),
         (
             {"cards": "./nowhere"},
-            "cards ./nowhere: no such folder; give a folder of cards or a hub dataset id",
+            "cards ./nowhere: no such folder. Set cards to a folder or a hub dataset id.",
         ),
-        ({"card_ratings": "no.jsonl"}, "card_ratings no.jsonl: no such file; make it by `mica data rate`"),
-        ({"cards": None}, "domain empa: brings no scenarios; name the cards by --set cards=FOLDER"),
+        (
+            {"card_ratings": "no.jsonl"},
+            "card_ratings no.jsonl: no such file. Create it with `mica data rate`.",
+        ),
+        ({"cards": None}, "domain empa has no scenarios. Set cards=FOLDER"),
     ],
 )
 def test_what_cannot_be_played_is_one_line(tmp_path: Path, changes: dict[str, object], line: str) -> None:
@@ -112,7 +115,7 @@ def test_folder_without_training_cards_says_why(tmp_path: Path) -> None:
         ConfigError, match=r"every card whose P_0 is known is an official EMPA test case.*mica data rate"
     ):
         check(config)
-    assert len(read_domain(override(config, ["allow_test_cards=true"])).split("train")) == 2
+    assert len(read_domain(override(config, ["allow_test_cards=true"])).played.split("train")) == 2
 
 
 def _of_file(tmp_path: Path, scenario: Scenario) -> RunConfig:
@@ -142,11 +145,11 @@ def test_official_id_is_refused_however_it_is_named(tmp_path: Path, way: str, sp
     config = WAYS[way](tmp_path, replace(STRANGER, id="script_003", split=split))
     with pytest.raises(ConfigError) as caught:
         read_domain(config)
-    assert f"scenario 'script_003' of split '{split}' is the official EMPA test case script_003; " in str(
+    assert f"scenario 'script_003' of split '{split}' is the official EMPA test case script_003. " in str(
         caught.value
     )
     assert "allow_test_cards=true" in str(caught.value) and "\n" not in str(caught.value)
-    assert read_domain(override(config, ["allow_test_cards=true"])).scenarios[0].id == "script_003"
+    assert read_domain(override(config, ["allow_test_cards=true"])).played.scenarios[0].id == "script_003"
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -161,7 +164,7 @@ def test_official_text_is_refused_under_another_id(tmp_path: Path, way: str) -> 
 
 def test_test_split_may_hold_the_official_cases(tmp_path: Path) -> None:
     config = _of_file(tmp_path, replace(STRANGER, id="script_003", split="test"))
-    assert read_domain(config).scenarios[0].id == "script_003"
+    assert read_domain(config).played.scenarios[0].id == "script_003"
 
 
 def test_contamination_is_set_by_the_permission_and_kept(tmp_path: Path) -> None:
@@ -205,7 +208,7 @@ def test_plan_names_cards_and_contamination(tmp_path: Path) -> None:
     folder = write_cards(tmp_path / "d", range(20), official=[3])
     clean = check(empa(folder, policy=policy, rollout={"group_size": 2, "context_length": 256}))
     assert clean["cards"].startswith(
-        f"20 of {folder}, 20 with P_0; 0 near-duplicates of test cards; nearest "
+        f"20 from {folder}, 20 with P_0; 0 near-duplicates of test cards; the closest pair, "
     )
     assert "contaminated" not in clean
     dirty = check(
@@ -215,7 +218,7 @@ def test_plan_names_cards_and_contamination(tmp_path: Path) -> None:
 
 
 def test_embedded_policy_needs_a_domain_with_scenarios_of_its_own(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"policy=embedded: .* empa has none; name a model"):
+    with pytest.raises(ConfigError, match=r"policy=embedded .* empa has none. Set policy=MODEL"):
         check(empa(write_cards(tmp_path / "d", range(20), official=[3])))
 
 
@@ -225,19 +228,20 @@ def test_resumed_run_cannot_turn_to_test_cards(tmp_path: Path, caplog: pytest.Lo
     policy = policy_files(tmp_path / "p")
     config = RunConfig.model_validate({"policy": policy, "rollout": {"context_length": 256}})
     folder = RunFolder.create(config, tmp_path / "run")
-    with caplog.at_level(logging.WARNING), pytest.raises(ConfigError, match="began without test cards"):
-        run.run_training(override(config, ["allow_test_cards=true"]), inline=True, resume=folder.path)
+    with caplog.at_level(logging.WARNING), pytest.raises(ConfigError, match="started without test cards"):
+        checked = run.check(override(config, ["allow_test_cards=true"]), inline=True)
+        run.run_training(checked, resume=folder.path)
     assert CONTAMINATED in caplog.text
 
 
 def test_real_cards_make_a_clean_training_set() -> None:
     place = real_cards()
-    domain = read_domain(empa(place))
+    domain = read_domain(empa(place)).played
     assert len(domain.split("test")) == 30
     assert len(domain.split("train")) > 150
     assert not {item.id for item in domain.split("train")} & {item.id for item in domain.split("test")}
     assert describe_deck(read_deck(str(place))).startswith(
-        f"1010 of {place}, {len(domain.scenarios)} with P_0; 0 near"
+        f"1010 from {place}, {len(domain.scenarios)} with P_0; 0 near"
     )
 
 

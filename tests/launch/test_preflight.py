@@ -13,6 +13,7 @@ from mica_ray.config import ConfigError, RoleConfig, RunConfig
 from mica_ray.config.overrides import override
 from mica_ray.dialogue.judger import Judger
 from mica_ray.embedded.recipe import EmbeddedPolicyRecipe
+from mica_ray.launch.domain_source import read_domain
 from mica_ray.launch.plan import gpus_wanted
 from mica_ray.launch.policy_source import check_context, embedded_facts, fetch_policy, read_policy_facts
 from mica_ray.launch.preflight import check_port, check_run
@@ -32,9 +33,9 @@ def make_policy(folder: Path, *, template: bool = True, tokenizer: bool = True, 
 
 
 def test_policy_without_tokenizer_or_template_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no tokenizer"):
+    with pytest.raises(ConfigError, match=r"the tokenizer .* is missing"):
         read_policy_facts(make_policy(tmp_path / "a", tokenizer=False))
-    with pytest.raises(ConfigError, match="no chat template"):
+    with pytest.raises(ConfigError, match=r"the chat template .* is missing"):
         read_policy_facts(make_policy(tmp_path / "b", template=False))
     with pytest.raises(ConfigError, match="no such folder"):
         fetch_policy(str(tmp_path / "c"))
@@ -43,7 +44,7 @@ def test_policy_without_tokenizer_or_template_is_refused(tmp_path: Path) -> None
 def test_context_longer_than_the_models_is_refused(tmp_path: Path) -> None:
     facts = read_policy_facts(make_policy(tmp_path / "a", context=512))
     check_context(facts, 512, "rollout.context_length")
-    with pytest.raises(ConfigError, match=r"rollout.context_length: 513 tokens exceed 512.*=512 or less"):
+    with pytest.raises(ConfigError, match=r"rollout.context_length must be <= 512 .*got 513"):
         check_context(facts, 513, "rollout.context_length")
 
 
@@ -52,20 +53,26 @@ def test_port_in_use_is_refused() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"dashboard_port: port {port} is in use"):
+        with pytest.raises(ConfigError, match=f"dashboard_port: port {port} is already in use"):
             check_port(port, "dashboard_port")
 
 
 @pytest.mark.parametrize(
     ("assignments", "complaint"),
     [
-        (["engine.gpus_per_engine=1", "num_engines=2"], "2 GPUs asked for, 1 there"),
-        (["rollout.context_length=4096"], "4096 tokens exceed 1024"),
-        (["engine.max_model_len=512"], "set engine.max_model_len as well"),
-        (["engine.max_model_len=2048"], "engine.max_model_len: 2048 tokens exceed 1024, .*embedded"),
+        (["engine.gpus_per_engine=1", "num_engines=2"], "The run needs 2 GPUs, 1 available"),
+        (["rollout.context_length=4096"], "rollout.context_length must be <= 1024 .*got 4096"),
+        (["engine.max_model_len=512"], "Raise engine.max_model_len as well"),
+        (["engine.max_model_len=2048"], "engine.max_model_len must be <= 1024 .*embedded.*got 2048"),
         (["roles.judge=vllm:/no/such/model"], "roles.judge /no/such/model: no such folder"),
-        (['roles.judge={"recording": "/no/such/calls"}'], "roles.judge: no recording /no/such/calls"),
-        (["learner.mini_batches=17"], "17 mini-batches cannot be made of 16 scenarios"),
+        (
+            ['roles.judge={"recording": "/no/such/calls"}'],
+            "recording /no/such/calls does not exist",
+        ),
+        (
+            ["learner.mini_batches=17"],
+            r"mini_batches must be <= loop.scenarios_per_step \(16\), got 17",
+        ),
         (["domain=mica_ray.domains.tutoring:LEARNERS"], "not a Domain"),
         (["out=/proc/nothing"], "GiB free"),
     ],
@@ -78,11 +85,11 @@ def test_run_that_cannot_work_is_refused_before_it_starts(assignments: list[str]
 def test_role_model_too_short_for_its_engine_is_refused(tmp_path: Path) -> None:
     model = make_policy(tmp_path / "judge", context=2048)
     roles = [f"roles.judge=vllm:{model}"]
-    with pytest.raises(ConfigError, match=r"roles.engine.max_model_len: 4096 tokens exceed 2048.*judge"):
+    with pytest.raises(ConfigError, match=r"roles.engine.max_model_len must be <= 2048 .*judge.*got 4096"):
         check_run(override(RunConfig(), roles), inline=False, environment={}, gpus_here=0)
     config = override(RunConfig(), [*roles, "roles.engine.max_model_len=2048"])
-    plan = dict(check_run(config, inline=False, environment={}, gpus_here=0).lines)
-    assert plan["engines"] == f"1 vLLM actor, 0 GPUs each; 1 vLLM actor, 0 GPUs each of {model} for roles"
+    plan = dict(check_run(config, inline=False, environment={}, gpus_here=0).plan.lines)
+    assert plan["engines"] == f"1 vLLM actor, 0 GPUs each; 1 vLLM actor, 0 GPUs each for role model {model}"
     assert f"{model}: 4 GiB KV cache" in plan["engine memory"]
 
 
@@ -104,16 +111,16 @@ def test_size_of_the_embedded_policy_follows_from_its_recipe() -> None:
 
 
 def test_plan_of_the_embedded_run_knows_its_memory() -> None:
-    plan = dict(check_run(RunConfig(), inline=False, environment={}, gpus_here=0).lines)
-    assert re.match(r"\d+ MiB over up to 1 shard, and activations", plan["learner memory"])
-    assert re.fullmatch(r"1 GiB KV cache and \d MiB of weights each", plan["engine memory"])
+    plan = dict(check_run(RunConfig(), inline=False, environment={}, gpus_here=0).plan.lines)
+    assert re.match(r"\d+ MiB in up to 1 shard, plus activations", plan["learner memory"])
+    assert re.fullmatch(r"1 GiB KV cache and \d MiB of weights per engine", plan["engine memory"])
     assert plan["engines"] == "1 vLLM actor, 0 GPUs each"
     assert plan["learner"].startswith("1 Ray Train worker,")
 
 
 def test_plan_counts_what_will_be_started() -> None:
     config = override(RunConfig(), ["num_engines=2", "ray_learner.num_workers=2", "ray_learner.zero_stage=3"])
-    plan = dict(check_run(config, inline=False, environment={}, gpus_here=0).lines)
+    plan = dict(check_run(config, inline=False, environment={}, gpus_here=0).plan.lines)
     assert plan["engines"].startswith("2 vLLM actors")
     assert "2 Ray Train workers, DeepSpeed ZeRO 3" in plan["learner"]
 
@@ -122,6 +129,7 @@ def test_endpoint_without_its_key_is_refused() -> None:
     config = RunConfig(roles=RoleConfig(judge=ENDPOINT))
     with pytest.raises(ConfigError, match="JUDGE_KEY is not set"):
         check_run(config, inline=True, environment={}, gpus_here=0)
-    world = build_world(config, environment={"JUDGE_KEY": "k"}, served={}.__getitem__)
+    domain = read_domain(config).played
+    world = build_world(config.roles, domain, environment={"JUDGE_KEY": "k"}, served={}.__getitem__)
     assert isinstance(world.judge, Judger)
     assert world.actor.model is world.director.model is not world.judge.model

@@ -68,7 +68,8 @@ def train(path: Path, policy: Path, role: str) -> tuple[RunFolder, list[dict[str
     folder, metrics, silent = RunFolder.create(config, path), Metrics(), SilentProgress()
 
     async def play() -> None:
-        async with run.set_up(config, inline=True, progress=silent, folder=folder) as parts:
+        checked = run.check(config, inline=True)
+        async with run.set_up(checked, progress=silent, folder=folder) as parts:
             order = ScenarioOrder(parts.world.scenarios("train"), config.seed, config.loop.scenarios_per_step)
             checkpoints = Checkpoints(folder.checkpoints, keep=1)
             await loop.train(

@@ -12,6 +12,7 @@ from mica_ray.chat.openai_api import Endpoint
 from mica_ray.config import Recording, RoleConfig, RunConfig
 from mica_ray.config.overrides import override
 from mica_ray.config.references import resolve
+from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.launch.cost_estimate import estimate_costs
 from mica_ray.launch.plan import gpus_wanted
 from mica_ray.launch.start_engines import start_policy, start_role_model
@@ -40,7 +41,9 @@ async def test_roles_on_the_policy_s_own_model_share_an_engine_that_is_never_upd
     template = ChatTemplate.from_folder(model)
     policy = await start_policy(config, model, template, inline=True)
     chat, engine = await start_role_model(config, str(model), inline=True)
-    world = build_world(config, environment={}, served={str(model): chat}.__getitem__)
+    world = build_world(
+        config.roles, EMOTIONAL_SUPPORT, environment={}, served={str(model): chat}.__getitem__
+    )
     assert world.actor.model is world.director.model is chat
     prompt, sampling = template.prompt(MESSAGES), Sampling(temperature=0.0, max_tokens=8, seed=1)
     before = await engine.generate(prompt, sampling)
@@ -60,7 +63,7 @@ def test_price_is_the_endpoint_s_and_a_replay_is_free(tmp_path: Path) -> None:
 
 async def test_every_role_s_calls_reach_the_ledger() -> None:
     ledger = Ledger()
-    world = build_world(RunConfig(), environment={}, served={}.__getitem__, ledger=ledger)
+    world = build_world(RoleConfig(), EMOTIONAL_SUPPORT, environment={}, served={}.__getitem__, ledger=ledger)
     dialogue = world.environment(world.scenarios("test")[0], 0)
     await dialogue.open()
     exchange = await dialogue.respond("That sounds hard. What hurts most?")
@@ -69,7 +72,7 @@ async def test_every_role_s_calls_reach_the_ledger() -> None:
         "director": 1,
         "actor": 1,
     }
-    plain = build_world(RunConfig(), environment={}, served={}.__getitem__)
+    plain = build_world(RoleConfig(), EMOTIONAL_SUPPORT, environment={}, served={}.__getitem__)
     same = plain.environment(plain.scenarios("test")[0], 0)
     await same.open()
     assert await same.respond("That sounds hard. What hurts most?") == exchange

@@ -59,11 +59,11 @@ def test_failed_run_is_marked_and_finished_once_it_went_on_and_is_then_a_model(t
     config = override(RunConfig(), (*TINY, f"policy={policy}", f"out={folder.path}"))
     tracker = BreaksAt(1)
     with pytest.raises(RuntimeError, match="the disk is full"):
-        run.run_training(config, inline=True, tracker=tracker)
+        run.run_training(run.check(config, inline=True), tracker=tracker)
     assert tracker.ending == "failed"
     assert status(folder) == "FAILED"
     named = config.model_copy(update={"register_as": "support"})
-    summary = run.run_training(named, inline=True, resume=folder.path)
+    summary = run.run_training(run.check(named, inline=True), resume=folder.path)
     assert status(folder) == "FINISHED"
     assert summary.registered == "support version 1"
     client = connect(folder.tracking_uri)

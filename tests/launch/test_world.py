@@ -12,9 +12,10 @@ from mica_ray.config import ConfigError, Recording, RoleConfig, RunConfig
 from mica_ray.config.overrides import override
 from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
+from mica_ray.launch.domain_source import read_domain
 from mica_ray.launch.preflight import check_run
 from mica_ray.launch.start_engines import start_role_model
-from mica_ray.launch.world import build_world, read_domain
+from mica_ray.launch.world import build_world
 from mica_ray.types import (
     Sampling,
 )
@@ -55,7 +56,7 @@ def test_field_of_an_own_role_is_a_key() -> None:
 
 async def test_own_judge_and_own_role_models_play_the_dialogue() -> None:
     roles = RoleConfig(actor=YesChat("Go on."), judge=QuestionJudge(level=2))
-    world = build_world(RunConfig(roles=roles), environment={}, served={}.__getitem__)
+    world = build_world(roles, EMOTIONAL_SUPPORT, environment={}, served={}.__getitem__)
     scenario = world.scenarios("test")[0]
     dialogue = world.environment(scenario, 0)
     await dialogue.open()
@@ -69,8 +70,8 @@ async def test_recorded_role_is_replayed_without_being_asked(tmp_path: Path) -> 
     exchanges = []
     for role in (Recording(path, "record", inner="scripted"), Recording(path)):
         config = RunConfig(roles=RoleConfig(actor=role, director=role, judge=role))
-        check_run(config, inline=True, environment={}, gpus_here=0)
-        world = build_world(config, environment={}, served={}.__getitem__)
+        checked = check_run(config, inline=True, environment={}, gpus_here=0)
+        world = build_world(config.roles, checked.domain, environment={}, served={}.__getitem__)
         dialogue = world.environment(world.scenarios("test")[0], 0)
         await dialogue.open()
         exchanges.append(await dialogue.respond("That sounds hard. What hurts most?"))
@@ -98,8 +99,8 @@ def test_rules_of_a_run_take_the_place_of_the_domain_s() -> None:
     config = override(RunConfig(), ['rules={"max_turns": 15, "check_from": 12}'])
     assert config.rules == ProgressRules(max_turns=15, check_from=12)
     assert RunConfig.model_validate_json(config.model_dump_json()) == config
-    assert build_world(config, environment={}, served={}.__getitem__).domain.rules == config.rules
-    assert read_domain(RunConfig()).rules == EMOTIONAL_SUPPORT.rules
+    assert read_domain(config).played.rules == config.rules
+    assert read_domain(RunConfig()).played.rules == EMOTIONAL_SUPPORT.rules
     assert override(config, ["rules=null"]).rules is None
 
 

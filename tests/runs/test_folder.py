@@ -9,7 +9,7 @@ import pytest
 
 from mica_ray.config import ConfigError, RunConfig
 from mica_ray.evaluation.evaluate import summarize
-from mica_ray.launch.world import read_domain
+from mica_ray.launch.domain_source import read_domain
 from mica_ray.runs.folder import RunFolder
 from mica_ray.runs.record import RunRecord
 from mica_ray.tracking.tracker import JsonlTracker
@@ -29,7 +29,7 @@ def test_run_folder_is_never_shared_by_two_runs(tmp_path: Path) -> None:
 
 def test_evaluation_dialogues_are_strict_json_without_credit(tmp_path: Path) -> None:
     folder = RunFolder.create(RunConfig(), tmp_path / "run")
-    scenario = read_domain(RunConfig()).split("test")[0]
+    scenario = read_domain(RunConfig()).played.split("test")[0]
     judgement = Judgement((1, 0, 0), (0, 0, 0), (1.0, 0.0, 0.0))
     c, a, p = scenario.initial_state
     turn = Turn(0, scenario.opening, "I hear you.", judgement, (c + 1.0, a, p))

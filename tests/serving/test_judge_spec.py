@@ -17,7 +17,7 @@ from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
 from mica_ray.dialogue.judger import judgement_schema
-from mica_ray.launch.run import role_world
+from mica_ray.launch.start_world import role_world
 from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.serving.handles import HandleChat, RetryingBackend
 from mica_ray.serving.http.settings import ServeSettings

@@ -172,15 +172,15 @@ def test_key_that_the_sweep_varies_cannot_be_set() -> None:
     ("fields", "complaint"),
     [
         ("space={}", "space is empty"),
-        ("space={'credit.alfa': (1.0,)}", "unknown key credit.alfa; did you mean alpha"),
+        ("space={'credit.alfa': (1.0,)}", "Unknown key credit.alfa. Did you mean alpha"),
         (
             "space={'credit.alpha': (1.0,)}, metric='eval_epm'",
-            "no run logs 'eval_epm'; did you mean eval_epm_q",
+            "no run logs 'eval_epm'. Did you mean eval_epm_q",
         ),
         ("space={'ray_learner.gpus_per_worker': (64.0,)}, inline=False", "64 GPUs asked for"),
         (
             "space={'credit.alpha': (1.0,)}, reference='alpha=2'",
-            "no cell is named 'alpha=2'; did you mean alpha=1",
+            "no cell is named 'alpha=2'. Did you mean alpha=1",
         ),
     ],
 )

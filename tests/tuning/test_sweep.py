@@ -28,7 +28,7 @@ def sweep(**changes: object) -> Sweep:
         ({"space": {"credit.alpha": Span(0, 1)}}, "is a Span, which Grid cannot enumerate"),
         ({"seeds": (0, 0)}, "seeds must be one or more different integers"),
         ({"seeds": ()}, "seeds must be one or more different integers"),
-        ({"metric": "eval_epmq"}, "metric: no run logs 'eval_epmq'; did you mean eval_epm_q"),
+        ({"metric": "eval_epmq"}, "metric: no run logs 'eval_epmq'. Did you mean eval_epm_q"),
         ({"metric": "eval_failed_dialogues"}, "metric must be a training metric or one of"),
         ({"curve": "eval_epm_q"}, "curve must be a training metric"),
         ({"name": "a/b"}, "name must start with a letter or digit"),

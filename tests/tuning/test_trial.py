@@ -49,9 +49,9 @@ def test_whole_object_and_a_key_of_it_may_both_be_swept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("space", "complaint"),
     [
-        ({"credit.alfa": (0.0,)}, "unknown key credit.alfa; did you mean alpha"),
+        ({"credit.alfa": (0.0,)}, "Unknown key credit.alfa. Did you mean alpha"),
         ({"credit.alpha": (2.0,)}, "alpha must be in"),
-        ({"credit": (Grpo(),), "credit.alpha": (0.5,)}, "unknown key credit.alpha"),
+        ({"credit": (Grpo(),), "credit.alpha": (0.5,)}, "Unknown key credit.alpha"),
     ],
 )
 def test_cell_that_makes_no_config_is_one_line(

@@ -1,0 +1,56 @@
+"""CheckedRun: a config that passed its checks, and everything the checks loaded for the steps after them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mica_ray.config.run_config import RunConfig
+from mica_ray.dialogue.domain import Domain
+from mica_ray.evaluation.report import CONTAMINATED
+from mica_ray.launch.card_source import describe_deck
+from mica_ray.launch.cost_estimate import describe_costs
+from mica_ray.launch.domain_source import RunDomain
+from mica_ray.launch.plan import Plan, describe_policy, describe_processes, describe_work
+from mica_ray.launch.policy_source import PolicyFacts
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRun:
+    """What `launch.preflight.check_run` returns; later steps take it instead of loading anything again."""
+
+    config: RunConfig
+    inline: bool
+    """Whether the run stays in this process, instead of using Ray with vLLM and DeepSpeed."""
+    loaded: RunDomain
+    """The domain, as declared and as played."""
+    facts: PolicyFacts
+    """What the files of the policy say, or will say once the embedded policy is made."""
+
+    @property
+    def domain(self) -> Domain:
+        """The domain with the scenarios and rules of the run."""
+        return self.loaded.played
+
+    @property
+    def num_evaluated(self) -> int:
+        """Dialogues of one evaluation."""
+        evaluation = self.config.evaluation
+        return len(self.domain.split(evaluation.split)[: evaluation.max_scenarios]) * evaluation.samples
+
+    @property
+    def plan(self) -> Plan:
+        """What the run will start and need."""
+        config, domain, facts = self.config, self.domain, self.facts
+        counts = [f"{len(domain.split(split))} {split}" for split in ("train", "valid", "test")]
+        deck = self.loaded.deck
+        return Plan(
+            (
+                ("policy", describe_policy(config, facts)),
+                ("scenarios", f"{', '.join(counts)} (domain {domain.name})"),
+                *([("cards", describe_deck(deck))] if deck is not None else []),
+                *([("contaminated", CONTAMINATED)] if config.contaminated else []),
+                ("work", describe_work(config)),
+                ("roles", describe_costs(config, domain)),
+                *describe_processes(config, facts, inline=self.inline),
+            )
+        )

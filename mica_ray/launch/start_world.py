@@ -1,0 +1,99 @@
+"""Start the world around a policy: models that vLLM serves for roles, then the three roles of the domain.
+
+The engines of the policy and the learner are started in launch/run.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from mica_ray.chat.ledger import POLICY, Ledger, MeteredChat
+from mica_ray.chat.model import ChatModel
+from mica_ray.config.references import ConfigError
+from mica_ray.config.role_config import Player, Recording
+from mica_ray.config.run_config import RunConfig
+from mica_ray.dialogue.domain import Domain
+from mica_ray.dialogue.judger import Judger
+from mica_ray.launch.cluster import join_ray_for
+from mica_ray.launch.domain_source import read_domain
+from mica_ray.launch.start_engines import start_role_model
+from mica_ray.launch.world import RoleModelSource, World, build_world, role_model, role_price
+
+
+async def start_world(
+    stack: AsyncExitStack,
+    config: RunConfig,
+    domain: Domain,
+    *,
+    inline: bool,
+    ledger: Ledger,
+    policy: Player | Recording | None = None,
+    roles_shared: bool = False,
+) -> tuple[World, ChatModel | None]:
+    """Start the models that vLLM serves for roles, and build the world.
+
+    Args:
+        stack: closes what is started here.
+        config: of the run.
+        domain: with the scenarios and rules of the run.
+        inline: in this process instead of on Ray.
+        ledger: counts the costs of the roles.
+        policy: model that writes the replies, if no engine does.
+        roles_shared: as for `run_training`.
+
+    Returns:
+        The world, and the model behind `policy`.
+
+    Raises:
+        ConfigError: no such model, or an API key is not set.
+        EngineError: an engine does not start.
+    """
+    served: dict[str, ChatModel] = {}
+    if config.roles.served_models and not inline:
+        stack.callback(await asyncio.to_thread(join_ray_for, config))
+    for model in config.roles.served_models:
+        served[model], engine = await start_role_model(config, model, inline=inline, shared=roles_shared)
+        stack.push_async_callback(engine.close)
+    find = served.__getitem__
+    world = build_world(config.roles, domain, environment=os.environ, served=find, ledger=ledger)
+    if policy is None:
+        return world, None
+    model = role_model(policy, environment=os.environ, served=find)
+    return world, MeteredChat(model, ledger, POLICY, role_price(policy))
+
+
+@asynccontextmanager
+async def judge_model(config: RunConfig, *, inline: bool) -> AsyncIterator[ChatModel]:
+    """Start what the judge of a config needs, and yield its chat model; close it afterwards.
+
+    Raises:
+        ConfigError: the judge has no chat model, or cannot be used.
+        EngineError: its engine does not start.
+    """
+    domain = read_domain(config).played
+    async with AsyncExitStack() as stack:
+        world, _ = await start_world(stack, config, domain, inline=inline, ledger=Ledger())
+        if not isinstance(world.judge, Judger):
+            raise ConfigError(f"roles.judge: {type(world.judge).__name__} has no chat(). Use a chat model.")
+        yield world.judge.model
+
+
+def role_world(config: RunConfig, served: RoleModelSource | None = None) -> World:
+    """Build the world of a config without starting an engine.
+
+    Args:
+        config: with the roles.
+        served: finds models that already run elsewhere in the cluster; None if none does.
+
+    Raises:
+        ConfigError: a role needs an engine that is not running, or cannot be used.
+    """
+
+    def refuse(model: str) -> ChatModel:
+        raise ConfigError(f"vllm:{model} has no running engine. Set the role to an endpoint, as JSON.")
+
+    domain = read_domain(config).played
+    return build_world(config.roles, domain, environment=os.environ, served=served or refuse)

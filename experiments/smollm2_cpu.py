@@ -33,7 +33,7 @@ from mica_ray.launch import run
 from mica_ray.rollout.collect import RolloutConfig
 from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.runs.folder import RunFolder
-from mica_ray.runs.record import RunSummary
+from mica_ray.runs.summary import RunSummary
 from mica_ray.tracking.tracker import ConsoleTracker
 from mica_ray.training.loop import LoopConfig
 from mica_ray.training.update import LearnerConfig
@@ -124,7 +124,7 @@ def _replies_table(replies: list[dict[str, str]]) -> Table:
 
 
 def _record(summary: RunSummary, replies: list[dict[str, str]], peak_gib: float) -> Mapping[str, object]:
-    return {**summary.record(), "replies": replies, "peak_memory_gib": peak_gib}
+    return {**summary.to_json(), "replies": replies, "peak_memory_gib": peak_gib}
 
 
 class PeakMemory:

@@ -15,7 +15,7 @@ from mica_ray.config.references import ConfigError
 from mica_ray.evaluation.evaluate import Evaluation, EvaluationConfig
 from mica_ray.files import write_json
 from mica_ray.runs.folder import RunFolder, read_evaluation_record
-from mica_ray.runs.registration import Registration, give_alias, register_policy
+from mica_ray.runs.registration import Registration, register_policy, set_alias
 from mica_ray.safety.check import HelpLines
 from mica_ray.safety.measure import OWN_MESSAGES, read_messages
 from mica_ray.safety.rules import OWN_RULES, CareRules, RuleCare
@@ -96,7 +96,7 @@ def _promoted(
 ) -> tuple[Registration, str]:
     reasons = {f"promotion.{line.subject}": f"{line.outcome}: {line.reason}" for line in lines}
     made = register_policy(folder, options.name)
-    return made, give_alias(made, options.alias, {"promotion.against": base, **reasons})
+    return made, set_alias(made, options.alias, {"promotion.against": base, **reasons})
 
 
 def _base(folder: RunFolder, base: str, *, seed: int) -> Evaluation:

@@ -19,7 +19,7 @@ from mica_ray.evaluation.report import comparison_table
 from mica_ray.files import write_json
 from mica_ray.launch import run
 from mica_ray.launch.plan import Plan
-from mica_ray.runs.record import RunSummary
+from mica_ray.runs.summary import RunSummary
 from mica_ray.tracking.tracker import ConsoleTracker
 
 
@@ -56,7 +56,7 @@ def run_training(
         )
     _show_summary(console, config, summary)
     if json_file is not None:
-        write_json(json_file, summary.record())
+        write_json(json_file, summary.to_json())
 
 
 @contextmanager

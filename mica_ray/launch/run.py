@@ -29,7 +29,7 @@ from mica_ray.launch.start_world import start_world
 from mica_ray.launch.training_run import TrainingRun
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.runs.folder import RunFolder
-from mica_ray.runs.record import RunSummary
+from mica_ray.runs.summary import RunSummary
 from mica_ray.tracking.tracker import Tracker
 from mica_ray.training.learner import Learner
 from mica_ray.training.loop import Progress, SilentProgress

@@ -10,8 +10,9 @@ from mica_ray.config.run_config import RunConfig
 from mica_ray.evaluation.evaluate import Evaluation, evaluation_metrics
 from mica_ray.launch.assembly import Parts, assemble, measure, restored_step
 from mica_ray.runs.folder import RunFolder
-from mica_ray.runs.record import RunRecord, RunSummary
 from mica_ray.runs.registration import register_policy
+from mica_ray.runs.run_writer import RunWriter
+from mica_ray.runs.summary import RunSummary
 from mica_ray.tracking.tracker import Tracker
 from mica_ray.training import loop
 from mica_ray.training.checkpoint import Checkpoints
@@ -26,7 +27,7 @@ class TrainingRun:
         self, config: RunConfig, folder: RunFolder, progress: Progress, tracker: Tracker | None
     ) -> None:
         self._config, self._folder, self._progress, self._tracker = config, folder, progress, tracker
-        self._record = RunRecord(config, folder)
+        self._writer = RunWriter(config, folder)
 
     async def play(self, started: AbstractAsyncContextManager[Parts], *, resumes: bool) -> RunSummary:
         """Evaluate, train, evaluate again and write the summary.
@@ -35,17 +36,17 @@ class TrainingRun:
             started: context manager that starts and closes the parts, a learner among them.
             resumes: whether to continue from the newest checkpoint.
         """
-        config, folder, record = self._config, self._folder, self._record
+        config, folder, writer = self._config, self._folder, self._writer
         async with AsyncExitStack() as stack:
-            with record.timed("set_up"):
+            with writer.timed("set_up"):
                 parts = await stack.enter_async_context(started)
             assert parts.learner is not None
             order = ScenarioOrder(parts.world.scenarios("train"), config.seed, config.loop.scenarios_per_step)
             checkpoints = Checkpoints(folder.checkpoints, keep=config.loop.keep_checkpoints)
             first_step = restored_step(checkpoints, parts.learner, order) if resumes else 0
-            record.uses(order.scenarios, "training")
-            record.uses(parts.world.scenarios(config.evaluation.split), "evaluation")
-            tracker = record.open(first_step, self._tracker)
+            writer.add_dataset(order.scenarios, "training")
+            writer.add_dataset(parts.world.scenarios(config.evaluation.split), "evaluation")
+            tracker = writer.open(first_step, self._tracker)
             # Receives the exception that ends the run early, if any.
             stack.push(lambda _, error, __: tracker.close(ending_of(error)))
             before = folder.read_evaluation("before", seed=config.evaluation.seed)
@@ -54,7 +55,7 @@ class TrainingRun:
             elif first_step == 0:
                 # Opening the metrics at step 0 dropped the rows of step 0, this one included.
                 tracker.log(evaluation_metrics(before), 0)
-            with record.timed("train"):
+            with writer.timed("train"):
                 await loop.train(
                     assemble(
                         config,
@@ -68,7 +69,7 @@ class TrainingRun:
                     )
                 )
             after = await self._measure("after", parts, tracker, step=config.loop.num_steps)
-            summary = record.summarize(checkpoints, before, after, parts.ledger)
+            summary = writer.write_summary(checkpoints, before, after, parts.ledger)
             tracker.artifact(folder.summary)
         # The tracker is closed now: MLflow has the whole run, and nothing else sends from the outbox.
         return replace(summary, registered=self._register())
@@ -85,9 +86,9 @@ class TrainingRun:
         return f"{made.name} version {made.version}"
 
     async def _measure(self, when: str, parts: Parts, tracker: Tracker, *, step: int) -> Evaluation:
-        with self._record.timed(f"evaluate_{when}"):
+        with self._writer.timed(f"evaluate_{when}"):
             evaluation = await measure(
                 self._config, parts, self._progress, step=step, phase=f"evaluate_{when}"
             )
-        self._record.keep_evaluation(when, evaluation, tracker, step=step)
+        self._writer.write_evaluation(when, evaluation, tracker, step=step)
         return evaluation

@@ -1,6 +1,6 @@
-"""Run folders read back as arms: runs that differ in their seed alone are one arm under several seeds.
+"""Group run folders into arms: runs whose configs differ only in the seed.
 
-What is computed from the arms is in evaluation/arms.py, how they are laid out in run_table.py.
+evaluation/arms.py compares arms, reporting/runs/comparison.py lays the comparison out.
 """
 
 from __future__ import annotations
@@ -17,29 +17,30 @@ from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
 from mica_ray.evaluation.arms import Arm
 from mica_ray.evaluation.evaluate import Evaluation, ScenarioRow
+from mica_ray.files import read_json_lines
 from mica_ray.runs.folder import RunFolder
 from mica_ray.runs.provenance import NOT_MEASURED, flat_config
 
-_NOT_OF_THE_ARM = frozenset({"seed", *NOT_MEASURED})
-"""Keys in which the runs of one arm may differ: the seed, and what no number depends on."""
-_MOST_KEYS, _LONGEST_KEY = 2, 24
-"""Keys, and characters of each, that tell arms of one name apart: more would make no name."""
+_IGNORED_KEYS = frozenset({"seed", *NOT_MEASURED})
+"""Keys in which runs of one arm may differ: the seed, and keys on which no number depends."""
+_MAX_KEYS, _MAX_KEY_LENGTH = 2, 24
+"""Maximum number of keys in an arm's name, and characters of each; longer names are unreadable."""
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """A run that has its summary."""
+    """A run with a summary."""
 
     config: RunConfig
     before: Evaluation
     after: Evaluation
     usd: float | None
-    """What policy and roles took; None where the run kept no costs."""
+    """Costs of policy and roles; None if the run recorded none."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedRun:
-    """A run that is still going on, or was stopped."""
+    """A run that is still running, or was stopped."""
 
     config: RunConfig
     steps_done: int
@@ -47,30 +48,30 @@ class UnfinishedRun:
 
 @dataclass(frozen=True, slots=True)
 class RunArm:
-    """Runs of one config."""
+    """Runs of one config, one per seed."""
 
     name: str
-    """The config's name; where arms share it, with what tells them apart."""
+    """Name of the config, with the keys that distinguish arms of the same name."""
     folders: frozenset[Path]
-    """Of all its runs."""
+    """Folders of all runs."""
     config: RunConfig
-    """Of one of the runs."""
+    """Config of the run with the lowest seed."""
     finished: tuple[FinishedRun, ...]
-    """By seed."""
+    """In order of seed."""
     unfinished: tuple[UnfinishedRun, ...]
-    """By seed."""
+    """In order of seed."""
 
     @property
     def after(self) -> tuple[Evaluation, ...]:
-        """[S], the evaluations of the trained policies."""
+        """[S] evaluations of the trained policies, in order of seed."""
         return tuple(run.after for run in self.finished)
 
     def before_scores(self, value: Callable[[ScenarioRow], float]) -> Arm:
-        """Give a number of every scenario before training, by seed."""
+        """Return `value` of every scenario before training, by seed."""
         return self._scores([run.before for run in self.finished], value)
 
     def after_scores(self, value: Callable[[ScenarioRow], float]) -> Arm:
-        """Give a number of every scenario after training, by seed."""
+        """Return `value` of every scenario after training, by seed."""
         return self._scores(self.after, value)
 
     def _scores(self, evaluations: Sequence[Evaluation], value: Callable[[ScenarioRow], float]) -> Arm:
@@ -82,10 +83,10 @@ class RunArm:
 
 
 def read_arms(folders: Sequence[Path]) -> tuple[RunArm, ...]:
-    """Read runs and put those together that differ in their seed alone, in the order in which they are named.
+    """Read runs and group those that differ only in the seed, in order of the first folder of each arm.
 
     Raises:
-        ConfigError: a folder is no run's or cannot be read, or two runs have one config and one seed.
+        ConfigError: a folder contains no run or cannot be read, or two runs have the same config and seed.
     """
     groups: dict[str, list[tuple[Path, FinishedRun | UnfinishedRun]]] = {}
     for folder in dict.fromkeys(path.resolve() for path in folders):
@@ -99,7 +100,7 @@ def _arm(name: str, members: Sequence[tuple[Path, FinishedRun | UnfinishedRun]])
     seen: dict[int, Path] = {}
     for folder, run in members:
         if (other := seen.setdefault(run.config.seed, folder)) != folder:
-            raise ConfigError(f"{folder}: has the config and the seed of {other}; name one of the two")
+            raise ConfigError(f"{folder} has the same config and seed as {other}. List only one of the two.")
     runs = sorted((run for _, run in members), key=lambda run: run.config.seed)
     return RunArm(
         name=name,
@@ -114,46 +115,48 @@ def _read_run(path: Path) -> FinishedRun | UnfinishedRun:
     folder = RunFolder(path)
     if not folder.config_file.is_file():
         raise ConfigError(
-            f"{path}: no run folder, it has no config.json; give the folder that `mica train` named"
+            f"{path} has no config.json, so it is no run folder. Use a folder that `mica train` printed."
         )
     config = RunConfig.read(folder.config_file)
     try:
         before, after = (
             folder.read_evaluation(when, seed=config.evaluation.seed) for when in ("before", "after")
         )
-        if before is None or after is None or not folder.summary.is_file():
-            return UnfinishedRun(config, _steps_done(folder.metrics))
-        costs = json.loads(folder.summary.read_text()).get("costs")
+        summary = folder.read_summary()
+        if before is None or after is None or summary is None:
+            return UnfinishedRun(config, _num_steps(folder.metrics))
+        costs = summary.get("costs")
         usd = None if costs is None else math.fsum(tally["usd"] for tally in costs.values())
+    except ConfigError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: a file of the run cannot be read ({error}); train it again") from error
+        raise ConfigError(f"{path}: a file of the run is invalid ({error}). Train the run again.") from error
     return FinishedRun(config, before, after, usd)
 
 
-def _steps_done(metrics: Path) -> int:
-    """Count the steps whose update is recorded; a line cut short by a kill is none."""
-    text = metrics.read_text() if metrics.is_file() else ""
-    rows = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-    return 1 + max((row["step"] for row in rows if "weight_version" in row), default=-1)
+def _num_steps(metrics: Path) -> int:
+    """Return the number of steps whose update is in the metrics."""
+    lines = read_json_lines(metrics, is_growing=True)
+    return 1 + max((line.fields["step"] for line in lines if "weight_version" in line.fields), default=-1)
 
 
 def _settings(config: RunConfig) -> dict[str, str]:
     flat = flat_config(config)
-    return {key: text for key, text in flat.items() if key.partition(".")[0] not in _NOT_OF_THE_ARM}
+    return {key: text for key, text in flat.items() if key.partition(".")[0] not in _IGNORED_KEYS}
 
 
 def _names(members: Sequence[Sequence[tuple[Path, FinishedRun | UnfinishedRun]]]) -> list[str]:
-    """Give each arm its config's name; arms that share one are told apart by keys, or by a folder's name."""
+    """Return a unique name per arm: the config's, with distinguishing keys, or the folder's."""
     settings = [_settings(arm[0][1].config) for arm in members]
     names = [_name(own, [other for other in settings if other["name"] == own["name"]]) for own in settings]
-    given = [name or arm[0][0].name for name, arm in zip(names, members, strict=True)]
-    return [name if given.count(name) == 1 else f"{name} ({index + 1})" for index, name in enumerate(given)]
+    chosen = [name or arm[0][0].name for name, arm in zip(names, members, strict=True)]
+    return [name if chosen.count(name) == 1 else f"{name} ({index + 1})" for index, name in enumerate(chosen)]
 
 
 def _name(own: dict[str, str], namesakes: Sequence[dict[str, str]]) -> str | None:
-    """Give the name, with the keys in which the arm differs from its namesakes; None where these are many."""
+    """Return the config's name with the keys in which the arm differs from others; None if too long."""
     keys = [key for key in own if any(other.get(key) != own[key] for other in namesakes)]
-    shown = [f"{key.rpartition('.')[2]}={own[key]}" for key in keys]
-    if len(keys) > _MOST_KEYS or any(len(text) > _LONGEST_KEY for text in shown):
+    parts = [f"{key.rpartition('.')[2]}={own[key]}" for key in keys]
+    if len(keys) > _MAX_KEYS or any(len(text) > _MAX_KEY_LENGTH for text in parts):
         return None
-    return " ".join([own["name"], *shown])
+    return " ".join([own["name"], *parts])

@@ -1,4 +1,4 @@
-"""The MLflow run of a run folder or of a sweep's: begun once, gone on with ever after."""
+"""The MLflow run of a run folder or of a sweep: created once, reused on resume."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from mica_ray.training.metrics import metrics_table
 _SQLITE = "sqlite:///"
 
 
-def begin_tracking(config: RunConfig, folder: RunFolder) -> MlflowTracker:
-    """Begin the MLflow run of a training run with its config, or go on with it.
+def start_tracking(config: RunConfig, folder: RunFolder) -> MlflowTracker:
+    """Create the MLflow run of a training run with its config, or continue it.
 
-    A run with a parent begins in MLflow once the store answers, as its parent's beginning has shown that it
-    can; until then, what it tells waits on the disk.
+    A run with a parent does not fail if the store is down: creating the parent showed that the store works.
+    The run is created once the store responds, and until then its metrics stay on disk.
 
     Raises:
-        ConfigError: the store cannot be reached when the run begins, or does not know it when it goes on.
+        ConfigError: the store cannot be reached at the start, or does not know the run to continue.
     """
-    begin = _beginning(config, folder)
-    tracker = _begin_or_go_on(_store(config, folder), folder, begin, may_wait=bool(config.tracking_parent))
+    start = _starter(config, folder)
+    tracker = _start_or_continue(_store(config, folder), folder, start, may_wait=bool(config.tracking_parent))
     if tracker.is_new:
         tracker.params(flat_config(config))
         tracker.artifact(folder.config_file)
     return tracker
 
 
-def begin_sweep_tracking(
+def start_sweep_tracking(
     name: str,
     folder: Path,
     *,
@@ -42,26 +42,26 @@ def begin_sweep_tracking(
     description: str = "",
     parent: str | None = None,
 ) -> MlflowTracker:
-    """Begin the MLflow run of a sweep, or go on with it.
+    """Create the MLflow run of a sweep, or continue it.
 
-    Its trials are shown under it when their configs have its `run_id` as `tracking_parent`, and `name` and
-    `tracking_uri` as given here.
+    Its trials are its children if their configs have its `run_id` as `tracking_parent`, and the same `name`
+    and `tracking_uri`.
 
     Args:
-        name: of the sweep and of its trials' configs: MLflow's experiment.
+        name: of the sweep and its trials' configs; MLflow's experiment.
         folder: of the sweep.
-        uri: as `sweep_store` gives it.
-        params: what is varied, and how trials are compared.
-        description: the question.
-        parent: id of the MLflow run under which the sweep is shown.
+        uri: from `sweep_store`.
+        params: the varied keys, and how trials are compared.
+        description: the question that the sweep answers.
+        parent: id of the parent MLflow run.
 
     Raises:
-        ConfigError: the store cannot be reached when the sweep begins, or does not know it when it goes on.
+        ConfigError: the store cannot be reached at the start, or does not know the run to continue.
     """
     place = RunFolder(folder.absolute())
     place.path.mkdir(parents=True, exist_ok=True)
 
-    def begin() -> str:
+    def start() -> str:
         run_id = start_run(
             uri,
             experiment=name,
@@ -74,22 +74,22 @@ def begin_sweep_tracking(
         place.write_tracking_run(run_id)
         return run_id
 
-    tracker = _begin_or_go_on(uri, place, begin, may_wait=False)
+    tracker = _start_or_continue(uri, place, start, may_wait=False)
     if tracker.is_new:
         tracker.params(params)
     return tracker
 
 
 def sweep_store(folder: Path, uri: str | None) -> str:
-    """Give the store of a sweep and its trials: a sqlite file in the sweep's folder where none is named.
+    """Return the MLflow store of a sweep and its trials.
 
     Args:
         folder: of the sweep.
-        uri: as the sweep's base has it.
+        uri: `tracking_uri` of the sweep's base config; None for a sqlite file in the folder.
     """
     if uri is None:
         return RunFolder(folder.absolute()).tracking_uri
-    # Trials run elsewhere, from where a relative path would lead to another file.
+    # Trials run in other working directories, where a relative path means another file.
     path = uri.removeprefix(_SQLITE)
     return f"{_SQLITE}{Path(path).absolute()}" if uri.startswith(_SQLITE) and path else uri
 
@@ -97,20 +97,22 @@ def sweep_store(folder: Path, uri: str | None) -> str:
 def open_tracking(
     config: RunConfig, folder: RunFolder, *, drain_seconds: float = DRAIN_SECONDS
 ) -> MlflowTracker:
-    """Give the MLflow run of a run folder; what is not sent yet is sent from now on.
+    """Open the MLflow run of a run folder, and start to send what is not sent yet.
 
     Args:
         config: of the run.
         folder: of the run.
-        drain_seconds: without progress, after which the rest stays on the disk.
+        drain_seconds: time without progress after which closing gives up and leaves the rest on disk.
 
     Raises:
-        ConfigError: there is none, or the store does not know it.
+        ConfigError: there is no such MLflow run, or the store does not know it.
     """
     run = folder.read_tracking_run()
     if run is None and not folder.outbox.is_file():
-        raise ConfigError(f"{folder.path}: has no MLflow run yet; go on with `mica train --resume` first")
-    run = run or _beginning(config, folder)
+        raise ConfigError(
+            f"{folder.path} has no MLflow run yet. Run `mica train --resume {folder.path}` first."
+        )
+    run = run or _starter(config, folder)
     return _open(_store(config, folder), run, folder, drain_seconds=drain_seconds)
 
 
@@ -118,10 +120,10 @@ def _store(config: RunConfig, folder: RunFolder) -> str:
     return config.tracking_uri or folder.tracking_uri
 
 
-def _beginning(config: RunConfig, folder: RunFolder) -> Callable[[], str]:
-    """Give what begins the MLflow run of a training run."""
+def _starter(config: RunConfig, folder: RunFolder) -> Callable[[], str]:
+    """Return a function that creates the MLflow run of a training run."""
 
-    def begin() -> str:
+    def start() -> str:
         run_id = start_run(
             _store(config, folder),
             experiment=config.name,
@@ -134,16 +136,16 @@ def _beginning(config: RunConfig, folder: RunFolder) -> Callable[[], str]:
         folder.write_tracking_run(run_id)
         return run_id
 
-    return begin
+    return start
 
 
-def _begin_or_go_on(
-    uri: str, folder: RunFolder, begin: Callable[[], str], *, may_wait: bool
+def _start_or_continue(
+    uri: str, folder: RunFolder, start: Callable[[], str], *, may_wait: bool
 ) -> MlflowTracker:
     run: str | Callable[[], str] | None = folder.read_tracking_run()
     if run is None:
         try:
-            run = begin if may_wait else begin()
+            run = start if may_wait else start()
         except ValueError as error:
             raise ConfigError(str(error)) from error
     tracker = _open(uri, run, folder)

@@ -1,4 +1,4 @@
-"""What a run was made from, for its record: flattened config, git state, package versions."""
+"""Where a run comes from: its flattened config, the git state, and the package versions."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _PACKAGES = ("mica-ray", "torch", "transformers", "ray", "deepspeed", "vllm", "v
 _GIT_SECONDS = 10.0
 
 NOT_MEASURED = frozenset({"out", "tracking_uri", "tracking_parent", "register_as", "dashboard_port"})
-"""Keys of a config that no number of a run depends on."""
+"""Config keys on which no number of a run depends."""
 
 
 def flat_config(config: RunConfig) -> dict[str, str]:
-    """Give the config as dotted names and texts."""
+    """Return the config as text by dotted key."""
     return flat_values(config.model_dump(mode="json"))
 
 
 def flat_values(values: Mapping[str, object]) -> dict[str, str]:
-    """Give nested values, such as those of a stored config, as dotted names and texts."""
+    """Return nested values, such as those of a stored config, as text by dotted key."""
 
     def walk(prefix: str, value: object) -> dict[str, str]:
         if isinstance(value, Mapping) and value:
@@ -40,13 +40,13 @@ def flat_values(values: Mapping[str, object]) -> dict[str, str]:
 
 
 def scenarios_digest(scenarios: Sequence[Scenario]) -> str:
-    """Give sixteen hex digits that are equal for equal scenarios, in whatever order."""
+    """Return a digest of 16 hex digits that does not depend on the order of the scenarios."""
     texts = sorted(json.dumps(asdict(scenario), default=str, sort_keys=True) for scenario in scenarios)
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
 def package_versions() -> dict[str, str]:
-    """Give the versions of the packages whose change can change a run; those not installed are left out."""
+    """Return the versions of the installed packages that can affect a run."""
     found: dict[str, str] = {}
     for name in _PACKAGES:
         try:
@@ -57,7 +57,7 @@ def package_versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, str]:
-    """Give commit and cleanness of the checkout this package lies in; empty where it lies in none."""
+    """Return commit and cleanness of the git checkout of this package; empty outside a checkout."""
     root = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:
@@ -78,7 +78,7 @@ def git_state() -> dict[str, str]:
 
 
 def environment() -> dict[str, str]:
-    """Give what this process runs in: git state, versions, Python and machine."""
+    """Return git state, package versions, Python and machine of this process."""
     return {
         **git_state(),
         "python": platform.python_version(),

@@ -1,15 +1,15 @@
-"""A run's trained policy as a version of a model in MLflow's registry, with what it was measured at."""
+"""Register trained policies in MLflow's model registry with their scores, and download registered ones."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
+from mica_ray.error_lines import first_line
 from mica_ray.runs.folder import RunFolder
 from mica_ray.runs.mlflow_run import open_tracking
 from mica_ray.tracking.mlflow_store import connect
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _POLICY = "policy"
 """Folder of the policy among a run's artifacts."""
 _TAG_LENGTH = 5000
-"""Characters that MLflow keeps of a tag's value."""
+"""Maximum characters of a tag value in MLflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,48 +32,49 @@ class Registration:
     version: str
     store: str
     is_new: bool
-    """False where the run's policy was registered under this name before."""
+    """False if the run's policy was already registered under this name."""
 
 
 def register_policy(folder: RunFolder, name: str | None = None) -> Registration:
-    """Register the trained policy of a finished run; a second call finds the first one's version.
+    """Register the trained policy of a finished run; a second call returns the existing version.
 
     Args:
         folder: of the run.
-        name: of the model; None for the config's name.
+        name: of the model; None for the name of the config.
 
     Raises:
-        ConfigError: the run has not finished, or MLflow does not answer or refuses.
+        ConfigError: the run has not finished, or MLflow does not respond or rejects the request.
     """
     from mlflow.exceptions import MlflowException
 
     config = RunConfig.read(folder.config_file)
     if not folder.summary.is_file():
-        raise ConfigError(f"{folder.path}: has not finished; go on with `mica train --resume` first")
+        raise ConfigError(f"{folder.path} has not finished. Run `mica train --resume {folder.path}` first.")
     tracker = open_tracking(config, folder)
     store = config.tracking_uri or folder.tracking_uri
     if waiting := tracker.flush():
-        raise ConfigError(f"{store}: does not answer, {waiting} records wait; start it and try again")
+        raise ConfigError(
+            f"MLflow store {store} does not respond, {waiting} entries are unsent. Start it and try again."
+        )
     try:
         return _register(folder, config, run_id=tracker.run_id, store=store, name=name or config.name)
     except MlflowException as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"{store}: the policy was not registered ({reason})") from error
+        raise ConfigError(f"Registering the policy in {store} failed: {first_line(error)}") from error
 
 
-def give_alias(registration: Registration, alias: str, tags: Mapping[str, str]) -> str:
-    """Let an alias name a version, and whichever version had it lose it.
+def set_alias(registration: Registration, alias: str, tags: Mapping[str, str]) -> str:
+    """Move an alias to a version.
 
     Args:
         registration: the version.
-        alias: such as champion.
-        tags: why; written before the alias moves, so that who finds the alias finds the reasons.
+        alias: such as champion; removed from the version that had it.
+        tags: reasons; written before the alias moves, so that every version with the alias has them.
 
     Returns:
-        The reference that `mica serve` takes.
+        The reference that `mica serve` accepts.
 
     Raises:
-        ConfigError: MLflow refuses.
+        ConfigError: MLflow rejects the request.
     """
     from mlflow.exceptions import MlflowException
 
@@ -84,8 +85,9 @@ def give_alias(registration: Registration, alias: str, tags: Mapping[str, str]) 
             client.set_model_version_tag(name, version, key, text[:_TAG_LENGTH])
         client.set_registered_model_alias(name, alias, version)
     except MlflowException as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"{store}: {name} was not given the alias {alias} ({reason})") from error
+        raise ConfigError(
+            f"Setting the alias {alias} of {name} in {store} failed: {first_line(error)}"
+        ) from error
     return f"models:/{name}@{alias}"
 
 
@@ -95,16 +97,17 @@ def _register(folder: RunFolder, config: RunConfig, *, run_id: str, store: str, 
     for known in client.search_model_versions(f"run_id='{run_id}'"):
         if known.name == name:
             return Registration(name, str(known.version), store, is_new=False)
-    summary = json.loads(folder.summary.read_text())
+    summary = folder.read_summary()
+    assert summary is not None, "register_policy checks that the run has finished"
     if not client.list_artifacts(run_id, _POLICY):
-        # With loop.track_policy=false the run left it out.
+        # With loop.track_policy=false the run did not log it.
         client.log_artifacts(run_id, str(Path(summary["policy"])), _POLICY)
     made = client.create_model_version(
         name,
         f"{client.get_run(run_id).info.artifact_uri}/{_POLICY}",
         run_id,
         tags=_tags(config, summary),
-        # What a registry does with a version afterwards is nothing to wait for.
+        # The registry processes a version afterwards; nothing here depends on it.
         await_creation_for=0,
     )
     return Registration(name, str(made.version), store, is_new=True)
@@ -120,8 +123,8 @@ def _ensure_model(client: MlflowClient, name: str) -> None:
             raise
 
 
-def _tags(config: RunConfig, summary: dict[str, dict[str, dict[str, float | None]]]) -> dict[str, str]:
-    """Give EPM-Q with its interval, the gain, and whether test cases were trained on."""
+def _tags(config: RunConfig, summary: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags of a version: EPM-Q and its gain with intervals, seed, and contamination."""
     numbers = {"epm_q": summary["after"]["epm_q"], "epm_q_gain": summary["difference"]["epm_q"]}
     measured = {
         name if bound == "estimate" else f"{name}_{bound}": f"{value:.2f}"
@@ -134,13 +137,14 @@ def _tags(config: RunConfig, summary: dict[str, dict[str, dict[str, float | None
 
 
 REGISTERED = "models:/"
+"""Prefix of a reference to a registered model."""
 
 
 def fetch_registered(reference: str) -> Path:
-    """Give the local folder of a registered model, fetching it; MLFLOW_TRACKING_URI says from where.
+    """Download a registered model from the store of MLFLOW_TRACKING_URI, and return its folder.
 
     Raises:
-        ConfigError: there is no such model, or it holds no model folder.
+        ConfigError: there is no such model, or it contains no model folder.
     """
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
@@ -148,12 +152,12 @@ def fetch_registered(reference: str) -> Path:
     try:
         folder = Path(download_artifacts(reference))
     except (MlflowException, OSError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ConfigError(
-            f"{reference}: not fetched from the registry ({reason}); see MLFLOW_TRACKING_URI"
+            f"{reference}: download from the registry failed ({first_line(error)}). "
+            "Check the name and MLFLOW_TRACKING_URI."
         ) from error
-    # Beside the model MLflow puts files of its own, or the model lies in a folder of the artifact.
+    # MLflow adds files of its own, and the model may be in a subfolder of the artifact.
     found = sorted(folder.rglob("config.json"), key=lambda file: len(file.parts))
     if not found:
-        raise ConfigError(f"{reference}: holds no config.json, so no Hugging Face model folder")
+        raise ConfigError(f"{reference} contains no config.json. Register a Hugging Face model folder.")
     return found[0].parent

@@ -1,8 +1,10 @@
-"""What a run left in its folder, as the reports read it, whether it is finished or not."""
+"""Read the files of a run folder for reports, whether the run is finished or not.
+
+frames.py lays the same files out as DataFrames.
+"""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,43 +13,44 @@ from typing import Any
 
 from mica_ray.chat.ledger import Ledger, Tally, total
 from mica_ray.config.references import ConfigError
+from mica_ray.files import JsonFileError, read_json_lines
 from mica_ray.recordings.dialogue_files import read_dialogues
 from mica_ray.recordings.recorded_dialogue import RecordedDialogue, RecordingError
-from mica_ray.runs.folder import RunFolder
+from mica_ray.runs.folder import RunFolder, read_object
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunFiles:
-    """One run as it lies on the disk."""
+    """The contents of one run folder."""
 
     name: str
-    """Of its folder."""
+    """Name of the run folder."""
     config: Mapping[str, Any]
-    """As stored; not validated, so that runs of other versions can be read."""
+    """As stored. Not validated, so that runs of other versions can be read."""
     metrics: tuple[Mapping[str, Any], ...]
     dialogues: tuple[RecordedDialogue, ...]
-    """Of training, in order of step, group, sample."""
+    """Training dialogues, in order of step, group, sample."""
     environment: tuple[Mapping[str, Any], ...]
-    """One for each start or resumption; empty where none was noted."""
+    """One entry per start or resumption; empty if the file is missing."""
     summary: Mapping[str, Any] | None
     """None while the run is unfinished."""
     costs: Mapping[str, Mapping[str, Tally]]
-    """By phase ("train", "evaluate_before", "evaluate_after") and role."""
+    """Costs by phase ("train", "evaluate_before", "evaluate_after") and role."""
 
     @property
     def num_planned(self) -> int | None:
-        """Steps that the config asks for, None where it does not say."""
+        """Steps of the whole run; None if the config does not say."""
         steps = self.config.get("loop", {}).get("num_steps")
         return steps if isinstance(steps, int) else None
 
     @property
     def num_steps(self) -> int:
-        """Steps done."""
+        """Finished steps."""
         return len(self.series("weight_version")[0])
 
     @property
     def total_costs(self) -> Mapping[str, Tally]:
-        """The costs of all phases together, by role."""
+        """Costs of all phases together, by role."""
         roles = {role for tallies in self.costs.values() for role in tallies}
         return {
             role: total({phase: tallies[role] for phase, tallies in self.costs.items() if role in tallies})
@@ -56,29 +59,29 @@ class RunFiles:
 
     @property
     def is_contaminated(self) -> bool:
-        """Whether official test cases were training scenarios."""
+        """Whether official EMPA test cases were training scenarios."""
         return bool(self.config.get("contaminated") or (self.summary or {}).get("contaminated"))
 
     def series(self, metric: str) -> tuple[list[float], list[float]]:
-        """Give steps and values of a metric where it was logged; a value that was no number is NaN."""
+        """Return steps and values of a metric where it was logged; NaN for a value that was not finite."""
         rows = [row for row in self.metrics if metric in row]
         return [float(row["step"]) for row in rows], [_number(row[metric]) for row in rows]
 
     def total(self, metric: str) -> float | None:
-        """Give the sum of a metric over the steps, None where it was never logged."""
+        """Return the sum of a metric over all steps; None if it was never logged."""
         values = [value for value in self.series(metric)[1] if math.isfinite(value)]
         return sum(values) if values else None
 
 
 def read_runs(paths: Sequence[Path]) -> tuple[RunFiles, ...]:
-    """Read runs, named apart where their folders have one name.
+    """Read runs; folders of the same name are named with their parent, or by the whole path.
 
     Raises:
-        ConfigError: one line for a folder that is no run or whose files cannot be read.
+        ConfigError: a folder contains no run, or a file cannot be read.
     """
     folders = [path.absolute() for path in paths]
     if len(set(folders)) < len(folders):
-        raise ConfigError("the same run is named twice; name every run once")
+        raise ConfigError("The same run folder is listed twice. List every run once.")
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
         names = [f"{folder.parent.name}/{folder.name}" for folder in folders]
@@ -90,22 +93,21 @@ def read_runs(paths: Sequence[Path]) -> tuple[RunFiles, ...]:
 def _read_run(path: Path, name: str) -> RunFiles:
     if not (path / "config.json").is_file():
         raise ConfigError(
-            f"{path}: no config.json, so no run to report; give a folder that `mica train` named"
+            f"{path} has no config.json, so it is no run folder. Use a folder that `mica train` printed."
         )
     folder = RunFolder.open(path)
     metrics = read_rows(folder.metrics)
     if not metrics:
         raise ConfigError(
-            f"{folder.metrics}: holds no step, so there is nothing to report; "
-            f"go on with `mica train --resume {path}`"
+            f"{folder.metrics} contains no step yet. Continue the run with `mica train --resume {path}`."
         )
     return RunFiles(
         name=name,
-        config=_read_object(folder.config_file) or {},
+        config=read_object(folder.config_file),
         metrics=metrics,
         dialogues=_read_dialogues(folder.dialogues),
         environment=read_rows(folder.environment),
-        summary=_read_object(folder.summary),
+        summary=folder.read_summary(),
         costs=_read_costs(folder.costs),
     )
 
@@ -121,49 +123,23 @@ def _read_dialogues(path: Path) -> tuple[RecordedDialogue, ...]:
     return dialogues
 
 
-def read_rows(path: Path) -> tuple[dict[str, Any], ...]:
-    """Read JSON lines; a last line that was cut short is left out, a missing file has no lines.
+def read_rows(path: Path) -> tuple[Mapping[str, Any], ...]:
+    """Read the JSON lines of a run that may still write them; a missing file has no lines.
 
     Raises:
-        ConfigError: the file cannot be read, or another line is no JSON object.
+        ConfigError: the file cannot be read, or a line is not a JSON object.
     """
-    if not path.exists():
-        return ()
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ConfigError(
-                f"{path}, line {number}: is no JSON ({error}); mend or drop the line"
-            ) from error
-        if not isinstance(row, dict):
-            raise ConfigError(f"{path}, line {number}: must be a JSON object; got a {type(row).__name__}")
-        rows.append(row)
-    return tuple(rows)
-
-
-def _read_object(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path}: must be a JSON object; got a {type(found).__name__}")
-    return found
+        return tuple(line.fields for line in read_json_lines(path, is_growing=True))
+    except JsonFileError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _read_costs(path: Path) -> dict[str, Mapping[str, Tally]]:
     try:
         ledger = Ledger(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: holds a line that is no cost ({error}); mend or drop it") from error
+        raise ConfigError(f"{path} has an invalid line ({error}). Correct or delete the line.") from error
     by_phase = {phase: ledger.totals([phase]) for phase in ledger.phases}
     return {phase: tallies for phase, tallies in by_phase.items() if tallies}
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
 from mica_ray.runs.folder import RunFolder
-from mica_ray.runs.mlflow_run import begin_sweep_tracking, open_tracking, sweep_store
+from mica_ray.runs.mlflow_run import open_tracking, start_sweep_tracking, sweep_store
 from mica_ray.tracking.mlflow_tracker import MlflowTracker
 from mica_ray.tracking.tracker import Ending
 from mica_ray.tuning.folder_lock import locked
@@ -92,7 +92,7 @@ class SweepTracking:
 
     def _begin(self) -> MlflowTracker:
         sweep = self._sweep
-        self._tracker = begin_sweep_tracking(
+        self._tracker = start_sweep_tracking(
             sweep.name,
             self._folder.path,
             uri=self._store,

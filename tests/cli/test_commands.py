@@ -158,7 +158,7 @@ def test_recipe_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     assert "has no CONFIG" in refuse(capsys, "train", str(tmp_path / "empty.py"))
     (tmp_path / "wrong.py").write_text("CONFIG = 3\n")
     assert "must give a RunConfig; got a int" in refuse(capsys, "train", str(tmp_path / "wrong.py"))
-    assert "no run to continue" in refuse(capsys, "train", "--resume", str(tmp_path))
+    assert "no run folder" in refuse(capsys, "train", "--resume", str(tmp_path))
 
 
 def test_recipe_may_be_a_named_function(tmp_path: Path) -> None:

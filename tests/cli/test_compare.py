@@ -102,17 +102,17 @@ def test_arms_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_folder_without_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert f"{tmp_path}: no run folder" in refuse(capsys, tmp_path)
+    assert f"{tmp_path} has no config.json" in refuse(capsys, tmp_path)
 
 
 def test_broken_file_of_a_run_is_named(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     (runs[0] / "evaluation_after.json").write_text("{")
-    assert f"{runs[0]}: a file of the run cannot be read" in refuse(capsys, runs[0])
+    assert f"{runs[0]}/evaluation_after.json cannot be read" in refuse(capsys, runs[0])
 
 
 def test_one_seed_twice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = [run_folder(tmp_path / name, config=MICA, before=[1], after=[2]) for name in "ab"]
-    assert f"has the config and the seed of {folders[0]}" in refuse(capsys, *folders)
+    assert f"has the same config and seed as {folders[0]}" in refuse(capsys, *folders)
 
 
 def test_base_that_has_not_finished_is_refused(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from mica_ray.launch.card_source import describe_deck, fetch_cards, read_deck
 from mica_ray.launch.domain_source import read_domain
 from mica_ray.launch.preflight import check_run
 from mica_ray.runs.folder import RunFolder
-from mica_ray.runs.record import RunRecord
+from mica_ray.runs.run_writer import RunWriter
 from mica_ray.types import Scenario
 from tests.domains.empa.card_folder import name, real_cards, write_cards
 
@@ -185,13 +185,13 @@ def test_contaminated_run_says_so_in_tracker_and_reports(tmp_path: Path) -> None
     for contaminated in (True, False):
         config = RunConfig(allow_test_cards=contaminated)
         folder = RunFolder.create(config, tmp_path / str(contaminated))
-        record = RunRecord(config, folder)
-        tracker = record.open(0, None)
+        writer = RunWriter(config, folder)
+        tracker = writer.open(0, None)
         run_id = folder.read_tracking_run()
         assert run_id is not None
         tags = MlflowClient(tracking_uri=folder.tracking_uri).get_run(run_id).data.tags
         assert tags["contaminated"] == str(contaminated).lower()
-        record.keep_evaluation("before", nothing, tracker, step=0)
+        writer.write_evaluation("before", nothing, tracker, step=0)
         tracker.close()
         kept = json.loads((folder.path / "evaluation_before.json").read_text())
         assert kept["contaminated"] is contaminated

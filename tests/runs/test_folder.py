@@ -11,7 +11,7 @@ from mica_ray.config import ConfigError, RunConfig
 from mica_ray.evaluation.evaluate import summarize
 from mica_ray.launch.domain_source import read_domain
 from mica_ray.runs.folder import RunFolder
-from mica_ray.runs.record import RunRecord
+from mica_ray.runs.run_writer import RunWriter
 from mica_ray.tracking.tracker import JsonlTracker
 from mica_ray.types import (
     Judgement,
@@ -35,7 +35,7 @@ def test_evaluation_dialogues_are_strict_json_without_credit(tmp_path: Path) -> 
     turn = Turn(0, scenario.opening, "I hear you.", judgement, (c + 1.0, a, p))
     evaluation = summarize([Trajectory(scenario, 0, 0, (turn,), Stop.LIMIT)], seed=0)
     tracker = JsonlTracker(folder.metrics)
-    RunRecord(RunConfig(), folder).keep_evaluation("before", evaluation, tracker, step=0)
+    RunWriter(RunConfig(), folder).write_evaluation("before", evaluation, tracker, step=0)
 
     def refuse(constant: str) -> float:
         raise ValueError(f"{constant} is no JSON")
@@ -49,7 +49,7 @@ def test_evaluation_dialogues_are_strict_json_without_credit(tmp_path: Path) -> 
 def test_every_start_of_a_run_notes_what_it_ran_in(tmp_path: Path) -> None:
     folder = RunFolder.create(RunConfig(), tmp_path / "run")
     for first_step in (0, 20, 10):  # Resumed behind step 20, and again, behind an older checkpoint.
-        RunRecord(RunConfig(), folder).note_environment(first_step)
+        RunWriter(RunConfig(), folder).write_environment(first_step)
     rows = [json.loads(line) for line in folder.environment.read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 10]
     assert "version.numpy" in rows[1] and "python" in rows[1]

@@ -42,13 +42,13 @@ def test_runs_of_one_folder_name_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_folder_that_is_no_run_and_run_without_steps_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no config\.json, so no run to report"):
+    with pytest.raises(ConfigError, match=r"has no config\.json, so it is no run folder"):
         read_runs([tmp_path])
     folder = write_run(tmp_path / "run")
     (folder / "metrics.jsonl").write_text("")
-    with pytest.raises(ConfigError, match=r"metrics\.jsonl: holds no step.* --resume"):
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl contains no step yet.* --resume"):
         read_runs([folder])
-    with pytest.raises(ConfigError, match="named twice"):
+    with pytest.raises(ConfigError, match="listed twice"):
         read_runs([folder, folder])
 
 
@@ -64,5 +64,5 @@ def test_broken_line_is_named(tmp_path: Path, name: str) -> None:
 def test_line_that_is_no_cost_is_named(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     (folder / "costs.jsonl").write_text('{"phase": "train"}\n')
-    with pytest.raises(ConfigError, match=r"costs\.jsonl: holds a line that is no cost"):
+    with pytest.raises(ConfigError, match=r"costs\.jsonl has an invalid line"):
         read_runs([folder])

@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from mica_ray.config import ConfigError, RunConfig
 from mica_ray.runs.folder import RunFolder
-from mica_ray.runs.mlflow_run import begin_tracking, open_tracking, sweep_store
+from mica_ray.runs.mlflow_run import open_tracking, start_tracking, sweep_store
 from mica_ray.statistics import Interval
 from mica_ray.tracking.mlflow_store import connect, start_run
 from mica_ray.tracking.mlflow_tracker import MlflowTracker
@@ -146,7 +146,7 @@ def test_session_that_finishes_more_trials_adds_its_numbers_to_the_same_run(
 def _finish_tracked(trial: Trial, score: float) -> None:
     """Write the files of a finished trial, including its MLflow run."""
     finish(trial, {"a": score})
-    begin_tracking(RunConfig.read(trial.folder.config_file), trial.folder).close()
+    start_tracking(RunConfig.read(trial.folder.config_file), trial.folder).close()
 
 
 def test_run_of_a_trial_whose_process_was_killed_is_ended_by_the_sweep(store: str, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_run_of_a_trial_whose_process_was_killed_is_ended_by_the_sweep(store: st
     tracking = SweepTracking(sweep, folder)
     trials = tracking.with_parent(make_trials(sweep, next(rounds(sweep)), folder.trials))
     for trial in trials:
-        tracker = begin_tracking(trial.config, RunFolder.create(trial.config, trial.folder.path))
+        tracker = start_tracking(trial.config, RunFolder.create(trial.config, trial.folder.path))
         tracker.log({"loss": 1.0}, 0)
         tracker.flush()
     entries = [

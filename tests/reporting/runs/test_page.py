@@ -161,4 +161,4 @@ def test_folder_that_is_no_run_ends_in_one_line(tmp_path: Path, capsys: pytest.C
             main([*command, str(tmp_path)])
         assert ended.value.code == 2
         error = capsys.readouterr().err
-        assert error.startswith(f"mica: {tmp_path}: no config.json") and error.count("\n") == 1
+        assert error.startswith(f"mica: {tmp_path} has no config.json") and error.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Roles of a user's own, as the tests of configs name them."""
+"""User-defined roles that the tests of configs refer to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENDPOINT = Endpoint(model="judge-1", base_url="http://127.0.0.1:1/v1", api_key_e
 
 @dataclass(frozen=True, slots=True)
 class QuestionJudge:
-    """A judge of the user's own that is no language model."""
+    """A user-defined judge that is not a language model."""
 
     level: int = 1
 
@@ -33,7 +33,7 @@ class QuestionJudge:
 
 @dataclass(frozen=True, slots=True)
 class YesChat:
-    """A role model of the user's own."""
+    """A user-defined role model."""
 
     answer: str = "Yes."
 

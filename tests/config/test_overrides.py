@@ -1,4 +1,4 @@
-"""`--set`: what it changes, and the one line with which it refuses."""
+"""`--set`: what it changes, and its one-line errors."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mica_ray.chat.openai_api import Endpoint
 from mica_ray.config import ConfigError, RunConfig
-from mica_ray.config.overrides import override
+from mica_ray.config.overrides import override, read_value
 from mica_ray.credit import (
     AnchorStates,
     CreditEstimator,
@@ -22,7 +23,7 @@ from tests.config.own_roles import OWN_JUDGE
 
 
 def complain(*assignments: str) -> str:
-    """Give the one line with which the assignments are refused."""
+    """Return the error message of invalid assignments, which must be one line."""
     with pytest.raises(ConfigError) as caught:
         override(RunConfig(), assignments)
     message = str(caught.value)
@@ -82,7 +83,7 @@ def test_every_estimator_can_be_named_and_is_stored_with_the_run(
 
 
 def test_fields_bound_to_each_other_move_together() -> None:
-    # Each alone would be refused: the default context of 1024 does not hold replies of 2000 tokens.
+    # Each one on its own is invalid: replies of 2000 tokens do not fit the default context of 1024.
     config = override(RunConfig(), ["rollout.sampling.max_tokens=2000", "rollout.context_length=4000"])
     assert (config.rollout.sampling.max_tokens, config.rollout.context_length) == (2000, 4000)
 
@@ -133,3 +134,32 @@ def test_bad_assignment_is_one_line_with_key_and_remedy(assignment: str, parts: 
 def test_learner_schedule_spans_the_run() -> None:
     config = override(RunConfig(), ["loop.num_steps=10", "learner.mini_batches=2", "learner.epochs=3"])
     assert config.whole_learner.total_updates == 60
+
+
+def test_values_are_set_without_parsing_and_validated_with_the_assignments() -> None:
+    judge = {"model": "m=1", "base_url": "http://127.0.0.1:1/v1"}
+    config = override(
+        RunConfig(),
+        ["rollout.context_length=4000", "roles.judge.attempts=2"],
+        values={"roles.judge": judge, "rollout.sampling.max_tokens": 2000, "rules": None},
+    )
+    assert config.roles.judge == Endpoint(**judge, attempts=2)
+    assert config.rollout.sampling.max_tokens == 2000
+    with pytest.raises(ConfigError, match="Unknown key roles.jugde. Did you mean judge"):
+        override(RunConfig(), [], values={"roles.jugde": "scripted"})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("null", None),
+        ("None", None),
+        ('{"a": 1}', {"a": 1}),
+        ("[1]", [1]),
+        ('"1"', "1"),
+        ("1", "1"),
+        ("a=b", "a=b"),
+    ],
+)
+def test_text_is_read_as_on_the_command_line(text: str, value: object) -> None:
+    assert read_value(text) == value

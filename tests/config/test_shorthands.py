@@ -1,4 +1,4 @@
-"""Short keys of `--set` mean whole ones."""
+"""Shorthand keys of `--set` expand to full keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way of a config to JSON and back, and recipes in files."""
+"""Configs written to JSON and read back, and recipes in files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.config.own_roles import ENDPOINT
 
 @dataclass(frozen=True, slots=True)
 class EveryTurnOne:
-    """An estimator of the user's own, as a recipe might hold it."""
+    """A user-defined estimator, as in a recipe."""
 
     scale: float = 1.0
 

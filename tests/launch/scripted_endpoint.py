@@ -1,4 +1,4 @@
-"""The scripted roles behind a real HTTP server in a thread of its own: slow at random, faulty on purpose."""
+"""Scripted roles behind an HTTP server in a thread: random delays, and faults on purpose."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from mica_ray.types import Sampling
 from tests.chat.local_endpoint import DROP, Answer, LocalEndpoint, Request, refusal
 
 FAULTS = {3: refusal(500, "down"), 11: DROP}
-"""What becomes of the request of this number, counted around every 19."""
+"""Fault of a request by its number modulo 19."""
 
 GARBLED = {1: "no JSON at all", 6: "{"}
-"""What the judge's first answer of this number says instead; asked to repair it, the judge answers well."""
+"""Text that replaces the judge's first answer of this number; the repaired answer is valid."""
 
 JUDGED = "C_progress_level"
-"""A field that only the judge's schema has."""
+"""A field that only the schema of the judge has."""
 
 
 @dataclass(slots=True)
 class ScriptedEndpoint:
-    """Where it listens and how often it was asked."""
+    """Address of the server, and how many requests it got."""
 
     url: str = ""
     requests: int = 0
     judgements: int = 0
-    """Requests for a judgement, repairs not counted."""
+    """Requests for a judgement, without repairs."""
 
 
 @contextmanager
@@ -49,9 +49,9 @@ def scripted_endpoint(*, is_faulty: bool, seed: int) -> Iterator[ScriptedEndpoin
         if fault is not None:
             return fault
         sampling = Sampling(temperature=0.0, max_tokens=request["max_tokens"], seed=request["seed"])
-        # Asked to repair an answer, they give the case's own.
+        # A request to repair an answer gets the valid one.
         reply = await roles.chat(request["messages"][:2], sampling, schema)
-        # So that answers come in another order than they were asked for, and differently in every run.
+        # Answers arrive out of order, and differently in every run.
         return Answer(text=reply.text, model=reply.model, after_seconds=pauses.uniform(0, 0.03))
 
     loop, ready, done = asyncio.new_event_loop(), threading.Event(), asyncio.Event()

@@ -1,4 +1,4 @@
-"""A run on cards: whose scenarios it gets, and that no way leads from a test case into training."""
+"""A run on EMPA cards gets their scenarios, and test cases never become training scenarios."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def empa(folder: Path, **changes: object) -> RunConfig:
 
 
 def policy_files(folder: Path) -> str:
-    """Write what a check looks at of a policy."""
+    """Write the files of a policy that a check reads."""
     folder.mkdir()
     (folder / "config.json").write_text(
         '{"architectures": ["Qwen3ForCausalLM"], "max_position_embeddings": 4096}'
@@ -50,7 +50,7 @@ def check(config: RunConfig) -> dict[str, str]:
 
 
 def test_cards_are_the_scenarios_of_empa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Of the numbers below 37, the hash of 1 alone falls on validation.
+    # Of the numbers below 37, only the hash of 1 selects validation.
     write_cards(tmp_path / "d", [1, 2, 3], official=[3])
     monkeypatch.chdir(tmp_path)
     domain = read_domain(empa(Path("d"))).played

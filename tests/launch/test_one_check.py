@@ -1,4 +1,4 @@
-"""A run is checked once: its domain is loaded once and handed on."""
+"""A run is checked once, and its domain is loaded once."""
 
 from __future__ import annotations
 

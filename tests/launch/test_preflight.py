@@ -1,4 +1,4 @@
-"""What is refused before a run starts, and the plan of what will be started."""
+"""Checks before a run starts, and the plan of what it will start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recorded training run, and a recorded evaluation, come out bit for bit with every endpoint shut down."""
+"""Replays of a recorded training run and evaluation are bit-identical, with all endpoints shut down."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TINY = (
 
 
 def role_of(recording: Path, url: str | None) -> str:
-    """Give the role as a config takes it: recorded from an endpoint, or replayed from the file alone."""
+    """Return the config value of a role: recorded from an endpoint, or replayed from the file."""
     if url is None:
         return json.dumps({"recording": str(recording), "mode": "replay"})
     inner = {
@@ -46,7 +46,7 @@ def role_of(recording: Path, url: str | None) -> str:
 
 
 class Metrics:
-    """A tracker that keeps what does not depend on the clock."""
+    """A tracker that keeps the metrics that do not depend on time."""
 
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []
@@ -93,10 +93,10 @@ def test_training_is_replayed_bit_for_bit(tmp_path: Path, monkeypatch: pytest.Mo
         asked = endpoint.requests
     content = calls.read_bytes()
     replayed, metrics_again = train(tmp_path / "replayed", policy, role_of(calls, None))
-    assert endpoint.requests == asked and calls.read_bytes() == content  # nobody was asked again
+    assert endpoint.requests == asked and calls.read_bytes() == content  # no new requests
 
     dialogues = recorded.dialogues.read_bytes()
-    assert replayed.dialogues.read_bytes() == dialogues  # rewards and advantages stand in it
+    assert replayed.dialogues.read_bytes() == dialogues  # includes rewards and advantages
     statuses = {turn["status"] for line in dialogues.splitlines() for turn in json.loads(line)["turns"]}
     assert {"ok", "repaired"} <= statuses
     assert metrics == metrics_again

@@ -1,4 +1,4 @@
-"""A run killed behind a checkpoint and resumed ends exactly where the undisturbed run ends."""
+"""A run that is killed after a checkpoint and resumed gives the same result as an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 240
-"""Of one process: 15 s on free cores, most of it imports, and many times that beside other work."""
+"""Timeout of one process: 15 s on free cores, mostly imports, and many times that on busy ones."""
 RUN = "run"
-"""A folder's name and not its path, so that both runs resolve to one config wherever they run."""
+"""A relative folder name, so that both runs have the same config."""
 TINY = (
     "loop.num_steps=4", "loop.checkpoint_every=2", "loop.scenarios_per_step=2", "learner.mini_batches=1",
     "loop.track_policy=false",
@@ -35,12 +35,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * SECONDS)]
 
 
 def assigned(policy: Path) -> list[str]:
-    """Give the options of a run of four steps with a checkpoint after two."""
+    """Return the options of a run of four steps with a checkpoint after two."""
     return [part for value in (*TINY, f"policy={policy}", f"out={RUN}") for part in ("--set", value)]
 
 
 def start(folder: Path, *options: str) -> subprocess.Popen[bytes]:
-    """Start `mica train --inline` in a folder, in a process group of its own."""
+    """Start `mica train --inline` in a folder, in a new process group."""
     folder.mkdir(exist_ok=True)
     code = "import sys; from mica_ray.cli import main; main(sys.argv[1:])"
     with (folder / "output").open("ab") as output:
@@ -55,14 +55,14 @@ def start(folder: Path, *options: str) -> subprocess.Popen[bytes]:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill the whole group at once, without a chance to write anything more."""
+    """Kill the whole process group at once; it cannot write anything more."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(timeout=SECONDS)
 
 
 def finish(process: subprocess.Popen[bytes], folder: Path) -> Path:
-    """Let a run come to its end; give its run folder."""
+    """Wait until a run ends, and return its run folder."""
     try:
         assert process.wait(timeout=SECONDS) == 0, (folder / "output").read_text()[-2000:]
     finally:
@@ -71,13 +71,13 @@ def finish(process: subprocess.Popen[bytes], folder: Path) -> Path:
 
 
 def lines(path: Path) -> list[dict[str, object]]:
-    """Read the whole lines of a file that may still grow."""
+    """Read the complete lines of a file that may still grow."""
     text = path.read_text() if path.exists() else ""
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def kill_after(step: int, folder: Path, *options: str) -> Path:
-    """Kill a run once a step is in the records and the next one is under way."""
+    """Kill a run once the metrics contain a step and the next step has started."""
     process, deadline = start(folder, *options), time.monotonic() + SECONDS
     try:
         while not any(row["step"] == step and "loss" in row for row in lines(folder / RUN / "metrics.jsonl")):
@@ -91,14 +91,14 @@ def kill_after(step: int, folder: Path, *options: str) -> Path:
 
 
 def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
-    """Read the policy of the checkpoint that continues with a step."""
+    """Read the policy weights of the checkpoint whose next step is `step`."""
     from safetensors.torch import load_file
 
     return load_file(run / "checkpoints" / f"step-{step:06d}" / "learner" / "policy" / "model.safetensors")
 
 
 def different(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> set[str]:
-    """Name the tensors that are not the same to the bit."""
+    """Return the names of tensors that are not bit-identical."""
     import torch
 
     assert left.keys() == right.keys()
@@ -108,7 +108,7 @@ def different(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> 
 
 
 def untimed(rows: Sequence[dict[str, object]]) -> list[dict[str, object]]:
-    """Leave out the seconds, which no two runs share."""
+    """Remove the durations, which differ between runs."""
     return [{name: value for name, value in row.items() if not name.endswith("seconds")} for row in rows]
 
 
@@ -116,7 +116,7 @@ def test_killed_and_resumed_run_equals_the_undisturbed_one(tmp_path: Path) -> No
     options = assigned(small_folder(tmp_path / "policy", tied=True))
     undisturbed = start(tmp_path / "straight", *options)
     try:
-        killed = kill_after(2, tmp_path / "killed", *options)  # Step 2 is behind no checkpoint.
+        killed = kill_after(2, tmp_path / "killed", *options)  # Step 2 is in no checkpoint.
         straight = finish(undisturbed, tmp_path / "straight")
     finally:
         kill(undisturbed)
@@ -125,7 +125,7 @@ def test_killed_and_resumed_run_equals_the_undisturbed_one(tmp_path: Path) -> No
     resumed = finish(start(tmp_path / "killed", "--resume", RUN), tmp_path / "killed")
 
     assert (resumed / "config.json").read_bytes() == (straight / "config.json").read_bytes()
-    # Both halves train, or equal weights would say nothing of the resume.
+    # Both halves change the weights; otherwise equal weights would not test the resume.
     assert different(weights(straight, 2), weights(straight, 4))
     assert different(weights(resumed, 4), weights(straight, 4)) == set()
     dialogues = lines(resumed / "dialogues.jsonl")
@@ -133,7 +133,7 @@ def test_killed_and_resumed_run_equals_the_undisturbed_one(tmp_path: Path) -> No
     assert [row["step"] for row in dialogues] == [step for step in range(4) for _ in range(4)]
     assert dialogues == lines(straight / "dialogues.jsonl")
     metrics = lines(resumed / "metrics.jsonl")
-    # The evaluation before is a line of its own at step 0, the one after stands at step 4.
+    # The evaluation before training has its own line at step 0, the one after training is at step 4.
     assert [row["step"] for row in metrics] == [0, 0, 1, 2, 3, 4]
     assert untimed(metrics) == untimed(lines(straight / "metrics.jsonl"))
 
@@ -148,6 +148,6 @@ def test_run_killed_before_its_first_checkpoint_keeps_its_first_evaluation(tmp_p
     resumed = finish(start(tmp_path, "--resume", RUN), tmp_path)
 
     metrics = lines(resumed / "metrics.jsonl")
-    # Told again and not measured again: the kept evaluation holds the same numbers.
+    # Logged again without being measured again: the numbers are those of the stored evaluation.
     assert metrics[0] == before
     assert [row["step"] for row in metrics] == [0, 0, 1, 2, 3, 4]

@@ -1,4 +1,4 @@
-"""Role models as a run has them: shared, metered at their price, never trained; the judges of a recipe."""
+"""Role models of a run: shared, metered at their price, never trained."""
 
 from __future__ import annotations
 
@@ -104,5 +104,5 @@ def test_judge_recipe_shares_one_model_and_its_address_comes_from_the_user(judge
     assert (config.roles.judge.base_url, config.roles.judge) == ("http://judge/v1", config.roles.actor)
     assert len(engines.roles.served_models) == 1
     assert engines.roles.served_models[0] == config.roles.judge.model
-    # The policy's 4 engines and 4 learners, and the judge's 8.
+    # 4 engines and 4 learner workers of the policy, 8 engines of the judge.
     assert gpus_wanted(engines) == 16

@@ -1,4 +1,4 @@
-"""What MLflow says of a run that fails, is interrupted, goes on and ends; and its policy as a model."""
+"""MLflow status of runs that fail, are killed, are resumed and finish; and their registered policy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.small_policy import small_folder
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 240
-"""Of one process: 15 s on free cores, most of it imports, and many times that beside other work."""
+"""Timeout of one process: 15 s on free cores, mostly imports, and many times that on busy ones."""
 TINY = (
     "loop.num_steps=2", "loop.checkpoint_every=1", "loop.scenarios_per_step=2", "learner.mini_batches=1",
     "loop.track_policy=false", "retellings=0",
@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * SECONDS)]
 
 
 class BreaksAt:
-    """A tracker that raises at a step's update, and remembers how it was closed."""
+    """A tracker that raises when a step is logged, and stores how it was closed."""
 
     def __init__(self, step: int) -> None:
         self._step = step
@@ -71,7 +71,7 @@ def test_failed_run_is_marked_and_finished_once_it_went_on_and_is_then_a_model(t
     assert version.run_id == folder.read_tracking_run()
     assert version.tags["epm_q"] == f"{summary.after.epm_q.estimate:.2f}"
     assert (version.tags["contaminated"], version.tags["evaluated_on"]) == ("false", "test")
-    # With loop.track_policy=false the registration brought the policy.
+    # With loop.track_policy=false, the registration uploads the policy.
     names = {Path(item.path).name for item in client.list_artifacts(str(version.run_id), "policy")}
     assert {"config.json", "tokenizer.json"} <= names
 

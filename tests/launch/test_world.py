@@ -1,4 +1,4 @@
-"""Who plays a run: roles of every kind, rules, scenarios."""
+"""The world of a run: roles of every kind, rules, scenarios."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_recorded_role_is_replayed_without_being_asked(tmp_path: Path) -> 
         exchanges.append(await dialogue.respond("That sounds hard. What hurts most?"))
     assert exchanges[0] == exchanges[1]
     assert exchanges[1].judgement.is_valid
-    # Judge, director and actor, each once; the replay added none.
+    # One call of judge, director and actor; the replay adds none.
     assert len(path.read_text().splitlines()) == 3
 
 
@@ -87,7 +87,7 @@ async def test_served_role_model_has_the_context_of_its_own_engine(tmp_path: Pat
     config = override(RunConfig(), [*roles, "rollout.context_length=64"])
     chat, engine = await start_role_model(config, str(model), inline=True)
     sampling = Sampling(max_tokens=8, temperature=0.0)
-    # 200 characters are at most 200 tokens: more than the policy's 64, less than the judge's 300.
+    # 200 characters are at most 200 tokens: more than the policy's context of 64, less than the judge's 300.
     reply = await chat.chat([{"role": "user", "content": "xz" * 100}], sampling)
     assert reply.prompt_tokens > 64
     with pytest.raises(ChatError, match="300"):

@@ -1,4 +1,4 @@
-"""Run folders as `mica train` leaves them, with scores chosen by hand and no training."""
+"""Run folders as `mica train` writes them, with scores set by hand and no training."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def run_folder(
     usd: float = 0.0,
     steps_done: int = 0,
 ) -> Path:
-    """Write a run whose scenarios are called a, b, ..., two dialogues each, passed from a score of 50 on.
+    """Write a run with scenarios a, b, ..., two dialogues each, which pass at a score of 50 or more.
 
     Args:
-        path: of the folder.
+        path: run folder.
         config: of the run; `out` becomes the folder.
         before: EPM-Q by scenario.
-        after: the same after training; None leaves the run unfinished.
-        usd: what the judge took.
-        steps_done: with a line of metrics, where the run is unfinished.
+        after: EPM-Q after training; None for an unfinished run.
+        usd: cost of the judge.
+        steps_done: number of steps with a line of metrics.
     """
     folder = RunFolder.create(config.model_copy(update={"out": path}), path)
     for when, scores in (("before", before), ("after", after)):

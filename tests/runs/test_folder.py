@@ -1,4 +1,4 @@
-"""The folder of a run: its own, strict JSON, and read back."""
+"""A run folder belongs to one run, contains strict JSON, and is read back."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_evaluation_dialogues_are_strict_json_without_credit(tmp_path: Path) -> 
 
 def test_every_start_of_a_run_notes_what_it_ran_in(tmp_path: Path) -> None:
     folder = RunFolder.create(RunConfig(), tmp_path / "run")
-    for first_step in (0, 20, 10):  # Resumed behind step 20, and again, behind an older checkpoint.
+    for first_step in (0, 20, 10):  # Resumed at step 20, then again from an older checkpoint.
         RunWriter(RunConfig(), folder).write_environment(first_step)
     rows = [json.loads(line) for line in folder.environment.read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 10]

@@ -1,4 +1,4 @@
-"""A run is read as it lies there; what cannot be read is named in one line."""
+"""Reading the files of a run, finished or not, and the one-line errors for invalid files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.runs.written_run import write_run
 def test_unfinished_run_is_read_as_far_as_it_went(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", is_finished=False)
     (folder / "environment.jsonl").unlink()
-    # A line that a kill cut short: no newline at its end.
+    # An incomplete line, as a kill leaves it: no newline at the end.
     with (folder / "dialogues.jsonl").open("a") as file:
         file.write('{"step": 2, "gro')
     (run,) = read_runs([folder])

@@ -1,4 +1,4 @@
-"""Run folders written by hand: a few dialogues whose credit one can work out on paper."""
+"""Run folders written by hand, with a few dialogues whose credit can be checked on paper."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JUDGED = {
 
 
 def turn(index: int, reward: float | None, *, reply: str = "I hear you.", **changes: Any) -> dict[str, Any]:
-    """One turn; what its dialogue adds (return, advantage, state) may be given in the changes."""
+    """Return one turn; `changes` overrides fields such as return, advantage and state."""
     lost = {"progress": None, "regress": None, "delta": None, "status": "invalid", "judge_error": "no JSON"}
     return {
         "index": index, "user": f"user speaks {index}", "reply": reply, "guidance": None,
@@ -28,7 +28,7 @@ def turn(index: int, reward: float | None, *, reply: str = "I hear you.", **chan
 
 
 def dialogue(step: int, group: int, sample: int, turns: Sequence[Any], **changes: Any) -> dict[str, Any]:
-    """One line of dialogues.jsonl."""
+    """Return one line of dialogues.jsonl."""
     return {
         "step": step, "scenario": f"scenario-{group}", "category": "work", "group": group, "sample": sample,
         "stop": "limit", "error": None, "initial_state": [-5.0, -2.0, -1.0], "turns": list(turns),
@@ -39,7 +39,7 @@ def of_rewards(step: int, group: int, sample: int, rewards: Sequence[float | Non
     return dialogue(step, group, sample, [turn(index, reward) for index, reward in enumerate(rewards)])
 
 
-# Two groups of two; in the first, dialogue 0 pays at once and wins later.
+# Two groups of two; in the first, dialogue 0 loses at first and gains more later.
 DIALOGUES = (
     of_rewards(0, 0, 0, [-1.0, 3.0]), of_rewards(0, 0, 1, [0.0, 0.0]),
     of_rewards(1, 0, 0, [0.0, 1.0]), of_rewards(1, 0, 1, [0.0, None]),

@@ -165,11 +165,14 @@ class RoleConfig(BaseModel):
     @property
     def asked(self) -> Mapping[RoleName, Player]:
         """Players that are called, by role; replayed roles are absent."""
-        players = {
-            name: (role.inner if role.mode == "record" else None) if isinstance(role, Recording) else role
-            for name, role in self.sources.items()
-        }
-        return {name: player for name, player in players.items() if player is not None}
+        players: dict[RoleName, Player] = {}
+        for name, role in self.sources.items():
+            player = (
+                role if not isinstance(role, Recording) else role.inner if role.mode == "record" else None
+            )
+            if player is not None:
+                players[name] = player
+        return players
 
     @property
     def are_recorded(self) -> bool:

@@ -19,7 +19,7 @@ ANSWER_TOKENS: Mapping[RoleName, int] = {"actor": 60, "director": 80, "judge": 7
 Thinking tokens are not included."""
 
 
-def estimate_costs(config: RunConfig, domain: Domain) -> Mapping[RoleName, Tally]:
+def estimate_costs(config: RunConfig, domain: Domain) -> Mapping[str, Tally]:
     """Estimate the cost of training and of the evaluations before and after it, by role.
 
     Assumes that every dialogue lasts `max_turns` turns, that every turn calls each role once (the Director
@@ -51,7 +51,7 @@ def describe_costs(config: RunConfig, domain: Domain) -> str:
         f"at most about {calls} calls; {tokens}; {price}; "
         f"assuming {domain.rules.max_turns} turns per dialogue, "
         f"{CHARACTERS_PER_TOKEN} characters per token, and answers of "
-        f"{', '.join(f'{ANSWER_TOKENS[role]} ({role})' for role in costs)} tokens"
+        f"{', '.join(f'{ANSWER_TOKENS[role]} ({role})' for role in ROLES if role in costs)} tokens"
     )
 
 

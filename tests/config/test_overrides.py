@@ -145,7 +145,7 @@ def test_values_are_set_without_parsing_and_validated_with_the_assignments() -> 
     )
     assert config.roles.judge == Endpoint(**judge, attempts=2)
     assert config.rollout.sampling.max_tokens == 2000
-    with pytest.raises(ConfigError, match="Unknown key roles.jugde. Did you mean judge"):
+    with pytest.raises(ConfigError, match=r"Unknown key roles\.jugde\. Did you mean judge"):
         override(RunConfig(), [], values={"roles.jugde": "scripted"})
 
 

@@ -116,7 +116,7 @@ def test_dry_run_writes_config_and_plan_and_nothing_else(
     run("train", "--dry-run", "--set", "seed=5", "--json", "plan.json")
     written = json.loads(Path("plan.json").read_text())
     assert written["config"]["seed"] == 5
-    assert "22 steps of 16 scenarios x 4 dialogues" in written["plan"]["work"]
+    assert "22 steps; each plays 64 dialogues (16 scenarios x 4)" in written["plan"]["work"]
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
     assert "plan" in capsys.readouterr().out
 
@@ -126,8 +126,8 @@ def test_dry_run_writes_config_and_plan_and_nothing_else(
     [
         ("learner.learning_rat=1", ["learner.learning_rat", "Did you mean learning_rate"]),
         ("policy=/no/such/folder", ["/no/such/folder", "no such folder"]),
-        ("rollout.context_length=99999", ["99999 tokens", "rollout.context_length"]),
-        ("engine.gpus_per_engine=1000", ["1000 GPUs asked for"]),
+        ("rollout.context_length=99999", ["got 99999", "rollout.context_length"]),
+        ("engine.gpus_per_engine=1000", ["needs 1000 GPUs"]),
         ("scenarios_file=/no/such/file", ["/no/such/file"]),
     ],
 )

@@ -168,7 +168,7 @@ def _read_text_policy(policy: str) -> Player | Recording:
         problem = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
         raise ConfigError(f"--policy: {problem}") from error
     except ValueError as error:
-        raise ConfigError(f"--policy {policy}: not JSON: {error}") from error
+        raise ConfigError(f"--policy {policy} is not valid JSON ({error}).") from error
     if isinstance(found, str):
         raise ConfigError(f"--policy {policy}: plays roles only; give an endpoint or a model folder")
     return found

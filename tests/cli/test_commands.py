@@ -149,7 +149,7 @@ def test_policy_without_chat_template_is_refused(tmp_path: Path, capsys: pytest.
     (folder / "chat_template.jinja").unlink()
     capsys.readouterr()  # transformers shows a bar while it writes the folder.
     message = refuse(capsys, "train", "--set", f"policy={folder}")
-    assert "no chat template" in message
+    assert "chat template (chat_template.jinja) is missing" in message
 
 
 def test_recipe_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -177,7 +177,7 @@ def test_key_that_the_sweep_varies_cannot_be_set() -> None:
             "space={'credit.alpha': (1.0,)}, metric='eval_epm'",
             "no run logs 'eval_epm'. Did you mean eval_epm_q",
         ),
-        ("space={'ray_learner.gpus_per_worker': (64.0,)}, inline=False", "64 GPUs asked for"),
+        ("space={'ray_learner.gpus_per_worker': (64.0,)}, inline=False", "needs 64 GPUs"),
         (
             "space={'credit.alpha': (1.0,)}, reference='alpha=2'",
             "no cell is named 'alpha=2'. Did you mean alpha=1",

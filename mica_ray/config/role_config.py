@@ -111,6 +111,11 @@ class Recording:
         if self.mode == "record" and self.inner is None:
             raise ValueError('mode "record" needs an inner role. Set "inner" to the role to record.')
 
+    @property
+    def called(self) -> Player | None:
+        """The player that is called; None in a replay."""
+        return self.inner if self.mode == "record" else None
+
 
 RoleSource = Annotated[Player | Recording, PlainValidator(_read_role), PlainSerializer(_describe_role)]
 """The value of a role in a config: a player or a recording."""
@@ -163,16 +168,14 @@ class RoleConfig(BaseModel):
         return {"actor": self.actor, "director": self.director, "judge": self.judge}
 
     @property
-    def asked(self) -> Mapping[RoleName, Player]:
+    def players(self) -> Mapping[RoleName, Player]:
         """Players that are called, by role; replayed roles are absent."""
-        players: dict[RoleName, Player] = {}
+        called: dict[RoleName, Player] = {}
         for name, role in self.sources.items():
-            player = (
-                role if not isinstance(role, Recording) else role.inner if role.mode == "record" else None
-            )
+            player = role.called if isinstance(role, Recording) else role
             if player is not None:
-                players[name] = player
-        return players
+                called[name] = player
+        return called
 
     @property
     def are_recorded(self) -> bool:
@@ -182,7 +185,7 @@ class RoleConfig(BaseModel):
     @property
     def served_models(self) -> tuple[str, ...]:
         """Models that vLLM serves for roles, without duplicates."""
-        names = [player for player in self.asked.values() if isinstance(player, str)]
+        names = [player for player in self.players.values() if isinstance(player, str)]
         return tuple(dict.fromkeys(name.partition(":")[2] for name in names if name.startswith(VLLM_PREFIX)))
 
 

@@ -120,7 +120,7 @@ def _check_model(model: str, needed: Mapping[str, int], *, key: str, weights: bo
 def _check_role_models(config: RunConfig, *, weights: bool) -> None:
     """Check the models that vLLM serves for roles."""
     needed = {"roles.engine.max_model_len": config.roles.engine.max_model_len}
-    for name, player in config.roles.asked.items():
+    for name, player in config.roles.players.items():
         if isinstance(player, str) and player.startswith(VLLM_PREFIX):
             _check_model(player.removeprefix(VLLM_PREFIX), needed, key=f"roles.{name}", weights=weights)
 

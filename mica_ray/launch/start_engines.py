@@ -114,7 +114,7 @@ async def share_role_model(roles: RoleConfig, model: str) -> SharedPool:
 
 def _role_folder(roles: RoleConfig, model: str) -> Path:
     """Return the folder of a role's model. Error messages name the first role that uses it."""
-    asking = [name for name, player in roles.asked.items() if player == f"{VLLM_PREFIX}{model}"]
+    asking = [name for name, player in roles.players.items() if player == f"{VLLM_PREFIX}{model}"]
     return fetch_policy(model, key=f"roles.{asking[0]}" if asking else "roles")
 
 

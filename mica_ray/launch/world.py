@@ -127,7 +127,7 @@ def check_roles(roles: RoleConfig, environment: Mapping[str, str]) -> None:
     Raises:
         ConfigError: with the name of the variable or the file.
     """
-    for name, player in roles.asked.items():
+    for name, player in roles.players.items():
         if isinstance(player, Endpoint) and not environment.get(player.api_key_env):
             raise ConfigError(
                 f"roles.{name}: {player.api_key_env} is not set. Export the API key of {player}."

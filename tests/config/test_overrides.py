@@ -105,7 +105,7 @@ def test_fields_bound_to_each_other_move_together() -> None:
         ('roles.judge={"modl": "m"}', ["roles.judge", "Unknown key modl of Endpoint", "Did you mean model"]),
         ('roles.judge={"model": "m", "attempts": 0}', ["roles.judge", "attempts must be >= 1"]),
         (f"roles.actor={OWN_JUDGE}", ["actor", "QuestionJudge has no chat()"]),
-        ("roles.judge=mica_ray.credit:Mica", ["roles.judge", "chat() or score()"]),
+        ("roles.judge=mica_ray.credit:Mica", ["roles.judge", "must have chat(), or score() for the judge"]),
         (f'roles.judge={{"object": "{OWN_JUDGE}", "levle": 2}}', ["Unknown key levle", "Did you mean level"]),
         ('roles.judge={"recording": "a", "mode": "record"}', ["roles.judge", "needs an inner role"]),
         ('roles.judge={"recording": "a", "mode": "tape"}', ["roles.judge"]),

@@ -140,10 +140,10 @@ def test_values_are_set_without_parsing_and_validated_with_the_assignments() -> 
     judge = {"model": "m=1", "base_url": "http://127.0.0.1:1/v1"}
     config = override(
         RunConfig(),
-        ["rollout.context_length=4000", "roles.judge.attempts=2"],
+        ["rollout.context_length=4000"],
         values={"roles.judge": judge, "rollout.sampling.max_tokens": 2000, "rules": None},
     )
-    assert config.roles.judge == Endpoint(**judge, attempts=2)
+    assert config.roles.judge == Endpoint(**judge)
     assert config.rollout.sampling.max_tokens == 2000
     with pytest.raises(ConfigError, match=r"Unknown key roles\.jugde\. Did you mean judge"):
         override(RunConfig(), [], values={"roles.jugde": "scripted"})

@@ -143,7 +143,7 @@ def test_values_are_set_without_parsing_and_validated_with_the_assignments() -> 
         ["rollout.context_length=4000"],
         values={"roles.judge": judge, "rollout.sampling.max_tokens": 2000, "rules": None},
     )
-    assert config.roles.judge == Endpoint(**judge)
+    assert config.roles.judge == Endpoint(judge["model"], judge["base_url"])
     assert config.rollout.sampling.max_tokens == 2000
     with pytest.raises(ConfigError, match=r"Unknown key roles\.jugde\. Did you mean judge"):
         override(RunConfig(), [], values={"roles.jugde": "scripted"})

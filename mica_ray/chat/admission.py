@@ -1,6 +1,6 @@
-"""When an attempt at an endpoint may begin: its circuit breaker first, then its requests and tokens a minute.
+"""Decides when an attempt at an endpoint may begin: circuit breaker first, then the rate limits.
 
-Both wait within the caller's deadline and say so when that is too short.
+Both wait at most until the caller's deadline. The parts are chat/circuit_breaker.py and chat/pace.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mica_ray.chat.pace import Pace
 
 
 class AdmissionRules(Protocol):
-    """What an endpoint says of how it wants to be asked; `Endpoint` does."""
+    """The limits of an endpoint; `Endpoint` satisfies this protocol."""
 
     @property
     def requests_per_minute(self) -> float | None: ...  # noqa: D102
@@ -32,11 +32,11 @@ class AdmissionRules(Protocol):
 
 
 class Admission:
-    """Lets attempts through. Consumes their outcomes; waits for breaker and pace, never beyond a deadline.
+    """Admits attempts at one endpoint and learns from their outcomes. Waits, but never beyond a deadline.
 
     Args:
-        rules: of the endpoint.
-        name: of the endpoint, for errors.
+        rules: limits of the endpoint.
+        name: name of the endpoint, for error messages.
     """
 
     def __init__(self, rules: AdmissionRules, name: str) -> None:
@@ -49,16 +49,16 @@ class Admission:
 
     @asynccontextmanager
     async def attempt(self, until: float, tokens: int) -> AsyncGenerator[None]:
-        """Wait for permission, make the attempt inside, learn from how it ends.
+        """Wait for permission, run the attempt inside the context, and record its outcome.
 
-        A ChatError of kind "timeout" or "infrastructure" raised inside counts against the endpoint.
+        A ChatError of kind "timeout" or "infrastructure" raised inside counts as a failure of the endpoint.
 
         Args:
             until: the caller's deadline on the monotonic clock.
-            tokens: that the attempt will take, estimated; `correct_tokens` mends it.
+            tokens: estimated tokens of the attempt; `correct_tokens` replaces the estimate.
 
         Raises:
-            ChatError: the wait would outlast the deadline.
+            ChatError: the wait would exceed the deadline.
         """
         is_probe = await self._permission(until, tokens)
         outcome = CallOutcome.ABANDONED
@@ -73,12 +73,12 @@ class Admission:
             self.breaker.settle(outcome, is_probe=is_probe)
 
     def correct_tokens(self, estimated: int, actual: int) -> None:
-        """Put the tokens that an answer took in the place of their estimate."""
+        """Replace the estimated tokens of an attempt by the actual ones."""
         if self._tokens is not None:
             self._tokens.correct(actual - estimated)
 
     async def _permission(self, until: float, tokens: int) -> bool:
-        """Wait for breaker and pace; say whether the attempt is the breaker's probe."""
+        """Wait for breaker and pace; return whether the attempt is the breaker's probe."""
         while True:
             is_probe = await self._pass_breaker(until)
             try:
@@ -86,7 +86,7 @@ class Admission:
             except BaseException:
                 self.breaker.settle(CallOutcome.ABANDONED, is_probe=is_probe)
                 raise
-            # It may have opened while this call waited for its turn.
+            # The breaker may have opened while this call waited for its slot.
             if is_probe or not self.breaker.is_open:
                 return is_probe
 
@@ -95,8 +95,8 @@ class Admission:
             return await self.breaker.admit(until)
         except BreakerOpenError as error:
             raise self._error(
-                f"left alone after {self.breaker.failures_in_a_row} failures in a row; the deadline comes "
-                "before the next probe: check that the server runs and is not overloaded",
+                f"paused after {self.breaker.failures_in_a_row} consecutive failures, and the next probe is "
+                "after the deadline. Check that the server runs and is not overloaded.",
                 "infrastructure",
             ) from error
 
@@ -107,9 +107,9 @@ class Admission:
         wait = max((pace.seconds_until_free() for pace, _ in booked), default=0.0)
         if wait > 0 and time.monotonic() + wait > until:
             raise self._error(
-                f"its turn would come in {wait:.3g} s, after the deadline, under requests_per_minute="
-                f"{self._rules.requests_per_minute} and tokens_per_minute={self._rules.tokens_per_minute}: "
-                "raise them, or play fewer dialogues at once",
+                f"the rate limits allow this call in {wait:.3g} s, which is after its deadline. Raise "
+                f"requests_per_minute={self._rules.requests_per_minute} or "
+                f"tokens_per_minute={self._rules.tokens_per_minute}, or play fewer dialogues at once.",
                 "timeout",
             )
         if waits := [pace.book(units) for pace, units in booked]:

@@ -1,6 +1,7 @@
-"""Leave a failing endpoint alone for a while, then send it one call to see whether it is back.
+"""Circuit breaker: pause calls to a failing endpoint, then probe it with a single call.
 
-Keeps no calls and knows no endpoint; `openai_api.py` asks it before every attempt and tells it what came.
+Own code: the packages for this reject calls while open, where ours wait until a deadline for one probe.
+chat/admission.py asks it before every attempt.
 """
 
 from __future__ import annotations
@@ -12,35 +13,34 @@ from enum import StrEnum
 
 
 class CallOutcome(StrEnum):
-    """What became of an attempt, as far as the endpoint's health goes."""
+    """How an attempt ended, as far as the endpoint's health is concerned."""
 
     ANSWERED = "answered"
-    """The endpoint spoke, whatever it said: a bad answer or a refusal comes from a living server."""
+    """The endpoint responded. A bad answer or a refusal counts too: the server is alive."""
     FAILED = "failed"
-    """Nobody there, too late, or overloaded."""
+    """Unreachable, timed out or overloaded."""
     ABANDONED = "abandoned"
-    """The caller gave up first: nothing is known."""
+    """The caller was cancelled first, so the health is unknown."""
 
 
 class BreakerOpenError(Exception):
-    """The pause outlasts the caller's deadline."""
+    """The pause ends after the caller's deadline."""
 
 
 class CircuitBreaker:
-    """Closed, open, or probing.
+    """A circuit breaker with the states closed, open and probing.
 
-    `failures` failures in a row open it: callers of `admit` wait. After the pause one of them goes through
-    as the probe. An answer closes the breaker and lets everybody go on; a failed probe doubles the pause up
-    to its bound. Attempts that were on their way when it opened may close it, and never lengthen the pause.
+    It opens after `failures` consecutive failures; then callers of `admit` wait. After the pause one of them
+    is admitted as the probe. Any answer closes the breaker and admits all callers; a failed probe doubles the
+    pause up to its limit. Attempts already in flight when it opened can close it, but never extend the pause.
 
-    Consumes outcomes, produces permissions; waits for the pause and for the probe, never beyond a deadline.
-    Belongs to one event loop.
+    Waits for the pause and the probe, never beyond a deadline. Use it in one event loop only.
 
     Args:
-        failures: in a row, until it opens.
-        pause_seconds: first pause.
-        longest_pause_seconds: bound of the doubling.
-        clock: seconds that only ever grow; deadlines are given on it.
+        failures: consecutive failures that open it.
+        pause_seconds: duration of the first pause.
+        longest_pause_seconds: upper limit of the doubled pause.
+        clock: monotonic clock in seconds; deadlines refer to it.
     """
 
     def __init__(
@@ -55,25 +55,25 @@ class CircuitBreaker:
         self._first_pause, self._longest_pause = pause_seconds, longest_pause_seconds
         self._in_a_row = 0
         self._pause = 0.0
-        """The pause under way or about to end in a probe; 0 while closed."""
+        """Duration of the current pause in seconds; 0 while closed."""
         self._opens_at = 0.0
         self._is_probing = False
         self._changed = asyncio.Event()
         self.num_openings = 0
-        """How often it went from closed to open."""
+        """How often the breaker went from closed to open."""
 
     @property
     def is_open(self) -> bool:
-        """Whether calls are held back."""
+        """Whether calls have to wait."""
         return self._pause > 0
 
     @property
     def failures_in_a_row(self) -> int:
-        """Failures since the last answer."""
+        """Consecutive failures since the last answer."""
         return self._in_a_row
 
     async def admit(self, until: float) -> bool:
-        """Wait until an attempt may be made. The caller then owes one call of `settle`.
+        """Wait until an attempt may begin. The caller must then call `settle` exactly once.
 
         Args:
             until: the caller's deadline on the clock.
@@ -82,7 +82,7 @@ class CircuitBreaker:
             Whether this attempt is the probe.
 
         Raises:
-            BreakerOpenError: the deadline comes first; at once where that is certain.
+            BreakerOpenError: the deadline is before the end of the pause; raised as soon as this is certain.
         """
         while self.is_open:
             now = self._clock()
@@ -91,19 +91,19 @@ class CircuitBreaker:
                 return True
             if now >= until or (not self._is_probing and self._opens_at > until):
                 raise BreakerOpenError
-            # While another call probes, its outcome ends the wait; otherwise the end of the pause does.
+            # During a probe its outcome ends the wait, otherwise the end of the pause does.
             await self._wait(until - now if self._is_probing else self._opens_at - now)
         return False
 
     def settle(self, outcome: CallOutcome, *, is_probe: bool) -> None:
-        """Take what became of an admitted attempt."""
+        """Record the outcome of an admitted attempt."""
         if outcome is CallOutcome.ANSWERED:
             self._in_a_row, self._pause, self._is_probing = 0, 0.0, False
         elif is_probe and outcome is CallOutcome.FAILED:
             self._in_a_row += 1
             self._open(min(2 * self._pause, self._longest_pause))
         elif is_probe:
-            # Another caller probes at once.
+            # The next waiting caller becomes the probe at once.
             self._is_probing = False
         elif outcome is CallOutcome.FAILED:
             self._in_a_row += 1

@@ -1,4 +1,4 @@
-"""The part of the chat completions protocol that openai_api.py reads and writes."""
+"""The part of the chat completions protocol that chat/openai_api.py reads and writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ StructuredOutput = Literal["json_schema", "json_object", "none"]
 
 
 class CompletionMessage(BaseModel):
-    """What the model said; servers name what it thought in one of two ways."""
+    """The model's message. Servers use one of two names for its reasoning."""
 
     content: str | None = None
     reasoning_content: str | None = None
@@ -22,21 +22,21 @@ class CompletionMessage(BaseModel):
 
 
 class CompletionChoice(BaseModel):
-    """One answer and why it ended."""
+    """One answer and its finish reason."""
 
     message: CompletionMessage
     finish_reason: str | None = None
 
 
 class CompletionUsage(BaseModel):
-    """What is billed."""
+    """The billed tokens."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
 
 class EndpointCompletion(BaseModel):
-    """A chat completion."""
+    """A chat completion as the endpoint returns it."""
 
     choices: list[CompletionChoice] = Field(min_length=1)
     model: str | None = None
@@ -44,7 +44,7 @@ class EndpointCompletion(BaseModel):
 
 
 def response_format(support: StructuredOutput, schema: JsonSchema | None) -> ResponseFormat | Omit:
-    """Give what enforces a schema, as far as the endpoint can."""
+    """Return the response format that enforces a schema as far as the endpoint supports it."""
     if schema is None or support == "none":
         return omit
     if support == "json_object":

@@ -1,6 +1,6 @@
-"""What the calls of a run cost: by role and phase in total, and for each dialogue as a JSON line.
+"""Cost of a run's model calls: totals by role and phase, and one JSON line per dialogue.
 
-A call finds its dialogue by a context variable, which whoever plays the dialogue sets.
+A call is assigned to its dialogue by a context variable, which dialogue/play.py sets.
 """
 
 from __future__ import annotations
@@ -14,51 +14,53 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mica_ray.chat.model import ChatError, ChatModel, ChatReply, JsonSchema
+from mica_ray.checks import above
+from mica_ray.files import append_line, mend_lines, read_json_lines
 from mica_ray.types import Message, Sampling
 
 POLICY = "policy"
-"""The role of the model in training, which is asked through engines and not through calls."""
+"""Role name of the model in training, which is sampled by engines and not by chat calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a model's tokens cost."""
+    """Price of a model's tokens."""
 
     prompt: float = 0.0
     """USD per million tokens."""
     completion: float = 0.0
-    """USD per million tokens, thinking included."""
+    """USD per million tokens, reasoning included."""
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Give the price of a call in USD."""
+        """Return the price of a call in USD."""
         return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Calls and what they took. Tokens of attempts that ended without an answer are unknown and missing."""
+    """Number of calls and their cost. Tokens of attempts without an answer are unknown and not counted."""
 
     calls: int = 0
     failed_calls: int = 0
-    """Calls among them that gave no answer, or were given up."""
+    """Calls that returned no answer or were cancelled."""
     retries: int = 0
-    """Attempts beyond the first of the calls that gave one."""
+    """Attempts beyond the first, of the calls that returned an answer."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
-    """From asking to answer, waiting for the endpoint included, added up over calls that ran side by side."""
+    """Sum of the calls' durations, waiting included; concurrent calls each count in full."""
     usd: float = 0.0
 
     def __add__(self, other: Tally) -> Tally:
-        """Give both together."""
+        """Add two tallies."""
         return self._combined(other, 1)
 
     def __sub__(self, other: Tally) -> Tally:
-        """Give what came after another."""
+        """Subtract an earlier tally."""
         return self._combined(other, -1)
 
     def _combined(self, other: Tally, sign: int) -> Tally:
-        # Written out: it runs with every call, and dataclasses.astuple copies deeply.
+        # Written out for speed: it runs with every call, and dataclasses.astuple copies deeply.
         return Tally(
             calls=self.calls + sign * other.calls,
             failed_calls=self.failed_calls + sign * other.failed_calls,
@@ -75,7 +77,7 @@ _NOTHING = Tally()
 
 @dataclass(frozen=True, slots=True)
 class DialogueKey:
-    """Names a dialogue while it is played."""
+    """Identifies a dialogue while it is played."""
 
     step: int
     scenario: str
@@ -87,7 +89,7 @@ _CURRENT: ContextVar[DialogueKey | None] = ContextVar("current_dialogue", defaul
 
 @contextmanager
 def dialogue_costs(key: DialogueKey) -> Generator[None]:
-    """Let the calls made inside, and in tasks started there, count for a dialogue."""
+    """Count the calls made inside this context, and in tasks started there, for a dialogue."""
     token = _CURRENT.set(key)
     try:
         yield
@@ -96,29 +98,30 @@ def dialogue_costs(key: DialogueKey) -> Generator[None]:
 
 
 class Ledger:
-    """Adds up what calls take. Consumes tallies, produces totals and, given a file, a line per dialogue.
+    """Adds up tallies by role and phase, and writes one line per dialogue to a file.
 
-    A run that is resumed goes on from the lines in its file. What a killed step spent on dialogues that never
-    ended is in no line and lost to the count.
+    A resumed run continues from the lines of its file. The cost of dialogues that a killed step left
+    unfinished has no line and is not counted.
 
     Args:
-        path: JSON lines; made when missing, never shortened. None keeps everything in memory.
+        path: JSON lines, created if missing. None keeps everything in memory.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.phase = ""
-        """What the calls are made for now: "train", "evaluate_before", "evaluate_after"."""
+        """Current phase of the run: "train", "evaluate_before" or "evaluate_after"."""
         self._path = path
+        self._is_mended = False
         self._totals: dict[tuple[str, str], Tally] = {}
         self._open: dict[DialogueKey, dict[str, Tally]] = {}
-        if path is not None and path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                row = json.loads(line)
-                for role, tally in row["roles"].items():
-                    self._count(row["phase"], role, Tally(**tally))
+        if path is not None:
+            # Read only: the file may belong to a run that is still writing.
+            for line in read_json_lines(path, is_growing=True):
+                for role, tally in line.fields["roles"].items():
+                    self._count(line.fields["phase"], role, Tally(**tally))
 
     def add(self, role: str, tally: Tally) -> None:
-        """Count calls of a role, for the dialogue that is being played, if any."""
+        """Count calls of a role, also for the dialogue that is being played, if there is one."""
         self._count(self.phase, role, tally)
         key = _CURRENT.get()
         if key is not None:
@@ -126,18 +129,20 @@ class Ledger:
             roles[role] = roles.get(role, _NOTHING) + tally
 
     def close(self, key: DialogueKey) -> None:
-        """Write the line of a dialogue that is over."""
+        """Write the line of a finished dialogue."""
         roles = self._open.pop(key, {})
         if self._path is not None:
             row = {"phase": self.phase, **asdict(key), "roles": {role: asdict(roles[role]) for role in roles}}
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            if not self._is_mended:
+                mend_lines(self._path)
+                self._is_mended = True
+            append_line(self._path, json.dumps(row).encode())
 
     def totals(self, phases: Sequence[str] | None = None) -> Mapping[str, Tally]:
-        """Give the totals by role.
+        """Return the totals by role.
 
         Args:
-            phases: that count; None for all of them.
+            phases: phases to add up; None for all.
         """
         found: dict[str, Tally] = {}
         for (phase, role), tally in self._totals.items():
@@ -147,7 +152,7 @@ class Ledger:
 
     @property
     def phases(self) -> tuple[str, ...]:
-        """What calls were made for so far, in order of their first call."""
+        """The phases so far, in order of their first call."""
         return tuple(dict.fromkeys(phase for phase, _ in self._totals))
 
     def _count(self, phase: str, role: str, tally: Tally) -> None:
@@ -155,49 +160,49 @@ class Ledger:
 
 
 def total(tallies: Mapping[str, Tally]) -> Tally:
-    """Add the roles up."""
+    """Add up the tallies of all roles."""
     return sum(tallies.values(), _NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a run may spend. It is looked at between steps: the last step may pass it."""
+    """Spending limit of a run. It is checked between steps, so the last step may exceed it."""
 
     usd: float | None = None
-    """Of all roles, evaluations included; None for no bound."""
+    """Limit over all roles, evaluations included; None for no limit."""
     calls: int | None = None
-    """Of actor, director and judge, failed ones included; None for no bound."""
+    """Limit on calls of actor, director and judge, failed ones included; None for no limit."""
 
     def __post_init__(self) -> None:
-        """Refuse a budget that allows nothing."""
-        for name in ("usd", "calls"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be > 0 or null; got {value}")
+        """Check that the limits are positive."""
+        if self.usd is not None:
+            above(0, usd=self.usd)
+        if self.calls is not None:
+            above(0, calls=self.calls)
 
     def excess(self, spent: Mapping[str, Tally]) -> str | None:
-        """Say what is used up, None when nothing is.
+        """Return which limit is reached and how to raise it; None if there is budget left.
 
         Args:
-            spent: by role.
+            spent: tallies by role.
         """
         usd = total(spent).usd
         if self.usd is not None and usd >= self.usd:
-            return f"{usd:.2f} of {self.usd:g} USD are spent; raise budget.usd and --resume"
+            return f"The budget of {self.usd:g} USD is spent ({usd:.2f}). Raise budget.usd and --resume."
         calls = sum(tally.calls for role, tally in spent.items() if role != POLICY)
         if self.calls is not None and calls >= self.calls:
-            return f"{calls} of {self.calls} calls are made; raise budget.calls and --resume"
+            return f"The budget of {self.calls} calls is spent ({calls}). Raise budget.calls and --resume."
         return None
 
 
 class MeteredChat:
-    """Asks another model and counts what it takes.
+    """A chat model that forwards to another model and counts its calls.
 
     Args:
-        inner: who answers.
-        ledger: where it is counted.
-        role: for whom.
-        price: of the model's tokens.
+        inner: the model that answers.
+        ledger: counts the calls.
+        role: role for which the calls are counted.
+        price: price of the model's tokens.
     """
 
     def __init__(self, inner: ChatModel, ledger: Ledger, role: str, price: Price) -> None:
@@ -206,13 +211,13 @@ class MeteredChat:
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
     ) -> ChatReply:
-        """Ask the inner model; raise what it raises.
+        """Return the inner model's answer and count the call.
 
         Raises:
             ChatError: from the inner model.
         """
         begin = time.perf_counter()
-        # What stands unless an answer comes: the caller may give up, which is no exception of ours.
+        # The default covers cancellation by the caller, which is not a ChatError.
         spent = Tally(calls=1, failed_calls=1)
         try:
             reply = await self._inner.chat(messages, sampling, schema)

@@ -1,4 +1,4 @@
-"""Messages in, message out: what every simulator, director, judge and text policy looks like."""
+"""The chat model protocol: messages in, one message out. All roles and text policies use it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ErrorKind = Literal["timeout", "infrastructure", "refused", "content"]
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """A model's answer and what it cost."""
+    """A model's answer and its cost."""
 
     text: str
     model: str
@@ -23,21 +23,21 @@ class ChatReply:
     completion_tokens: int = 0
     seconds: float = 0.0
     attempts: int = 1
-    """Calls made until this answer came; 1 means the first one succeeded."""
+    """Number of calls until this answer; 1 means that the first one succeeded."""
     thinking: str = ""
-    """What the model thought before it spoke, where it is known; never a part of `text`."""
+    """The model's reasoning, where it is known; never part of `text`."""
     is_verbatim: bool = False
     """Whether the text is fixed, so that asking again cannot produce other words."""
 
 
 class ChatError(Exception):
-    """A chat model gave no usable answer.
+    """A call of a chat model that returned no usable answer.
 
     Attributes:
-        kind: "timeout", "infrastructure" (endpoint down, overloaded), "refused" (key, model name, request
-            shape: a retry cannot help) or "content" (an answer came, and it is unusable).
-        endpoint: what was asked, for the message to the user.
-        prompt_tokens: billed although the answer is unusable; 0 where nothing is known.
+        kind: "timeout", "infrastructure" (endpoint down or overloaded), "refused" (key, model name or request
+            format: a retry cannot help) or "content" (the answer is unusable).
+        endpoint: name of the model or endpoint, for messages.
+        prompt_tokens: billed tokens of the unusable answer; 0 if unknown.
         completion_tokens: as `prompt_tokens`.
     """
 
@@ -50,7 +50,7 @@ class ChatError(Exception):
         prompt_tokens: int = 0,
         completion_tokens: int = 0,
     ) -> None:
-        """Keep what is known beside the message."""
+        """Store the kind, the endpoint and the billed tokens with the message."""
         super().__init__(message)
         self.kind: ErrorKind = kind
         self.endpoint = endpoint
@@ -58,7 +58,7 @@ class ChatError(Exception):
         self.completion_tokens = completion_tokens
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Travel between processes with what is known."""
+        """Pickle with all attributes, so that they survive a process boundary."""
         counts = (self.prompt_tokens, self.completion_tokens)
         return chat_error, (str(self), self.kind, self.endpoint, *counts)
 
@@ -66,7 +66,7 @@ class ChatError(Exception):
 def chat_error(
     message: str, kind: ErrorKind, endpoint: str, prompt_tokens: int = 0, completion_tokens: int = 0
 ) -> ChatError:
-    """Make an error anew of what was written down of it, or sent."""
+    """Rebuild an error from its recorded or pickled fields."""
     return ChatError(
         message,
         kind=kind,
@@ -78,7 +78,7 @@ def chat_error(
 
 @runtime_checkable
 class ChatModel(Protocol):
-    """Anything that answers a conversation with one message."""
+    """A model that answers a conversation with one message."""
 
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
@@ -87,11 +87,11 @@ class ChatModel(Protocol):
 
         Args:
             messages: the conversation so far; the last message is not from the assistant.
-            sampling: how to sample.
-            schema: JSON schema the answer must satisfy, None for free text. Callers still validate: not every
-                endpoint enforces it.
+            sampling: sampling parameters.
+            schema: JSON schema of the answer; None for free text. Callers must validate the answer, since
+                not every endpoint enforces the schema.
 
         Raises:
-            ChatError: no usable answer, after the model's own retries.
+            ChatError: there is no usable answer after the model's own retries.
         """
         ...

@@ -1,6 +1,6 @@
-"""Any OpenAI-compatible endpoint as a ChatModel: deadlines, retries with jitter, a bound on calls at once.
+"""OpenAI-compatible endpoints as chat models, with deadlines, retries with jitter and limited concurrency.
 
-Keys come in as arguments; nothing here reads the environment. When an attempt may begin: admission.py.
+Keys are arguments; nothing here reads the environment. chat/admission.py decides when an attempt may begin.
 """
 
 from __future__ import annotations
@@ -27,102 +27,109 @@ from mica_ray.chat.admission import Admission
 from mica_ray.chat.completion import CompletionUsage, EndpointCompletion, StructuredOutput, response_format
 from mica_ray.chat.model import ChatError, ChatReply, ErrorKind, JsonSchema
 from mica_ray.chat.thinking import UnclosedThoughtError, split_thinking
+from mica_ray.checks import above, at_least
 from mica_ray.types import Message, Sampling
 
 _OPENAI_URL = "https://api.openai.com/v1"
 
-_TIMES = (
-    "timeout_seconds",
-    "deadline_seconds",
-    "first_pause_seconds",
-    "longest_pause_seconds",
-    "breaker_pause_seconds",
-    "breaker_longest_pause_seconds",
-)
-
 _CHARACTERS_PER_TOKEN = 3
-"""For estimates: English takes about four, Chinese between one and two."""
+"""Used for estimates. English has about four characters per token, Chinese between one and two."""
 
 _REMEDIES = {
-    400: "the request does not suit this model: see what it says, and the setting structured_output",
-    401: "the key is not accepted: check the variable that holds it",
-    403: "the key may not use this model: check the account's rights",
-    404: "no such model or address: check model and base_url",
-    422: "the request does not suit this endpoint: see what it says",
+    400: "The model rejects the request. Check its message and the setting structured_output.",
+    401: "The key is invalid. Check the variable that contains it.",
+    403: "The key may not use this model. Check the account's permissions.",
+    404: "The model or address does not exist. Check model and base_url.",
+    422: "The endpoint rejects the request. Check its message.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a model is served and how patiently it is asked."""
+    """Address, limits and prices of a served model."""
 
     model: str
     base_url: str | None = None
-    """Up to and with "/v1"; None: OpenAI's own."""
+    """Address up to and including "/v1"; None for OpenAI's own."""
     api_key_env: str = "OPENAI_API_KEY"
-    """Name of the environment variable that holds the key; whoever builds the model reads it."""
+    """Name of the environment variable that contains the key; launch/world.py reads it."""
     timeout_seconds: float = 60.0
-    """For one attempt."""
+    """Timeout of one attempt."""
     deadline_seconds: float = 180.0
-    """For one answer with all its attempts and pauses, from the moment a slot is free."""
+    """Deadline of one answer with all its attempts and pauses, from the moment a slot is free."""
     attempts: int = 4
     max_concurrency: int = 16
-    """Calls in flight at most; the others wait for a slot. This bound and those per minute are one process's:
-    trials of a sweep that run at once take so much each, and an endpoint's quota must be divided by them."""
+    """Maximum number of calls in flight; further calls wait for a slot. This limit and those per minute hold
+    per process: divide an endpoint's quota by the number of sweep trials that run at once."""
     first_pause_seconds: float = 1.0
-    """Upper end of the first random pause; it doubles with every attempt."""
+    """Upper limit of the first random pause; it doubles with every attempt."""
     longest_pause_seconds: float = 20.0
-    """Upper end of any pause, one that the endpoint asks for included."""
+    """Upper limit of every pause, including one that the endpoint requests by Retry-After."""
     requests_per_minute: float | None = None
-    """Evenly spaced, retries included; None for no bound."""
+    """Limit, evenly spaced, retries included; None for no limit."""
     tokens_per_minute: float | None = None
-    """Of prompts and answers, estimated before a call and corrected after it; None for no bound."""
+    """Limit on prompts and answers, estimated before a call and corrected after it; None for no limit."""
     breaker_failures: int = 8
-    """Failures of the server in a row, time-outs included, after which it is left alone for a while."""
+    """Consecutive server failures, timeouts included, after which calls pause."""
     breaker_pause_seconds: float = 5.0
-    """Until one call probes it; doubles with each failed probe."""
+    """Pause until one call probes the endpoint; doubles with each failed probe."""
     breaker_longest_pause_seconds: float = 60.0
     price_per_million_prompt_tokens: float = 0.0
     """USD, for the cost ledger."""
     price_per_million_completion_tokens: float = 0.0
-    """USD, for the cost ledger; thinking is billed too."""
+    """USD, for the cost ledger; reasoning is billed too."""
     structured_output: StructuredOutput = "json_schema"
-    """What the endpoint can enforce when a schema is given."""
+    """What the endpoint can enforce if a schema is passed."""
     token_limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """What the endpoint calls the bound on a reply's tokens."""
+    """The endpoint's name for the maximum number of reply tokens."""
     extra_body: Mapping[str, object] = field(default_factory=dict[str, object])
-    """Sent with every request as it is, for instance {"chat_template_kwargs": {"enable_thinking": False}}."""
+    """Added to every request unchanged, e.g. {"chat_template_kwargs": {"enable_thinking": False}}."""
 
     def __post_init__(self) -> None:
-        """Refuse an endpoint that could never answer."""
+        """Check the ranges."""
         if not self.model:
-            raise ValueError(f"model must name the model to ask; got {self.model!r}")
-        for name in (*_TIMES, "requests_per_minute", "tokens_per_minute"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be > 0; got {getattr(self, name)}")
-        for name in ("attempts", "max_concurrency", "breaker_failures"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
-        for name in ("price_per_million_prompt_tokens", "price_per_million_completion_tokens"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be >= 0; got {getattr(self, name)}")
+            raise ValueError(f"model must be the name of a model, got {self.model!r}.")
+        above(
+            0,
+            timeout_seconds=self.timeout_seconds,
+            deadline_seconds=self.deadline_seconds,
+            first_pause_seconds=self.first_pause_seconds,
+            longest_pause_seconds=self.longest_pause_seconds,
+            breaker_pause_seconds=self.breaker_pause_seconds,
+            breaker_longest_pause_seconds=self.breaker_longest_pause_seconds,
+        )
+        if self.requests_per_minute is not None:
+            above(0, requests_per_minute=self.requests_per_minute)
+        if self.tokens_per_minute is not None:
+            above(0, tokens_per_minute=self.tokens_per_minute)
+        at_least(
+            1,
+            attempts=self.attempts,
+            max_concurrency=self.max_concurrency,
+            breaker_failures=self.breaker_failures,
+        )
+        at_least(
+            0,
+            price_per_million_prompt_tokens=self.price_per_million_prompt_tokens,
+            price_per_million_completion_tokens=self.price_per_million_completion_tokens,
+        )
 
     @property
     def url(self) -> str:
-        """The address that is asked."""
+        """The address of the endpoint."""
         return self.base_url or _OPENAI_URL
 
     def __str__(self) -> str:
-        """Name the endpoint for messages to people."""
+        """Return the endpoint's name for messages."""
         return f"{self.model} at {self.url}"
 
 
 class OpenAIChat:
-    """One endpoint behind the ChatModel protocol. Belongs to the event loop it is first used in.
+    """A chat model behind an endpoint. Bound to the event loop of its first use.
 
     Args:
-        endpoint: whom to ask and how patiently.
-        api_key: sent with every call; any non-empty text where the endpoint asks for none.
+        endpoint: address and limits.
+        api_key: sent with every call; any non-empty text if the endpoint needs no key.
 
     Raises:
         ValueError: the key is empty.
@@ -130,7 +137,7 @@ class OpenAIChat:
 
     def __init__(self, endpoint: Endpoint, api_key: str) -> None:
         if not api_key:
-            raise ValueError(f"no key for {endpoint}: set {endpoint.api_key_env}")
+            raise ValueError(f"There is no key for {endpoint}. Set {endpoint.api_key_env}.")
         self._endpoint = endpoint
         self._client = openai.AsyncOpenAI(
             api_key=api_key, base_url=endpoint.url, max_retries=0, timeout=endpoint.timeout_seconds
@@ -145,18 +152,18 @@ class OpenAIChat:
 
         Args:
             messages: the conversation so far.
-            sampling: how to sample.
-            schema: JSON schema of the answer, None for free text; enforced as far as the endpoint can.
+            sampling: sampling parameters.
+            schema: JSON schema of the answer, None for free text; enforced as far as possible.
 
         Raises:
-            ChatError: "refused" at once where a retry cannot help; "timeout", "infrastructure" or "content"
-                when the attempts or the time are used up.
+            ChatError: "refused" at once if a retry cannot help; "timeout", "infrastructure" or "content"
+                after the last attempt or the deadline.
         """
         patience = self._endpoint
         retrying = AsyncRetrying(
             stop=stop_after_attempt(patience.attempts) | stop_before_delay(patience.deadline_seconds),
             wait=self._pause,
-            retry=retry_if_exception_type(_Passing),
+            retry=retry_if_exception_type(_TransientError),
             reraise=True,
         )
         async with self._slots:
@@ -173,7 +180,7 @@ class OpenAIChat:
     async def _attempt(
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None, until: float
     ) -> ChatReply:
-        """Ask once, as soon as that is allowed, at most until the deadline on the monotonic clock."""
+        """Make one attempt as soon as it is admitted; `until` is the deadline on the monotonic clock."""
         characters = sum(len(message["content"]) for message in messages)
         estimated = characters // _CHARACTERS_PER_TOKEN + sampling.max_tokens
         async with self._admission.attempt(until, estimated):
@@ -187,25 +194,27 @@ class OpenAIChat:
     ) -> ChatReply:
         seconds = max(0.0, min(self._endpoint.timeout_seconds, until - time.monotonic()))
         try:
-            # httpx counts the time between two bytes: a trickling endpoint is stopped only here.
+            # httpx limits the time between two bytes, so only this timeout stops a slow stream of bytes.
             async with asyncio.timeout(seconds):
                 return self._read(await self._create(messages, sampling, schema))
         except (TimeoutError, openai.APITimeoutError) as error:
-            raise self._passing(f"no answer within {seconds:.3g} s", "timeout") from error
+            raise self._transient(f"no answer within {seconds:.3g} s.", "timeout") from error
         except openai.APIConnectionError as error:
-            problem = f"no connection ({error.__cause__ or error}): check base_url and that the server runs"
-            raise self._passing(problem, "infrastructure") from error
+            problem = f"no connection ({error.__cause__ or error}). Check base_url and that the server runs."
+            raise self._transient(problem, "infrastructure") from error
         except openai.APIStatusError as error:
             raise self._status_problem(error) from error
         except (openai.APIError, ValueError) as error:
-            raise self._passing(f"an answer that is no chat completion: {_line(error)}", "content") from error
+            raise self._transient(
+                f"the answer is not a chat completion: {_line(error)}", "content"
+            ) from error
 
     async def _create(
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None
     ) -> str:
         endpoint = self._endpoint
         is_old_name = endpoint.token_limit_name == "max_tokens"
-        # The raw answer: the client itself would pass on anything that came with status 200.
+        # The raw answer: the client itself accepts any content with status 200.
         answer = await self._client.chat.completions.with_raw_response.create(
             model=endpoint.model,
             messages=cast(list[ChatCompletionMessageParam], list(messages)),
@@ -221,25 +230,25 @@ class OpenAIChat:
         return answer.text
 
     def _read(self, body: str) -> ChatReply:
-        """Take the text out of an answer.
+        """Read the reply from a response body.
 
         Raises:
-            ValueError: the answer has not the form of a chat completion.
-            ChatError: it has, and says nothing.
+            ValueError: the body is not a chat completion.
+            ChatError: the completion has no text.
         """
         completion = EndpointCompletion.model_validate_json(body)
         choice, usage = completion.choices[0], completion.usage or CompletionUsage()
-        said, problem = None, f"an empty answer (finish reason {choice.finish_reason}): "
+        said, problem = None, f"the answer is empty (finish reason {choice.finish_reason}). "
         reasoning = choice.message.reasoning_content or choice.message.reasoning or ""
         try:
             said = split_thinking(choice.message.content or "", reasoning)
         except UnclosedThoughtError as error:
             problem = str(error)
         else:
-            remedy = "raise max_tokens, or turn the model's thinking off"
-            problem += remedy if choice.finish_reason == "length" else "the model declined, or its filter did"
+            remedy = "Raise max_tokens, or turn the model's thinking off."
+            problem += remedy if choice.finish_reason == "length" else "The model or its filter declined."
         if said is None or not said.text:
-            # A retry would ask for the same with the same seed.
+            # A retry would repeat the same request with the same seed.
             raise ChatError(
                 f"{self._endpoint}: {problem}",
                 kind="content",
@@ -258,42 +267,44 @@ class OpenAIChat:
     def _status_problem(self, error: openai.APIStatusError) -> ChatError:
         status = error.status_code
         said = f"status {status}: {_line(error)}"
-        # An account without credit answers 429 for ever.
+        # An account without credit answers 429 permanently.
         if status in (408, 409, 429) or status >= 500:
             if error.code != "insufficient_quota":
-                return self._passing(said, "infrastructure", _seconds_asked_for(error))
-            return self._error(f"{said}; the account has no credit left", "refused")
-        remedy = _REMEDIES.get(status, "the endpoint does not take this request")
-        return self._error(f"{said}; {remedy}", "refused")
+                return self._transient(said, "infrastructure", _seconds_asked_for(error))
+            return self._error(
+                f"{said}. The account has no credit left. Add credit, or change the endpoint.", "refused"
+            )
+        remedy = _REMEDIES.get(status, "The endpoint does not accept this request.")
+        return self._error(f"{said}. {remedy}", "refused")
 
     def _pause(self, state: RetryCallState) -> float:
-        """Give the seconds to the next attempt: random up to a doubling bound, or what was asked for."""
+        """Return the seconds until the next attempt: random up to a doubling limit, at least Retry-After."""
         endpoint = self._endpoint
         pause = wait_random_exponential(endpoint.first_pause_seconds, endpoint.longest_pause_seconds)(state)
         error = state.outcome.exception() if state.outcome else None
-        asked = error.pause_seconds if isinstance(error, _Passing) else 0.0
+        asked = error.pause_seconds if isinstance(error, _TransientError) else 0.0
         return min(max(pause, asked), endpoint.longest_pause_seconds)
 
     def _error(self, problem: str, kind: ErrorKind) -> ChatError:
         return ChatError(f"{self._endpoint}: {problem}", kind=kind, endpoint=str(self._endpoint))
 
-    def _passing(self, problem: str, kind: ErrorKind, pause_seconds: float = 0.0) -> ChatError:
-        return _Passing(f"{self._endpoint}: {problem}", kind, str(self._endpoint), pause_seconds)
+    def _transient(self, problem: str, kind: ErrorKind, pause_seconds: float = 0.0) -> ChatError:
+        return _TransientError(f"{self._endpoint}: {problem}", kind, str(self._endpoint), pause_seconds)
 
 
-class _Passing(ChatError):
-    """A problem that may be gone at the next attempt."""
+class _TransientError(ChatError):
+    """A problem that may not recur at the next attempt."""
 
     def __init__(self, message: str, kind: ErrorKind, endpoint: str, pause_seconds: float) -> None:
         super().__init__(message, kind=kind, endpoint=endpoint)
         self.pause_seconds = pause_seconds
-        """What the endpoint asked to wait, 0 when it did not say."""
+        """Pause that the endpoint requested; 0 if it did not."""
 
 
 def _seconds_asked_for(error: openai.APIStatusError) -> float:
     try:
         return max(0.0, float(error.response.headers.get("retry-after", 0)))
-    except ValueError:  # A date: the random pause will do.
+    except ValueError:  # A date: the random pause is used instead.
         return 0.0
 
 

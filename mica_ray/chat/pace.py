@@ -1,6 +1,7 @@
-"""Keep to so many requests or tokens a minute, evenly spaced.
+"""Rate limiting: at most so many requests or tokens per minute, evenly spaced.
 
-A leaky bucket such as aiolimiter's lets twice its rate through in the first minute, and takes no correction.
+Own code: the leaky bucket of aiolimiter admits twice its rate in the first minute, and neither it nor
+`limits` can correct an estimate of tokens afterwards.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from collections.abc import Callable
 
 
 class Pace:
-    """Spaces calls evenly: a call of n units moves the start of the next one n / rate later.
+    """Spaces calls evenly: a call of n units delays the start of the next call by n / rate.
 
-    No burst: within any minute at most one call more than `per_minute` units begins. Booking is instant and
-    first come, first served; the caller does the waiting.
+    There are no bursts: in any minute, the calls that begin exceed `per_minute` units by at most one call.
+    Booking never waits and is first come, first served; the caller sleeps.
 
     Args:
-        per_minute: units a minute, requests or tokens.
-        clock: seconds that only ever grow.
+        per_minute: units (requests or tokens) per minute.
+        clock: monotonic clock in seconds.
     """
 
     def __init__(self, per_minute: float, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -26,14 +27,14 @@ class Pace:
         self._free_at = 0.0
 
     def seconds_until_free(self) -> float:
-        """Give the seconds that a call booked now would wait."""
+        """Return how many seconds a call booked now would wait."""
         return max(0.0, self._free_at - self._clock())
 
     def book(self, units: float) -> float:
-        """Book a call and give the seconds to wait before it may begin.
+        """Book a call and return the seconds to wait before it may begin.
 
         Args:
-            units: what the call takes, estimated where it is not known yet.
+            units: requests or tokens of the call, estimated if not known yet.
         """
         now = self._clock()
         starts_at = max(now, self._free_at)
@@ -41,5 +42,5 @@ class Pace:
         return starts_at - now
 
     def correct(self, units: float) -> None:
-        """Add units to what was booked, or with a minus give them back: the call took another amount."""
+        """Add units to a booking, or release them if negative, once the actual amount is known."""
         self._free_at += units * self._seconds_per_unit

@@ -1,7 +1,7 @@
-"""Record calls to a chat model, and replay them without it: for tests, and for re-runs that cost nothing.
+"""Record the calls to a chat model and replay them without it, for tests and for re-runs at no cost.
 
-A recording is a file of JSON lines. A call is found by what was asked, not by who was asked; since every
-role call of a dialogue has its own seed, calls made at the same time are never confused.
+A recording is a file of JSON lines. A call is found by a hash of its request, whatever the model. Every role
+call of a dialogue has its own seed, so that concurrent calls are never confused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mica_ray.files import append_line, mend_lines
 from mica_ray.types import Message, Sampling
 
 CallKey = tuple[str, int]
-"""Hash of what was asked, and how many equal calls came before."""
+"""Hash of the request, and the number of equal calls before it."""
 RecordedReply = ChatReply | ChatError | Literal["abandoned"]
 
 _VERBATIM_MODEL_BEFORE_FIELD: Final = "scripted"
@@ -30,11 +30,11 @@ The Actor accepted every reply of this model when such a recording was made, so 
 """
 
 ABANDONED: Final = "abandoned"
-"""Who asked waited no longer: its deadline passed, or the run was stopped."""
+"""The caller was cancelled: its deadline passed, or the run was stopped."""
 
 
 def call_hash(messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None) -> str:
-    """Give the content hash of a call: 32 hex digits, the same for every model and on every machine."""
+    """Return the hash of a request: 32 hex digits, equal for every model and machine."""
     asked = json.dumps(
         {"messages": list(messages), "sampling": asdict(sampling), "schema": schema},
         sort_keys=True,
@@ -44,15 +44,15 @@ def call_hash(messages: Sequence[Message], sampling: Sampling, schema: JsonSchem
 
 
 class RecordingChat:
-    """Asks another model and writes every call down, failures included. One writer per file at a time.
+    """A chat model that forwards to another model and records every call, failures included.
 
-    A line is written in one piece when its call is over; a line that an earlier crash left unfinished is cut
-    off. A call that its asker gives up, because the asker's own deadline has passed, is written down as such.
-    Equal calls are numbered in the order in which they were made, after those already in the file.
+    Each line is written in one piece at the end of its call; a partial line from an earlier crash is removed.
+    A call that the caller cancels is recorded as abandoned. Equal calls are numbered in the order in which
+    they were made, after those already in the file. Only one writer per file at a time.
 
     Args:
-        inner: who answers.
-        path: the recording; made when it does not exist, added to when it does.
+        inner: the model that answers.
+        path: the recording; created if missing, otherwise appended to.
     """
 
     def __init__(self, inner: ChatModel, path: Path) -> None:
@@ -64,7 +64,7 @@ class RecordingChat:
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
     ) -> ChatReply:
-        """Ask the inner model; raise what it raises.
+        """Return the inner model's answer and record the call.
 
         Raises:
             ChatError: from the inner model.
@@ -92,26 +92,26 @@ class RecordingChat:
 
     def _write(self, key: str, occurrence: int, outcome: Mapping[str, object]) -> None:
         line = json.dumps({"call": key, "occurrence": occurrence, **outcome}, ensure_ascii=False)
-        # A model may write half a surrogate pair, which strict UTF-8 refuses and json reads.
+        # A model may write half a surrogate pair, which strict UTF-8 rejects and json accepts.
         append_line(self._path, line.encode("utf-8", "surrogatepass"))
 
 
 class ReplayChat:
-    """Answers from a recording, equal calls in the order in which they were made.
+    """A chat model that answers from a recording, equal calls in their original order.
 
-    A role, and a policy, whose deadline passed when it was recorded is told so at once. What does not replay:
-    a dialogue that ran into its own deadline (RolloutConfig), and a recording to which a resumed run added.
+    A call that exceeded its deadline when it was recorded times out at once. Two cases do not replay: a
+    dialogue that exceeded its own deadline (RolloutConfig), and a recording that a resumed run appended to.
 
     Args:
         path: the recording.
 
     Raises:
-        ValueError: there is no such file, or a line of it cannot be read.
+        ValueError: the file does not exist, or one of its lines is not a recorded call.
     """
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise ValueError(f"there is no recording {path}: make it with RecordingChat")
+            raise ValueError(f"The recording {path} does not exist. Record it with RecordingChat first.")
         self._path = path
         self._outcomes = dict(_lines(path))
         self._made: Counter[str] = Counter()
@@ -119,11 +119,11 @@ class ReplayChat:
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
     ) -> ChatReply:
-        """Give the recorded answer, or raise the recorded failure.
+        """Return the recorded answer, or raise the recorded failure.
 
         Raises:
             ChatError: the call is not in the recording, or it failed when it was recorded.
-            TimeoutError: its asker gave it up when it was recorded.
+            TimeoutError: the call was abandoned when it was recorded.
         """
         key = call_hash(messages, sampling, schema)
         occurrence = self._made[key]
@@ -131,18 +131,18 @@ class ReplayChat:
         outcome = self._outcomes.get((key, occurrence))
         if outcome is None:
             problem = (
-                f"call {key} (occurrence {occurrence}) is not in {self._path}: record it with RecordingChat"
+                f"Call {key} (occurrence {occurrence}) is not in {self._path}. Record it with RecordingChat."
             )
             raise ChatError(problem, kind="refused", endpoint=str(self._path))
         if isinstance(outcome, ChatError):
             raise outcome
         if outcome == ABANDONED:
-            raise TimeoutError(f"call {key} was given up when it was recorded in {self._path}")
+            raise TimeoutError(f"Call {key} was abandoned when it was recorded in {self._path}.")
         return outcome
 
 
 def _lines(path: Path) -> Iterator[tuple[CallKey, RecordedReply]]:
-    """Read a recording; an unfinished last line is passed over."""
+    """Read a recording; a partial last line is ignored."""
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
             entry = json.loads(line)

@@ -1,4 +1,4 @@
-"""What a thinking model says apart from what it thinks. One rule for every role and every server."""
+"""Separates a reasoning model's thoughts from its reply, by one rule for every role and server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 OPENINGS = ("<think>", "<thinking>", "<thought>", "<reasoning>")
-"""What models write before they think; the same with a slash comes after."""
+"""Tags that open a thought; the same tags with a slash close it."""
 
 _MARKS = (*OPENINGS, *(mark.replace("<", "</") for mark in OPENINGS))
 _OPENING = re.compile("|".join(OPENINGS))
@@ -15,37 +15,37 @@ _MARK = re.compile("|".join(_MARKS))
 
 
 class UnclosedThoughtError(ValueError):
-    """The model was cut off while it thought: it said nothing."""
+    """The model was cut off inside a thought, so that there is no reply."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """A reply in its two parts."""
+    """A reply and the thoughts before it."""
 
     text: str
-    """What was said; as it came where there is no mark of thinking."""
+    """The reply; unchanged if the output contains no thinking tag."""
     thinking: str = ""
-    """What was thought; empty where nothing was, or where the server keeps it to itself."""
+    """The thoughts; empty if there are none or the server does not return them."""
 
 
 def split_thinking(text: str, reasoning: str = "", *, is_open: bool = False) -> Spoken:
-    """Take the thinking out of a reply.
+    """Split a model's output into reply and thoughts.
 
-    All up to the last closing mark is thought, whether or not its opening mark was sampled: many chat
-    templates put that one into the prompt.
+    Everything up to the last closing tag is thought, even without an opening tag: many chat templates put
+    the opening tag into the prompt.
 
     Args:
-        text: the reply.
-        reasoning: what the server had already taken out.
-        is_open: the prompt ended inside a thought.
+        text: the model's output.
+        reasoning: thoughts that the server has already separated.
+        is_open: whether the prompt ended inside a thought.
 
     Raises:
-        UnclosedThoughtError: a thought was begun and not finished.
+        UnclosedThoughtError: the last thought is not closed.
     """
     *thoughts, spoken = _CLOSING.split(text)
     if _OPENING.search(spoken) or (is_open and not thoughts):
         raise UnclosedThoughtError(
-            "the reply ends inside its thinking: raise max_tokens, or turn the model's thinking off"
+            "The reply ends inside a thought. Raise max_tokens, or turn the model's thinking off."
         )
     if not thoughts:
         return Spoken(text, reasoning.strip())
@@ -54,37 +54,36 @@ def split_thinking(text: str, reasoning: str = "", *, is_open: bool = False) -> 
 
 
 class SpokenStream:
-    """Takes the thinking out of a reply that comes piece by piece.
+    """Splits a streamed output into reply and thoughts, chunk by chunk.
 
-    Consumes pieces of text, produces the two parts of each as soon as they are certain: what may be the
-    beginning of a mark waits for the next piece. However a reply is cut, its parts come out the same, and as
-    `split_thinking` gives them where thoughts are opened, by the reply or by the prompt, and stand before all
-    speech. Words once said cannot be taken back: speech before a thought stays speech, and a closing mark
-    without a thought is left out.
+    Text that may be the beginning of a tag is held back until the next chunk. The parts do not depend on the
+    chunk boundaries. They equal those of `split_thinking` if all thoughts are opened (by the output or the
+    prompt) and precede the reply. Text that was already streamed cannot be taken back: text before a thought
+    stays part of the reply, and a closing tag without an open thought is dropped.
 
     Args:
-        is_open: the prompt ended inside a thought.
+        is_open: whether the prompt ended inside a thought.
 
     Attributes:
-        is_open: whether the reply is inside a thought; after `end`, that it was cut off there.
+        is_open: whether the output is inside a thought; after `end`, whether it was cut off there.
     """
 
     def __init__(self, *, is_open: bool = False) -> None:
         self.is_open = is_open
-        self._rest = ""  # May be the beginning of a mark.
-        self._blank: str = ""  # White space that may turn out to stand at the edge of a thought.
+        self._rest = ""  # May be the beginning of a tag.
+        self._blank: str = ""  # White space that may turn out to border a thought.
         self._has_mark = is_open
         self._has_thought = self._has_said = False
 
     def feed(self, piece: str) -> Spoken:
-        """Give what has become certain by one more piece."""
+        """Return the parts that are certain after one more chunk."""
         text = self._rest + piece
         end = _certain_end(text)
         self._rest = text[end:]
         return self._parts(text[:end])
 
     def end(self) -> Spoken:
-        """Give what was held back: there are no more pieces."""
+        """Return the text that was held back; there are no more chunks."""
         last = self._parts(self._rest)
         return last if self._has_mark or self._has_said else Spoken(self._blank)
 
@@ -99,7 +98,7 @@ class SpokenStream:
         return Spoken(text=parts[False], thinking=parts[True])
 
     def _without_edges(self, text: str) -> str:
-        """Take the white space off around thoughts; that of a reply without a mark stays."""
+        """Strip white space around thoughts; keep it in an output without a tag."""
         if self._has_said and not self.is_open:
             return text
         text = self._blank + text
@@ -116,7 +115,7 @@ class SpokenStream:
 
 
 def _certain_end(text: str) -> int:
-    """Give where the beginning of a mark starts that a text ends with; the text's length without one."""
+    """Return the index where a possible partial tag at the end begins, or the text's length."""
     last = text.rfind("<")
     is_begun = last >= 0 and any(mark.startswith(text[last:]) and mark != text[last:] for mark in _MARKS)
     return last if is_begun else len(text)

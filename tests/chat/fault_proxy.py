@@ -1,4 +1,4 @@
-"""A judge behind real HTTP that loses a share of its requests, in six ways, chosen by seed and content."""
+"""A judge behind real HTTP whose requests fail at a given rate, in six ways, chosen by seed and content."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 
 class FaultyJudge:
-    """Answers requests for `LocalEndpoint`: with the judge's own words, or with a fault.
+    """Answers the requests of a `LocalEndpoint` with the judge's own answer or with a fault.
 
     Which requests are lost follows from the seed, what is asked and how often it was asked before: neither
     timing nor the other dialogues change it.
@@ -49,7 +49,7 @@ class FaultyJudge:
 
     @property
     def num_lost(self) -> int:
-        """Judgements to which no whole answer was ever given."""
+        """Number of judgements that never got a complete answer."""
         return len(self._asked) - len(self._answered)
 
     async def __call__(self, request: Request) -> Answer:

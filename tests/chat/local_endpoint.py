@@ -1,4 +1,4 @@
-"""A real HTTP server that speaks the chat completions protocol, and misbehaves where a test wants it to."""
+"""A real HTTP server with the chat completions protocol and faults on demand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Request = dict[str, Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server does with one request."""
+    """How the server answers one request."""
 
     text: str | None = "hello"
     status: int = 200
@@ -21,13 +21,13 @@ class Answer:
     body: str | None = None
     """Sent instead of a completion."""
     model: str | None = None
-    """Who is said to have answered; None for the model that was asked, "-served"."""
+    """Model name in the answer; None for the requested model plus "-served"."""
     finish_reason: str = "stop"
     after_seconds: float = 0.0
     is_dropped: bool = False
-    """Close the connection without a word."""
+    """Close the connection without an answer."""
     is_trickled: bool = False
-    """Send one byte every 20 ms, for ever."""
+    """Send one byte every 20 ms without end."""
 
 
 def refusal(status: int, message: str, code: str | None = None, **headers: str) -> Answer:
@@ -41,7 +41,7 @@ TRICKLE = Answer(is_trickled=True)
 
 
 class LocalEndpoint:
-    """Gives the answers in order, the last one from then on; or asks `respond` for each request."""
+    """Serves the answers in order and then repeats the last one, or calls `respond` for each request."""
 
     def __init__(
         self, *answers: Answer, respond: Callable[[Request], Awaitable[Answer]] | None = None

@@ -1,4 +1,4 @@
-"""A failing endpoint is left alone, probed once, and asked again; nobody waits beyond a deadline."""
+"""A failing endpoint is paused, probed once and used again; no caller waits beyond its deadline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mica_ray.chat.circuit_breaker import BreakerOpenError, CallOutcome, Circuit
 
 @dataclass
 class HandClock:
-    """Seconds that a test moves on."""
+    """A clock that the test advances by hand."""
 
     now: float = 100.0
 

@@ -1,4 +1,4 @@
-"""Every call is counted once: for its role, its phase and its dialogue, whatever became of it."""
+"""Every call is counted once, for its role, phase and dialogue, whether or not it succeeds."""
 
 from __future__ import annotations
 
@@ -101,8 +101,25 @@ def test_budget_says_what_is_used_up_and_how_to_go_on() -> None:
     assert total(spent).usd == 3.0
     assert Budget().excess(spent) is None
     assert Budget(usd=3.5, calls=8).excess(spent) is None
-    assert Budget(usd=3.0).excess(spent) == "3.00 of 3 USD are spent; raise budget.usd and --resume"
+    assert (
+        Budget(usd=3.0).excess(spent) == "The budget of 3 USD is spent (3.00). Raise budget.usd and --resume."
+    )
     # The policy's replies come from engines of the run and are no calls.
-    assert Budget(calls=7).excess(spent) == "7 of 7 calls are made; raise budget.calls and --resume"
-    with pytest.raises(ValueError, match="usd must be > 0 or null; got 0"):
+    assert (
+        Budget(calls=7).excess(spent)
+        == "The budget of 7 calls is spent (7). Raise budget.calls and --resume."
+    )
+    with pytest.raises(ValueError, match="usd must be > 0, got 0"):
         Budget(usd=0.0)
+
+
+def test_line_that_a_crash_cut_off_is_dropped_and_the_file_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "costs.jsonl"
+    key = DialogueKey(0, "s", 0)
+    for usd in (1.0, 2.0):
+        ledger = Ledger(path)
+        with dialogue_costs(key):
+            ledger.add("judge", Tally(calls=1, usd=usd))
+        ledger.close(key)
+        path.write_bytes(path.read_bytes() + b'{"phase": "tr')
+    assert Ledger(path).totals()["judge"] == Tally(calls=2, usd=3.0)

@@ -1,4 +1,4 @@
-"""An endpoint that works, fails, hangs or talks nonsense, over real HTTP on this machine."""
+"""An endpoint that works, fails, hangs or returns garbage, over real HTTP on this machine."""
 
 from __future__ import annotations
 
@@ -176,14 +176,14 @@ async def test_no_server_is_an_infrastructure_error_with_a_remedy() -> None:
         gone = server
     error = await failure(gone)
     assert error.kind == "infrastructure"
-    assert "check base_url and that the server runs" in str(error)
+    assert "Check base_url and that the server runs" in str(error)
 
 
 async def test_empty_answer_at_the_token_limit_says_what_to_change() -> None:
     async with LocalEndpoint(Answer(text=None, finish_reason="length")) as server:
         error = await failure(server)
     assert error.kind == "content"
-    assert "raise max_tokens" in str(error)
+    assert "Raise max_tokens" in str(error)
 
 
 async def test_never_more_calls_at_once_than_allowed() -> None:
@@ -220,7 +220,7 @@ async def test_answer_cut_off_inside_its_thinking_is_a_content_error_that_was_pa
     async with LocalEndpoint(Answer("<think>Well, let me", finish_reason="length")) as server:
         error = await failure(server)
     assert (error.kind, len(server.requests)) == ("content", 1)
-    assert "raise max_tokens" in str(error)
+    assert "Raise max_tokens" in str(error)
     assert (error.prompt_tokens, error.completion_tokens) == (7, 3)
 
 
@@ -252,7 +252,7 @@ async def test_call_that_an_outage_outlasts_fails_as_infrastructure() -> None:
     async with LocalEndpoint(refusal(503, "loading")) as server:
         error = await failure(server, breaker_failures=1, breaker_pause_seconds=60.0)
     assert (error.kind, len(server.requests)) == ("infrastructure", 1)
-    assert "left alone after 1 failures in a row" in str(error)
+    assert "paused after 1 consecutive failures" in str(error)
 
 
 @pytest.mark.parametrize("bad", [Answer(body="<html>oops"), refusal(400, "no")], ids=["content", "refused"])
@@ -294,7 +294,7 @@ async def test_turn_after_the_deadline_is_refused_at_once() -> None:
 
 
 def test_missing_key_names_the_variable() -> None:
-    with pytest.raises(ValueError, match="set MY_KEY"):
+    with pytest.raises(ValueError, match="Set MY_KEY"):
         OpenAIChat(Endpoint("tiny", api_key_env="MY_KEY"), "")
 
 

@@ -1,4 +1,4 @@
-"""So many units a minute: by the clock, whatever the callers do."""
+"""The rate limit holds for any pattern of calls."""
 
 from __future__ import annotations
 

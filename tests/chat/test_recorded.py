@@ -1,4 +1,4 @@
-"""What was recorded comes back, call by call, failures included; nothing else does."""
+"""A replay returns exactly the recorded calls, failures included."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OTHER: list[Message] = [{"role": "user", "content": "Grüße, 你好"}]
 
 
 class Counting:
-    """Answers 1, 2, 3, ...; refuses every call whose text is "no"."""
+    """Answers 1, 2, 3, ...; raises for every call whose text is "no"."""
 
     def __init__(self) -> None:
         self.calls = 0

@@ -1,4 +1,4 @@
-"""What is thought never reaches what is said."""
+"""Thoughts never become part of the reply."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_thinking_and_speech_are_told_apart(text: str, reasoning: str, spoken: S
 
 @pytest.mark.parametrize("text", ["<think>so", "<think>a</think>b<think>c", "Well. <think>", "<thought>so"])
 def test_reply_cut_off_inside_its_thinking_says_what_to_change(text: str) -> None:
-    with pytest.raises(UnclosedThoughtError, match="raise max_tokens"):
+    with pytest.raises(UnclosedThoughtError, match="Raise max_tokens"):
         split_thinking(text)
 
 
@@ -54,7 +54,7 @@ def test_thought_is_never_said(thought: str, said: str) -> None:
 
 
 def streamed(pieces: Sequence[str], *, is_open: bool = False) -> tuple[Spoken, bool]:
-    """Give the parts of all pieces together, and whether the reply was cut off inside a thought."""
+    """Return the joined parts of all chunks, and whether the output ended inside a thought."""
     stream = SpokenStream(is_open=is_open)
     parts = [*(stream.feed(piece) for piece in pieces), stream.end()]
     whole = Spoken("".join(part.text for part in parts), "".join(part.thinking for part in parts))

@@ -1,4 +1,4 @@
-"""Every ChatModel keeps the protocol: the same calls on every one. A new one is one line in MODELS."""
+"""Contract of the ChatModel protocol: the same calls on every implementation. Add new ones to MODELS."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SEEDS = (1, 2)
 
 @dataclass(frozen=True)
 class Call:
-    """One role call as the dialogue makes it."""
+    """One call of a role, as a dialogue makes it."""
 
     messages: list[Message]
     schema: JsonSchema | None

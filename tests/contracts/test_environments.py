@@ -22,7 +22,7 @@ from mica_ray.types import Message, Sampling, Scenario, Stop, Trajectory
 
 
 def find_domains() -> list[Domain]:
-    """Give every Domain value in mica_ray/domains/*.py, so that a new file is tested the day it appears.
+    """Return every Domain in mica_ray/domains/*.py, so that a new file is tested as soon as it exists.
 
     Those that bring no scenarios, because the user supplies them, cannot be played here.
     """
@@ -44,7 +44,7 @@ each_domain = pytest.mark.parametrize("domain", DOMAINS, ids=[domain.name for do
 
 
 class Listener:
-    """A text policy that always gives the same warm reply."""
+    """A text policy that always returns the same warm reply."""
 
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None

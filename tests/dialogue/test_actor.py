@@ -1,4 +1,4 @@
-"""The Actor says one clean message, or fails with a reason."""
+"""The Actor returns one clean message, or fails with a reason."""
 
 from __future__ import annotations
 

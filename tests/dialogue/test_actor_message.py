@@ -1,4 +1,4 @@
-"""A message is what a person would send: clean, short, and not said before."""
+"""A message is clean, short and not a repetition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A role's JSON is found in what models write around it, and nothing else is taken for it."""
+"""A role's JSON object is found inside surrounding text, and nothing else is accepted in its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The story is told in order, each stage once, whatever the model asks for."""
+"""Stages are revealed in order and once each, whatever the model asks for."""
 
 from __future__ import annotations
 

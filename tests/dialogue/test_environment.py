@@ -1,4 +1,4 @@
-"""One dialogue: the order of a turn, every ending, and what survives a failure."""
+"""One dialogue: the order of a turn, every ending, and what is kept after a failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Going on from what was recorded: the same talk follows, and nobody is asked again."""
+"""A dialogue resumed from a recorded prefix continues as before, without repeating calls."""
 
 from __future__ import annotations
 

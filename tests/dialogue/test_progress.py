@@ -1,4 +1,4 @@
-"""When a dialogue is over, computed by hand."""
+"""When a dialogue ends, computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A domain small enough to check by hand, and chat models that say what a test tells them to."""
+"""A domain small enough to check by hand, and chat models with scripted answers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def judgement_json(
 
 @dataclass(frozen=True)
 class Asked:
-    """One call that a fake got."""
+    """One call that a fake received."""
 
     messages: list[Message]
     sampling: Sampling
@@ -73,11 +73,11 @@ class Asked:
 
 
 class Forever:
-    """In place of an answer: never answer."""
+    """Placeholder for an answer that never comes."""
 
 
 class QueuedChat:
-    """Gives the queued answers in order, the last one from then on; raises the errors among them."""
+    """Returns the queued answers in order and repeats the last one; raises the errors among them."""
 
     def __init__(self, *answers: str | ChatReply | Exception | Forever) -> None:
         self._answers = list(answers)

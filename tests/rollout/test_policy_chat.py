@@ -97,6 +97,6 @@ async def test_thinking_of_a_served_model_is_kept_apart() -> None:
 )
 async def test_reply_cut_off_inside_its_thinking_is_a_content_failure(template: str, says: str) -> None:
     chat = PolicyChat(Thinker(says=says), ChatTemplate(small_tokenizer(template)), name="tiny")
-    with pytest.raises(ChatError, match=r"tiny: .*raise max_tokens") as caught:
+    with pytest.raises(ChatError, match=r"tiny: .*Raise max_tokens") as caught:
         await chat.chat(MESSAGES, Sampling())
     assert (caught.value.kind, caught.value.completion_tokens) == ("content", 1)

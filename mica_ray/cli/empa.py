@@ -22,7 +22,6 @@ from mica_ray.cli.rescore import print_scores
 from mica_ray.config import ConfigError, RunConfig
 from mica_ray.config.overrides import override, read_value
 from mica_ray.config.role_config import EMBEDDED, Player, Recording, RoleSource
-from mica_ray.dialogue.answer_counts import ROLES
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.play import TextPolicy
 from mica_ray.evaluation.costs import cost_table
@@ -41,7 +40,7 @@ from mica_ray.rollout.collect import RolloutConfig, collect
 from mica_ray.rollout.engine import EngineError
 from mica_ray.runs.folder import RunFolder
 from mica_ray.training.loop import SilentProgress
-from mica_ray.types import Sampling, Scenario, Trajectory
+from mica_ray.types import ROLES, Sampling, Scenario, Trajectory
 
 DOMAIN = "mica_ray.domains.empa:EMPA"
 """Whose cases are played when no other is named."""

@@ -1,4 +1,4 @@
-"""What the Actor's model wrote, as the message a person would send: cleaned of form, checked for content."""
+"""Cleans the text that the Actor's model wrote, and checks whether a person would send it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mica_ray.chat.thinking import UnclosedThoughtError, split_thinking
 from mica_ray.dialogue.role_messages import SpokenTurn
 
 MOST_WORDS = 100
-"""Words, or Chinese characters, of a message that tells no new fragment: twice what the prompts allow."""
+"""Maximum words (or Chinese characters) of a message without a new fragment: twice the prompts' limit."""
 REPEATED_FRACTION = 0.5
-"""Share of a message, by its letters, above which sentences that were said before make it a repetition."""
+"""Share of a message's letters in earlier sentences above which it is a repetition."""
 SHORTEST_REPEAT = 6
-"""Letters of the shortest sentence that counts as said before: "Yes." and "嗯。" may come again."""
+"""Letters of the shortest sentence that counts as a repetition; "Yes." and "嗯。" may recur."""
 
 _FENCE = re.compile(r"```\w*\n?(.*?)\n?```", re.DOTALL)
 _LABEL = re.compile(
@@ -28,9 +28,9 @@ _SENTENCE_END = re.compile(r"[.!?。！？…;；\n]+")
 
 
 def clean_message(text: str) -> str:
-    """Strip thoughts, a code fence, a role's name in front and quotes around the whole; keep the words.
+    """Strip thoughts, a code fence, a role name at the start and quotes around the whole text.
 
-    Nothing is left of a message that was cut off inside its thoughts.
+    Returns an empty text for a message that was cut off inside a thought.
 
     Examples: '"I am tired."' -> 'I am tired.'; '用户：“我累了。”' -> '我累了。'; '"No," she said.' stays.
     """
@@ -49,26 +49,26 @@ def clean_message(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MessageProblem:
-    """Why a message cannot be sent, in the languages of the cards."""
+    """Why a message cannot be sent, in English and Chinese."""
 
     english: str
     chinese: str
 
     def __str__(self) -> str:
-        """Give the reason as errors show it."""
+        """Return the reason in English, as errors show it."""
         return self.english
 
 
 def message_problem(
     message: str, dialogue: Sequence[SpokenTurn], *, fragment: str | None, instructions: Sequence[str] = ()
 ) -> MessageProblem | None:
-    """Say why a message cannot be what the person says next, None when it can.
+    """Return why a message cannot be the user's next one; None if it can.
 
     Args:
-        message: cleaned.
-        dialogue: oldest first, ends with the policy's reply.
-        fragment: the story fragment to tell now, which makes room for more words; None when there is none.
-        instructions: what the Actor was told to do, which small models take for its lines.
+        message: the cleaned message.
+        dialogue: oldest turn first, ends with the policy's reply.
+        fragment: the story fragment to reveal now, which allows more words; None for none.
+        instructions: the Actor's instructions, which small models tend to copy.
     """
     if not message:
         return MessageProblem("it says nothing", "里面什么都没说")
@@ -96,12 +96,12 @@ def num_words(text: str) -> int:
 
 
 def repeated_fraction(message: str, earlier: Sequence[str]) -> float:
-    """Give the share of a message, by its letters, in sentences that stand in earlier ones word for word.
+    """Return the share of a message's letters in sentences that occur word for word in earlier texts.
 
-    A message that as a whole was said before counts fully, however short its sentences are.
+    A message that repeats an earlier text as a whole counts fully, however short its sentences are.
 
     Returns:
-        0..1; 0 for a message without letters.
+        Share in [0, 1]; 0 for a message without letters.
     """
     heard = [_letters(text) for text in earlier]
     whole = _letters(message)
@@ -119,7 +119,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _letters(text: str) -> str:
-    """Leave letters and digits alone, so that a changed comma is no new sentence."""
+    """Keep letters and digits only, so that a changed comma does not make a new sentence."""
     return "".join(char for char in unicodedata.normalize("NFKC", text).casefold() if char.isalnum())
 
 
@@ -127,6 +127,6 @@ def _unquoted(message: str) -> str:
     for opening, closing in _QUOTES:
         inner = message[1:-1]
         if len(message) > 1 and message[0] == opening and message[-1] == closing:
-            # Quotes inside belong to what is said: then the outer ones need not be a pair.
+            # With quotes inside, the outer ones may belong to two different quotations.
             return message if opening in inner or closing in inner else inner
     return message

@@ -1,7 +1,7 @@
-"""A role's structured answer: asked for once, repaired once, then given up as a failure that says so.
+"""Structured answers of a role: ask, ask once more for a repair, then return a failure.
 
-Director and Judger share it. What a good answer holds is their business, told by the `read` they pass; how
-it is found in the text a model wrote is that of `answer_text.py`.
+Director, Judger and the card rater use it; each passes a function that reads its own answer. The tolerant
+JSON reader is our own: packages such as json-repair accept truncated answers and invent missing values.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ParsedAnswer(Generic[T]):
-    """What came of asking."""
+    """The parsed value, or why there is none."""
 
     value: T | None
-    """None when no usable answer came."""
+    """None if there is no usable answer."""
     status: Status
     error: str | None = None
-    """Why there is no value; None when there is one."""
+    """Why there is no value; None if there is one."""
 
 
 async def ask(
@@ -40,19 +40,19 @@ async def ask(
     read: Callable[[str], T],
     deadline_seconds: float,
 ) -> ParsedAnswer[T]:
-    """Ask for an answer that `read` accepts; show the model its own answer and the problem if it is refused.
+    """Ask for an answer that `read` accepts; after a rejection, ask once more and include the problem.
 
-    A model that fails is a value here, never an exception. OK, RETRIED (the endpoint needed several attempts)
-    and REPAIRED carry a value; INVALID (two unusable answers), TIMED_OUT and ABANDONED (endpoint down or
-    refusing) carry none.
+    A failure of the model is a value, never an exception. OK, RETRIED (several attempts at the endpoint) and
+    REPAIRED have a value. INVALID (two unusable answers), TIMED_OUT and ABANDONED (endpoint down or refusing)
+    have none.
 
     Args:
-        model: who is asked.
+        model: the model to ask.
         messages: the conversation.
-        sampling: how to sample; the repair attempt samples alike.
+        sampling: sampling parameters of both attempts.
         schema: JSON schema of the answer.
-        read: turns the text into the value; raises ValueError with the exact problem.
-        deadline_seconds: for both attempts together, waiting for the endpoint's free slot included.
+        read: converts the text to the value; raises ValueError with the exact problem.
+        deadline_seconds: deadline of both attempts together, including the wait for a slot of the endpoint.
     """
     try:
         async with asyncio.timeout(deadline_seconds):
@@ -64,7 +64,7 @@ async def ask(
 
 
 def failure_status(error: ChatError) -> Status:
-    """Give the status of an answer that never came."""
+    """Return the status of a call that failed with this error."""
     statuses = {"timeout": Status.TIMED_OUT, "content": Status.INVALID}
     return statuses.get(error.kind, Status.ABANDONED)
 
@@ -100,21 +100,21 @@ def _complaint(answer: str, problem: str) -> tuple[Message, Message]:
 _STRING_OR_MARK = re.compile(r'("(?:[^"\\]|\\.)*")|[,，]\s*(?=[}\]])|([：，])', re.DOTALL)
 _MARKS = {"：": ":", "，": ","}
 _MOST_STARTS = 16
-"""Braces that may open before the object's own: prose that names sets and axes has a few."""
+"""Maximum number of opening braces to try; text before the object may contain a few."""
 
-# A quoted reply may hold line breaks that the model did not escape.
+# A quoted reply may contain line breaks that the model did not escape.
 _DECODER = json.JSONDecoder(strict=False)
 
 
 def read_object(text: str) -> Mapping[str, object]:
     """Read the one JSON object in a model's answer.
 
-    Thoughts and prose before it and a fence around it are passed over. Trailing commas, full-width colons and
-    commas between fields, and line breaks inside texts are mended. Two objects are refused: which one is
-    meant would be a guess.
+    Thoughts and text before it and a code fence around it are skipped. Trailing commas, full-width colons and
+    commas between fields, and line breaks inside strings are corrected. Two objects are rejected, because
+    choosing one would be a guess; so is a truncated one.
 
     Raises:
-        ValueError: there is no JSON object, or it is broken, or there are several.
+        ValueError: there is no JSON object, it is invalid, or there are several. Models read the message.
     """
     try:
         spoken = split_thinking(text).text
@@ -140,7 +140,7 @@ def read_object(text: str) -> Mapping[str, object]:
 
 
 def _starts(text: str) -> Iterator[int]:
-    """Give where an outermost brace opens: a brace inside a broken object is no object of its own."""
+    """Yield the positions of outermost opening braces; a brace inside a broken object starts none."""
     depth = count = 0
     for place in re.finditer(r"[{}]", text):
         if place.group() == "}":
@@ -155,9 +155,9 @@ def _starts(text: str) -> Iterator[int]:
 
 
 def _tidied(text: str) -> str:
-    """Drop trailing commas and narrow full-width marks, outside of texts alone."""
+    """Drop trailing commas and replace full-width punctuation, except inside strings."""
 
-    def mended(match: re.Match[str]) -> str:
+    def corrected(match: re.Match[str]) -> str:
         return match.group(1) or _MARKS.get(match.group(2) or "", "")
 
-    return _STRING_OR_MARK.sub(mended, text)
+    return _STRING_OR_MARK.sub(corrected, text)

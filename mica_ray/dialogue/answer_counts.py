@@ -1,23 +1,19 @@
-"""How often each role answered and failed, counted over finished dialogues."""
+"""Counts of answers and failures by role, over finished dialogues."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, get_args
 
-from mica_ray.types import Status, Stop, Trajectory
-
-Role = Literal["actor", "director", "judge"]
-ROLES: tuple[Role, ...] = get_args(Role)
+from mica_ray.types import RoleName, Status, Stop, Trajectory
 
 
-def count_answers(dialogues: Sequence[Trajectory]) -> Counter[tuple[Role, Status]]:
-    """Count the answers by role and status, failed dialogues' turns included.
+def count_answers(dialogues: Sequence[Trajectory]) -> Counter[tuple[RoleName, Status]]:
+    """Count the answers by role and status, including those of failed dialogues.
 
-    A turn that an engine or a deadline broke off is not written down, and neither are its answers.
+    A turn that an engine failure or a deadline interrupted is not recorded, and neither are its answers.
     """
-    counts: Counter[tuple[Role, Status]] = Counter()
+    counts: Counter[tuple[RoleName, Status]] = Counter()
     for dialogue in dialogues:
         for turn in dialogue.turns:
             counts["judge", turn.judgement.status] += 1
@@ -26,7 +22,7 @@ def count_answers(dialogues: Sequence[Trajectory]) -> Counter[tuple[Role, Status
 
 
 def count_failures(dialogues: Sequence[Trajectory]) -> int:
-    """Count what went wrong: answers that never came, and dialogues broken off for another reason."""
+    """Count failures: failed answers, and dialogues that failed for another reason."""
     return sum(_failures(dialogue) for dialogue in dialogues)
 
 

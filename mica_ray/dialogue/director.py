@@ -1,6 +1,6 @@
-"""The Director: after each scored reply, chooses how the story goes on. What was told is kept in a `Plot`.
+"""The Director: chooses the next move of the story after each scored reply. A `Plot` tracks the story.
 
-The model calls a move (`moves.py`); which fragment that reveals, and whether it is possible, is decided here.
+The model calls a move (dialogue/moves.py); this file decides whether it is possible and what it reveals.
 """
 
 from __future__ import annotations
@@ -12,67 +12,67 @@ from typing import cast
 from mica_ray.chat.model import ChatModel, JsonSchema
 from mica_ray.dialogue.answer import ask, read_object
 from mica_ray.dialogue.domain import Domain
-from mica_ray.dialogue.moves import Move, heard_by_actor, moves_schema, moves_text
+from mica_ray.dialogue.moves import Move, actor_guidance, moves_schema, moves_text
 from mica_ray.dialogue.role_messages import SpokenTurn, director_messages
 from mica_ray.types import Sampling, Scenario, State, Status
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A scenario's story and how much of it has been told. Stages are told in order, each once."""
+    """A scenario's story and how much of it is revealed. Stages are revealed in order, once each."""
 
     stages: tuple[str, ...]
     num_revealed: int = 0
 
     @property
     def revealed(self) -> tuple[str, ...]:
-        """The fragments revealed so far, in order."""
+        """Fragments revealed so far, in order."""
         return self.stages[: self.num_revealed]
 
     @property
     def upcoming(self) -> tuple[str, ...]:
-        """The fragments to come, in order."""
+        """Fragments still to be revealed, in order."""
         return self.stages[self.num_revealed :]
 
     @property
     def moves(self) -> tuple[Move, ...]:
-        """The moves that are possible now."""
+        """Moves that are possible now."""
         return tuple(move for move in Move if self.upcoming or move is not Move.REVEAL_STAGE)
 
     @property
     def next_stage(self) -> int:
-        """The number of the fragment that comes next, from 1."""
+        """Number of the next fragment, counted from 1."""
         return self.num_revealed + 1
 
     def after(self, direction: Direction) -> Plot:
-        """Give the plot once a direction has been carried out."""
+        """Return the plot after a direction has been carried out."""
         return replace(self, num_revealed=self.num_revealed + (direction.fragment is not None))
 
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """One decision of the Director. A Director that fails lets the dialogue go on, and says it failed."""
+    """One decision of the Director. A failed Director yields CONTINUE, its status and its error."""
 
     move: Move
     guidance: str | None = None
-    """What the Actor is told, None when nothing."""
+    """Guidance for the Actor; None for none."""
     fragment: str | None = None
-    """The story fragment to tell now; only with REVEAL_STAGE."""
+    """The story fragment to reveal now; only with REVEAL_STAGE."""
     status: Status = Status.OK
     error: str | None = None
-    """Why the Director failed, None when it did not."""
+    """Why the Director failed; None if it did not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Director:
-    """Consumes a scored dialogue and its plot, produces a `Direction`; waits for its model alone."""
+    """Chooses a `Direction` for a scored dialogue and its plot. Waits for its model only."""
 
     model: ChatModel
     domain: Domain
     sampling: Sampling
     """The seed is replaced in every call."""
     deadline_seconds: float = 120.0
-    """For one decision with its repair, waiting for the endpoint's free slot included."""
+    """Deadline of one decision with its repair, including the wait for a slot of the endpoint."""
 
     async def direct(
         self,
@@ -84,14 +84,14 @@ class Director:
         plot: Plot,
         seed: int,
     ) -> Direction:
-        """Choose the next move. A model's failure is no exception: the move is then CONTINUE, with the error.
+        """Choose the next move. If the model fails, the move is CONTINUE and carries the error.
 
         Args:
-            scenario: whose story.
-            dialogue: oldest first, every reply scored.
+            scenario: the scenario of the dialogue.
+            dialogue: oldest turn first, every reply scored.
             state: P_t, points.
             energy: dE of each turn played, points.
-            plot: what has been told.
+            plot: the story so far.
             seed: makes the choice reproducible.
         """
         language = scenario.language
@@ -119,20 +119,21 @@ class Director:
 
 
 def direction_schema(plot: Plot) -> JsonSchema:
-    """Give the JSON schema of a Director's answer: one call of a move that is possible now."""
+    """Return the JSON schema of a Director's answer: one call of a move that is possible now."""
     return moves_schema(plot.moves, plot.next_stage)
 
 
 def read_direction(text: str, plot: Plot, *, language: str = "en") -> Direction:
-    """Read a Director's call and work out which fragment it reveals.
+    """Read a Director's call and find the fragment that it reveals.
 
     Args:
         text: one JSON object, the call itself or {"call": the call}.
-        plot: what has been told.
-        language: in which the Actor is guided.
+        plot: the story so far.
+        language: language of the Actor's guidance.
 
     Raises:
-        ValueError: no JSON object, a move that is unknown or impossible now, an argument that does not fit.
+        ValueError: not a JSON object, an unknown or impossible move, or an invalid argument. Models read the
+            message.
     """
     answer = read_object(text)
     inner = answer.get("call")
@@ -140,9 +141,9 @@ def read_direction(text: str, plot: Plot, *, language: str = "en") -> Direction:
     move = next((move for move in plot.moves if move.value == call.get("move")), None)
     if move is None:
         raise ValueError(f"move must be one of {', '.join(plot.moves)}; got {call.get('move')!r:.40}")
-    heard = heard_by_actor(move, call, plot.next_stage, language)
+    guidance = actor_guidance(move, call, plot.next_stage, language)
     return Direction(
         move,
-        guidance=None if move is Move.OBSERVE else heard,
+        guidance=None if move is Move.OBSERVE else guidance,
         fragment=plot.upcoming[0] if move is Move.REVEAL_STAGE else None,
     )

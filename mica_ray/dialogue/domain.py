@@ -1,4 +1,4 @@
-"""A domain as a value: axes and rubric, prompts, rules, scenarios. Variants are other values."""
+"""A domain as a value: axes with rubric, prompts, rules and scenarios. A variant is another value."""
 
 from __future__ import annotations
 
@@ -14,77 +14,79 @@ class Axis:
     """One axis of the need state and how the judge scores it.
 
     The points are the paper's (EMPA, arXiv 2603.00552): progress level 0/1/2 gives 0/+1/+3; regress level
-    0/-1/-2 gives 0/-2/-4 on C and 0/-2/-5 on A and P. Progress and regress are scored apart and added.
+    0/-1/-2 gives 0/-2/-4 on C and 0/-2/-5 on A and P. Progress and regress are scored separately and added.
     """
 
     key: str
     """"C", "A" or "P"."""
     name: str
-    """What the axis is called in this domain."""
+    """Name of the axis in this domain."""
     progress_levels: tuple[str, str, str]
-    """What a reply does at progress 0, 1, 2."""
+    """Rubric text of progress levels 0, 1, 2."""
     regress_levels: tuple[str, str, str]
-    """What a reply does at regress 0, -1, -2."""
+    """Rubric text of regress levels 0, -1, -2."""
     regress_points: tuple[float, float, float]
-    """Points of regress 0, -1, -2."""
+    """Points of regress levels 0, -1, -2."""
     progress_points: tuple[float, float, float] = (0.0, 1.0, 3.0)
-    """Points of progress 0, 1, 2."""
+    """Points of progress levels 0, 1, 2."""
 
     def points(self, progress: int, regress: int) -> float:
-        """Give v on this axis for a pair of levels, in points.
+        """Return v on this axis for a pair of levels, in points.
 
         Raises:
-            ValueError: a level outside 0..2 or -2..0.
+            ValueError: a level is outside 0..2 or -2..0.
         """
         if progress not in (0, 1, 2) or regress not in (0, -1, -2):
-            raise ValueError(f"axis {self.key}: levels must be 0..2 and -2..0; got {progress} and {regress}")
+            raise ValueError(
+                f"axis {self.key}: levels must be in 0..2 and -2..0, got {progress} and {regress}."
+            )
         return self.progress_points[progress] + self.regress_points[-regress]
 
 
 @dataclass(frozen=True, slots=True)
 class RolePrompts:
-    """What policy and roles are told in one language."""
+    """Prompts of policy and roles in one language."""
 
     language: str
-    """As `Scenario.language` writes it: "en", "zh"."""
+    """Language code as in `Scenario.language`: "en", "zh"."""
     policy_prompt: str
     actor_prompt: str
     director_prompt: str
     judge_prompt: str
     axis_names: tuple[str, str, str]
-    """What the axes C, A, P are called in the case file."""
+    """Names of the axes C, A, P in the case file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """Everything that makes one kind of dialogue: plain data, so that a new domain is one new file."""
+    """One kind of dialogue as plain values, so that a new domain is one new file."""
 
     name: str
     axes: tuple[Axis, Axis, Axis]
     """In the order C, A, P of every state vector."""
     need_order: tuple[str, str, str]
-    """Axis keys in the order in which needs open; the embedded world plays by it, LLM roles are told it."""
+    """Axis keys in the order in which needs open: a rule of the embedded world, part of the case file."""
     policy_prompt: str
-    """System prompt of the policy in training."""
+    """System prompt of the policy."""
     actor_prompt: str
     director_prompt: str
-    """Empty for a world without a Director."""
+    """Empty for a domain without a Director."""
     judge_prompt: str
     rules: ProgressRules
     scenarios: tuple[Scenario, ...]
     translations: tuple[RolePrompts, ...] = ()
-    """The prompts in other languages, one of each; a language without any gets the domain's own."""
+    """Prompts in other languages, at most one each. Other languages use the domain's own prompts."""
     potential: Potential | None = None
-    """The scalar that the judge reads instead of levels; None for the three axes."""
+    """Scalar that the judge changes in place of levels on three axes; None for the three axes."""
 
     def __post_init__(self) -> None:
-        """Refuse two translations into one language."""
+        """Check that no two translations have the same language."""
         languages = [prompts.language for prompts in self.translations]
         if len(set(languages)) != len(languages):
-            raise ValueError(f"translations must be of one language each; got {', '.join(languages)}")
+            raise ValueError(f"translations must have different languages, got {', '.join(languages)}.")
 
     def prompts(self, language: str) -> RolePrompts:
-        """Give the prompts for a scenario of a language: the translation, or the domain's own."""
+        """Return the prompts for a language: its translation, or else the domain's own prompts."""
         for translation in self.translations:
             if translation.language == language:
                 return translation
@@ -98,5 +100,5 @@ class Domain:
         )
 
     def split(self, split: Split) -> tuple[Scenario, ...]:
-        """Give the scenarios of one split, in file order."""
+        """Return the scenarios of one split, in file order."""
         return tuple(scenario for scenario in self.scenarios if scenario.split == split)

@@ -31,37 +31,37 @@ from mica_ray.types import (
 
 
 class Environment(Protocol):
-    """One dialogue around a policy, used once."""
+    """Everything around the policy in one dialogue. Used once."""
 
     async def open(self) -> Message:
-        """Give the user's first message.
+        """Return the user's first message.
 
         Raises:
-            ChatError: a model had to find it, and failed.
+            ChatError: a model had to write it and failed.
         """
         ...
 
     async def respond(self, reply: str) -> Exchange:
-        """Take the policy's reply, give its judgement and the user's next message."""
+        """Score the policy's reply and return the judgement and the user's next message."""
         ...
 
 
 class DialogueEnvironment:
-    """The EMPA order of a turn: reply, judge, state, success and failure, Director, Actor (arXiv 2603.00552).
+    """The EMPA order of a turn: reply, judge, state, stop rules, Director, Actor (arXiv 2603.00552).
 
-    Consumes replies, produces exchanges; waits for its roles one after the other. A failed judgement leaves
-    the state where it is and the dialogue goes on; a failed Director means no new guidance; a failed Actor
-    ends the dialogue as FAILED. Every role call samples under `derive_seed(seed, role, turn)`, where turn is
-    the one being scored for the judge, and the one being prepared for Director and Actor (0 for an opening).
+    The roles are called one after the other. After a failed judgement the state is unchanged and the dialogue
+    continues; a failed Director gives no new guidance; a failed Actor ends the dialogue as FAILED. Every role
+    call samples with `derive_seed(seed, role, turn)`: for the judge, turn is the scored one, for Director and
+    Actor the one in preparation (0 for an opening).
 
     Args:
-        scenario: who the user is.
-        domain: whose rules.
-        actor: speaks for the user.
+        scenario: the simulated user.
+        domain: source of the rules.
+        actor: plays the user.
         judge: scores the replies.
-        director: guides the Actor, None for no Director.
-        seed: of this dialogue alone.
-        begun: what was played before; None for a dialogue from its opening.
+        director: guides the Actor; None for no Director.
+        seed: seed of this dialogue.
+        begun: turns played before; None for a dialogue from its opening.
     """
 
     def __init__(
@@ -89,18 +89,18 @@ class DialogueEnvironment:
         self._plot = Plot(scenario.stages, 0 if begun is None else begun.num_revealed)
         self._was_opened = False
         self._user: str | None = None
-        """The message that waits for a reply; None before the opening and after the end."""
+        """The message to reply to; None before the opening and after the end."""
 
     async def open(self) -> Message:
-        """Give the message that waits; of a new dialogue the scenario's opening, and without one the Actor's.
+        """Return the message to reply to: the prefix's, the scenario's opening, or the Actor's.
 
         Raises:
-            ChatError: the Actor was asked and failed.
-            RuntimeError: the dialogue was opened before.
+            ChatError: the Actor had to write the opening and failed.
+            RuntimeError: the dialogue is already open.
         """
         if self._was_opened:
             raise RuntimeError(
-                f"the dialogue of scenario {self._scenario.id} was opened before: use a new one"
+                f"The dialogue of scenario {self._scenario.id} is already open. Build a new environment."
             )
         if self._begun is not None:
             self._user = self._begun.user
@@ -110,14 +110,14 @@ class DialogueEnvironment:
         return {"role": "user", "content": self._user}
 
     async def respond(self, reply: str) -> Exchange:
-        """Play one turn. Failures of the roles' models are values of the exchange, never exceptions.
+        """Play one turn. Failures of the roles' models are part of the exchange, never exceptions.
 
         Raises:
-            RuntimeError: the dialogue is not open, or a reply is already being answered.
+            RuntimeError: the dialogue is not open, has ended, or is already handling a reply.
         """
         if self._user is None:
             raise RuntimeError(
-                f"the dialogue of scenario {self._scenario.id} is not open: no message waits for a reply"
+                f"The dialogue of scenario {self._scenario.id} has no message to reply to. Call open() first."
             )
         turn = len(self._dialogue)
         self._dialogue.append({"user": self._user, "reply": reply})
@@ -128,7 +128,7 @@ class DialogueEnvironment:
             state=self._states[-1],
             seed=derive_seed(self._seed, "judge", turn),
         )
-        self._states.append(_moved(self._states[-1], judgement))
+        self._states.append(_next_state(self._states[-1], judgement))
         direction, answers = Direction(Move.CONTINUE), tuple[RoleAnswer, ...]()
         stop = judge_stop(np.asarray(self._states), self._rules)
         if stop is None:
@@ -194,8 +194,8 @@ class DialogueEnvironment:
         )
 
 
-def _moved(state: State, judgement: Judgement) -> State:
-    """P_t = P_{t-1} + v_t; a failed judgement moves nothing."""
+def _next_state(state: State, judgement: Judgement) -> State:
+    """P_t = P_{t-1} + v_t; a failed judgement leaves the state unchanged."""
     if judgement.delta is None:
         return state
     c, a, p = (before + change for before, change in zip(state, judgement.delta, strict=True))

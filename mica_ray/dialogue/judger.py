@@ -1,6 +1,6 @@
-"""The Judger: scores one reply on every axis, progress and regress apart. A judge that fails gives no score.
+"""The Judger: scores one reply on every axis, progress and regress separately. A failed judge gives no score.
 
-The rubric lies in the domain, the case in `case_file.py`, the one repair attempt in `answer.py`.
+The rubric is part of the domain, dialogue/role_messages.py builds the case, dialogue/answer.py repairs once.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from typing import Protocol, runtime_checkable
 from mica_ray.chat.model import ChatModel, JsonSchema
 from mica_ray.dialogue.answer import ask, read_object
 from mica_ray.dialogue.domain import Domain
-from mica_ray.dialogue.role_messages import AXES, SpokenTurn, judge_messages
-from mica_ray.types import Judgement, Sampling, Scenario, State
+from mica_ray.dialogue.role_messages import SpokenTurn, judge_messages
+from mica_ray.types import AXES, Judgement, Sampling, Scenario, State
 
 LEVELS = {"progress": (0, 1, 2), "regress": (0, -1, -2)}
-"""The levels a judge may give, by side."""
+"""Allowed levels by side."""
 
 _PARTS = ("evidence", "reasoning", "level")
-"""In the order in which a judge writes them: a level that comes after its reason follows from it."""
+"""In the order in which a judge writes them: the reason precedes the level that follows from it."""
 
 _FIELDS = tuple(f"{axis}_{side}_{part}" for axis in AXES for side in LEVELS for part in _PARTS)
 _LEVELS = {f"{axis}_{side}_level": levels for axis in AXES for side, levels in LEVELS.items()}
 _LEVEL_TEXT = re.compile(r"(?:(?:level|等级)\s*:?\s*)?([+-]?[0-2])\s*[分级]?", re.IGNORECASE)
-"""A level as text, once full-width forms are narrow: "-1", "+2", "1分", "等级:2"."""
+"""A level as text after NFKC normalization: "-1", "+2", "1分", "等级:2"."""
 _DASHES = str.maketrans(dict.fromkeys("−–—", "-"))
 
 
 @runtime_checkable
 class Judge(Protocol):
-    """Anything that scores a reply; the `Judger` is one over a chat model."""
+    """Scores replies. The `Judger` does so with a chat model."""
 
     async def score(
         self, scenario: Scenario, dialogue: Sequence[SpokenTurn], *, state: State, seed: int
@@ -42,28 +42,28 @@ class Judge(Protocol):
 
 
 class JudgementError(ValueError):
-    """A judge's answer is not a judgement. The message names every field at fault."""
+    """The judge's answer is not a judgement. The message names every invalid field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judger:
-    """Consumes a dialogue that ends with a reply, produces a `Judgement`; waits for its model alone."""
+    """Scores the last reply of a dialogue. Waits for its model only."""
 
     model: ChatModel
     domain: Domain
     sampling: Sampling
-    """The seed is replaced in every call; max_tokens must leave room for 18 fields."""
+    """The seed is replaced in every call; max_tokens must allow 18 fields."""
     deadline_seconds: float = 120.0
-    """For one judgement with its repair, waiting for the endpoint's free slot included."""
+    """Deadline of one judgement with its repair, including the wait for a slot of the endpoint."""
 
     async def score(
         self, scenario: Scenario, dialogue: Sequence[SpokenTurn], *, state: State, seed: int
     ) -> Judgement:
-        """Score the last reply. Never raises for a model's failure: the judgement then has no delta.
+        """Score the last reply. A failure of the model is a judgement without a delta, never an exception.
 
         Args:
-            scenario: who the user is; its plot is not shown to the judge.
-            dialogue: oldest first; the last entry is scored.
+            scenario: the simulated user; the judge does not see its stages.
+            dialogue: oldest turn first; the last entry is scored.
             state: P_{t-1}, points, before the reply.
             seed: makes the judgement reproducible.
         """
@@ -86,7 +86,7 @@ class Judger:
 
 
 def judgement_schema() -> JsonSchema:
-    """Give the JSON schema of a judge's answer: 18 required flat fields, the reason before each level."""
+    """Return the JSON schema of a judge's answer: 18 required flat fields, each reason before its level."""
     properties: dict[str, object] = {field: {"type": "string"} for field in _FIELDS}
     properties |= {field: {"type": "integer", "enum": sorted(levels)} for field, levels in _LEVELS.items()}
     return {
@@ -98,15 +98,15 @@ def judgement_schema() -> JsonSchema:
 
 
 def read_judgement(text: str, domain: Domain) -> Judgement:
-    """Read a judge's answer and turn its levels into points.
+    """Read a judge's answer and convert its levels to points.
 
         v_k = points(progress_k) + points(regress_k)            EMPA, arXiv 2603.00552
 
-    Levels are whole numbers, or such numbers as text ("1", "－1", "等级：2"); truth values and fractions are
-    refused.
+    Levels are integers, also as text ("1", "－1", "等级：2"); booleans and fractions are rejected.
 
     Raises:
-        JudgementError: no JSON object, a missing field, a level out of range, a text that is not text.
+        JudgementError: not a JSON object, a missing field, a level out of range, or a text field that is not
+            text. Models read the message.
     """
     try:
         answer = read_object(text)
@@ -129,7 +129,7 @@ def read_judgement(text: str, domain: Domain) -> Judgement:
 
 
 def _level(value: object) -> int | None:
-    """Read a level; a bool is an int in Python, and "true" is not a score."""
+    """Read a level; None for anything else, including booleans, which are ints in Python."""
     if isinstance(value, str):
         found = _LEVEL_TEXT.fullmatch(unicodedata.normalize("NFKC", value).translate(_DASHES).strip())
         return int(found.group(1)) if found else None
@@ -137,7 +137,7 @@ def _level(value: object) -> int | None:
 
 
 def _problem(field: str, value: object) -> str | None:
-    """Say what is wrong with a field, None when nothing is."""
+    """Return the problem with a field; None if it is valid."""
     if value is None:
         return f"{field} is missing"
     if field not in _LEVELS:

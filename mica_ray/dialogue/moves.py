@@ -1,6 +1,6 @@
-"""The Director's seven moves as tools: what each takes, its JSON schema, and what the Actor hears of it.
+"""The Director's seven moves as tools: arguments, JSON schema, and the guidance that reaches the Actor.
 
-A call is a JSON object, {"move": name, its argument, "guidance": text}; `director.py` carries it out.
+A call is a JSON object, {"move": name, its argument, "guidance": text}; dialogue/director.py executes it.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from mica_ray.chat.model import JsonSchema
 
 
 class Move(StrEnum):
-    """What a Director can do (the seven moves of EMPA, arXiv 2603.00552)."""
+    """The seven moves of EMPA (arXiv 2603.00552)."""
 
     REVEAL_STAGE = "reveal_stage"
-    """Let the user tell the next story fragment; possible while one is untold."""
+    """The user reveals the next story fragment; possible while one is left."""
     REVEAL_MEMORY = "reveal_memory"
-    """Let the user recall more of what was told already."""
+    """The user recalls more of a fragment already revealed."""
     ADJUST_EMPATHY = "adjust_empathy"
-    """Change how the user takes empathy."""
+    """The user becomes more open or more guarded."""
     TURNING_POINT = "turning_point"
-    """Let the user see things anew, or lose patience."""
+    """The user gains a new perspective, or loses patience."""
     OBSERVE = "observe"
-    """Nothing new; the Actor gets no guidance."""
+    """No change; the Actor gets no guidance."""
     CONTINUE = "continue"
-    """The talk goes on as it is."""
+    """The dialogue continues as it is."""
     END = "end"
     """The user leaves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """What a move takes beside the guidance."""
+    """The argument of a move, besides the guidance."""
 
     name: str
     about: Mapping[str, str]
-    """What to give, by language."""
+    """Description for the Director, by language."""
     heard: Mapping[str, str]
-    """What the Actor hears of a free text {value}, by language; empty for nothing."""
+    """Guidance to the Actor from a free text {value}, by language; empty for none."""
     choices: Mapping[str, Mapping[str, str]] | None = None
-    """Allowed values, each with what the Actor hears by language; None for free text."""
+    """Allowed values, each with its guidance to the Actor by language; None for free text."""
 
 
 ARGUMENTS: Mapping[Move, Argument] = {
@@ -74,7 +74,7 @@ ARGUMENTS: Mapping[Move, Argument] = {
         heard={},
     ),
 }
-"""By move; reveal_stage takes the number of the stage, the others nothing but guidance."""
+"""Argument by move. reveal_stage takes the number of the stage; moves not listed take only guidance."""
 
 _STAGE = {
     "en": "stage: the number of the fragment that comes next, now {number}",
@@ -90,23 +90,23 @@ _SPACE = {"en": " ", "zh": ""}
 
 
 def moves_schema(moves: Sequence[Move], next_stage: int) -> JsonSchema:
-    """Give the JSON schema of one call: a union over the moves that are possible now, told apart by `move`.
+    """Return the JSON schema of one call: a union over the possible moves, distinguished by `move`.
 
     Args:
-        moves: possible now.
-        next_stage: the only stage that may be revealed, from 1.
+        moves: the possible moves.
+        next_stage: number of the next stage, from 1; no other can be revealed.
     """
-    # Below a key of its own: some endpoints refuse a union at the root.
+    # Nested under a key, because some endpoints reject a union at the root.
     return _record({"call": {"anyOf": [_call_schema(move, next_stage) for move in moves]}})
 
 
 def moves_text(moves: Sequence[Move], next_stage: int, language: str) -> str:
-    """Write the arguments of the possible moves as lines an LLM can read; English where there is no other.
+    """Describe the arguments of the possible moves for a language model; unknown languages use English.
 
     Args:
-        moves: possible now.
-        next_stage: the only stage that may be revealed, from 1.
-        language: as `Scenario.language` writes it.
+        moves: the possible moves.
+        next_stage: number of the next stage, from 1; no other can be revealed.
+        language: language code as in `Scenario.language`.
     """
     language = _known(language)
     lines = [_HEADINGS[language]]
@@ -124,22 +124,23 @@ def moves_text(moves: Sequence[Move], next_stage: int, language: str) -> str:
     return "\n".join(lines)
 
 
-def heard_by_actor(move: Move, call: Mapping[str, object], next_stage: int, language: str) -> str | None:
-    """Put a call's argument and guidance into the words that the Actor hears.
+def actor_guidance(move: Move, call: Mapping[str, object], next_stage: int, language: str) -> str | None:
+    """Convert a call's argument and guidance to the guidance that the Actor gets.
 
-    An argument that is left out is none: the guidance alone can say what is meant.
+    The argument may be missing if there is guidance.
 
     Args:
-        move: that was called.
+        move: the called move.
         call: the Director's JSON object.
-        next_stage: the only stage that may be revealed, from 1.
-        language: of the scenario.
+        next_stage: number of the next stage, from 1; no other can be revealed.
+        language: language of the scenario.
 
     Returns:
-        None when there is nothing to hear.
+        The guidance; None for none.
 
     Raises:
-        ValueError: a text that is none, a value that is not allowed, or a move that says nothing.
+        ValueError: a field that must be text is not, a value is not allowed, or argument and guidance are
+            both missing. Models read the message.
     """
     guidance = _text(call, "guidance")
     if move is Move.REVEAL_STAGE and str(call.get("stage", next_stage)).strip() != str(next_stage):

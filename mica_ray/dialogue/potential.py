@@ -1,7 +1,7 @@
-"""A user world with one scalar instead of three needs: its place on the state, and the judge's answer.
+"""A scalar in place of three needs: its position in the state, and the judge's answer about it.
 
-The scalar e of 0..top lies on axis A as e - top points, so that the origin still means "needs met" and the
-reward "idr" with distance "norm" is exactly the change of e. Nothing behind the judge knows of it.
+The scalar e in [0, top] is on axis A as e - top points. The origin still means "needs met", and the reward
+"idr" with distance "norm" is exactly the change of e. Only the judge uses the scalar.
 """
 
 from __future__ import annotations
@@ -9,48 +9,46 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mica_ray.chat.model import JsonSchema
+from mica_ray.checks import above, at_least, within
 from mica_ray.dialogue.answer import read_object
 from mica_ray.types import Judgement, State
 
 TEXTS = ("feeling", "aim")
-"""What the judge writes before the change: a number that comes after its reasons follows from them."""
+"""Text fields that the judge writes before the change, so that the number follows from its reasons."""
 
 
 @dataclass(frozen=True, slots=True)
 class Potential:
-    """A scalar of 0..top that every judged reply moves by `largest_move` at most."""
+    """A scalar in [0, top] that each judged reply changes by at most `largest_move`."""
 
     top: float = 100.0
     largest_move: int = 10
 
     def __post_init__(self) -> None:
-        """Refuse a scalar that cannot move."""
-        if self.top <= 0:
-            raise ValueError(f"top must be > 0; got {self.top}")
-        if self.largest_move < 1:
-            raise ValueError(f"largest_move must be >= 1; got {self.largest_move}")
+        """Check the ranges."""
+        above(0, top=self.top)
+        at_least(1, largest_move=self.largest_move)
 
     def state(self, value: float) -> State:
-        """Give the state at which the scalar has this value.
+        """Return the state in which the scalar has this value.
 
         Raises:
-            ValueError: the value is outside 0..top.
+            ValueError: the value is outside [0, top].
         """
-        if not 0 <= value <= self.top:
-            raise ValueError(f"value must be in 0..{self.top:g}; got {value}")
+        within(0, self.top, value=value)
         return 0.0, value - self.top, 0.0
 
     def value(self, state: State) -> float:
-        """Give the scalar, 0..top."""
+        """Return the scalar, in [0, top]."""
         return self.top + state[1]
 
     def moved(self, state: State, change: int) -> Judgement:
-        """Give the judgement of a reply that changes the scalar; it stays within 0..top.
+        """Return the judgement of a reply that changes the scalar, which stays in [0, top].
 
             v = (0, clip(e + change, 0, top) - e, 0)
 
-        The levels of axis A, which tables and EPM-Q read, follow from the change asked for: 0 for none, 1 up
-        to half of the largest move, 2 above.
+        Tables and EPM-Q read the levels of axis A. They follow from the requested change: 0 for none, 1 up to
+        half of the largest move, 2 above.
         """
         before = self.value(state)
         delta = min(max(before + change, 0.0), self.top) - before
@@ -62,7 +60,7 @@ class Potential:
         )
 
     def schema(self) -> JsonSchema:
-        """Give the JSON schema of the judge's answer: the reasons, then the change."""
+        """Return the JSON schema of the judge's answer: the reasons, then the change."""
         moves = list(range(-self.largest_move, self.largest_move + 1))
         return {
             "type": "object",
@@ -78,12 +76,13 @@ class Potential:
         """Read the judge's answer about a reply to a user in this state.
 
         Raises:
-            ValueError: no JSON object, a missing text, or a change that is no whole number of the range.
+            ValueError: not a JSON object, a missing text, or a change that is not an integer in range. Models
+                read the message.
         """
         answer = read_object(text)
         problems = [f"{name} must be text" for name in TEXTS if not isinstance(answer.get(name), str)]
         found, limit = answer.get("change"), self.largest_move
-        # To Python True is a 1, and it is no change.
+        # In Python True equals 1, but it is not a change.
         change = found if isinstance(found, int) and not isinstance(found, bool) else None
         if change is None or not -limit <= change <= limit:
             problems.append(f"change must be a whole number from -{limit} to {limit}; got {found!r:.40}")

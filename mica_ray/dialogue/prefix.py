@@ -1,4 +1,4 @@
-"""The beginning of a dialogue that was played before: where an environment goes on without asking again."""
+"""The recorded beginning of a dialogue, from which an environment continues it."""
 
 from __future__ import annotations
 
@@ -10,39 +10,40 @@ from mica_ray.types import State
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """Turns that were spoken and scored, and the user's message that waits for a reply."""
+    """Scored turns, and the user's message to reply to."""
 
     spoken: tuple[tuple[str, str], ...]
-    """(user message, reply) of the turns played, oldest first; empty at the opening."""
+    """(user message, reply) of the turns, oldest first; empty at the opening."""
     states: tuple[State, ...]
-    """P_0 ... P_t, points: one more than turns played."""
+    """P_0 ... P_t in points: one more than turns."""
     user: str
-    """The message that waits."""
+    """The message to reply to."""
     num_revealed: int = 0
-    """Story fragments that the user has told, `user` included."""
+    """Story fragments revealed so far, including in `user`."""
 
     def __post_init__(self) -> None:
-        """Refuse a path that does not fit the turns."""
-        if len(self.states) != len(self.spoken) + 1:
+        """Check that there is one state more than turns."""
+        num_states = len(self.spoken) + 1
+        if len(self.states) != num_states:
             raise ValueError(
-                f"states must be one more than the {len(self.spoken)} turns spoken; got {len(self.states)}"
+                f"states must have {num_states} entries, one more than the turns, got {len(self.states)}."
             )
 
     @property
     def num_turns(self) -> int:
-        """Turns played, which is the index of the turn to come."""
+        """Number of turns, which is the index of the next turn."""
         return len(self.spoken)
 
 
 def count_revealed(stages: Sequence[str], messages: Sequence[str]) -> int:
-    """Count the story fragments that user messages have told, by finding each in its order, word for word.
+    """Count the story fragments that occur in user messages, in order and word for word.
 
-    A record keeps what was said and not which fragment it was. An Actor that puts fragments into words of its
-    own leaves some uncounted, and may be given one of them again.
+    Recorded dialogues do not mark fragments. A fragment that the Actor rephrased is not counted, and may be
+    revealed again.
 
     Args:
-        stages: of the scenario, in order.
-        messages: of the user, oldest first.
+        stages: the scenario's stages, in order.
+        messages: the user's messages, oldest first.
     """
     num_revealed = 0
     for message in messages:

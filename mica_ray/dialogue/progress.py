@@ -1,6 +1,6 @@
-"""Pure rules of progress: energy, alignment, success, collapse, stall (method of EMPA, arXiv 2603.00552).
+"""Rules of progress as pure functions: energy, alignment, success, collapse, stall (EMPA, arXiv 2603.00552).
 
-No I/O and no language: states in, numbers or a `Stop` out. Who asks them when is `environment.py`.
+States in, numbers or a `Stop` out; no text and no I/O. dialogue/environment.py calls them after each turn.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mica_ray.checks import at_least, within
 from mica_ray.types import State, Stop
 
 _ROUNDING = 1e-9
-"""Points. Levels are whole points, so a threshold met exactly must not be lost to floating point."""
+"""Tolerance in points, so that rounding cannot miss a threshold that is met exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,34 +23,36 @@ class ProgressRules:
 
     max_turns: int = 45
     check_from: int = 12
-    """The first turn count at which success and failure are looked for."""
+    """First number of turns at which success and failure are checked."""
     tolerance: float = 0.05
     """a: success needs ||P_t|| <= a ||P_0|| or P_t . v* >= -a ||P_0||, together with E >= ||P_0||."""
     collapse_window: int = 5
     stall_window: int = 5
     stall_deviation: float = 0.5
-    """Points: population standard deviation of the last ||P_t|| below which the dialogue no longer moves."""
+    """Points: a stall needs a population standard deviation of the last ||P_t|| below this."""
     stall_lookback: int = 8
     stall_negative_fraction: float = 0.7
     stall_energy: float = -1.0
-    """Points: the energy of the lookback must lie below it."""
+    """Points: a stall needs a summed energy of the lookback below this."""
     give_up_norm: float | None = None
-    """Points: the user gives up where ||P_t|| is above it; None where nobody does. No rule of EMPA."""
+    """Points: the user gives up if ||P_t|| exceeds this; None for never. Not a rule of EMPA."""
 
     def __post_init__(self) -> None:
-        """Refuse rules under which no dialogue could be played or judged."""
-        for name in ("max_turns", "check_from", "collapse_window", "stall_window", "stall_lookback"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
-        for name in ("tolerance", "stall_negative_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1]; got {getattr(self, name)}")
-        if self.stall_deviation < 0:
-            raise ValueError(f"stall_deviation must be >= 0; got {self.stall_deviation}")
+        """Check the ranges."""
+        at_least(
+            1,
+            max_turns=self.max_turns,
+            check_from=self.check_from,
+            collapse_window=self.collapse_window,
+            stall_window=self.stall_window,
+            stall_lookback=self.stall_lookback,
+        )
+        within(0, 1, tolerance=self.tolerance, stall_negative_fraction=self.stall_negative_fraction)
+        at_least(0, stall_deviation=self.stall_deviation)
 
 
 def energy_direction(p0: State | Sequence[float] | np.ndarray) -> np.ndarray:
-    """Give the unit vector from the initial deficit to the origin.
+    """Return the unit vector from the initial deficit to the origin.
 
         v* = -P_0 / ||P_0||                                     EMPA, arXiv 2603.00552
 
@@ -60,17 +63,17 @@ def energy_direction(p0: State | Sequence[float] | np.ndarray) -> np.ndarray:
         [K], no unit, length 1.
 
     Raises:
-        ValueError: P_0 is the origin: a user without needs has no direction.
+        ValueError: P_0 is the origin, which has no direction.
     """
     start = np.asarray(p0, dtype=np.float64)
     norm = float(np.linalg.norm(start))
     if norm == 0:
-        raise ValueError(f"initial state must lie off the origin; got {start.tolist()}")
+        raise ValueError(f"initial state must not be the origin, got {start.tolist()}.")
     return -start / norm
 
 
 def energy_increments(states: np.ndarray) -> np.ndarray:
-    """Give the progress of each turn along the direction that the initial deficit asks for.
+    """Return the progress of each turn along the direction from the initial deficit to the origin.
 
         dE_t = v_t . v*,   v_t = P_t - P_{t-1}                  EMPA, arXiv 2603.00552
 
@@ -90,9 +93,9 @@ def energy_increments(states: np.ndarray) -> np.ndarray:
 
 
 def alignment(states: np.ndarray) -> np.ndarray:
-    """Give the cosine between each turn's change and the direction that the initial deficit asks for.
+    """Return the cosine between each turn's change and the direction from the initial deficit to the origin.
 
-        cos(v_t, v*) = dE_t / ||v_t||, 0 where nothing moved    EMPA, arXiv 2603.00552
+        cos(v_t, v*) = dE_t / ||v_t||, 0 if v_t = 0             EMPA, arXiv 2603.00552
 
     Args:
         states: [T+1, K], points, P_0 first.
@@ -110,23 +113,23 @@ def alignment(states: np.ndarray) -> np.ndarray:
 
 
 def judge_stop(states: np.ndarray, rules: ProgressRules) -> Stop | None:
-    """Say whether the dialogue is over after the turns played, and why (EMPA, arXiv 2603.00552).
+    """Return why the dialogue ends after these turns; None if it continues (EMPA, arXiv 2603.00552).
 
         success:  (||P_t|| <= a ||P_0|| or P_t . v* >= -a ||P_0||) and E >= ||P_0||
         collapse: the last dE are all below 0, or ||P_t|| > `give_up_norm`
         stall:    std of the last ||P|| small, most of the last dE below 0, and their sum below `stall_energy`
 
-    They are looked for from turn `rules.check_from` on, in this order; a window longer than the dialogue is
-    not looked through. The turn limit comes last: a dialogue that succeeds at its last turn succeeded. Since
-    E = P_t . v* + ||P_0||, the energy condition implies the crossing: a user on the origin's near side is
-    not done, however close.
+    The rules are checked from turn `rules.check_from` on, in this order; a window longer than the dialogue is
+    skipped. The turn limit is last, so that a success at the last turn counts. Since
+    E = P_t . v* + ||P_0||, the energy condition implies the crossing: a state on the near side of the origin
+    is no success, however close.
 
     Args:
-        states: [T+1, K], points, P_0 first; T turns have been played.
+        states: [T+1, K], points, P_0 first; T turns played.
         rules: the domain's rules.
 
     Returns:
-        The ending, None to go on.
+        The reason for the end; None to continue.
 
     Raises:
         ValueError: states is not [T+1, K], or P_0 is the origin.
@@ -175,5 +178,5 @@ def _is_stall(path: np.ndarray, energy: np.ndarray, rules: ProgressRules) -> boo
 def _path(states: np.ndarray) -> np.ndarray:
     path = np.asarray(states, dtype=np.float64)
     if path.ndim != 2 or len(path) == 0:
-        raise ValueError(f"states must be [T+1, K] with P_0 first; got shape {path.shape}")
+        raise ValueError(f"states must be [T+1, K] with P_0 first, got shape {path.shape}.")
     return path

@@ -1,43 +1,38 @@
-"""What a role is shown: instructions in the scenario's language, and the case as one JSON object.
+"""The input of a role: instructions in the scenario's language, and the case as one JSON object.
 
-Language models and scripted models read the same object. What comes back is read by the roles.
+Language models and scripted roles read the same object. The roles themselves parse the answers.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 from mica_ray.dialogue.domain import Domain
-from mica_ray.types import Message, Scenario, State
-
-AXES = ("C", "A", "P")
-"""Axis keys in the order of every state vector."""
-
-Role = Literal["actor", "director", "judge"]
+from mica_ray.types import AXES, Message, RoleName, Scenario, State
 
 
 class SpokenTurn(TypedDict):
-    """One exchange as the roles read it."""
+    """One turn as the roles see it."""
 
     user: str
     reply: str | None
-    """None when the policy has not answered yet."""
+    """None if the policy has not replied yet."""
 
 
 def judge_messages(
     domain: Domain, scenario: Scenario, *, state: State, dialogue: Sequence[SpokenTurn]
 ) -> tuple[Message, Message]:
-    """Show the judge a dialogue whose last reply is to be scored.
+    """Build the judge's input for scoring the last reply.
 
-    It sees no plot stage: a judge that knows what comes next scores the script and not the reply.
+    It contains no stages: a judge that knows the story scores the script and not the reply.
 
     Args:
-        domain: whose instructions and axes.
-        scenario: who the user is.
+        domain: source of instructions and axes.
+        scenario: the simulated user.
         state: P_{t-1}, points, before the reply to score.
-        dialogue: oldest first; the last entry is the one to score.
+        dialogue: oldest turn first; the last entry is the one to score.
     """
     prompts = domain.prompts(scenario.language)
     return _messages(prompts.judge_prompt, _case("judge", domain, scenario, state, dialogue))
@@ -53,16 +48,16 @@ def director_messages(
     revealed: Sequence[str],
     upcoming: Sequence[str],
 ) -> tuple[Message, Message]:
-    """Show the Director a dialogue whose last reply has been scored.
+    """Build the Director's input after the last reply has been scored.
 
     Args:
-        domain: whose instructions and axes.
-        scenario: who the user is.
+        domain: source of instructions and axes.
+        scenario: the simulated user.
         state: P_t, points, after the last reply.
-        dialogue: oldest first; its length is the number of turns played.
-        energy: dE of each turn played, points.
+        dialogue: oldest turn first; its length is the number of turns.
+        energy: dE of each turn, points.
         revealed: story fragments already revealed, in order.
-        upcoming: the fragments to come, in order.
+        upcoming: story fragments still to be revealed, in order.
     """
     case = _case("director", domain, scenario, state, dialogue)
     plot = {"turn": len(dialogue), "energy": list(energy), "told": list(revealed), "untold": list(upcoming)}
@@ -79,16 +74,16 @@ def actor_messages(
     guidance: str | None,
     fragment: str | None,
 ) -> tuple[Message, Message]:
-    """Show the Actor a dialogue that ends with the policy's reply.
+    """Build the Actor's input for the next user message.
 
     Args:
-        domain: whose instructions and axes.
-        scenario: who the user is.
+        domain: source of instructions and axes.
+        scenario: the simulated user.
         state: P_t, points, after the last reply.
-        dialogue: oldest first.
-        revealed: story fragments revealed in earlier messages.
-        guidance: what the Director asks for, None when nothing.
-        fragment: the story fragment to tell now, None when there is none.
+        dialogue: oldest turn first.
+        revealed: story fragments of earlier messages.
+        guidance: the Director's guidance; None for none.
+        fragment: the story fragment to reveal now; None for none.
     """
     case = _case("actor", domain, scenario, state, dialogue)
     plot = {"told": list(revealed), "guidance": guidance, "fragment": fragment}
@@ -96,7 +91,7 @@ def actor_messages(
 
 
 def _case(
-    role: Role, domain: Domain, scenario: Scenario, state: State, dialogue: Sequence[SpokenTurn]
+    role: RoleName, domain: Domain, scenario: Scenario, state: State, dialogue: Sequence[SpokenTurn]
 ) -> dict[str, object]:
     return {
         "role": role,

@@ -1,4 +1,4 @@
-"""What the turns of one dialogue came to: an exchange for each, and the trajectory they become."""
+"""Builds the trajectory of one dialogue from the exchanges of its turns."""
 
 from __future__ import annotations
 
@@ -20,36 +20,35 @@ from mica_ray.types import (
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What the environment gives back for one reply."""
+    """The environment's response to one reply."""
 
     judgement: Judgement
     state_after: State
     """P_t, points; unchanged when the judgement failed."""
     user: Message | None
-    """The user's next message; None exactly when the dialogue is over."""
+    """The user's next message; None if and only if the dialogue is over."""
     stop: Stop | None
-    """Why the dialogue is over, None to go on."""
+    """Why the dialogue is over; None if it continues."""
     guidance: str | None = None
-    """What the Director told the Actor for `user`; it belongs to the next turn."""
+    """The Director's guidance for `user`; it belongs to the next turn."""
     error: str | None = None
-    """The reason when `stop` is FAILED; otherwise a failure of the Director that the dialogue survived."""
+    """The reason if `stop` is FAILED; otherwise a failure of the Director, which does not end it."""
     answers: tuple[RoleAnswer, ...] = ()
-    """Of Director and Actor, where they were asked."""
+    """Answers of Director and Actor, if they were called."""
 
 
 class TrajectoryBuilder:
-    """Writes down one dialogue while it is played: what the policy sees, and the trajectory it becomes.
+    """Collects one dialogue while it is played: the policy's messages and the trajectory.
 
-    Whoever drives an environment calls `open` with the user's first message and `add` after each exchange;
-    `stop` is set when the dialogue is over.
+    Call `open` with the user's first message and `add` after each exchange; `stop` is set at the end.
 
     Args:
-        scenario: whose dialogue.
+        scenario: scenario of the dialogue.
         policy_prompt: the policy's system prompt; empty for none.
         group: equal for the dialogues of one scenario in one step.
         sample: 0..N-1 within the group.
-        begun: what was played before; None for a dialogue from its opening. Its turns are seen by the policy
-            and not part of the trajectory, which begins in the state they led to and keeps counting them.
+        begun: turns played before; None for a dialogue from its opening. The policy sees these turns, but
+            they are not part of the trajectory, which starts at their last state and continues their count.
     """
 
     def __init__(
@@ -62,14 +61,14 @@ class TrajectoryBuilder:
         begun: Prefix | None = None,
     ) -> None:
         self.messages: list[Message] = []
-        """What the policy answers next; ends with the user's message while the dialogue goes on."""
+        """The policy's input for the next reply; ends with the user's message until the dialogue is over."""
         if policy_prompt:
             self.messages.append({"role": "system", "content": policy_prompt})
         for user, reply in () if begun is None else begun.spoken:
             self.messages.append({"role": "user", "content": user})
             self.messages.append({"role": "assistant", "content": reply})
         self.stop: Stop | None = None
-        """None while the dialogue goes on."""
+        """None until the dialogue is over."""
         self._director_failures = 0
         self._error: str | None = None
         self._guidance: str | None = None
@@ -81,20 +80,20 @@ class TrajectoryBuilder:
 
     @property
     def num_turns(self) -> int:
-        """Turns written down so far."""
+        """Number of turns so far."""
         return len(self._turns)
 
     def open(self, opening: Message) -> None:
-        """Write down the user's first message, as `Environment.open` gave it."""
+        """Add the user's first message, as `Environment.open` returned it."""
         self.messages.append(opening)
 
     def add(self, reply: str, exchange: Exchange, *, generation: Generation | None = None) -> None:
-        """Write down one played turn.
+        """Add one turn.
 
         Args:
-            reply: the policy's reply as the environment got it.
-            exchange: what the environment gave back.
-            generation: the reply's tokens, None for a text-only policy.
+            reply: the policy's reply.
+            exchange: the environment's response to it.
+            generation: the reply's tokens; None for a text-only policy.
         """
         turn = Turn(
             index=self._first_turn + len(self._turns),
@@ -115,29 +114,28 @@ class TrajectoryBuilder:
         self._director_failures += exchange.error is not None and exchange.stop is not Stop.FAILED
 
     def end(self, stop: Stop, error: str | None = None) -> None:
-        """End the dialogue from outside: FAILED with its reason, or LIMIT where the context is full."""
+        """End the dialogue from outside: FAILED with a reason, or LIMIT if the context is full."""
         self.stop, self._error = stop, error
 
     def trajectory(self) -> Trajectory:
-        """Give the finished record.
+        """Return the trajectory.
 
-        A dialogue whose user fell silent is FAILED, and so is one in which nothing was judged: neither is a
-        short dialogue that the policy ended well or badly.
+        A dialogue is FAILED if its Actor failed or no turn was judged: it is no evidence about the policy.
 
         Raises:
             RuntimeError: the dialogue is not over.
         """
         if self.stop is None:
-            raise RuntimeError(f"the dialogue of scenario {self._scenario.id} is not over: end it first")
+            raise RuntimeError(f"The dialogue of scenario {self._scenario.id} is not over. Call end() first.")
         judgements = [turn.judgement for turn in self._turns]
         if self.stop is not Stop.FAILED and judgements and not any(item.is_valid for item in judgements):
-            self.end(Stop.FAILED, f"no turn was judged, the last because: {judgements[-1].error}")
-        is_silent = any(
+            self.end(Stop.FAILED, f"No turn was judged. The last judgement failed: {judgements[-1].error}")
+        has_actor_failed = any(
             answer.role == "actor" and answer.status.failure_kind
             for turn in self._turns
             for answer in turn.answers
         )
-        assert self.stop is Stop.FAILED or not is_silent, "without the user there is no ending but FAILED"
+        assert self.stop is Stop.FAILED or not has_actor_failed, "a dialogue without a user must be FAILED"
         return Trajectory(
             scenario=self._scenario,
             group=self._group,

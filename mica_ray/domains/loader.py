@@ -15,8 +15,7 @@ from typing import TypeVar, cast, get_args
 
 from mica_ray.dialogue.domain import Domain
 from mica_ray.domains.sage import is_profile, profile_fields
-from mica_ray.domains.stories.story import AXIS_KEYS
-from mica_ray.types import Scenario, Split, State
+from mica_ray.types import AXES, Scenario, Split, State
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -143,7 +142,7 @@ def _scenario(fields: Mapping[str, object], domain: str) -> Scenario:
         id=_checked(fields, "id", _text),
         domain=_checked(fields, "domain", _one_of((domain,))),
         category=_checked(fields, "category", _text),
-        dominant_axis=_checked(fields, "dominant_axis", _one_of(AXIS_KEYS)),
+        dominant_axis=_checked(fields, "dominant_axis", _one_of(AXES)),
         persona=_checked(fields, "persona", _text),
         opening=_checked(fields, "opening", check_opening),
         initial_state=_checked(fields, "initial_state", _state),

@@ -15,9 +15,7 @@ from typing import cast
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.embedded.reply_reader import content_words, words_of
 from mica_ray.embedded.world import Felt, Inner, replay, start
-from mica_ray.types import Message, Sampling
-
-AXES = ("C", "A", "P")
+from mica_ray.types import AXES, Message, Sampling
 
 _REACTIONS: dict[str, tuple[str, ...]] = {
     "moved": (

@@ -17,10 +17,10 @@ from mica_ray.dialogue.environment import DialogueEnvironment
 from mica_ray.dialogue.judger import Judger
 from mica_ray.dialogue.play import DialogueStart, TextPolicy, play_dialogue
 from mica_ray.embedded import grammar, retellings
-from mica_ray.embedded.roles import AXES, ScriptedRoles
+from mica_ray.embedded.roles import ScriptedRoles
 from mica_ray.embedded.world import start
 from mica_ray.seeding import derive_seed
-from mica_ray.types import Message, Sampling, Scenario, Trajectory
+from mica_ray.types import AXES, Message, Sampling, Scenario, Trajectory
 
 
 def warm_up_dialogues(

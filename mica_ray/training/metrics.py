@@ -10,9 +10,9 @@ import numpy as np
 
 from mica_ray.chat.ledger import POLICY, Tally, total
 from mica_ray.credit.returns import dialogue_rewards
-from mica_ray.dialogue.answer_counts import ROLES, count_answers
+from mica_ray.dialogue.answer_counts import count_answers
 from mica_ray.rewards import Rewards
-from mica_ray.types import Status, Stop, TokenBatch, Trajectory, TurnRewards, UpdateReport
+from mica_ray.types import ROLES, Status, Stop, TokenBatch, Trajectory, TurnRewards, UpdateReport
 
 _STATUS_TEXTS: Mapping[Status, str] = {
     Status.OK: "valid at the first attempt",

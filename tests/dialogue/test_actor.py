@@ -47,13 +47,13 @@ async def test_thoughts_before_the_message_are_not_said() -> None:
 @pytest.mark.parametrize("silence", ["", " \n", "<think>hm</think>", "<think>hm", '""', "User:"])
 async def test_silence_in_all_four_drafts_is_a_content_error(silence: str) -> None:
     model = QueuedChat(silence)
-    with pytest.raises(ChatError, match="gave no usable message in 4 drafts: it says nothing") as caught:
+    with pytest.raises(ChatError, match="wrote no usable message in 4 drafts: it says nothing") as caught:
         await spoken(model)
     assert caught.value.kind == "content"
     assert len(model.asked) == 4
 
 
-async def test_new_draft_is_told_the_fault_of_the_last_and_not_shown_it() -> None:
+async def test_new_draft_gets_the_fault_of_the_last_one_without_its_text() -> None:
     model = QueuedChat(SCENARIO.opening, '{"a": 1}', "And the nights are worst.")
     assert await spoken(model) == "And the nights are worst."
     first, second, third = model.asked
@@ -74,7 +74,7 @@ async def test_third_draft_has_no_words_of_the_person_to_copy_and_drafts_grow_ho
     assert [asked.sampling.temperature for asked in model.asked] == pytest.approx([0.5, 0.7, 0.9, 1.1])
 
 
-async def test_chinese_person_is_told_in_chinese() -> None:
+async def test_chinese_actor_gets_the_fault_in_chinese() -> None:
     model = QueuedChat("", "夜里最难熬。")
     scenario = replace(SCENARIO, language="zh")
     found = await Actor(model, DOMAIN, Sampling()).open(scenario, seed=9)
@@ -82,7 +82,7 @@ async def test_chinese_person_is_told_in_chinese() -> None:
     assert "里面什么都没说" in model.asked[1].messages[0]["content"]
 
 
-async def test_instructions_are_no_message() -> None:
+async def test_copied_instructions_are_rejected() -> None:
     model = QueuedChat("Softly.", "And the nights are worst.")
     assert await spoken(model) == "And the nights are worst."
     assert "it repeats the instructions" in model.asked[1].messages[0]["content"]

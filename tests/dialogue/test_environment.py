@@ -197,7 +197,7 @@ async def test_every_turn_carries_the_status_of_every_role() -> None:
 async def test_dialogue_whose_judge_never_answers_is_failed_and_not_cut_at_its_limit() -> None:
     trajectory = await played(Roles(QueuedChat(DOWN), QueuedChat("Yes.")))
     assert (trajectory.stop, len(trajectory.turns)) == (Stop.FAILED, 4)
-    assert trajectory.error == "no turn was judged, the last because: tiny at nowhere: down"
+    assert trajectory.error == "No turn was judged. The last judgement failed: tiny at nowhere: down"
     # Four lost judgements; the ending follows from them and is no fifth failure.
     assert count_failures([trajectory]) == 4
 
@@ -253,14 +253,14 @@ async def test_silent_policy_is_given_up_at_its_deadline() -> None:
 
 async def test_environment_is_used_once() -> None:
     environment = Roles(QueuedChat(FULL), QueuedChat("Yes.")).environment()
-    with pytest.raises(RuntimeError, match="not open"):
+    with pytest.raises(RuntimeError, match="no message to reply to"):
         await environment.respond("too early")
     await environment.open()
-    with pytest.raises(RuntimeError, match="opened before"):
+    with pytest.raises(RuntimeError, match="already open"):
         await environment.open()
     await environment.respond("one")
     await environment.respond("two")
-    with pytest.raises(RuntimeError, match="not open"):
+    with pytest.raises(RuntimeError, match="no message to reply to"):
         await environment.respond("after the end")
 
 
@@ -332,7 +332,7 @@ async def test_actor_speaks_first_where_the_scenario_brings_no_opening() -> None
     later = roles.queues["actor"].asked[1]
     assert later.sampling.seed == derive_seed(7, "actor", 1)
     assert later.case["dialogue"] == [{"user": "它又掉叶子了。", "reply": "我在。"}]
-    with pytest.raises(RuntimeError, match="opened before"):
+    with pytest.raises(RuntimeError, match="already open"):
         await environment.open()
 
 

@@ -67,14 +67,14 @@ async def test_environment_from_a_prefix_is_opened_once() -> None:
     scenario = EMOTIONAL_SUPPORT.split("train")[0]
     resumed = environment(scenario, Prefix((("Hi.", "Hello."),), (scenario.initial_state,) * 2, "So."))
     await resumed.open()
-    with pytest.raises(RuntimeError, match="opened before"):
+    with pytest.raises(RuntimeError, match="already open"):
         await resumed.open()
 
 
 def test_fragments_are_counted_in_their_order() -> None:
     stages = ("I lost my job.", "My father is ill.")
     assert count_revealed(stages, ["Yes. I lost  my job.", "Hm.", "That lands. My father is ill."]) == 2
-    # The second one first is no story told: the next to come is still the first.
+    # The second one first is no story revealed: the next to come is still the first.
     assert count_revealed(stages, ["My father is ill."]) == 0
 
 
@@ -91,5 +91,5 @@ def test_record_of_a_continuation_keeps_counting_turns() -> None:
 
 
 def test_path_that_does_not_fit_the_turns_is_refused() -> None:
-    with pytest.raises(ValueError, match="one more than the 1 turns spoken; got 1"):
+    with pytest.raises(ValueError, match=r"states must have 2 entries, .* got 1"):
         Prefix((("Hi.", "Hello."),), ((0.0, 0.0, 0.0),), "So.")

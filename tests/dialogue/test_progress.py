@@ -30,7 +30,7 @@ def test_direction_points_from_the_deficit_to_the_origin() -> None:
 
 
 def test_direction_of_a_user_without_needs_is_refused() -> None:
-    with pytest.raises(ValueError, match="off the origin"):
+    with pytest.raises(ValueError, match="must not be the origin"):
         energy_direction((0.0, 0.0, 0.0))
 
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mica_ray.types import Scenario, Split, State
-
-AXIS_KEYS = ("C", "A", "P")
-"""Axis keys in the order of every state vector."""
+from mica_ray.types import AXES, Scenario, Split, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +36,13 @@ class Story:
     def __post_init__(self) -> None:
         """Refuse an id of another form, a state that contradicts it and a topic nobody speaks of."""
         parts = self.id.split("-")
-        if len(parts) != 4 or parts[2].upper() not in AXIS_KEYS:
+        if len(parts) != 4 or parts[2].upper() not in AXES:
             raise ValueError(f"id must be <domain>-<category>-<c|a|p>-<number>; got {self.id!r}")
         if max(self.initial_state) >= 0 or self.initial_state.count(min(self.initial_state)) != 1:
             raise ValueError(
                 f"{self.id}: initial_state must be negative with one deepest; got {self.initial_state}"
             )
-        if self.initial_state[AXIS_KEYS.index(self.dominant_axis)] != min(self.initial_state):
+        if self.initial_state[AXES.index(self.dominant_axis)] != min(self.initial_state):
             raise ValueError(
                 f"{self.id}: initial_state must be deepest on the id's axis; got {self.initial_state}"
             )

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mica_ray.dialogue.answer_counts import ROLES
 from mica_ray.runs.provenance import flat_values
 from mica_ray.runs.stored_run import RunFiles
-from mica_ray.types import Status
+from mica_ray.types import ROLES, Status
 
 MOST_REASONS = 12
 """Reasons told; the rest is counted."""

@@ -1,4 +1,4 @@
-"""Checks of configuration values. Each raises a ValueError that names the field, the rule and the value."""
+"""Checks of field values: each raises a ValueError with field, rule and value."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def at_least(lowest: float, **values: float) -> None:
         values: field name to value.
 
     Raises:
-        ValueError: a value is below it.
+        ValueError: a value is below `lowest`.
     """
     for name, value in values.items():
         if not value >= lowest:
@@ -36,7 +36,7 @@ def above(limit: float, **values: float) -> None:
         values: field name to value.
 
     Raises:
-        ValueError: a value is not above it.
+        ValueError: a value is at or below `limit`.
     """
     for name, value in values.items():
         if not value > limit:
@@ -56,7 +56,7 @@ def within(low: float, high: float, **values: float) -> None:
         values: field name to value.
 
     Raises:
-        ValueError: a value is outside.
+        ValueError: a value is outside [low, high].
     """
     for name, value in values.items():
         if not low <= value <= high:
@@ -64,18 +64,18 @@ def within(low: float, high: float, **values: float) -> None:
 
 
 def one_of(allowed: Collection[object], **values: object) -> None:
-    """Check that every value is one of the allowed ones.
+    """Check that every value is one of the allowed values.
 
     >>> one_of(("cosine", "constant"), schedule="linear")
     Traceback (most recent call last):
     ValueError: schedule must be 'cosine' or 'constant', got 'linear'.
 
     Args:
-        allowed: the values, in the order in which the message lists them.
+        allowed: the allowed values, in the order of the message.
         values: field name to value.
 
     Raises:
-        ValueError: a value is another one.
+        ValueError: a value is not allowed.
     """
     for name, value in values.items():
         if value not in allowed:

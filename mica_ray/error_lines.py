@@ -1,13 +1,20 @@
-"""One line of an error, for a message that has room for no more."""
+"""The first or last line of an error, for messages of a single line."""
 
 from __future__ import annotations
 
 
 def first_line(error: BaseException) -> str:
-    """Give what an error says first; its type where it says nothing."""
+    """Return the first line of an error's message, or its type if the message is empty.
+
+    >>> first_line(ValueError("no room\\non the disk")), first_line(KeyError())
+    ('no room', 'KeyError')
+    """
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def last_line(error: BaseException) -> str:
-    """Give what an error says last, where a worker's own error stands below its traceback."""
+    """Return the last line of an error's message, or its type if the message is empty.
+
+    Ray puts a worker's own error below its traceback.
+    """
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -1,6 +1,6 @@
-"""Files that are written whole or grow by whole lines, and read back: text, JSON and JSON lines.
+"""Write files atomically or line by line, and read them back: text, JSON and JSON lines.
 
-Nothing here knows what a file means.
+What the files mean is defined by their callers.
 """
 
 from __future__ import annotations
@@ -94,19 +94,21 @@ def _json_line(path: Path, number: int, line: bytes) -> JsonLine:
 
 
 def write_json(path: Path, record: Mapping[str, object]) -> None:
-    """Write a record whole or not at all; NaN, which JSON has not, becomes null.
+    """Write a JSON object atomically. NaN and infinity become null.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder is not writable.
     """
     write_whole(path, json.dumps(_without_nan(record), indent=2, allow_nan=False) + "\n")
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a text or a picture whole or not at all; its folder is made when missing.
+    """Write a file atomically and create its folder if missing.
+
+    A reader sees the old content or the new one.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder is not writable.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.part")
@@ -125,19 +127,22 @@ def _without_nan(value: object) -> object:
 
 
 def mend_lines(path: Path) -> None:
-    """Make a file ready for more lines: made when missing, and rid of a line that a crash left unfinished."""
+    """Prepare a file for more lines.
+
+    Create it if missing, and remove a last line that a crash left incomplete.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 def append_line(path: Path, line: bytes, *, synced: bool = False) -> None:
-    """Add one line in one piece: a reader or a crash never sees half of two.
+    """Append one line in a single write, so that concurrent writers never mix their lines.
 
     Args:
-        path: of the file.
-        line: without its newline.
-        synced: whether to wait until the disk has it.
+        path: the file.
+        line: the line without its newline.
+        synced: whether to wait until the line is on the disk.
     """
     with path.open("ab", buffering=0) as file:
         file.write(line + b"\n")
@@ -146,15 +151,18 @@ def append_line(path: Path, line: bytes, *, synced: bool = False) -> None:
 
 
 class StepLog:
-    """A file of JSON lines, each with a "step". Consumes rows, waits for the disk."""
+    """A file of JSON lines, each with a "step".
+
+    Each step appears exactly once, even after a crash and a resume.
+    """
 
     def __init__(self, path: Path, *, first_step: int = 0) -> None:
         """Open the file for steps from `first_step` on.
 
         Args:
-            path: made when missing, together with its folder.
-            first_step: lines of this step and later ones are dropped, as is a line cut short: those steps
-                come again.
+            path: the file, created with its folder if missing.
+            first_step: remove the lines of this step and of later ones, which will be written again, and an
+                incomplete last line.
         """
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,15 +170,15 @@ class StepLog:
             _keep_before(path, first_step)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Give the rows that are in the file."""
+        """Read the rows of the file."""
         if self.path.exists():
             with self.path.open(encoding="utf-8") as file:
                 yield from map(json.loads, file)
 
     def append(self, step: int, rows: Iterable[Mapping[str, object]]) -> None:
-        """Write the rows of a step, "step" first, and flush them to the disk.
+        """Append the rows of a step and wait until they are on the disk.
 
-        What is no finite number becomes null: JSON knows neither NaN nor infinity.
+        "step" is the first key of each row. NaN and infinity become null.
         """
         numbered = (_without_nan({"step": step, **row}) for row in rows)
         lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in numbered]
@@ -181,13 +189,13 @@ class StepLog:
 
 
 def _keep_before(path: Path, first_step: int) -> None:
-    """Rewrite the file with the whole lines of earlier steps only, by a rename."""
+    """Replace the file, atomically, by its complete lines of earlier steps."""
     kept: list[bytes] = []
     for line in path.read_bytes().splitlines(keepends=True):
         if not line.endswith(b"\n"):
             break
         if json.loads(line)["step"] < first_step:
             kept.append(line)
-    beside = path.with_name(path.name + ".new")
-    beside.write_bytes(b"".join(kept))
-    beside.replace(path)
+    scratch = path.with_name(path.name + ".new")
+    scratch.write_bytes(b"".join(kept))
+    scratch.replace(path)

@@ -1,7 +1,7 @@
-"""Token log probabilities and the policy loss: PPO with clip-higher and dual clip, REINFORCE, KL penalty.
+"""Token log probabilities and the policy loss: PPO or REINFORCE, with a KL penalty.
 
-Pure functions of tensors; no model, no optimiser. A loss is a sum over the tokens given divided by a count of
-the whole optimiser step, so that micro-batches and ranks add up exactly.
+Pure functions of tensors, without model or optimizer. Each loss is a sum over its tokens divided by a count
+of the whole optimizer step, so that the losses of micro-batches and ranks add up exactly.
 """
 
 from __future__ import annotations
@@ -13,91 +13,96 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from mica_ray.checks import above, at_least, one_of
+
 LossKind = Literal["ppo", "reinforce"]
 KlEstimator = Literal["k1", "k2", "k3"]
 Aggregation = Literal["token_mean", "turn_mean"]
 
 MAX_LOG_RATIO = 20.0
-"""Nats; a larger log ratio is cut before exp so that one token cannot make the loss infinite."""
+"""Nats. Larger log ratios are cut before exp, so that a single token cannot make the loss infinite."""
 
 
 @dataclass(frozen=True, slots=True)
 class LossConfig:
-    """How advantages become a loss. The defaults are those of the MICA scripts."""
+    """The form of the policy loss. The defaults are those of the MICA scripts.
+
+    >>> LossConfig(kind="trpo")
+    Traceback (most recent call last):
+    ValueError: kind must be 'ppo' or 'reinforce', got 'trpo'.
+    """
 
     kind: LossKind = "ppo"
-    """"ppo": clipped surrogate. "reinforce": -A log pi, the paper's on-policy form; never clipped."""
+    """"ppo": clipped surrogate. "reinforce": -A log pi without clipping, the paper's on-policy form."""
     clip_low: float = 0.2
-    """The ratio is clipped below at 1 - clip_low."""
+    """The ratio is clipped below at 1 - clip_low, in [0, 1)."""
     clip_high: float = 0.28
     """The ratio is clipped above at 1 + clip_high (clip-higher, DAPO)."""
     dual_clip: float | None = 10.0
-    """c: for a negative advantage the loss is at most -c A. None switches it off."""
+    """c > 1: for a negative advantage the loss is at most -c A. None: no dual clip."""
     kl_coefficient: float = 0.0
-    """Weight of the KL penalty to the reference; 0 needs no reference."""
+    """Weight of the KL penalty to the reference policy; 0 needs no reference."""
     kl_estimator: KlEstimator = "k2"
-    """With d = log pi - log pi_ref: k1 = d, k2 = d^2 / 2, k3 = exp(-d) - 1 + d. As a loss, k1 has a gradient
-    of zero in expectation, so "k1" reports d and takes the gradient of k2, which is the KL's own on
-    policy."""
+    """With d = log pi - log pi_ref: k1 = d, k2 = d^2 / 2, k3 = exp(-d) - 1 + d. The expected gradient of k1
+    is zero, so "k1" reports d with the gradient of k2, which is the gradient of the KL on policy."""
     importance_cap: float | None = None
-    """Cap of the truncated importance weight min(exp(old - behaviour), cap); None leaves the engine/learner
-    mismatch uncorrected."""
+    """Cap of the truncated importance weight min(exp(old - behaviour), cap). None: no correction of the
+    difference between engine and learner."""
     aggregation: Aggregation = "token_mean"
-    """Mean over all trained tokens, or over turns of each turn's mean."""
+    """"token_mean": mean over all trained tokens. "turn_mean": mean over turns of each turn's token mean."""
 
     def __post_init__(self) -> None:
-        """Refuse names and numbers that make no loss."""
-        for name, value, allowed in (
-            ("kind", self.kind, get_args(LossKind)),
-            ("kl_estimator", self.kl_estimator, get_args(KlEstimator)),
-            ("aggregation", self.aggregation, get_args(Aggregation)),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+        """Check names and ranges."""
+        one_of(get_args(LossKind), kind=self.kind)
+        one_of(get_args(KlEstimator), kl_estimator=self.kl_estimator)
+        one_of(get_args(Aggregation), aggregation=self.aggregation)
+        at_least(0, clip_high=self.clip_high, kl_coefficient=self.kl_coefficient)
         if not 0 <= self.clip_low < 1:
-            raise ValueError(f"clip_low must be in [0, 1); got {self.clip_low}")
-        if self.clip_high < 0:
-            raise ValueError(f"clip_high must be >= 0; got {self.clip_high}")
-        if self.dual_clip is not None and self.dual_clip <= 1:
-            raise ValueError(f"dual_clip must be > 1 or None; got {self.dual_clip}")
-        if self.kl_coefficient < 0:
-            raise ValueError(f"kl_coefficient must be >= 0; got {self.kl_coefficient}")
-        if self.importance_cap is not None and self.importance_cap <= 0:
-            raise ValueError(f"importance_cap must be > 0 or None; got {self.importance_cap}")
+            raise ValueError(f"clip_low must be in [0, 1), got {self.clip_low}.")
+        if self.dual_clip is not None:
+            above(1, dual_clip=self.dual_clip)
+        if self.importance_cap is not None:
+            above(0, importance_cap=self.importance_cap)
 
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
-    """One micro-batch's share of the loss, and what it is made of."""
+    """One micro-batch's share of the loss, and sums of its components."""
 
     loss: Tensor
-    """[], with gradient; the shares of all micro-batches and ranks add up to the optimiser step's loss."""
+    """[], with gradient. The shares of all micro-batches and ranks sum to the loss of the optimizer step."""
     metrics: Mapping[str, Tensor]
-    """Detached sums over trained tokens, [] each, to be added over micro-batches and ranks and divided by
-    "tokens": "tokens"; "clipped" and "dual_clipped" and "importance_capped" (tokens); "ratio" and
+    """Detached sums over trained tokens, [] each. Add them over micro-batches and ranks, then divide by
+    "tokens". Keys: "tokens"; "clipped", "dual_clipped" and "importance_capped" (tokens); "ratio" and
     "ratio_squared" (no unit); "kl" (nats, to the reference); "mismatch" (nats, |old - behaviour|)."""
 
 
 def token_logprobs(logits: Tensor, token_ids: Tensor, temperature: float = 1.0) -> Tensor:
-    """Give the log probability of each token from the logits of the column before it.
+    """Return the log probability of each token from the logits of the column before it.
 
         log pi(x_l) = z_{l-1}[x_l] / temperature - logsumexp(z_{l-1} / temperature)
 
-    No second [R, L, V] tensor of probabilities is made; at temperature 1 in fp32 the logits serve.
+    Allocates no [R, L, V] tensor of probabilities, and none at all of that size at temperature 1 in fp32.
+
+    >>> logits = torch.log(torch.tensor([[[0.25, 0.75], [0.5, 0.5]]]))    # predict columns 1 and 2
+    >>> token_logprobs(logits, torch.tensor([[0, 1]])).exp()
+    tensor([[1.0000, 0.7500]])
 
     Args:
         logits: [R, L, V], any float type; computed in fp32.
         token_ids: [R, L] int64.
-        temperature: of the sampling the log probabilities refer to.
+        temperature: sampling temperature of the log probabilities.
 
     Returns:
-        [R, L] float32, nats; column 0, which nothing predicts, is 0.
+        [R, L] float32, nats; 0 in column 0, which has no prediction.
 
     Raises:
         ValueError: temperature is not positive.
     """
     if temperature <= 0:
-        raise ValueError(f"temperature must be > 0 (greedy replies cannot be trained on); got {temperature}")
+        raise ValueError(
+            f"temperature must be > 0, got {temperature}. Greedy replies have no log probability to train on."
+        )
     scores = logits[:, :-1].float()
     if temperature != 1.0:
         scores = scores / temperature
@@ -118,38 +123,48 @@ def policy_loss(
     loss_turns: int,
     reference_logprobs: Tensor | None = None,
 ) -> LossTerms:
-    """Give these tokens' share of the loss of the optimiser step.
+    """Compute these tokens' share of the loss of the optimizer step.
 
         ratio = exp(logprobs - old)
         ppo        l = max(-A ratio, -A clip(ratio, 1 - low, 1 + high));  l = min(l, -c A) where A < 0
         reinforce  l = -A logprobs
         loss = sum(w l + kl_coefficient kl) / count
 
-    w = min(exp(old - behaviour), cap), no gradient. token_mean: count = loss_tokens. turn_mean: each token is
-    divided by the tokens of its turn, count = loss_turns; a turn's tokens must all be in this call. Without
-    trained tokens the loss is 0 and still has a (zero) gradient.
+    w = min(exp(old - behaviour), cap), without gradient. token_mean: count = loss_tokens. turn_mean: each
+    token is divided by the number of tokens of its turn, and count = loss_turns; all tokens of a turn must be
+    in one call. Without trained tokens the loss is 0 and has a zero gradient.
+
+    >>> on_policy = torch.tensor([[0.0, -1.0]])
+    >>> policy_loss(    # the ratio is 1, so the loss of the single trained token is -A
+    ...     on_policy, on_policy, behaviour_logprobs=on_policy, advantages=torch.tensor([[0.0, 0.5]]),
+    ...     mask=torch.tensor([[False, True]]), turn_ids=torch.tensor([[-1, 0]]), config=LossConfig(),
+    ...     loss_tokens=1, loss_turns=1,
+    ... ).loss
+    tensor(-0.5000)
 
     Args:
         logprobs: [R, L], nats, with gradient.
-        old_logprobs: [R, L], nats, the learner's own at the start of the batch; the behaviour's (or detached
-            logprobs) when the batch makes a single optimiser step.
-        behaviour_logprobs: [R, L], nats, as the engine reported them.
+        old_logprobs: [R, L], nats, the learner's own at the start of the batch. For a batch of a single
+            optimizer step: the engine's, or `logprobs` detached.
+        behaviour_logprobs: [R, L], nats, as reported by the engine.
         advantages: [R, L].
-        mask: [R, L] bool, trained tokens; everything outside may hold anything.
+        mask: [R, L] bool, trained tokens. Values outside the mask are ignored, in all arguments.
         turn_ids: [R, L] int64, >= 0 inside the mask.
         config: the form of the loss.
-        loss_tokens: trained tokens of the whole optimiser step.
-        loss_turns: trained turns of the whole optimiser step.
-        reference_logprobs: [R, L], nats; needed when kl_coefficient > 0, otherwise only measured.
+        loss_tokens: trained tokens of the whole optimizer step.
+        loss_turns: trained turns of the whole optimizer step.
+        reference_logprobs: [R, L], nats. Required if kl_coefficient > 0, otherwise only measured.
 
     Returns:
-        The loss share and sums of what it is made of.
+        The share of the loss, and sums of its components.
 
     Raises:
-        ValueError: a KL penalty is asked for without reference log probabilities.
+        ValueError: kl_coefficient > 0 without reference log probabilities.
     """
     if config.kl_coefficient > 0 and reference_logprobs is None:
-        raise ValueError("kl_coefficient > 0 needs reference_logprobs")
+        raise ValueError(
+            f"kl_coefficient={config.kl_coefficient} needs reference_logprobs. Pass them, or set it to 0."
+        )
     new = logprobs[mask].float()
     old = old_logprobs[mask].float().detach()
     advantage = advantages[mask].float()

@@ -1,7 +1,7 @@
-"""Trajectories and advantages -> token rows; token rows -> mini-batches, ranks, micro-batches.
+"""Pack trajectories into token rows; split rows over mini-batches, ranks, micro-batches.
 
-All turns of a dialogue share ONE row, and so one forward and backward pass, wherever each prompt continues
-the row. Nothing is tokenised here: rows hold exactly the tokens the engine saw and sampled.
+All turns of a dialogue share ONE row, and one forward and backward pass, if each prompt continues the row.
+Nothing is tokenized here: rows contain exactly the tokens that the engine saw and sampled.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mica_ray.checks import at_least
 from mica_ray.credit.tokens import spread_over_tokens
 from mica_ray.types import Generation, TokenBatch, Trajectory, Turn
 
 
 class TemplateWarning(UserWarning):
-    """A chat template rewrites earlier turns, so that dialogues cost one row per turn instead of one row."""
+    """A chat template rewrites earlier turns, so that a dialogue needs one row per turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A trained turn: its generation and its advantage."""
+    """A trained turn."""
 
     generation: Generation
     advantage: float
@@ -30,7 +31,7 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One row before padding: the tokens, and which trained turns lie where."""
+    """One row before padding: its tokens and its trained turns."""
 
     token_ids: tuple[int, ...]
     pieces: tuple[_Piece, ...]
@@ -46,29 +47,29 @@ def pack(
     pad_id: int,
     temperature: float,
 ) -> TokenBatch:
-    """Lay the trained turns of a step into token rows.
+    """Pack the trained turns of a step into token rows.
 
-    A dialogue is one row when each valid turn (prompt and reply) begins the next one's prompt; all but the
-    replies of valid turns is context outside the mask. Otherwise it becomes one row per valid turn, with one
-    TemplateWarning for the batch. Without a valid turn it gives no row.
+    A dialogue is one row if each valid turn (prompt and reply) is the beginning of the next prompt; only the
+    replies of valid turns are inside the mask. Other dialogues become one row per valid turn, with one
+    TemplateWarning for the batch. A dialogue without a valid turn has no row.
 
     Args:
-        step: the step of the loop.
-        trajectories: B trajectories whose turns carry generations.
+        step: step of the training loop.
+        trajectories: B trajectories whose turns have generations.
         advantages: [B, T], column t for the turn with index t.
         valid: [B, T] bool, the turns to train on.
-        pad_id: token that fills rows up to the width of the batch; never attended to, never trained.
-        temperature: the sampling temperature the log probabilities refer to.
+        pad_id: token that fills rows up to the width of the batch; neither attended to nor trained.
+        temperature: sampling temperature of the log probabilities.
 
     Returns:
-        The batch of the step; `loss_tokens` and `loss_turns` count all of it.
+        The batch of the step. `loss_tokens` and `loss_turns` count the whole batch.
 
     Raises:
         ValueError: the shapes disagree, or a valid turn has no tokens to train on.
     """
     if advantages.shape != valid.shape or len(trajectories) != len(valid):
         raise ValueError(
-            f"advantages and valid must be [{len(trajectories)}, T]; got {advantages.shape}, {valid.shape}"
+            f"advantages and valid must be [{len(trajectories)}, T], got {advantages.shape}, {valid.shape}."
         )
     rows: list[_Row] = []
     split_scenarios: list[str] = []
@@ -84,9 +85,9 @@ def pack(
         rows.extend(dialogue_rows)
     if split_scenarios:
         warnings.warn(
-            f"the chat template rewrites earlier turns: {len(split_scenarios)} of {len(trajectories)} "
-            f"dialogues (first: scenario {split_scenarios[0]}) become one row per turn, which costs more "
-            "tokens",
+            f"The chat template rewrites earlier turns, so {len(split_scenarios)} of {len(trajectories)} "
+            f"dialogues (first: scenario {split_scenarios[0]}) become one row per turn. Use a template that "
+            "only appends, or expect slower updates.",
             TemplateWarning,
             stacklevel=2,
         )
@@ -94,13 +95,13 @@ def pack(
 
 
 def mini_batches(batch: TokenBatch, count: int) -> list[TokenBatch]:
-    """Split a batch into the batches of its optimiser steps, never through a scenario group.
+    """Split a batch into one batch per optimizer step without splitting a scenario group.
 
-    Groups keep their order, dealt as evenly as possible; `loss_tokens` and `loss_turns` are counted anew.
+    Groups keep their order, spread as evenly as possible. Each part has its own `loss_tokens`, `loss_turns`.
 
     Args:
         batch: the batch of a step.
-        count: optimiser steps wanted; fewer come out where the batch has fewer groups.
+        count: number of optimizer steps; fewer if the batch has fewer groups.
 
     Returns:
         At most `count` batches, none empty; [] for a batch without rows.
@@ -108,32 +109,31 @@ def mini_batches(batch: TokenBatch, count: int) -> list[TokenBatch]:
     Raises:
         ValueError: count < 1.
     """
-    if count < 1:
-        raise ValueError(f"count must be >= 1; got {count}")
+    at_least(1, count=count)
     in_order = list(dict.fromkeys(batch.group.tolist()))
     parts = [part for part in np.array_split(np.array(in_order, dtype=np.int64), count) if part.size]
     return [_recounted(_take(batch, np.flatnonzero(np.isin(batch.group, part)))) for part in parts]
 
 
 def shard(batch: TokenBatch, rank: int, world_size: int) -> TokenBatch:
-    """Give one rank its rows, balanced by length.
+    """Return the rows of one rank, balanced by length.
 
-    The longest row goes first, each to the rank with the fewest tokens so far; a pure function of the batch.
-    `loss_tokens` and `loss_turns` stay those of the whole batch.
+    Assigns rows from the longest on, each to the rank with the fewest tokens so far. `loss_tokens` and
+    `loss_turns` remain those of the whole batch.
 
     Args:
-        batch: the batch of an optimiser step, the same on every rank.
+        batch: the batch of an optimizer step, the same on every rank.
         rank: 0 to world_size - 1.
         world_size: number of ranks.
 
     Returns:
-        The rank's rows in their original order; no row when there are fewer rows than ranks.
+        The rank's rows in their original order; none for some ranks if there are fewer rows than ranks.
 
     Raises:
         ValueError: rank is outside 0..world_size - 1.
     """
     if not 0 <= rank < world_size:
-        raise ValueError(f"rank must be in [0, {world_size}); got {rank}")
+        raise ValueError(f"rank must be in [0, {world_size}), got {rank}.")
     load = np.zeros(world_size, dtype=np.int64)
     owner = np.empty(len(batch.lengths), dtype=np.int64)
     for row in np.argsort(-batch.lengths, kind="stable"):
@@ -143,25 +143,24 @@ def shard(batch: TokenBatch, rank: int, world_size: int) -> TokenBatch:
 
 
 def micro_batches(batch: TokenBatch, token_budget: int, count: int | None = None) -> list[TokenBatch]:
-    """Split a batch into pieces whose padded size fits a token budget, the longest rows first.
+    """Split a batch into micro-batches within a token budget, the longest rows first.
 
-    A row longer than the budget is a piece of its own. `loss_tokens` and `loss_turns` stay those of the whole
-    batch, so the pieces' losses and gradients add up.
+    Padding counts. A row longer than the budget is a micro-batch of its own. `loss_tokens` and `loss_turns`
+    remain those of the whole batch, so that losses and gradients of the micro-batches add up.
 
     Args:
-        batch: rows of one rank and one optimiser step.
-        token_budget: width times rows at most, tokens.
-        count: at least so many pieces; the missing ones are rows without trained tokens, which keep
-            collective operations of the ranks in step.
+        batch: rows of one rank and one optimizer step.
+        token_budget: maximum of width times rows, tokens.
+        count: minimum number of micro-batches, filled up with rows without trained tokens: all ranks must
+            join the same number of collective operations.
 
     Returns:
-        The pieces; [] for a batch without rows and without count.
+        The micro-batches; [] for a batch without rows if count is None.
 
     Raises:
         ValueError: token_budget < 1.
     """
-    if token_budget < 1:
-        raise ValueError(f"token_budget must be >= 1; got {token_budget}")
+    at_least(1, token_budget=token_budget)
     pieces: list[TokenBatch] = []
     rows = np.argsort(-batch.lengths, kind="stable")
     while rows.size:
@@ -173,12 +172,12 @@ def micro_batches(batch: TokenBatch, token_budget: int, count: int | None = None
 
 
 def plan_micro_batches(batch: TokenBatch, world_size: int, token_budget: int) -> list[list[TokenBatch]]:
-    """Give every rank the same number of micro-batches.
+    """Split a batch over ranks, with the same number of micro-batches on every rank.
 
     Args:
-        batch: the batch of an optimiser step, the same on every rank.
+        batch: the batch of an optimizer step, the same on every rank.
         world_size: number of ranks.
-        token_budget: padded tokens of a micro-batch at most.
+        token_budget: maximum number of padded tokens of a micro-batch.
 
     Returns:
         [rank][micro-batch].
@@ -189,11 +188,10 @@ def plan_micro_batches(batch: TokenBatch, world_size: int, token_budget: int) ->
 
 
 def split_turns(batch: TokenBatch) -> TokenBatch:
-    """Give the same training signal as one row per turn: what a one-pass row replaces.
+    """Split a batch into one row per trained turn, with the same loss and gradient.
 
-    Each trained turn becomes a row that ends with it and trains it alone. Loss and gradient are the same; the
-    cost grows with the number of turns. For tests, benchmarks, and models that cannot share a pass.
-    Rows come in order of row and turn; counts and turn ids stay.
+    Each row ends with its turn and trains only that turn. For tests, benchmarks, and models that cannot train
+    all turns in one pass. Rows are ordered by row and turn; counts and turn ids do not change.
     """
     places = [
         (row, turn, int(np.flatnonzero(ids == turn)[-1]) + 1)
@@ -220,20 +218,21 @@ def _trained_generation(trajectory: Trajectory, turn: Turn) -> Generation:
     generation = turn.generation
     if generation is None:
         raise ValueError(
-            f"{where}: a valid turn needs the tokens it was sampled as; a text-only model has none"
+            f"{where}: a valid turn needs its sampled tokens, got a text-only reply. Sample with an engine."
         )
     if not generation.prompt_ids or not generation.token_ids:
-        raise ValueError(f"{where}: prompt and reply must hold at least one token each")
+        raise ValueError(f"{where}: prompt and reply must have at least one token each, got none for one.")
     if len(generation.logprobs) != len(generation.token_ids):
         raise ValueError(
-            f"{where}: {len(generation.token_ids)} tokens but {len(generation.logprobs)} log probabilities"
+            f"{where}: each of the {len(generation.token_ids)} tokens must have a log probability, "
+            f"got {len(generation.logprobs)}."
         )
     return generation
 
 
 def _rows_of_dialogue(pieces: tuple[_Piece, ...], group: int) -> list[_Row]:
     whole = [(*piece.generation.prompt_ids, *piece.generation.token_ids) for piece in pieces]
-    # The next prompt must hold the whole turn before it, or the two replies would overlap in one row.
+    # Each prompt must begin with the whole turn before it, or the two replies would overlap in one row.
     continues = all(
         later.generation.prompt_ids[: len(before)] == before
         for before, later in zip(whole[:-1], pieces[1:], strict=True)
@@ -295,6 +294,6 @@ def _recounted(batch: TokenBatch) -> TokenBatch:
 
 
 def _untrained(batch: TokenBatch) -> TokenBatch:
-    # Two tokens, so that one column predicts another; token 0 is in every vocabulary.
+    # Two tokens, so that one predicts the other. Token 0 is in every vocabulary.
     row = _lay_out(batch.step, [_Row((0, 0), (), -1)], pad_id=0, temperature=batch.temperature)
     return replace(row, loss_tokens=batch.loss_tokens, loss_turns=batch.loss_turns)

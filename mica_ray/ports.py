@@ -1,4 +1,4 @@
-"""A port of this machine for a server that is about to start."""
+"""A free port of this machine for a server that is about to start."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import socket
 
 
 def free_port() -> int:
-    """Give a port on which nobody listens now, on any of this machine's addresses.
+    """Return a port that is free on all addresses of this machine.
 
-    It stays free only until somebody takes it: start the server at once.
+    The port is not reserved. Start the server at once, before another process takes it.
 
     Raises:
-        OSError: none is left.
+        OSError: no port is free.
     """
     with socket.socket() as probe:
         probe.bind(("", 0))

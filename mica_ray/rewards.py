@@ -1,6 +1,6 @@
-"""C/A/P state paths of judged dialogues -> one reward per turn. No credit (mica_ray/credit), no judging.
+"""Rewards per turn from the state paths of judged dialogues; advantages are in credit/.
 
-A failed judgement is never read as a score: its turn is invalid, or takes its dialogue's mean on request.
+A failed judgement is never a score: its turn is invalid or, on request, gets the mean of its dialogue.
 """
 
 from __future__ import annotations
@@ -12,26 +12,30 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from mica_ray.types import Stop, Trajectory, TurnRewards
+from mica_ray.checks import above, one_of
+from mica_ray.types import AXES, Stop, Trajectory, TurnRewards
 
 RewardKind = Literal["idr", "adr", "sum", "potential"]
 Distance = Literal["zone", "norm"]
 Missing = Literal["mask", "dialogue_mean"]
 
-NUM_AXES = 3
-"""Axes of a need state."""
+NUM_AXES = len(AXES)
+"""Number of axes of a need state."""
 
 
 def zone_distance(states: np.ndarray, eps: float = 1.0) -> np.ndarray:
-    """Measure how far states are from the zone in which needs count as met.
+    """Return the distance of states from the zone in which needs count as met.
 
         D(x) = sqrt(sum_k max(0, -eps - x_k)^2)             half-space distance of the MICA code
 
-    An axis above -eps costs nothing, so surplus on one axis never pays for another.
+    An axis above -eps adds nothing, so surplus on one axis never compensates a deficit on another.
+
+    >>> zone_distance(np.array([[-4.0, -5.0, 2.0], [-1.0, 0.0, 0.0]]))    # sqrt(3^2 + 4^2), then 0
+    array([5., 0.])
 
     Args:
         states: [..., K], points.
-        eps: deficit in points that is forgiven on each axis.
+        eps: deficit in points that is tolerated on each axis.
 
     Returns:
         [...], points, >= 0.
@@ -41,9 +45,12 @@ def zone_distance(states: np.ndarray, eps: float = 1.0) -> np.ndarray:
 
 
 def norm_distance(states: np.ndarray) -> np.ndarray:
-    """Measure how far states are from the origin: D(x) = ||x||, MICA, arXiv 2603.06194.
+    """Return the distance of states from the origin: D(x) = ||x||, MICA, arXiv 2603.06194.
 
     Surplus counts as distance too.
+
+    >>> norm_distance(np.array([0.0, -3.0, 4.0]))
+    np.float64(5.0)
 
     Args:
         states: [..., K], points.
@@ -56,57 +63,55 @@ def norm_distance(states: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Rewards:
-    """Turn the state paths of dialogues into rewards per turn.
+    """Compute rewards per turn from the state paths of dialogues.
 
         idr        r_t = D_{t-1} - D_t                  incremental distance, the paper's; telescopes
         adr        r_t = -D_t                           absolute distance
         sum        r_t = sum_k v_{t,k}                  the turn's increments summed over the axes
         potential  r_t = gamma Phi(P_t) - Phi(P_{t-1})  Phi(P) = scale / (scale + ||P||)
 
-    Consumes the step's trajectories in any order, produces TurnRewards in the same order.
+    Calling it converts the trajectories of a step, in any order, to TurnRewards in the same order.
+
+    >>> path = np.array([[-3.0, -4.0, -3.0], [-3.0, -1.0, -3.0], [-1.0, -1.0, -1.0]])    # D = 4.12, 2.83, 0
+    >>> Rewards("idr").of_path(path).round(2).tolist(), Rewards("sum").of_path(path).tolist()
+    ([1.29, 2.83], [3.0, 4.0])
     """
 
     kind: RewardKind = "idr"
     distance: Distance = "zone"
-    """D of idr and adr; sum and potential do not read it."""
+    """D of "idr" and "adr"; the other kinds ignore it."""
     missing: Missing = "mask"
-    """A failed judgement: "mask" makes its turn invalid, "dialogue_mean" gives it the mean of the dialogue's
-    valid rewards (a dialogue without any stays invalid)."""
+    """Treatment of a failed judgement. "mask": its turn is invalid. "dialogue_mean": its turn gets the mean
+    of the dialogue's valid rewards, and remains invalid if there are none."""
     gamma: float = 1.0
-    """Discount of the potential form; the others do not read it."""
+    """Discount of "potential"; the other kinds ignore it."""
     scale: float = 9.0
-    """a of the potential form, points: the norm at which Phi is one half."""
+    """Scale of "potential" in points: the norm at which Phi is one half."""
 
     def __post_init__(self) -> None:
-        """Refuse values that name no reward."""
-        for name, value, allowed in (
-            ("kind", self.kind, get_args(RewardKind)),
-            ("distance", self.distance, get_args(Distance)),
-            ("missing", self.missing, get_args(Missing)),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+        """Check names and ranges."""
+        one_of(get_args(RewardKind), kind=self.kind)
+        one_of(get_args(Distance), distance=self.distance)
+        one_of(get_args(Missing), missing=self.missing)
+        above(0, scale=self.scale)
         if not 0 < self.gamma <= 1:
-            raise ValueError(f"gamma must be in (0, 1]; got {self.gamma}")
-        if self.scale <= 0:
-            raise ValueError(f"scale must be > 0; got {self.scale}")
+            raise ValueError(f"gamma must be in (0, 1], got {self.gamma}.")
 
     def __call__(self, trajectories: Sequence[Trajectory]) -> TurnRewards:
-        """Give the reward of every turn of every trajectory.
+        """Compute the reward of every turn of every trajectory.
 
-        Every turn of a trajectory that stopped with FAILED is invalid: what it would have earned is unknown.
-        The state does not move on a failed judgement, so the turn after it is measured from the last judged
-        state.
+        All turns of a trajectory that stopped with FAILED are invalid: what it would have earned is unknown.
+        A failed judgement leaves the state unchanged: the next turn is measured from the last judged state.
 
         Args:
-            trajectories: the trajectories of one step, B of them.
+            trajectories: the B trajectories of one step.
 
         Returns:
-            Rewards [B, T] with T one more than the largest turn index of the batch, and the need state before
+            Rewards [B, T], where T is the largest turn index of the batch plus 1, and the need state before
             each turn.
 
         Raises:
-            ValueError: a trajectory's turn indices do not increase from 0 or more.
+            ValueError: a trajectory's turn indices are negative or do not increase.
         """
         num_turns = max(
             (turn.index + 1 for trajectory in trajectories for turn in trajectory.turns), default=0
@@ -130,7 +135,7 @@ class Rewards:
         return TurnRewards(rewards=rewards, valid=judged, group=group, states=states)
 
     def of_path(self, states: np.ndarray) -> np.ndarray:
-        """Give the rewards [T] of one state path [T+1, K], whether its turns were judged or not."""
+        """Return the rewards [T] of one state path [T+1, K], as if all its turns were judged."""
         if self.kind == "sum":
             return np.diff(states, axis=0).sum(axis=-1)
         if self.kind == "potential":
@@ -144,8 +149,8 @@ def _columns(trajectory: Trajectory) -> list[int]:
     columns = [turn.index for turn in trajectory.turns]
     if columns and (columns[0] < 0 or any(after <= before for before, after in pairwise(columns))):
         raise ValueError(
-            f"scenario {trajectory.scenario.id}, sample {trajectory.sample}: turn indices must increase "
-            f"from 0; got {columns}"
+            f"Turn indices of scenario {trajectory.scenario.id}, sample {trajectory.sample} must be >= 0 "
+            f"and increase, got {columns}."
         )
     return columns
 

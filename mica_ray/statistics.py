@@ -1,4 +1,8 @@
-"""Intervals for evaluation tables: seeded bootstrap over scenarios, Wilson for shares. Numbers only."""
+"""Confidence intervals: seeded bootstrap over scenarios, Wilson for shares.
+
+scipy.stats.bootstrap draws the same resamples as ours, but its bounds differ in the last digit. It also
+refuses fewer than two values and cannot resample within cases when some of their scores are missing.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mica_ray.checks import within
+
 RESAMPLES = 10_000
-"""Bootstrap resamples: the Monte-Carlo error of a 95 % bound is then below 2 % of the interval's width."""
+"""Bootstrap resamples. The Monte-Carlo error of a 95 % bound is then below 2 % of the interval's width."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate with its confidence interval, in the unit of what was estimated."""
+    """An estimate with its confidence interval, both in the unit of the estimate."""
 
     estimate: float
     low: float
@@ -22,24 +28,26 @@ class Interval:
 
 
 def bootstrap_mean(values: Sequence[float] | np.ndarray, *, seed: int, confidence: float = 0.95) -> Interval:
-    """Give the mean of one value per scenario with a percentile bootstrap interval (Efron 1979).
+    """Return the mean over scenarios with its percentile bootstrap interval (Efron 1979).
 
-    Scenarios are the unit resampled: the caller averages the dialogues of one scenario first, since they
-    are not independent. One value alone gives an interval of no width, no value gives NaN throughout.
+    The bootstrap resamples scenarios. Dialogues of one scenario are not independent, so the caller averages
+    them first. A single value has an interval of width 0; no value gives NaN.
+
+    >>> bootstrap_mean([2.0, 2.0, 2.0], seed=0)
+    Interval(estimate=2.0, low=2.0, high=2.0)
 
     Args:
         values: [S], one value per scenario, any unit.
-        seed: of the resampling; equal seeds on equal values give equal bounds.
-        confidence: share of resampled means inside the interval.
+        seed: seed of the resampling. The same seed and values give the same bounds.
+        confidence: share of the resampled means inside the interval.
 
     Raises:
         ValueError: `confidence` is not inside (0, 1), or `values` is not one-dimensional.
     """
     sample = np.asarray(values, dtype=np.float64)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be in (0, 1); got {confidence}")
+    _check_confidence(confidence)
     if sample.ndim != 1:
-        raise ValueError(f"values must be [S]; got shape {sample.shape}")
+        raise ValueError(f"values must be [S], got shape {sample.shape}.")
     if sample.size == 0:
         return Interval(math.nan, math.nan, math.nan)
     drawn = np.random.default_rng(seed).integers(sample.size, size=(RESAMPLES, sample.size))
@@ -55,20 +63,23 @@ def paired_difference(
     seed: int,
     confidence: float = 0.95,
 ) -> Interval:
-    """Give the mean of after - before over the same scenarios, resampling the pairs.
+    """Return the mean of after - before with its interval, resampling the pairs of a scenario.
+
+    >>> paired_difference([1.0, 2.0], [3.0, 4.0], seed=0)
+    Interval(estimate=2.0, low=2.0, high=2.0)
 
     Args:
         before: [S], one value per scenario.
         after: [S], the same scenarios in the same order.
-        seed: of the resampling.
-        confidence: of the interval.
+        seed: seed of the resampling.
+        confidence: share of the resampled means inside the interval.
 
     Raises:
-        ValueError: the two do not pair up.
+        ValueError: the two differ in length, or `confidence` is not inside (0, 1).
     """
     if len(before) != len(after):
         raise ValueError(
-            f"before and after must pair up by scenario; got {len(before)} and {len(after)} values"
+            f"before and after must have one value per scenario, got {len(before)} and {len(after)} values."
         )
     return bootstrap_mean(
         np.asarray(after, float) - np.asarray(before, float), seed=seed, confidence=confidence
@@ -76,20 +87,23 @@ def paired_difference(
 
 
 def wilson(successes: int, total: int, *, z: float = 1.959964) -> Interval:
-    """Give a share with its Wilson score interval (Wilson 1927), which stays sound at 0 and at 1.
+    """Return a share with its Wilson score interval (Wilson 1927), valid at 0 and 1 too.
 
         centre = (p + z^2 / 2n) / (1 + z^2 / n),   half = z sqrt(p (1 - p) / n + z^2 / 4n^2) / (1 + z^2 / n)
 
+    >>> interval = wilson(1, 2, z=2)    # centre (1/2 + 1) / 3 = 1/2, half 2 sqrt(1/8 + 1/4) / 3 = 0.408
+    >>> round(interval.low, 3), round(interval.high, 3)
+    (0.092, 0.908)
+
     Args:
-        successes: 0..total.
-        total: trials; 0 gives NaN with the bounds 0 and 1.
-        z: standard normal quantile; the default is that of 95 %.
+        successes: number of successes, 0 to `total`.
+        total: number of trials; 0 gives a share of NaN with the bounds 0 and 1.
+        z: standard normal quantile; the default gives a 95 % interval.
 
     Raises:
-        ValueError: successes outside 0..total.
+        ValueError: `successes` is outside 0 to `total`.
     """
-    if not 0 <= successes <= total:
-        raise ValueError(f"successes must be in 0..{total}; got {successes}")
+    within(0, total, successes=successes)
     if total == 0:
         return Interval(math.nan, 0.0, 1.0)
     share = successes / total
@@ -99,26 +113,26 @@ def wilson(successes: int, total: int, *, z: float = 1.959964) -> Interval:
 
 
 _CHUNK = 500
-"""Resamples held at once: 500 of 5 seeds x 200 cases take 4 MB, and all pairs of two such arms 20 MB."""
+"""Resamples per chunk. 500 of 5 seeds x 200 cases take 4 MB, all pairs of two such arms 20 MB."""
 
 
 def resample(scores: np.ndarray, *, within_cases: bool, seed: int) -> Iterator[np.ndarray]:
-    """Draw scores with replacement, RESAMPLES times in all, in chunks.
+    """Draw scores with replacement, RESAMPLES times in total, in chunks.
 
-    Within cases: each case draws as many of its own scores as it has (Agarwal et al. 2021, arXiv 2108.13264,
-    Section 4.1, with the case in the place of their task). Else whole cases are drawn. Missing scores are
-    never drawn in the place of others.
+    Within cases, each case draws as many of its own scores as it has (stratified bootstrap, Agarwal et al.
+    2021, arXiv 2108.13264, Section 4.1, with a case in place of their task). Otherwise whole cases are drawn.
+    A missing score never replaces another one.
 
     Args:
-        scores: [S, M], NaN where nothing was scored; no case without any score.
-        within_cases: which of the two.
-        seed: of the draws.
+        scores: [S, M] for S seeds and M cases, NaN where missing; every case has at least one score.
+        within_cases: whether to draw scores within each case or whole cases.
+        seed: seed of the draws.
 
     Yields:
-        [R, S, M], R at most 500; nothing when there is no case.
+        [R, S, M] with R at most 500; nothing if there is no case.
     """
     num_seeds, num_cases = scores.shape
-    # Sorted by value, so that no interval depends on the order of the seeds.
+    # Sorted by value: the interval must not depend on the order of the seeds.
     ranked = np.sort(scores, axis=0)
     counts = (~np.isnan(ranked)).sum(axis=0)
     unfilled = np.arange(num_seeds)[:, None] >= counts
@@ -134,18 +148,22 @@ def resample(scores: np.ndarray, *, within_cases: bool, seed: int) -> Iterator[n
 
 
 def percentile_interval(estimate: float, resampled: Iterator[np.ndarray], confidence: float) -> Interval:
-    """Give an estimate with the percentiles of its resampled values, NaN throughout when there are none.
+    """Return an estimate with the percentile interval of its resampled values.
+
+    NaN without a resampled value.
+
+    >>> percentile_interval(2.0, iter([np.array([1.0, 2.0, 3.0])]), confidence=0.5)
+    Interval(estimate=2.0, low=1.5, high=2.5)
 
     Args:
-        estimate: of the scores themselves.
-        resampled: chunks [R] of the same estimate.
+        estimate: the estimate from the scores themselves.
+        resampled: chunks [R] of the same estimate on resampled scores.
         confidence: share of the resampled values inside the interval.
 
     Raises:
         ValueError: `confidence` is not inside (0, 1).
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be in (0, 1); got {confidence}")
+    _check_confidence(confidence)
     chunks = list(resampled)
     if not chunks:
         return Interval(math.nan, math.nan, math.nan)
@@ -155,7 +173,11 @@ def percentile_interval(estimate: float, resampled: Iterator[np.ndarray], confid
 
 
 def mean_of_case_means(scores: np.ndarray) -> np.ndarray:
-    """Average each case over its scores, then the cases: [R, S, M] -> [R]; NaN without a case."""
+    """Average the scores of each case, then the cases: [R, S, M] -> [R]; NaN without a case.
+
+    >>> mean_of_case_means(np.array([[[1.0, 4.0], [3.0, np.nan]]]))    # ((1 + 3) / 2 + 4) / 2
+    array([3.])
+    """
     counts = (~np.isnan(scores)).sum(axis=1)
     if scores.shape[2] == 0:
         return np.full(len(scores), np.nan)
@@ -163,9 +185,15 @@ def mean_of_case_means(scores: np.ndarray) -> np.ndarray:
 
 
 def mean_of_middle_half(scores: np.ndarray) -> np.ndarray:
-    """Average what is left of all scores when floor(n / 4) are cut at each end: [R, S, M] -> [R]."""
+    """Average the middle half of all scores: [R, S, M] -> [R].
+
+    Of n scores, the floor(n / 4) lowest and highest are left out.
+
+    >>> mean_of_middle_half(np.array([[[9.0, 1.0, 2.0, 4.0]]]))    # (2 + 4) / 2
+    array([3.])
+    """
     pooled = np.sort(scores.reshape(len(scores), -1), axis=1)
-    # Missing scores are sorted last; where whole cases are drawn, resamples differ in how many they hold.
+    # NaN sorts last. Resamples of whole cases differ in their number of scores.
     counts = (~np.isnan(pooled)).sum(axis=1)
     cut = counts // 4
     rank = np.arange(pooled.shape[1])
@@ -175,15 +203,25 @@ def mean_of_middle_half(scores: np.ndarray) -> np.ndarray:
 
 
 def chance_of_more(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Give the chance that a left score exceeds a right one of the same case, a tie counting half.
+    """Return the probability that a left score exceeds a right one of the same case.
+
+    A tie counts half.
+
+    >>> chance_of_more(np.array([[[2.0], [3.0]]]), np.array([[[2.0], [1.0]]]))    # 1/2 + 1 + 1 + 1, of 4
+    array([[0.875]])
 
     Args:
         left: [R, S, M].
         right: [R, S', M].
 
     Returns:
-        [R, M], over all pairs of a case in which both are scored; each case needs one.
+        [R, M], over all pairs of a case without NaN; each case needs at least one such pair.
     """
     gap = left[:, :, None] - right[:, None]
     wins = (gap > 0) + 0.5 * (gap == 0)
     return wins.sum(axis=(1, 2)) / (~np.isnan(gap)).sum(axis=(1, 2))
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be in (0, 1), got {confidence}.")

@@ -1,4 +1,4 @@
-"""What every test shares: one thread, fixed seeds, one Ray for the session, a reason for what is skipped."""
+"""Shared by all tests: one thread, fixed seeds, one Ray per session, reasons for skips."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(autouse=True)
 def fixed_seeds() -> None:
     random.seed(0)
-    np.random.seed(0)  # what third parties draw from
-    # A test of the ground floor must not pay for importing torch.
+    np.random.seed(0)  # for third parties that use the global generator
+    # Tests of the lowest layer must not pay for importing torch.
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """One local Ray of four logical CPUs. Its start counts against the timeout of the first user."""
+    """Start a local Ray of four logical CPUs. Its start counts against the timeout of the first test."""
     import ray
 
-    # "local" ignores whatever address an earlier head has left behind.
+    # "local" ignores the address that an earlier head left behind.
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
@@ -62,8 +62,8 @@ def ray_cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def benchmark_data() -> Path:
-    """The public benchmarks, which are not part of the repository."""
+    """Return the folder of the public benchmarks, which are not part of the repository."""
     folder = Path(os.environ.get("MICA_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"no benchmark data in {folder}; name their folder in MICA_DATA")
+        pytest.skip(f"no benchmark data in {folder}; set MICA_DATA to their folder")
     return folder

@@ -1,4 +1,4 @@
-"""Records that survive kills: every step once."""
+"""Files that survive a kill: every step exactly once, and JSON lines read back with their places."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_lines_behind_the_checkpoint_are_dropped_and_written_again(tmp_path: Pat
     for step in range(5):
         log.append(step, [{"value": step}, {"value": -step}])
     with path.open("a") as file:
-        file.write('{"step": 5, "val')  # killed in the middle of a line
+        file.write('{"step": 5, "val')  # as a kill in the middle of a write leaves it
     resumed = StepLog(path, first_step=3)
     assert steps_in(path) == [0, 0, 1, 1, 2, 2]
     for step in range(3, 6):
@@ -45,12 +45,12 @@ def test_new_run_in_an_old_folder_starts_with_an_empty_file(tmp_path: Path) -> N
     assert (tmp_path / "a").read_text() == ""
 
 
-def test_number_that_json_has_not_is_null_at_any_depth(tmp_path: Path) -> None:
+def test_number_without_a_json_form_is_null_at_any_depth(tmp_path: Path) -> None:
     path = tmp_path / "a"
     StepLog(path).append(0, [{"loss": math.nan, "turns": [{"return": math.inf, "reward": 0.5}]}])
 
     def refuse(constant: str) -> float:
-        raise ValueError(f"{constant} is no JSON")
+        raise ValueError(f"{constant} is not JSON")
 
     assert json.loads(path.read_text(), parse_constant=refuse) == {
         "step": 0, "loss": None, "turns": [{"return": None, "reward": 0.5}],

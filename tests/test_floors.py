@@ -139,7 +139,7 @@ def test_importing_a_low_floor_leaves_the_heavy_libraries_out(modules: str, abse
 
 
 def test_credit_imports_with_numpy_alone() -> None:
-    # For whoever wants our credit in another trainer: any other package is refused while it is imported.
+    # Other trainers import our credit, so it must need no other package.
     script = """
 import sys
 
@@ -147,7 +147,7 @@ class NumpyAlone:
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
         if top not in {"numpy", "mica_ray", *sys.stdlib_module_names}:
-            raise ImportError(f"only numpy may be imported; got {name}")
+            raise ImportError(f"only numpy may be imported, got {name}")
 
 sys.meta_path.insert(0, NumpyAlone())
 import mica_ray.credit.token_credit

@@ -89,7 +89,7 @@ def test_clipping_by_hand(ratio: float, advantage: float, expected: float, clipp
     assert terms.loss.item() == pytest.approx(expected, rel=1e-5)
     assert (int(terms.metrics["clipped"]), int(terms.metrics["dual_clipped"])) == (clipped, cut)
     terms.loss.backward()
-    # A clipped token gives no gradient; an unclipped one gives -A ratio.
+    # The gradient is 0 for a clipped token and -A ratio for another one.
     slope = 0.0 if clipped or cut else -advantage * ratio
     assert logprobs.grad is not None
     assert float(logprobs.grad) == pytest.approx(slope, rel=1e-5)
@@ -244,5 +244,5 @@ def test_row_without_trained_tokens_gives_zero_loss_and_zero_gradient() -> None:
     ],
 )
 def test_impossible_loss_is_refused(field: str, value: object) -> None:
-    with pytest.raises(ValueError, match=rf"{field} must be .*; got .*{value}"):
+    with pytest.raises(ValueError, match=rf"{field} must be .*, got .*{value}"):
         LossConfig(**{field: value})  # pyright: ignore[reportArgumentType]

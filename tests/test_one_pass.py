@@ -1,4 +1,4 @@
-"""All turns of a dialogue in one pass teach exactly what one row per turn teaches."""
+"""One pass over all turns of a dialogue has the same gradient as one row per turn."""
 
 from __future__ import annotations
 

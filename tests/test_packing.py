@@ -169,7 +169,7 @@ def test_mini_batches_never_split_a_group_and_count_anew() -> None:
     # Trained tokens are length - 1: 1 + 2 + 4 and 3 + 5.
     assert (first.loss_tokens, first.loss_turns) == (7, 3)
     assert (second.loss_tokens, second.loss_turns) == (8, 2)
-    assert first.token_ids.shape[1] == 5  # padding beyond the longest row is gone
+    assert first.token_ids.shape[1] == 5  # no padding beyond the longest row
 
 
 def test_more_mini_batches_than_groups_give_one_per_group() -> None:
@@ -200,7 +200,7 @@ def test_shard_balances_tokens() -> None:
     [
         (lambda batch: mini_batches(batch, 0), "count must be >= 1"),
         (lambda batch: micro_batches(batch, 0), "token_budget must be >= 1"),
-        (lambda batch: shard(batch, 2, 2), r"rank must be in \[0, 2\); got 2"),
+        (lambda batch: shard(batch, 2, 2), r"rank must be in \[0, 2\), got 2\."),
     ],
     ids=["mini_batches", "micro_batches", "shard"],
 )

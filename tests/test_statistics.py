@@ -1,4 +1,4 @@
-"""Intervals: exact where they can be, bracketing and reproducible where they are drawn."""
+"""Confidence intervals: exact values where possible, coverage and reproducibility where they are sampled."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import bootstrap
 
 from mica_ray.statistics import bootstrap_mean, paired_difference, wilson
 
@@ -31,6 +32,23 @@ def test_bootstrap_is_a_function_of_its_seed() -> None:
     assert bootstrap_mean(values, seed=3) == bootstrap_mean(values, seed=3)
 
 
+def test_bootstrap_agrees_with_scipy() -> None:
+    # scipy draws the same resamples from the same generator; 1e-12 covers its order of interpolation.
+    values = np.array([0.0, 1.0, 4.0, 9.0, 25.0])
+    interval = bootstrap_mean(values, seed=1, confidence=0.9)
+    expected = bootstrap(
+        (values,), np.mean, n_resamples=10_000, method="percentile", confidence_level=0.9,
+        rng=np.random.default_rng(1),
+    ).confidence_interval  # fmt: skip
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0, math.nan])
+def test_confidence_outside_the_unit_interval_is_refused(confidence: float) -> None:
+    with pytest.raises(ValueError, match=r"confidence must be in \(0, 1\), got "):
+        bootstrap_mean([1.0, 2.0], seed=0, confidence=confidence)
+
+
 def test_no_values_give_nan_and_not_an_error() -> None:
     assert math.isnan(bootstrap_mean([], seed=0).estimate)
 
@@ -47,6 +65,12 @@ def test_wilson_interval_of_one_in_ten() -> None:
     assert interval.estimate == 0.1
     assert interval.low == pytest.approx(0.0179, abs=1e-4)
     assert interval.high == pytest.approx(0.4042, abs=1e-4)
+
+
+@pytest.mark.parametrize("successes", [-1, 11])
+def test_more_successes_than_trials_are_refused(successes: int) -> None:
+    with pytest.raises(ValueError, match=rf"successes must be in \[0, 10\], got {successes}\."):
+        wilson(successes, 10)
 
 
 @settings(deadline=None, max_examples=60)

@@ -35,7 +35,7 @@ def write_tiny_policy(folder: Path, *, seed: int = 0, layers: int = 2, is_tied: 
 
 
 def random_batch(seed: int, *, rows: int = 6, length: int = 24, groups: int = 3, step: int = 0) -> TokenBatch:
-    """Give rows of random tokens in which the second half of each row is trained as two turns."""
+    """Build rows of random tokens; the second half of each row is trained as two turns."""
     generator = np.random.default_rng(seed)
     lengths = generator.integers(length // 2 + 2, length + 1, size=rows)
     columns = np.arange(length)

@@ -1,4 +1,4 @@
-"""The values of a dialogue: scenario, message, judgement, generation, turn and trajectory. No I/O.
+"""The values of a dialogue: scenario, judgement, generation, turn and trajectory.
 
 The arrays that training makes of trajectories are in types/training.py.
 """
@@ -40,7 +40,7 @@ class Message(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Sampling parameters. The defaults are the paper's: temperature 1, no truncation of the distribution.
+    """Sampling parameters. The defaults are the paper's: temperature 1, no truncation.
 
     >>> Sampling(temperature=-1)
     Traceback (most recent call last):
@@ -65,7 +65,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Who the simulated user is and where the dialogue starts. Loaded from a file, never edited.
+    """Who the simulated user is and where the dialogue starts.
 
     >>> exam = Scenario(
     ...     id="exam-01", domain="tutoring", category="school", dominant_axis="A", persona="A tired student.",
@@ -98,7 +98,9 @@ class Scenario:
 
 
 class Status(StrEnum):
-    """How one call of a role ended. The first three are answers; the others are failures, never scores.
+    """How one call of a role ended.
+
+    The first three values are answers; the others are failures and never count as scores.
 
     >>> Status.REPAIRED.failure_kind is None, Status.INVALID.failure_kind, Status.TIMED_OUT.failure_kind
     (True, 'data', 'infrastructure')
@@ -113,7 +115,7 @@ class Status(StrEnum):
 
     @property
     def failure_kind(self) -> Literal["data", "infrastructure"] | None:
-        """Whether the model's text ("data") or the call ("infrastructure") failed; None for an answer."""
+        """What failed, the model's text ("data") or the call; None for an answer."""
         if self is Status.INVALID:
             return "data"
         return "infrastructure" if self in (Status.TIMED_OUT, Status.ABANDONED) else None
@@ -121,7 +123,9 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The judge's scores of one reply. `delta is None` means that the judge failed, not a score of zero.
+    """The judge's scores of one reply.
+
+    `delta is None` means that the judge failed. It is not a score of zero.
 
     >>> helped = Judgement(progress=(0, 2, 0), regress=(0, 0, 0), delta=(0.0, 3.0, 0.0))
     >>> failed = Judgement.failed(Status.TIMED_OUT, "no answer within 60 s")
@@ -154,7 +158,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One reply of the policy as sampled tokens. Training uses them as they are, without re-tokenizing.
+    """One reply of the policy as sampled tokens. Training never re-tokenizes them.
 
     >>> reply = Generation(
     ...     prompt_ids=(10, 11), token_ids=(20, 21), logprobs=(-0.5, -1.0), text="That must hurt.",
@@ -177,7 +181,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class RoleAnswer:
-    """Status of the Director's or the Actor's call in a turn; the judge's status is in its `Judgement`.
+    """Status of the Director's or the Actor's call in a turn. `Judgement` has the judge's.
 
     >>> RoleAnswer("director", Status.INVALID, "the answer is not JSON").status.failure_kind
     'data'

@@ -1,4 +1,4 @@
-"""The values of a training step: turn rewards, token batch, weights and update report. No I/O.
+"""The values of a training step: turn rewards, token batch, weights, update report.
 
 The dialogues that they come from are in types/dialogue.py.
 """
@@ -54,7 +54,9 @@ class TurnRewards:
 
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
-    """The input of a learner. Column l of every [R, L] array is about the prediction of `token_ids[:, l]`.
+    """The input of a learner.
+
+    Column l of every [R, L] array is about the prediction of `token_ids[:, l]`.
 
     A prompt of two tokens and a reply of two with advantage 0.5, padded to width 5:
 
@@ -103,7 +105,7 @@ class TokenBatch:
 
 @dataclass(frozen=True, slots=True)
 class PolicyWeights:
-    """A version of the policy's weights to load into the engines. The loop treats `source` as opaque.
+    """A version of the policy's weights, to load into the engines.
 
     >>> PolicyWeights(version=0, source="a bucket").version
     0
@@ -112,7 +114,7 @@ class PolicyWeights:
     version: int
     """0 for the initial weights, plus 1 for every update."""
     source: object
-    """The weights or a reference to them; rollout/weights.py resolves it."""
+    """The weights or a reference to them, opaque to the loop; rollout/weights.py resolves it."""
 
 
 @dataclass(frozen=True, slots=True)

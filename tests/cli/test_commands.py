@@ -106,7 +106,7 @@ def test_error_of_a_real_process_has_no_traceback() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 2
-    assert done.stderr == "mica: credit: alpha must be in [0, 1]; got 1.2\n"
+    assert done.stderr == "mica: credit: alpha must be in [0, 1], got 1.2.\n"
 
 
 def test_dry_run_writes_config_and_plan_and_nothing_else(

@@ -95,7 +95,7 @@ def test_fields_bound_to_each_other_move_together() -> None:
         ("lerner.learning_rate=1", ["Unknown key lerner", "Did you mean learner"]),
         ("credit.alhpa=1", ["Unknown key credit.alhpa", "Did you mean alpha"]),
         ("seed.deep=1", ["Unknown key seed.deep", "has no fields"]),
-        ("credit.alpha=1.2", ["credit", "alpha must be in [0, 1]"]),
+        ("credit.alpha=1.2", ["credit", "alpha must be in [0, 1], got 1.2."]),
         ("learner.learning_rate=fast", ["learner.learning_rate", "number", "'fast'"]),
         ("credit=mica_ray.credit:Gropo", ["has no Gropo", "Did you mean Grpo"]),
         ("credit=mica_ray.creddit:Grpo", ["cannot import mica_ray.creddit"]),

@@ -161,7 +161,7 @@ def test_bad_arm_is_refused(
 
 
 def test_bad_confidence_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"confidence must be in \(0, 1\); got 95"):
+    with pytest.raises(ValueError, match=r"confidence must be in \(0, 1\), got 95"):
         mean(arm([[1.0], [2.0]]), confidence=95)
 
 

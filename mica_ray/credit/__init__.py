@@ -1,4 +1,7 @@
-"""Per-turn rewards -> per-turn advantages. Each estimator is a frozen value one calls; numpy only, no I/O."""
+"""Credit estimators: from per-turn rewards to per-turn advantages. Needs only numpy.
+
+README.md in this folder lists them, shows them in other trainers, and explains how to write one.
+"""
 
 from mica_ray.credit.anchor_states import AnchorStates
 from mica_ray.credit.estimator import CreditEstimator, check_estimator

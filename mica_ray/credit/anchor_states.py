@@ -1,6 +1,6 @@
-"""Anchor states: a reply is compared with what siblings replied in an equal state, not at an equal turn.
+"""Anchor states (GiGPO): compare turns that start in the same state.
 
-Needs `TurnRewards.states`. In free dialogue hardly two states are equal; `resolution` says what counts so.
+Needs `TurnRewards.states`. In free dialogue two states are rarely equal; `resolution` rounds them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import get_args
 
 import numpy as np
 
+from mica_ray.checks import at_least, one_of, within
 from mica_ray.credit.grpo import compare_dialogues, on_every_turn
 from mica_ray.credit.normalize import Baseline, standardize
 from mica_ray.credit.returns import discounted_returns
@@ -19,50 +20,54 @@ from mica_ray.types import TurnRewards
 
 @dataclass(frozen=True, slots=True)
 class AnchorStates:
-    """Add to the dialogue's comparison one among turns that began in one state (GiGPO, arXiv 2505.10978).
+    """Add to GRPO's advantage a comparison among turns that start in the same state.
 
         A[i, t] = (R_i - mean_g) / (std_g + EPS)  +  weight * (G[i, t] - mean_a) / (std_a + EPS)
+        GiGPO, arXiv 2505.10978
 
-    a = the turns of the group, whatever their index, whose state before the reply is the same after rounding
-    to multiples of `resolution`. A state met once gets no second part. A dialogue that comes back to a state
-    meets itself there, so at variable lengths "leave_one_out" is only nearly unbiased. The state is read from
-    the batch, because it belongs to the dialogues: see `TurnRewards.states`.
+    a = the turns of the group, at any index, with the same state before the reply after rounding to multiples
+    of `resolution`. The second part is 0 for a state that occurs once. A dialogue that returns to a state is
+    compared with itself too, so with variable lengths "leave_one_out" is only nearly unbiased.
+
+    >>> turns = TurnRewards(
+    ...     np.array([[0.0, 1.0], [0.0, 0.0]]), np.ones((2, 2), bool), np.zeros(2, int),
+    ...     states=np.array([[[-2.0], [-1.0]], [[-2.0], [-2.0]]]),
+    ... )
+    >>> AnchorStates(gamma=1, divide=False)(turns).round(2)    # at -2: returns 1, 0, 0; R - mean: 1/2, -1/2
+    array([[ 1.17,  0.5 ],
+           [-0.83, -0.83]])
     """
 
     weight: float = 1.0
-    """Of the comparison among equal states, >= 0."""
+    """Weight of the comparison among equal states, finite and >= 0."""
     gamma: float = 0.95
-    """Discount per turn of its returns, in [0, 1]."""
+    """Discount per turn of the compared returns, in [0, 1]."""
     resolution: float = 0.0
-    """Points: width of the cells within which states count as equal. 0: exactly equal."""
+    """Cell width in points within which states count as equal, finite. 0: exactly equal."""
     baseline: Baseline = "mean"
-    """What the returns of equal states are compared with."""
+    """What is subtracted in both comparisons."""
     divide: bool = True
     """Whether to divide by the standard deviations."""
 
     def __post_init__(self) -> None:
-        """Refuse weights, discounts and widths outside their ranges."""
-        if not 0 <= self.gamma <= 1:
-            raise ValueError(f"gamma must be in [0, 1]; got {self.gamma}")
-        for name, value in (("weight", self.weight), ("resolution", self.resolution)):
-            if not (value >= 0 and math.isfinite(value)):
-                raise ValueError(f"{name} must be finite and >= 0; got {value}")
-        if self.baseline not in get_args(Baseline):
-            raise ValueError(
-                f"baseline must be one of {', '.join(get_args(Baseline))}; got {self.baseline!r}"
-            )
+        """Check names and ranges."""
+        within(0, 1, gamma=self.gamma)
+        at_least(0, weight=self.weight, resolution=self.resolution)
+        if math.isinf(self.weight) or math.isinf(self.resolution):
+            raise ValueError(f"weight and resolution must be finite, got {self.weight}, {self.resolution}.")
+        one_of(get_args(Baseline), baseline=self.baseline)
 
     def __call__(self, turns: TurnRewards) -> np.ndarray:
-        """Give the advantage of every turn.
+        """Compute the advantage of every turn.
 
         Args:
             turns: rewards and states of one step.
 
         Returns:
-            [B, T] float64, no unit when divided and reward units when not, 0 where not valid.
+            [B, T] float64, dimensionless if divided and otherwise in reward units, 0 where not valid.
 
         Raises:
-            ValueError: there are no states, or one of a valid turn is not finite.
+            ValueError: the states are missing, or a state of a valid turn is not finite.
         """
         returns = discounted_returns(turns.rewards, turns.valid, gamma=self.gamma)
         segments = anchor_segments(turns, resolution=self.resolution)
@@ -74,38 +79,44 @@ class AnchorStates:
 
 
 def anchor_segments(turns: TurnRewards, *, resolution: float) -> np.ndarray:
-    """Number the pairs (group, state): who began a turn in the same state of one scenario.
+    """Number the pairs (group, state).
+
+    Turns of one scenario that start in the same state share a number.
 
     Args:
         turns: rewards and states of one step.
-        resolution: points; states are rounded to its multiples, not at all when 0.
+        resolution: points; states are rounded to its multiples, or not at all if 0.
 
     Returns:
-        [B, T] int64, codes from 0; 0 where not valid.
+        [B, T] int64, numbers from 0; 0 where not valid.
 
     Raises:
-        ValueError: there are no states, or one of a valid turn is not finite.
+        ValueError: the states are missing, or a state of a valid turn is not finite.
     """
     states = valid_states(turns)
     key = np.round(states / resolution) if resolution > 0 else states
     group = np.unique(turns.group, return_inverse=True)[1]
     owner = np.broadcast_to(group[:, None], turns.valid.shape)[turns.valid]
     segments = np.zeros(turns.valid.shape, dtype=np.int64)
-    # Adding 0 turns -0.0 into 0.0: the rows are compared as bytes.
+    # Adding 0 turns -0.0 into 0.0: np.unique compares the rows as bytes.
     keyed = np.column_stack([owner, key + 0.0])
     segments[turns.valid] = np.unique(keyed, axis=0, return_inverse=True)[1].reshape(-1)
     return segments
 
 
 def valid_states(turns: TurnRewards) -> np.ndarray:
-    """Give the states of the valid turns, [V, K], in the order of `turns.valid`.
+    """Return the states of the valid turns, [V, K], in the order of `turns.valid`.
 
     Raises:
-        ValueError: there are no states, or one of a valid turn is not finite.
+        ValueError: the states are missing, or a state of a valid turn is not finite.
     """
     if turns.states is None:
-        raise ValueError("states must be given to this estimator; got TurnRewards.states=None")
+        raise ValueError(
+            "This estimator needs states, got TurnRewards.states=None. Pass the states, or choose an "
+            "estimator that does not read them."
+        )
     states = turns.states[turns.valid].astype(np.float64)
     if not np.isfinite(states).all():
-        raise ValueError("states must be finite where valid")
+        count = int((~np.isfinite(states)).any(axis=1).sum())
+        raise ValueError(f"states must be finite where valid, got {count} turns with NaN or infinity.")
     return states

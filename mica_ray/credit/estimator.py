@@ -1,4 +1,4 @@
-"""What a credit estimator looks like, and a check that any class one writes really is one."""
+"""The protocol of credit estimators, and a check that a class of your own keeps it."""
 
 from __future__ import annotations
 
@@ -10,38 +10,42 @@ import numpy as np
 from mica_ray.types import TurnRewards
 
 TOLERANCE = 1e-9
-"""Advantages, no unit: room for the rounding of sums taken in another order."""
+"""Tolerance of advantages: rounding of sums in another order."""
 
 
 class CreditEstimator(Protocol):
-    """Per-turn rewards -> per-turn advantages. Sees the whole batch; a pure function of it."""
+    """Computes per-turn advantages from per-turn rewards: a pure function of the whole batch."""
 
     def __call__(self, turns: TurnRewards) -> np.ndarray:
-        """Give the advantages [B, T] float64, 0 where not valid."""
+        """Return the advantages, [B, T] float64, 0 where not valid."""
         ...
 
 
 def check_estimator(estimator: CreditEstimator) -> None:
-    """Check that an estimator keeps the promises the loop relies on.
+    """Check that an estimator keeps the rules that the training loop relies on.
 
-    Shape, dtype, zero where not valid, no NaN on constant, lone or empty groups, and no dependence on the
-    order of dialogues, the numbers of groups, padding columns, or what stands where a turn is not valid.
-    Every batch has states, which an estimator may leave unread.
+    Checks shape and dtype; 0 where not valid; no NaN for constant, single-member or empty groups; no
+    dependence on the order of dialogues, the numbers of groups, padding columns, or values where a turn is
+    not valid. Every batch has states, which an estimator may ignore.
+
+    >>> check_estimator(lambda turns: turns.rewards)
+    Traceback (most recent call last):
+    ValueError: <function <lambda> at ...> is not a valid credit estimator: ...
 
     Args:
-        estimator: any callable of the protocol; called about ten times on batches of a few turns.
+        estimator: any callable of the protocol; called about 15 times on batches of a few turns.
 
     Raises:
-        ValueError: a promise is broken; the message names the estimator and the promise.
+        ValueError: a rule is broken; the message names the estimator and the rule.
     """
     for name, turns in _corner_cases().items():
         _check_values(estimator, turns, name)
     _check_invariances(estimator, _mixed_batch())
 
 
-def _require(condition: bool, estimator: CreditEstimator, promise: str) -> None:
+def _require(condition: bool, estimator: CreditEstimator, rule: str) -> None:
     if not condition:
-        raise ValueError(f"{estimator!r} is no credit estimator: {promise}")
+        raise ValueError(f"{estimator!r} is not a valid credit estimator: {rule}.")
 
 
 def _check_values(estimator: CreditEstimator, turns: TurnRewards, name: str) -> None:
@@ -50,7 +54,7 @@ def _check_values(estimator: CreditEstimator, turns: TurnRewards, name: str) -> 
     advantages = estimator(turns)
     got = (type(advantages).__name__, np.shape(advantages), str(getattr(advantages, "dtype", None)))
     expected = ("ndarray", valid.shape, "float64")
-    _require(got == expected, estimator, f"must return {expected} ({name}); got {got}")
+    _require(got == expected, estimator, f"it must return {expected}, got {got} ({name})")
     _require(bool(np.isfinite(advantages).all()), estimator, f"advantages must be finite ({name})")
     _require(not advantages[~valid].any(), estimator, f"advantages must be 0 where not valid ({name})")
     untouched = (
@@ -60,25 +64,25 @@ def _check_values(estimator: CreditEstimator, turns: TurnRewards, name: str) -> 
     )
     if turns.states is not None and states is not None:
         untouched = untouched and np.array_equal(turns.states, states, equal_nan=True)
-    _require(untouched, estimator, f"must not write into its input ({name})")
+    _require(untouched, estimator, f"it must not write into its input ({name})")
 
 
 def _check_invariances(estimator: CreditEstimator, turns: TurnRewards) -> None:
     expected = estimator(turns)
     num_dialogues = len(turns.group)
 
-    def agrees(other: TurnRewards, promise: str, rows: np.ndarray) -> None:
+    def check_same(other: TurnRewards, rule: str, rows: np.ndarray) -> None:
         got = estimator(other)[:, : expected.shape[1]]
-        _require(np.allclose(got, expected[rows], rtol=0, atol=TOLERANCE), estimator, promise)
+        _require(np.allclose(got, expected[rows], rtol=0, atol=TOLERANCE), estimator, rule)
 
     same = np.arange(num_dialogues)
-    agrees(turns, "must give equal advantages for equal rewards", same)
+    check_same(turns, "equal batches must get equal advantages", same)
     order = np.roll(same, 3)[::-1]
-    agrees(_reordered(turns, order), "the order of dialogues must not matter", order)
+    check_same(_reordered(turns, order), "the order of dialogues must not matter", order)
     renamed = replace(turns, group=1000 - 7 * turns.group)
-    agrees(renamed, "the numbers of groups must not matter", same)
-    agrees(_with_nan(turns), "what stands where a turn is not valid must not matter", same)
-    agrees(_widened(turns), "padding columns must not matter", same)
+    check_same(renamed, "the numbers of groups must not matter", same)
+    check_same(_with_nan(turns), "values where a turn is not valid must not matter", same)
+    check_same(_widened(turns), "padding columns must not matter", same)
 
 
 def _reordered(turns: TurnRewards, order: np.ndarray) -> TurnRewards:
@@ -99,7 +103,7 @@ def _widened(turns: TurnRewards) -> TurnRewards:
 
 
 def _with_states(rewards: np.ndarray, valid: np.ndarray, group: np.ndarray) -> TurnRewards:
-    # Whole points, so that some dialogues share a state and others do not.
+    # Whole points, so that some turns share a state and others do not.
     states = np.random.default_rng(1).integers(-3, 0, size=(*rewards.shape, 2)).astype(np.float64)
     return TurnRewards(rewards, valid, group, states)
 
@@ -122,7 +126,7 @@ def _corner_cases() -> dict[str, TurnRewards]:
         "constant rewards": _with_states(np.full((4, 3), 0.1), everything, one_group),
         "single-member groups": _with_states(np.arange(12.0).reshape(4, 3), everything, np.arange(4)),
         "no valid turn": replace(mixed, valid=np.zeros_like(mixed.valid)),
-        "not a number where not valid": _with_nan(mixed),
+        "NaN where not valid": _with_nan(mixed),
         "one turn": _with_states(np.arange(4.0)[:, None], everything[:, :1], one_group),
         "one dialogue": _with_states(np.arange(3.0)[None], everything[:1], one_group[:1]),
         "no turns": _with_states(np.zeros((4, 0)), np.zeros((4, 0), dtype=bool), one_group),

@@ -1,4 +1,4 @@
-"""GRPO's advantage and its mean-only form: one number per dialogue, the same on all its turns."""
+"""GRPO and Dr.GRPO: one advantage per dialogue, the same on all its turns."""
 
 from __future__ import annotations
 
@@ -13,34 +13,41 @@ from mica_ray.types import TurnRewards
 
 @dataclass(frozen=True, slots=True)
 class Grpo:
-    """Compare a dialogue's summed reward with its group.
+    """Compare the summed reward of a dialogue with those of its group.
 
         A[i, t] = (R_i - mean_g) / (std_g + EPS),   R_i = sum_t r[i, t]        GRPO, arXiv 2402.03300
 
     Population std. `Grpo(divide=False)` is Dr.GRPO (arXiv 2503.20783): R_i - mean_g.
+
+    >>> turns = TurnRewards(np.array([[0.0, 4.0], [2.0, 0.0]]), np.ones((2, 2), bool), np.zeros(2, int))
+    >>> Grpo()(turns).round(3)    # R = 4 and 2: mean 3, std 1
+    array([[ 1.,  1.],
+           [-1., -1.]])
     """
 
     divide: bool = True
     """Whether to divide by the group's standard deviation."""
 
     def __call__(self, turns: TurnRewards) -> np.ndarray:
-        """Give the advantage of every turn; a group of one dialogue gets 0.
+        """Compute the advantage of every turn; 0 in a group of one dialogue.
 
         Args:
             turns: rewards of one step.
 
         Returns:
-            [B, T] float64, no unit when divided and reward units when not, 0 where not valid.
+            [B, T] float64, dimensionless if divided and otherwise in reward units, 0 where not valid.
         """
         return on_every_turn(compare_dialogues(turns, baseline="mean", divide=self.divide), turns.valid)
 
 
 def compare_dialogues(turns: TurnRewards, *, baseline: Baseline, divide: bool) -> np.ndarray:
-    """Compare the summed rewards of the dialogues of each group; dialogues without a valid turn stay out.
+    """Compare the summed rewards of the dialogues of each group.
+
+    Dialogues without a valid turn enter no statistic.
 
     Args:
         turns: rewards of one step.
-        baseline: what is subtracted.
+        baseline: what is subtracted: the mean of the group, or of its other dialogues.
         divide: whether to divide by the group's standard deviation.
 
     Returns:
@@ -54,10 +61,10 @@ def compare_dialogues(turns: TurnRewards, *, baseline: Baseline, divide: bool) -
 
 
 def has_valid_turn(valid: np.ndarray) -> np.ndarray:
-    """Mark the dialogues that enter statistics: [B, T] bool -> [B] bool."""
+    """Return whether each dialogue has a valid turn: [B, T] bool -> [B] bool."""
     return valid.sum(axis=1) > 0
 
 
 def on_every_turn(scores: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Put a dialogue's score on each of its valid turns: [B], [B, T] bool -> [B, T], 0 where not valid."""
+    """Copy each dialogue's score to its valid turns: [B], [B, T] -> [B, T], 0 elsewhere."""
     return np.where(valid, scores[:, None], 0.0)

@@ -1,6 +1,6 @@
-"""One family from the immediate reward to the whole return: MICA's two terms and GAE are its corners.
+"""A family of estimators with MICA, REINFORCE++ and GAE as special cases.
 
-Statistics live in normalize.py, plain returns in returns.py. The value that bootstraps is the siblings' mean.
+It bootstraps from the mean return of the siblings. credit/normalize.py has the statistics.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import get_args
 
 import numpy as np
 
+from mica_ray.checks import one_of, within
 from mica_ray.credit.mica import Scope
 from mica_ray.credit.normalize import Baseline, group_segments, segment_sizes, standardize, turn_segments
 from mica_ray.credit.returns import discounted_returns
@@ -18,15 +19,16 @@ from mica_ray.types import TurnRewards
 
 @dataclass(frozen=True, slots=True)
 class LambdaReturns:
-    """Mix two comparisons of lambda-returns, at the same turn and over the group.
+    """Mix two comparisons of lambda-returns: at the same turn, and over the group or batch.
 
         A[i, t] = alpha S_turn(L[i, t]) + (1 - alpha) S_scope(D[i, t])
         L[i, t] = r[i, t] + gamma ((1 - turn_lambda) m_{t+1} + turn_lambda L[i, t+1])    0 after the last turn
         D[i, t] = sum_{s >= t} (gamma group_lambda)^(s - t) r[i, s]
-        m_t     = mean return of the siblings that reached turn t;  S = centre, and divide if asked
+        m_t     = mean return of the siblings that reached turn t;  S: subtract the mean, divide if `divide`
 
-    turn_lambda: 1 waits for what followed, 0 believes the siblings' mean of it (TD(lambda), Sutton 1988). A
-    dialogue that ends has nothing to bootstrap from, so ending and going on stay told apart at every lambda.
+    turn_lambda as in TD(lambda) (Sutton 1988): 1 uses the measured rewards after a turn, 0 the siblings' mean
+    of them. Nothing is bootstrapped after a dialogue's last turn, so ending and continuing get different
+    credit at every lambda.
 
         estimator                           alpha  gamma  turn_lambda  group_lambda  scope  baseline, divide
         MICA (2603.06194)                   0.5    0.85   1            0             group  mean, yes
@@ -36,7 +38,12 @@ class LambdaReturns:
         ReturnToGo (leave-one-out)          1      1      1            any           any    leave_one_out, no
         GAE, siblings' mean as the value    1      gamma  lambda       any           any    mean, no
 
-    GRPO and RLOO are outside, but for dialogues of one turn: they count what came before a turn.
+    GRPO and RLOO are members only for dialogues of one turn: they also count rewards before a turn.
+
+    >>> turns = TurnRewards(np.array([[0.0, 4.0], [2.0, 0.0]]), np.ones((2, 2), bool), np.zeros(2, int))
+    >>> LambdaReturns(alpha=1, gamma=1, turn_lambda=0, divide=False)(turns)    # L = 0 + m_1, 2 + m_1; 4, 0
+    array([[-1.,  2.],
+           [ 1., -2.]])
     """
 
     alpha: float = 0.5
@@ -44,38 +51,33 @@ class LambdaReturns:
     gamma: float = 0.85
     """Discount per turn, in [0, 1]."""
     turn_lambda: float = 1.0
-    """Of the part compared at the same turn, in [0, 1]. Below 1 there is less noise, but the siblings' mean
-    does not see what an early reply changed: its credit is lost with the share that is bootstrapped."""
+    """Lambda of the comparison at the same turn, in [0, 1]. Below 1 there is less noise, but the siblings'
+    mean ignores what an early reply changed, so the bootstrapped share of its credit is lost."""
     group_lambda: float = 0.0
-    """Of the part compared over the scope, in [0, 1]; it decays and does not bootstrap."""
+    """Lambda of the comparison over `scope`, in [0, 1]: an additional discount without bootstrapping."""
     scope: Scope = "group"
-    """Whose turns the second part is compared with: the group's, or the whole batch's."""
+    """Turns of the second comparison: those of the group, or of the whole batch."""
     baseline: Baseline = "mean"
-    """What is subtracted. "leave_one_out" also keeps a dialogue's own return out of its m; unbiased only at
-    alpha = gamma = turn_lambda = 1 with divide=False, and where a sibling reaches the turn."""
+    """What is subtracted. "leave_one_out" also excludes a dialogue's own return from m. It is unbiased only
+    at alpha = gamma = turn_lambda = 1 with divide=False, and where a sibling reached the turn."""
     divide: bool = True
     """Whether to divide by the standard deviations."""
 
     def __post_init__(self) -> None:
-        """Refuse weights outside the unit interval and unknown names."""
-        for name in ("alpha", "gamma", "turn_lambda", "group_lambda"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1]; got {getattr(self, name)}")
-        for name, value, allowed in (
-            ("scope", self.scope, get_args(Scope)),
-            ("baseline", self.baseline, get_args(Baseline)),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+        """Check names and ranges."""
+        within(0, 1, alpha=self.alpha, gamma=self.gamma)
+        within(0, 1, turn_lambda=self.turn_lambda, group_lambda=self.group_lambda)
+        one_of(get_args(Scope), scope=self.scope)
+        one_of(get_args(Baseline), baseline=self.baseline)
 
     def __call__(self, turns: TurnRewards) -> np.ndarray:
-        """Give the advantage of every turn.
+        """Compute the advantage of every turn.
 
         Args:
             turns: rewards of one step.
 
         Returns:
-            [B, T] float64, no unit when divided and reward units when not, 0 where not valid.
+            [B, T] float64, dimensionless if divided and otherwise in reward units, 0 where not valid.
 
         Raises:
             ValueError: a valid reward is not finite.
@@ -100,16 +102,16 @@ class LambdaReturns:
 def bootstrapped_returns(
     turns: TurnRewards, *, gamma: float, turn_lambda: float, baseline: Baseline = "mean"
 ) -> np.ndarray:
-    """Give the lambda-returns whose value of a turn is the mean return of the siblings that reached it.
+    """Compute lambda-returns that bootstrap from the mean return of the siblings.
 
-    A dialogue reaches the turns up to its last valid one; a hole among them earns 0. Where "leave_one_out"
-    finds no sibling, the dialogue's own lambda-return stands in.
+    A dialogue reaches all turns up to its last valid one; a hole among them has reward 0. If "leave_one_out"
+    finds no sibling, the dialogue's own lambda-return replaces the mean.
 
     Args:
         turns: rewards of one step.
         gamma: discount per turn.
-        turn_lambda: weight of the measured future against the siblings' mean of it.
-        baseline: whether m counts the dialogue itself.
+        turn_lambda: weight of the measured rewards after a turn; the siblings' mean has the rest.
+        baseline: "mean" includes the dialogue itself in the siblings' mean, "leave_one_out" excludes it.
 
     Returns:
         [B, T] float64, reward units, 0 where not valid.

@@ -1,7 +1,7 @@
-"""MICA's mixed advantage: what a turn leads to, compared at the same turn, and what it earns at once.
+"""MICA's mixed advantage of returns and immediate rewards.
 
-Statistics live in normalize.py, returns in returns.py. Return first, then normalise: the other order gives no
-credit to choices that act only through how long a dialogue lasts.
+Return first, then normalize: the other order gives no credit to replies whose only effect is the length of
+the dialogue. credit/returns.py and credit/normalize.py have the two steps.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from mica_ray.checks import one_of, within
 from mica_ray.credit.normalize import Baseline, group_segments, segment_sizes, standardize, turn_segments
 from mica_ray.credit.returns import discounted_returns
 from mica_ray.types import TurnRewards
@@ -28,8 +29,18 @@ class Mica:
         A_turn  = (G[i, t] - mean_t) / (std_t + EPS)    returns, over the group's dialogues at the same turn
         A_group = (r[i, t] - mean) / (std + EPS)        immediate rewards, over all turns of the group
 
-    Population std. The variance of A over a group is at most 1. `Mica(alpha=1)` is turn-only, `Mica(alpha=0)`
-    group-only.
+    Population std. The variance of A over a group is at most 1. `Mica(alpha=1)` uses only the turn part,
+    `Mica(alpha=0)` only the group part.
+
+    Dialogue 0 is rewarded at its second turn, and its first turn gets positive credit too:
+
+    >>> turns = TurnRewards(np.array([[0.0, 1.0], [0.0, 0.0]]), np.ones((2, 2), bool), np.zeros(2, int))
+    >>> Mica(alpha=1, gamma=1)(turns).round(3)    # returns (1, 1) and (0, 0): +1 and -1 at both turns
+    array([[ 1.,  1.],
+           [-1., -1.]])
+    >>> Mica()(turns).round(2)    # group part of 0, 1, 0, 0: sqrt(3) for the 1, -1 / sqrt(3) for each 0
+    array([[ 0.21,  1.37],
+           [-0.79, -0.79]])
     """
 
     alpha: float = 0.5
@@ -37,35 +48,29 @@ class Mica:
     gamma: float = 0.85
     """Discount per turn of the returns, in [0, 1]."""
     immediate_scope: Scope = "group"
-    """Whose immediate rewards are compared: all turns of the group, or of the whole batch."""
+    """Turns over which immediate rewards are compared: those of the group, or of the whole batch."""
     horizon: Horizon = "survivors"
-    """"survivors": a turn is compared with the dialogues that reach it. "shortest": turns from T_min on, the
-    length of the group's shortest dialogue (failed dialogues apart), enter no statistic and get 0; returns
-    still count them."""
+    """"survivors": a turn is compared among the dialogues that reached it. "shortest": turns from T_min on,
+    the length of the group's shortest dialogue with a valid turn, get 0 and enter no statistic, but count in
+    returns."""
     baseline: Baseline = "mean"
-    """"mean" is the paper's and shrinks the gradient by 1 - 1/n; "leave_one_out" does not (unbiased with
-    divide=False)."""
+    """"mean" is the paper's and shrinks the gradient by 1 - 1/n. "leave_one_out" does not: unbiased with
+    divide=False."""
     divide: bool = True
     """Whether to divide by the standard deviations."""
     lone_turn: LoneTurn = "zero"
-    """What a turn reached by one dialogue alone gets: "zero" for its turn part, the whole weight to the group
-    part, or its "return" as it is, which alone leaves the leave-one-out form unbiased (divide=False only)."""
+    """Turn part of a turn that only one dialogue reached. "zero": 0. "group": the group part gets all weight.
+    "return": the return itself, needed for an unbiased leave-one-out form (only with divide=False)."""
 
     def __post_init__(self) -> None:
-        """Refuse weights, discounts and names outside their sets."""
-        for name, value in (("alpha", self.alpha), ("gamma", self.gamma)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must be in [0, 1]; got {value}")
-        for name, value, allowed in (
-            ("immediate_scope", self.immediate_scope, get_args(Scope)),
-            ("horizon", self.horizon, get_args(Horizon)),
-            ("baseline", self.baseline, get_args(Baseline)),
-            ("lone_turn", self.lone_turn, get_args(LoneTurn)),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+        """Check names and ranges."""
+        within(0, 1, alpha=self.alpha, gamma=self.gamma)
+        one_of(get_args(Scope), immediate_scope=self.immediate_scope)
+        one_of(get_args(Horizon), horizon=self.horizon)
+        one_of(get_args(Baseline), baseline=self.baseline)
+        one_of(get_args(LoneTurn), lone_turn=self.lone_turn)
         if self.lone_turn == "return" and self.divide:
-            raise ValueError("lone_turn='return' needs divide=False: a return is no z-score; got divide=True")
+            raise ValueError("lone_turn='return' needs divide=False, got True: a return is not a z-score.")
 
     @property
     def beta(self) -> float:
@@ -73,13 +78,13 @@ class Mica:
         return 1.0 - self.alpha
 
     def __call__(self, turns: TurnRewards) -> np.ndarray:
-        """Give the advantage of every turn.
+        """Compute the advantage of every turn.
 
         Args:
             turns: rewards of one step.
 
         Returns:
-            [B, T] float64, no unit when divided and reward units when not, 0 where not valid.
+            [B, T] float64, dimensionless if divided and otherwise in reward units, 0 where not valid.
 
         Raises:
             ValueError: a valid reward is not finite.
@@ -103,9 +108,9 @@ class Mica:
 
 
 def before_shortest(turns: TurnRewards) -> np.ndarray:
-    """Mark the turns that every dialogue of the group reached.
+    """Return whether every dialogue of the group reached each turn.
 
-    A dialogue ends after its last valid turn; one without any valid turn shortens nobody.
+    A dialogue ends after its last valid turn. Dialogues without a valid turn are ignored.
 
     Args:
         turns: rewards of one step.

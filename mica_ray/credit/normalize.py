@@ -1,6 +1,6 @@
-"""Compare values with their segment: the same turn of sibling dialogues, the group, or the batch.
+"""Normalize values within segments: same turn of siblings, group, or batch.
 
-The only place where an advantage is centred or scaled, and the only EPS. Estimators choose the segments.
+All centring, scaling and EPS of advantages are here. The estimators choose the segments.
 """
 
 from __future__ import annotations
@@ -12,34 +12,44 @@ import numpy as np
 Baseline = Literal["mean", "leave_one_out"]
 
 EPS = 1e-6
-"""Reward units, added to a standard deviation before dividing by it."""
+"""Added to a standard deviation before the division, reward units."""
 
 CONSTANT_TOLERANCE = 1e-10
-"""A segment whose deviation is below this share of its largest value is constant: the rest is rounding."""
+"""A segment is constant if its std is below this share of its largest absolute value (rounding)."""
 
 
 def turn_segments(group: np.ndarray, num_turns: int) -> np.ndarray:
-    """Number the pairs (group, turn index): who is compared at the same turn of one scenario.
+    """Number the pairs (group, turn index), to compare siblings at the same turn.
+
+    >>> turn_segments(np.array([7, 7, 9]), 2)
+    array([[0, 1],
+           [0, 1],
+           [2, 3]])
 
     Args:
         group: [B] int.
         num_turns: T.
 
     Returns:
-        [B, T] int64, codes from 0.
+        [B, T] int64, numbers from 0.
     """
     return group_segments(group, num_turns) * max(num_turns, 1) + np.arange(num_turns)
 
 
 def group_segments(group: np.ndarray, num_turns: int) -> np.ndarray:
-    """Number the groups: every turn of one scenario's dialogues is compared with every other.
+    """Number the groups, to compare all turns of all dialogues of one scenario.
+
+    >>> group_segments(np.array([7, 7, 9]), 2)
+    array([[0, 0],
+           [0, 0],
+           [1, 1]])
 
     Args:
         group: [B] int.
         num_turns: T.
 
     Returns:
-        [B, T] int64, codes from 0.
+        [B, T] int64, numbers from 0.
     """
     codes = np.unique(group, return_inverse=True)[1].astype(np.int64)
     return np.repeat(codes[:, None], num_turns, axis=1)
@@ -48,9 +58,12 @@ def group_segments(group: np.ndarray, num_turns: int) -> np.ndarray:
 def segment_sizes(valid: np.ndarray, segments: np.ndarray) -> np.ndarray:
     """Count the valid members of each entry's segment.
 
+    >>> segment_sizes(np.array([True, True, False]), np.array([0, 0, 0]))
+    array([2, 2, 2])
+
     Args:
         valid: bool, any shape.
-        segments: int codes from 0, same shape.
+        segments: int numbers from 0, same shape.
 
     Returns:
         Same shape, int64.
@@ -67,20 +80,26 @@ def standardize(
     baseline: Baseline = "mean",
     divide: bool = True,
 ) -> np.ndarray:
-    """Compare each value with the other members of its segment.
+    """Normalize each value within its segment.
 
         z = (x - mean) / (std + EPS)        population mean and std over the valid members of the segment
 
-    With baseline "leave_one_out" the mean runs over the others, x - mean_others = n / (n - 1) (x - mean);
-    with divide False there is no division. A lone member and every member of a constant segment get exactly
-    0. Entries that are not valid enter no mean and no std, whatever they hold. With the mean baseline |z| <=
-    sqrt(n - 1) (Samuelson's inequality) and each segment's mean square is at most 1.
+    With baseline "leave_one_out" the mean runs over the others, x - mean_others = n / (n - 1) (x - mean).
+    Members of a constant segment, or of a segment of one, get exactly 0. Entries that are not valid are
+    ignored, whatever their value. With the mean baseline |z| <= sqrt(n - 1) (Samuelson's inequality), and the
+    mean square of each segment is at most 1.
+
+    >>> values, valid, segments = np.array([1.0, 3.0, 5.0]), np.ones(3, bool), np.zeros(3, int)
+    >>> standardize(values, valid, segments=segments).round(3)    # mean 3, std sqrt(8 / 3)
+    array([-1.225,  0.   ,  1.225])
+    >>> standardize(values, valid, segments=segments, baseline="leave_one_out", divide=False)    # 1 - 4, ...
+    array([-3.,  0.,  3.])
 
     Args:
         values: any shape.
         valid: bool, same shape.
-        segments: int codes from 0, same shape.
-        baseline: what is subtracted.
+        segments: int numbers from 0, same shape.
+        baseline: what is subtracted: the mean of all members, or of the others.
         divide: whether to divide by the segment's standard deviation.
 
     Returns:
@@ -90,10 +109,17 @@ def standardize(
         ValueError: the shapes disagree, or a valid value is not finite.
     """
     if not values.shape == valid.shape == segments.shape:
-        raise ValueError(f"shapes must agree; got {values.shape}, {valid.shape}, {segments.shape}")
+        raise ValueError(
+            "values, valid and segments must have one shape, "
+            f"got {values.shape}, {valid.shape} and {segments.shape}."
+        )
     x = values[valid].astype(np.float64)
     if not np.isfinite(x).all():
-        raise ValueError("values must be finite where valid")
+        count = int((~np.isfinite(x)).sum())
+        raise ValueError(
+            f"values must be finite where valid, got {count} of {x.size} with NaN or infinity. "
+            "Mark turns without a reward as not valid."
+        )
     codes = segments[valid]
     count = np.bincount(codes)
     divisor = np.maximum(count, 1)

@@ -1,4 +1,4 @@
-"""REINFORCE++ for dialogues: statistics of the whole batch instead of the group."""
+"""REINFORCE++ for dialogues: statistics over the whole batch instead of the group."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from mica_ray.checks import one_of
 from mica_ray.credit.grpo import compare_dialogues, has_valid_turn, on_every_turn
 from mica_ray.credit.normalize import standardize
 from mica_ray.credit.returns import dialogue_rewards
@@ -17,30 +18,37 @@ ReinforceKind = Literal["trajectory", "batch_idr", "baseline"]
 
 @dataclass(frozen=True, slots=True)
 class ReinforcePlusPlus:
-    """Whiten over the batch (REINFORCE++, arXiv 2501.03262).
+    """Whiten rewards over the batch (REINFORCE++, arXiv 2501.03262).
 
         trajectory  A[i, t] = (R_i - mean_batch) / (std_batch + EPS),  R_i = sum_t r[i, t]
         batch_idr   A[i, t] = (r[i, t] - mean_batch) / (std_batch + EPS)  over all turns of the batch
         baseline    A[i, t] = whiten_batch(R_i - mean_g)  group mean first, then the batch
 
-    R is whitened over dialogues, each counted once however long it is; the original whitens token returns.
+    Departs from the paper, which whitens token returns: here every dialogue counts once, at any length.
+
+    >>> turns = TurnRewards(np.array([[0.0, 4.0], [2.0, 2.0]]), np.ones((2, 2), bool), np.zeros(2, int))
+    >>> ReinforcePlusPlus("batch_idr")(turns).round(2) + 0.0    # mean 2, std sqrt(8 / 4)
+    array([[-1.41,  1.41],
+           [ 0.  ,  0.  ]])
     """
 
     kind: ReinforceKind = "trajectory"
+    """Which of the three advantages above."""
 
     def __post_init__(self) -> None:
-        """Refuse a kind that is none of the three."""
-        if self.kind not in get_args(ReinforceKind):
-            raise ValueError(f"kind must be one of {', '.join(get_args(ReinforceKind))}; got {self.kind!r}")
+        """Check the name."""
+        one_of(get_args(ReinforceKind), kind=self.kind)
 
     def __call__(self, turns: TurnRewards) -> np.ndarray:
-        """Give the advantage of every turn; a batch of one dialogue gets 0 (batch_idr: a batch of one turn).
+        """Compute the advantage of every turn.
+
+        0 in a batch of one dialogue, or of one turn for "batch_idr".
 
         Args:
             turns: rewards of one step.
 
         Returns:
-            [B, T] float64, no unit, 0 where not valid.
+            [B, T] float64, dimensionless, 0 where not valid.
         """
         if self.kind == "batch_idr":
             return standardize(

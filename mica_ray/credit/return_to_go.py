@@ -1,6 +1,6 @@
-"""Return-to-go against the others at the same turn: no division, no group part, no bias at gamma = 1.
+"""Return-to-go minus the mean of the siblings at the same turn; unbiased at gamma = 1.
 
-MICA's turn part with the paper's shrinkage taken out; a turn nobody else reached has an explicit rule.
+MICA's turn part with a leave-one-out mean and without division (credit/mica.py).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from mica_ray.checks import one_of, within
 from mica_ray.credit.normalize import segment_sizes, standardize, turn_segments
 from mica_ray.credit.returns import discounted_returns
 from mica_ray.types import TurnRewards
@@ -19,31 +20,33 @@ LoneBaseline = Literal["batch", "none"]
 
 @dataclass(frozen=True, slots=True)
 class ReturnToGo:
-    """Subtract from each return the mean of the siblings that reached the same turn.
+    """Subtract from each return the mean return of the siblings that reached the same turn.
 
         A[i, t] = G[i, t] - mean_{j != i} G[j, t],   G[i, t] = sum_{s >= t} gamma^(s - t) r[i, s]
 
-    Leave-one-out as in RLOO (arXiv 2402.14740), turn by turn. What dialogue i is compared with does not
-    depend on what i did, so at gamma = 1 the expected gradient is the true one; below 1 it is that of
-    discounted returns. Where no sibling reached turn t, the other dialogues of the batch that did take their
-    place, and where there is none either, nothing is subtracted: the return itself stays.
+    Leave-one-out as in RLOO (arXiv 2402.14740), per turn. The baseline of dialogue i does not depend on its
+    own replies, so at gamma = 1 the expected gradient is the policy gradient; below 1 it is the gradient of
+    discounted returns. If no sibling reached turn t, the baseline is the mean over the other dialogues of the
+    batch that did; if there are none either, it is 0.
+
+    >>> turns = TurnRewards(np.array([[0.0, 4.0], [2.0, 0.0]]), np.ones((2, 2), bool), np.zeros(2, int))
+    >>> ReturnToGo()(turns)    # returns (4, 4) and (2, 0)
+    array([[ 2.,  4.],
+           [-2., -4.]])
     """
 
     gamma: float = 1.0
     """Discount per turn, in [0, 1]."""
     lone_baseline: LoneBaseline = "batch"
-    """Where no sibling reached the turn: the mean of the whole "batch" at that turn, or "none" at all."""
+    """Baseline if no sibling reached the turn: "batch", the mean of the batch at that turn, or "none"."""
 
     def __post_init__(self) -> None:
-        """Refuse a discount outside [0, 1] and an unknown baseline."""
-        if not 0 <= self.gamma <= 1:
-            raise ValueError(f"gamma must be in [0, 1]; got {self.gamma}")
-        if self.lone_baseline not in get_args(LoneBaseline):
-            allowed = ", ".join(get_args(LoneBaseline))
-            raise ValueError(f"lone_baseline must be one of {allowed}; got {self.lone_baseline!r}")
+        """Check names and ranges."""
+        within(0, 1, gamma=self.gamma)
+        one_of(get_args(LoneBaseline), lone_baseline=self.lone_baseline)
 
     def __call__(self, turns: TurnRewards) -> np.ndarray:
-        """Give the advantage of every turn.
+        """Compute the advantage of every turn.
 
         Args:
             turns: rewards of one step.

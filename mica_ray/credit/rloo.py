@@ -1,4 +1,4 @@
-"""RLOO's advantage: a dialogue against the mean of the others of its group."""
+"""RLOO: compare a dialogue with the mean of the other dialogues of its group."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from mica_ray.types import TurnRewards
 
 @dataclass(frozen=True, slots=True)
 class Rloo:
-    """Compare a dialogue's summed reward with the mean of the others.
+    """Compare the summed reward of a dialogue with the mean of the others of its group.
 
-    A[i, t] = R_i - mean_{j != i in g} R_j,   R_i = sum_t r[i, t]        RLOO, arXiv 2402.14740
+        A[i, t] = R_i - mean_{j != i in g} R_j,   R_i = sum_t r[i, t]        RLOO, arXiv 2402.14740
+
+    >>> turns = TurnRewards(np.array([[0.0, 4.0], [2.0, 0.0]]), np.ones((2, 2), bool), np.zeros(2, int))
+    >>> Rloo()(turns)    # 4 - 2 and 2 - 4
+    array([[ 2.,  2.],
+           [-2., -2.]])
     """
 
     def __call__(self, turns: TurnRewards) -> np.ndarray:
-        """Give the advantage of every turn; a group of one dialogue gets 0.
+        """Compute the advantage of every turn; 0 in a group of one dialogue.
 
         Args:
             turns: rewards of one step.

@@ -1,6 +1,6 @@
-"""Generalised advantages over turns with a critic on the need state, fitted anew on every batch.
+"""Generalized advantage estimation (GAE) over turns, with a critic on the need state.
 
-Needs `TurnRewards.states`. The critic is a small ridge regression: nothing is learned across steps.
+Needs `TurnRewards.states`. The critic is a small ridge regression, fitted to each batch without memory.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mica_ray.checks import above, within
 from mica_ray.credit.anchor_states import valid_states
 from mica_ray.credit.normalize import CONSTANT_TOLERANCE, segment_sizes, standardize, turn_segments
 from mica_ray.credit.returns import discounted_returns
@@ -18,46 +19,54 @@ from mica_ray.types import TurnRewards
 
 @dataclass(frozen=True, slots=True)
 class TurnGae:
-    """Estimate advantages by temporal differences of a critic that sees the need state and the turn index.
+    """Estimate advantages by temporal differences of a critic on state and turn index.
 
         d[i, t] = r[i, t] + gamma V(s[i, t+1]) - V(s[i, t])
         A[i, t] = sum_{k >= 0} (gamma lam)^k d[i, t+k]              GAE, arXiv 1506.02438, over turns
         V_i(s, t) = b_t + w . s      ridge regression on the returns of the batch's other dialogues
 
-    After the last turn V is 0. Each dialogue is valued by a critic fitted without it, so at gamma = lam = 1
-    and without whitening the expected gradient is the true one; lam < 1 trusts the critic and inherits its
-    errors. A turn that no other dialogue of the batch reached has V = 0. A hole (a failed judgement) earns 0
-    and is stepped over. Unlike a PPO critic this one forgets: it sees one batch.
+    V is 0 after the last turn, and at a turn that no other dialogue of the batch reached. The critic of a
+    dialogue is fitted without it, so at gamma = lam = 1 and without whitening the expected gradient is the
+    policy gradient; lam < 1 adds the critic's errors. A hole (a failed judgement) is skipped with reward 0.
+    Unlike a PPO critic, this one is fitted to a single batch.
+
+    With a constant state, V is the mean return of the others at the turn, here (2, 0) and (4, 4):
+
+    >>> turns = TurnRewards(
+    ...     np.array([[0.0, 4.0], [2.0, 0.0]]), np.ones((2, 2), bool), np.zeros(2, int), np.zeros((2, 2, 1))
+    ... )
+    >>> TurnGae(lam=0, whiten=False)(turns)    # 0 + 0 - 2, 4 - 0;  2 + 4 - 4, 0 - 4
+    array([[-2.,  4.],
+           [ 2., -4.]])
     """
 
     gamma: float = 1.0
     """Discount per turn, in [0, 1]."""
     lam: float = 0.95
-    """Trust in measured rewards over the critic, in [0, 1]: 1 measures, 0 looks one turn ahead."""
+    """GAE's lambda, in [0, 1]: 1 uses only measured rewards, 0 one reward and the critic's next value."""
     ridge: float = 0.01
-    """Penalty on the slopes, as a share of each state component's sum of squares, > 0."""
+    """Penalty on the slopes as a share of each state component's sum of squares, finite and > 0."""
     whiten: bool = True
-    """Whether the advantages are centred and scaled over the batch, as PPO does."""
+    """Whether to centre and scale the advantages over the batch, as PPO does."""
 
     def __post_init__(self) -> None:
-        """Refuse discounts outside [0, 1] and a penalty that is not positive."""
-        for name, value in (("gamma", self.gamma), ("lam", self.lam)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must be in [0, 1]; got {value}")
-        if not (self.ridge > 0 and math.isfinite(self.ridge)):
-            raise ValueError(f"ridge must be finite and > 0; got {self.ridge}")
+        """Check the ranges."""
+        within(0, 1, gamma=self.gamma, lam=self.lam)
+        above(0, ridge=self.ridge)
+        if math.isinf(self.ridge):
+            raise ValueError(f"ridge must be finite, got {self.ridge}.")
 
     def __call__(self, turns: TurnRewards) -> np.ndarray:
-        """Give the advantage of every turn.
+        """Compute the advantage of every turn.
 
         Args:
             turns: rewards and states of one step.
 
         Returns:
-            [B, T] float64, no unit when whitened and reward units when not, 0 where not valid.
+            [B, T] float64, dimensionless if whitened and otherwise in reward units, 0 where not valid.
 
         Raises:
-            ValueError: there are no states, or a reward or state of a valid turn is not finite.
+            ValueError: the states are missing, or a reward or state of a valid turn is not finite.
         """
         returns = discounted_returns(turns.rewards, turns.valid, gamma=self.gamma)
         values = leave_one_out_values(turns, returns, ridge=self.ridge)
@@ -76,12 +85,12 @@ class TurnGae:
 
 
 def leave_one_out_values(turns: TurnRewards, returns: np.ndarray, *, ridge: float) -> np.ndarray:
-    """Value each turn by a ridge regression on the other dialogues of the batch.
+    """Compute the value of each turn by a ridge regression on the other dialogues of the batch.
 
         V_i(s, t) = mean_t + w_i . (s - mean state_t),   means over the other dialogues at turn t
         w_i = (C_i + ridge diag C_i)^-1 c_i              C_i, c_i: their covariances within turns
 
-    Fitting all of them costs one regression: what dialogue i added is taken out of the sums again.
+    All fits together cost one regression: the contribution of dialogue i is subtracted from the shared sums.
 
     Args:
         turns: rewards and states of one step.
@@ -92,7 +101,7 @@ def leave_one_out_values(turns: TurnRewards, returns: np.ndarray, *, ridge: floa
         [B, T] float64, reward units, 0 where not valid or where no other dialogue reached the turn.
 
     Raises:
-        ValueError: there are no states, or a reward or state of a valid turn is not finite.
+        ValueError: the states are missing, or a reward or state of a valid turn is not finite.
     """
     valid = turns.valid
     known = valid_states(turns)
@@ -117,10 +126,10 @@ def leave_one_out_values(turns: TurnRewards, returns: np.ndarray, *, ridge: floa
 def _leave_one_out_slopes(
     states: np.ndarray, followed: np.ndarray, *, share: np.ndarray, ridge: float
 ) -> np.ndarray:
-    """Fit w_i for every dialogue, from deviations about the mean of the others at the same turn.
+    """Fit w_i for every dialogue from deviations from the mean of the others at the same turn.
 
-    With x' = x - mean_{j != i} x_j and share = (n - 1) / n: a turn's sum of squares is sum (share x')^2, and
-    without member i it falls by share x'^2.
+    With x' = x - mean_{j != i} x_j and share = (n - 1) / n, the sum of squares of a turn is sum (share x')^2.
+    Without member i it is smaller by share x'^2.
 
     Args:
         states: [B, T, K], deviations of the states.
@@ -139,7 +148,7 @@ def _leave_one_out_slopes(
         "it,itk,it->ik", share, states, followed
     )
     diagonal = np.einsum("ikk->ik", covariance)
-    # A component that nobody varies in has no slope to find; any penalty keeps the system solvable.
+    # A component without variation has no slope; any penalty keeps the system solvable.
     varies = diagonal > CONSTANT_TOLERANCE * max(1.0, float(diagonal.max(initial=0.0)))
     penalty = np.where(varies, ridge * diagonal, 1.0)
     system = covariance + penalty[..., None] * np.eye(states.shape[2])

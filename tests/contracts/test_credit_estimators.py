@@ -1,4 +1,4 @@
-"""Every credit estimator keeps the promises of the protocol; the check catches those that do not."""
+"""Every credit estimator keeps the rules of the protocol; the check finds those that do not."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ DIVIDED = [
 """Estimators whose advantages have no unit; those of the others are in reward units."""
 
 COMPARED_AT_ONE_TURN = [estimator for estimator in ESTIMATORS if getattr(estimator, "group_lambda", 0.0) == 0]
-"""Estimators that hold returns against returns of the same turn (or state) only, immediate rewards aside.
+"""Estimators that compare returns only at the same turn or state, apart from immediate rewards.
 
-A shift of all rewards raises every return by the shift times the turns to come: equally for those who reached
-the same turn in dialogues of equal length, so that comparing them takes it out. Returns of different turns
-held against each other (`group_lambda` above 0) keep it.
+A shift of all rewards raises every return by the shift times the number of turns left. Dialogues of equal length
+at the same turn get the same increase, which the comparison removes. Comparing returns of different turns
+(`group_lambda` above 0) keeps it.
 """
 
 
@@ -163,7 +163,7 @@ def test_scale_of_rewards_is_kept_or_divided_out(
 @pytest.mark.parametrize("estimator", [AnchorStates(), TurnGae()], ids=repr)
 def test_estimator_that_reads_states_says_when_there_are_none(estimator: CreditEstimator) -> None:
     turns = TurnRewards(np.zeros((2, 1)), np.ones((2, 1), bool), np.zeros(2, np.int64))
-    with pytest.raises(ValueError, match=r"states must be given .*; got TurnRewards\.states=None"):
+    with pytest.raises(ValueError, match=r"needs states, got TurnRewards\.states=None"):
         estimator(turns)
 
 
@@ -177,7 +177,7 @@ class Raw:
 
 @dataclass(frozen=True)
 class Padded:
-    """Lets padding into the mean."""
+    """Includes padding in the mean."""
 
     def __call__(self, turns: TurnRewards) -> np.ndarray:
         filled = np.where(turns.valid, turns.rewards, 0.0)
@@ -216,7 +216,7 @@ class Writer:
 
 @dataclass(frozen=True)
 class PerDialogue:
-    """Gives one number per dialogue instead of one per turn."""
+    """Returns one number per dialogue instead of one per turn."""
 
     def __call__(self, turns: TurnRewards) -> np.ndarray:
         return np.zeros(len(turns.group))

@@ -1,4 +1,4 @@
-"""What holds of credit estimators by kind: shifts, other groups, lone dialogues, lost groups, numbers.
+"""Properties of credit estimators by kind: shifts, other groups, single dialogues, failed groups.
 
 Padding, order, equal lengths and scale are in test_credit_estimators.py.
 """
@@ -22,7 +22,7 @@ IMMEDIATE_ONLY = [
     for estimator in ESTIMATORS
     if estimator == ReinforcePlusPlus("batch_idr") or (isinstance(estimator, Mica) and estimator.alpha == 0)
 ]
-"""Estimators of the immediate reward alone: no turn to come enters, so a shift goes at any lengths."""
+"""Estimators of the immediate reward only, so a shift cancels at any lengths."""
 
 ACROSS_TURNS = [estimator for estimator in ESTIMATORS if estimator not in COMPARED_AT_ONE_TURN]
 
@@ -65,7 +65,7 @@ def test_shift_is_kept_where_returns_of_different_turns_are_compared() -> None:
 
 
 def test_shift_pays_for_length_where_lengths_differ() -> None:
-    # Nobody earns anything, and dialogue 0 lasts a turn longer. With a point a turn it earns more than the
+    # All rewards are equal, and dialogue 0 lasts a turn longer. With a point a turn it earns more than the
     # other from turn 0 on, and is praised for it, by all that look further than the turn itself.
     valid = np.array([[True, True], [True, False]])
     states = np.broadcast_to(10.0 * np.arange(2)[:, None], (2, 2, 1))
@@ -97,7 +97,7 @@ def test_lone_dialogue_gets_nothing_that_needs_siblings(turns: TurnRewards) -> N
             gamma = getattr(estimator, "gamma", 1.0)
             returns = discounted_returns(turns.rewards, turns.valid, gamma=gamma)
             np.testing.assert_allclose(advantages, returns, atol=1e-9, err_msg=repr(estimator))
-        # What is left holds a dialogue's own turns against each other, which sums to nothing over them.
+        # The rest compares a dialogue's own turns with each other, which sums to 0 over them.
         elif getattr(estimator, "alpha", 1.0) < 1 or getattr(estimator, "lone_turn", "zero") == "group":
             np.testing.assert_allclose(advantages.sum(axis=1), 0.0, atol=1e-9, err_msg=repr(estimator))
         else:

@@ -1,4 +1,4 @@
-"""Comparison among equal states, by hand."""
+"""Comparison among equal states, with values derived by hand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_equal_states_meet_across_turns() -> None:
 
 def test_advantage_is_the_dialogue_plus_the_weighted_anchor() -> None:
     # gamma 1: returns (3, 2), (6, 6), (11, 7). State -3: 3, 6, 7, mean 16/3; state -1: 2, 11, mean 6.5;
-    # state -2 is met once. R = 3, 6, 11, mean 20/3.
+    # state -2 occurs once. R = 3, 6, 11, mean 20/3.
     estimator = AnchorStates(weight=0.5, gamma=1.0, divide=False)
     among = np.array([[3 - 16 / 3, 2 - 6.5], [6 - 16 / 3, 0], [11 - 6.5, 7 - 16 / 3]])
     expected = np.array([[3], [6], [11]]) - 20 / 3 + 0.5 * among
@@ -33,7 +33,7 @@ def test_advantage_is_the_dialogue_plus_the_weighted_anchor() -> None:
 
 
 def test_states_nobody_shares_leave_grpo() -> None:
-    # What happens in free dialogue, where no two need states coincide.
+    # As in free dialogue, where no two need states are equal.
     alone = TurnRewards(TURNS.rewards, TURNS.valid, TURNS.group, np.arange(6.0).reshape(3, 2, 1))
     np.testing.assert_allclose(AnchorStates()(alone), Grpo()(alone))
 
@@ -61,5 +61,5 @@ def test_state_that_is_no_number_is_refused_where_it_is_read() -> None:
 
 @pytest.mark.parametrize(("field", "value"), [("gamma", 1.1), ("weight", -1.0), ("resolution", float("nan"))])
 def test_value_out_of_range_is_refused(field: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{field} must be .*; got {value}"):
+    with pytest.raises(ValueError, match=f"{field} must be .*, got .*{value}"):
         AnchorStates(**{field: value})  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""The family's corners are the papers' estimators; between them, by hand."""
+"""Special cases equal the papers' estimators; other members are derived by hand."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def test_dialogues_of_one_turn_leave_no_difference(corner: CreditEstimator, name
     np.testing.assert_allclose(corner(turns), named(turns), atol=1e-12)
 
 
-def test_ending_and_going_on_stay_told_apart_without_looking_ahead() -> None:
-    # Every turn earns 1; lambda 0, gamma 1. Going on is worth 1 + m_1 = 2, ending 1: mean 1.5.
+def test_ending_and_continuing_get_different_credit_at_lambda_zero() -> None:
+    # Every turn earns 1; lambda 0, gamma 1. Continuing is worth 1 + m_1 = 2, ending 1: mean 1.5.
     turns = TurnRewards(np.ones((2, 2)), np.array([[True, True], [True, False]]), np.zeros(2, np.int64))
     family = LambdaReturns(alpha=1.0, gamma=1.0, turn_lambda=0.0, divide=False)
     np.testing.assert_allclose(family(turns), [[0.5, 0], [-0.5, 0]])
@@ -100,17 +100,17 @@ def test_half_trust_by_hand() -> None:
     # gamma 1, lambda 1/2. Turn 1: 4 and 0, mean 2. Turn 0: 1 + (2 + 4) / 2 = 4 and 3 + (2 + 0) / 2 = 4.
     turns = TurnRewards(np.array([[1.0, 4.0], [3.0, 0.0]]), np.ones((2, 2), bool), np.zeros(2, np.int64))
     np.testing.assert_allclose(bootstrapped_returns(turns, gamma=1.0, turn_lambda=0.5), [[4, 4], [4, 0]])
-    # Leave-one-out: the other's return stands in: 1 + (0 + 4) / 2 and 3 + (4 + 0) / 2.
+    # Leave-one-out bootstraps from the other's return: 1 + (0 + 4) / 2 and 3 + (4 + 0) / 2.
     others = bootstrapped_returns(turns, gamma=1.0, turn_lambda=0.5, baseline="leave_one_out")
     np.testing.assert_allclose(others, [[3, 4], [5, 0]])
 
 
 @pytest.mark.parametrize("field", ["alpha", "gamma", "turn_lambda", "group_lambda"])
 def test_weight_outside_the_unit_interval_is_refused(field: str) -> None:
-    with pytest.raises(ValueError, match=rf"{field} must be in \[0, 1\]; got 1.5"):
+    with pytest.raises(ValueError, match=rf"{field} must be in \[0, 1\], got 1\.5\."):
         LambdaReturns(**{field: 1.5})  # pyright: ignore[reportArgumentType]
 
 
 def test_unknown_scope_is_refused() -> None:
-    with pytest.raises(ValueError, match="scope must be one of group, batch; got 'turn'"):
+    with pytest.raises(ValueError, match="scope must be 'group' or 'batch', got 'turn'"):
         LambdaReturns(scope="turn")  # pyright: ignore[reportArgumentType]

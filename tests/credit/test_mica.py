@@ -1,4 +1,4 @@
-"""MICA's mixed advantage by hand, and the facts it must keep."""
+"""MICA's mixed advantage, derived by hand, and its invariances."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mica_ray.types import TurnRewards
 
 
 def batch(rewards: list[list[float | None]], group: list[int] | None = None) -> TurnRewards:
-    """None marks a turn that was not played or not judged; junk stands in its place."""
+    """Build a batch; None is a turn that was not played or judged, with an arbitrary reward of 99."""
     valid = np.array([[reward is not None for reward in row] for row in rewards])
     filled = np.array([[99.0 if reward is None else reward for reward in row] for row in rewards])
     return TurnRewards(filled, valid, np.array(group if group is not None else [0] * len(rewards)))
 
 
 def test_credit_crosses_turns() -> None:
-    # One dialogue wins only at turn 1; turn 0 of that dialogue must still be praised.
+    # Only dialogue 0 is rewarded, at turn 1; its turn 0 must get positive credit too.
     # Returns [[1, 1], [0, 0]] -> z = +1, -1 in both turns.
     advantages = Mica(alpha=1.0, gamma=1.0)(batch([[0.0, 1.0], [0.0, 0.0]]))
     np.testing.assert_allclose(advantages, [[1, 1], [-1, -1]], atol=1e-5)
@@ -72,7 +72,7 @@ def test_failed_dialogue_does_not_shorten_its_group() -> None:
 
 
 def test_batch_scope_compares_immediate_rewards_of_all_groups() -> None:
-    # Two groups, each constant: nothing to say inside a group, 0 against 2 -> z = -1, +1 in the batch.
+    # Two groups, each constant: z = 0 inside a group; 0 against 2 -> z = -1, +1 in the batch.
     turns = batch([[0.0], [0.0], [2.0], [2.0]], group=[0, 0, 1, 1])
     np.testing.assert_array_equal(Mica(alpha=0.0)(turns), np.zeros((4, 1)))
     scoped = Mica(alpha=0.0, immediate_scope="batch")(turns)
@@ -80,7 +80,7 @@ def test_batch_scope_compares_immediate_rewards_of_all_groups() -> None:
 
 
 def test_lone_turn_gets_no_turn_part_or_the_whole_group_part() -> None:
-    # Rewards 0, 3, 0 in one group; turn 1 is reached by the first dialogue alone. Group z of 3: 2 / sqrt(2).
+    # Rewards 0, 3, 0 in one group; only the first dialogue reaches turn 1. Group z of 3: 2 / sqrt(2).
     turns = batch([[0.0, 3.0], [0.0, None]])
     z = 2 / np.sqrt(2)
     assert Mica(alpha=0.5, lone_turn="zero")(turns)[0, 1] == pytest.approx(0.5 * z, abs=1e-5)
@@ -89,11 +89,11 @@ def test_lone_turn_gets_no_turn_part_or_the_whole_group_part() -> None:
 
 
 def test_zero_reward_turn_is_a_turn() -> None:
-    # Rewards -1 and 0: the zero is the better one and must be praised, not dropped.
+    # Rewards -1 and 0: the zero is the better one and must get positive credit.
     np.testing.assert_allclose(Mica(alpha=0.0)(batch([[-1.0], [0.0]])), [[-1], [1]], atol=1e-5)
 
 
-def test_failed_judgement_is_no_zero() -> None:
+def test_failed_judgement_is_not_a_zero() -> None:
     # The hole enters no mean: the two valid rewards 2 and 4 give -1, +1 and nothing else.
     advantages = Mica(alpha=0.0)(batch([[2.0, None], [4.0, None]]))
     np.testing.assert_allclose(advantages, [[-1, 0], [1, 0]], atol=1e-5)
@@ -112,13 +112,13 @@ def test_single_dialogue_group_gets_zero_turn_advantage() -> None:
 @pytest.mark.parametrize("field", ["alpha", "gamma"])
 @pytest.mark.parametrize("value", [-0.1, 1.2, float("nan")])
 def test_weight_outside_the_unit_interval_is_refused(field: str, value: float) -> None:
-    with pytest.raises(ValueError, match=rf"{field} must be in \[0, 1\]; got {value}"):
+    with pytest.raises(ValueError, match=rf"{field} must be in \[0, 1\], got {value}"):
         Mica(**{field: value})  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("field", ["immediate_scope", "horizon", "baseline", "lone_turn"])
 def test_unknown_choice_is_refused(field: str) -> None:
-    with pytest.raises(ValueError, match=rf"{field} must be one of .*; got 'none'"):
+    with pytest.raises(ValueError, match=rf"{field} must be '.*', got 'none'"):
         Mica(**{field: "none"})  # pyright: ignore[reportArgumentType]
 
 
@@ -162,7 +162,7 @@ def expected_gradients(estimator: Mica, p: float) -> np.ndarray:
     """Enumerate two dialogues that go on with probability p, three turns at most, reward 1 a turn.
 
     Returns:
-        [3], E[(a_t - p) A_t] for the choice at each turn t, of the first dialogue; a_t = 1 when it goes on.
+        [3], E[(a_t - p) A_t] for the choice at each turn t, of the first dialogue; a_t = 1 if it continues.
     """
     lives = [((0,), 1 - p), ((1, 0), p * (1 - p)), ((1, 1, 0), p * p * (1 - p)), ((1, 1, 1), p**3)]
     gradient = np.zeros(3)
@@ -177,7 +177,7 @@ def expected_gradients(estimator: Mica, p: float) -> np.ndarray:
 def test_leave_one_out_is_unbiased_where_the_mean_shrinks_the_gradient() -> None:
     # p = 1/2, gamma 1. Going on at turn 0 adds 1 + 1/2 turns: E[(a - p) G] = p (1 - p) * 1.5 = 0.375.
     # Turn 1 is reached with probability 1/2 and going on there adds one turn: 1/2 * 1/4 * 1 = 0.125; the
-    # sibling must reach it too (probability 1/2) or nobody compares: 0.0625. At turn 2 no choice matters: 0.
+    # sibling must reach it too (probability 1/2), or there is no comparison: 0.0625. At turn 2 no choice matters: 0.
     unbiased = expected_gradients(Mica(alpha=1, gamma=1, baseline="leave_one_out", divide=False), 0.5)
     np.testing.assert_allclose(unbiased, [0.375, 0.0625, 0.0], atol=1e-12)
     # A mean that includes oneself shrinks each by 1 - 1/2.

@@ -1,4 +1,4 @@
-"""Segment statistics: centring, scaling, lone members, constants, and what must not enter them."""
+"""Segment statistics: centring, scaling, single members, constants, and invalid entries."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_lone_member_gets_exactly_zero() -> None:
 @pytest.mark.parametrize("baseline", ["mean", "leave_one_out"])
 @pytest.mark.parametrize("divide", [True, False])
 def test_constant_segment_gets_exactly_zero(baseline: str, divide: bool) -> None:
-    # The fp64 mean of seven times 1e9 / 7 misses it by a hair; unguarded the miss becomes a z of -0.03.
+    # The fp64 mean of seven times 1e9 / 7 is off by rounding, which would otherwise become a z of -0.03.
     z = standardize(
         np.full(7, 1e9 / 7),
         np.ones(7, bool),
@@ -67,7 +67,7 @@ def test_value_that_is_not_finite_is_refused() -> None:
 
 
 def test_shapes_that_disagree_are_refused() -> None:
-    with pytest.raises(ValueError, match="shapes must agree"):
+    with pytest.raises(ValueError, match="must have one shape"):
         standardize(np.zeros(2), ALL, segments=ONE)
 
 

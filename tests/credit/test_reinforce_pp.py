@@ -33,5 +33,5 @@ def test_baseline_form_centres_on_the_group_and_whitens_over_the_batch() -> None
 
 
 def test_unknown_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"kind must be one of .*; got 'token'"):
+    with pytest.raises(ValueError, match=r"kind must be '.*', got 'token'"):
         ReinforcePlusPlus("token")  # pyright: ignore[reportArgumentType]

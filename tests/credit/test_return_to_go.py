@@ -1,4 +1,4 @@
-"""Return-to-go against the others at the same turn, by hand, and the gradient it gives."""
+"""Return-to-go minus the siblings' mean, derived by hand, and its gradient."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_lone_return_with_division_is_refused() -> None:
 
 
 def test_what_it_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"gamma must be in \[0, 1\]; got 1.5"):
+    with pytest.raises(ValueError, match=r"gamma must be in \[0, 1\], got 1\.5\."):
         ReturnToGo(gamma=1.5)
-    with pytest.raises(ValueError, match="lone_baseline must be one of batch, none; got 'zero'"):
+    with pytest.raises(ValueError, match="lone_baseline must be 'batch' or 'none', got 'zero'"):
         ReturnToGo(lone_baseline="zero")  # pyright: ignore[reportArgumentType]

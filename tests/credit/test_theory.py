@@ -1,4 +1,4 @@
-"""What the papers claim of the credit, each under the assumption that it needs."""
+"""The papers' claims about credit, each under the assumption that it needs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def one_group(rewards: np.ndarray, valid: np.ndarray | None = None) -> TurnRewar
 
 
 def variances(turns: TurnRewards) -> np.ndarray:
-    """Give the mean square of the mix over the group at every alpha; its mean is 0."""
+    """Return the mean square of the mix over the group at every alpha; its mean is 0."""
     return np.array([np.mean(Mica(alpha=alpha)(turns)[turns.valid] ** 2) for alpha in ALPHAS.tolist()])
 
 
@@ -51,7 +51,7 @@ def test_variance_of_the_mix_is_least_at_one_half_with_unit_components(seed: int
 
 
 def test_least_variance_leaves_one_half_when_a_lone_turn_has_no_turn_part() -> None:
-    # gamma 0. Turn 1 is reached by one dialogue alone: the turn part is 1, 0, -1, variance 2/3. The group
+    # gamma 0. Only one dialogue reaches turn 1: the turn part is 1, 0, -1, variance 2/3. The group
     # part of 1, 4, 0 has variance 1; std sqrt(26)/3, so the covariance is (z(1) - z(0)) / 3 = 1 / sqrt(26).
     # Least at alpha = (1 - c) / (2/3 + 1 - 2c) = 0.631, not at 1/2.
     turns = one_group(np.array([[1.0, 4.0], [0.0, 9.0]]), np.array([[True, True], [True, False]]))
@@ -72,7 +72,7 @@ paths = st.lists(st.tuples(*[st.floats(-30, 3)] * 3), min_size=2, max_size=8)
 @settings(deadline=None, max_examples=30)
 @given(paths)
 def test_undiscounted_idr_return_is_the_distance_still_to_be_closed(path: list[tuple[float, ...]]) -> None:
-    # G_t = D_{t-1} - D_T: what the end leaves is all that tells two dialogues from one state apart.
+    # G_t = D_{t-1} - D_T: dialogues from one state differ only in their final distance.
     distance = zone_distance(np.array(path))
     rewards = (distance[:-1] - distance[1:])[None]
     returns = discounted_returns(rewards, np.ones(rewards.shape, bool), gamma=1.0)[0]
@@ -80,7 +80,7 @@ def test_undiscounted_idr_return_is_the_distance_still_to_be_closed(path: list[t
 
 
 def test_first_turn_compares_final_distances_only() -> None:
-    # Both start at 10 and end at 4 and 8, by whatever way: 6 against 2.
+    # Both start at 10 and end at 4 and 8, by different paths: 6 against 2.
     ways = np.array([[10.0, 12.0, 9.0, 4.0], [10.0, 1.0, 2.0, 8.0]])
     advantages = Mica(alpha=1, gamma=1, divide=False)(one_group(ways[:, :-1] - ways[:, 1:]))
     np.testing.assert_allclose(advantages[:, 0], [2.0, -2.0])
@@ -111,7 +111,7 @@ def test_shaping_lowers_every_return_by_the_potential_of_its_state(seed: int, ga
     np.testing.assert_allclose(turn_only(moved)[:, 0], turn_only(turns)[:, 0], atol=1e-5)
     seen = states[..., None].astype(np.float64)
     anchored = AnchorStates(gamma=gamma, divide=False, weight=1e6)
-    # Weighted so that the episode part, which shaping moves by one constant, is lost beside the anchors'.
+    # A large weight: shaping moves the episode part by a constant, which becomes negligible.
     np.testing.assert_allclose(
         anchored(replace(moved, states=seen)) / 1e6, anchored(replace(turns, states=seen)) / 1e6, atol=1e-4
     )
@@ -148,7 +148,7 @@ def test_one_outlier_attains_samuelsons_bound(count: int) -> None:
 
 
 def recorded_rewards(folder: Path) -> TurnRewards:
-    """Give the recorded increments of distance; a group is one case, as four models talked it through."""
+    """Return the recorded increments of distance; a group is one case played by four models."""
     by_case: dict[str, list[np.ndarray]] = defaultdict(list)
     for path in sorted(folder.glob("*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():

@@ -1,4 +1,4 @@
-"""Our estimators on the arrays of other trainers: right turns, credit across the user's tokens."""
+"""Our estimators on token arrays of other trainers: turns, and credit across user tokens."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_turn_nobody_judged_gets_no_credit_and_enters_no_mean() -> None:
 
 @st.composite
 def turn_batches(draw: st.DrawFn) -> tuple[TurnRewards, list[list[int]]]:
-    """Dialogues of unequal lengths, and how many tokens each reply and the user's words before it have."""
+    """Draw dialogues of unequal lengths, and token counts of replies and user messages."""
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     num_dialogues, num_turns = draw(st.integers(1, 5)), draw(st.integers(1, 4))
     shape = (num_dialogues, num_turns)
@@ -101,11 +101,11 @@ def test_tokens_get_what_the_turns_get(
 
 def test_arrays_that_fit_no_dialogue_are_refused() -> None:
     turns = np.array([[-1, 0, -1, 1]])
-    with pytest.raises(ValueError, match=r"got \(1, 3\), \(1, 4\), \[1\]"):
+    with pytest.raises(ValueError, match=r"got \(1, 3\), \(1, 4\) and \[1\]"):
         token_advantages(np.zeros((1, 3)), turns, ["q"], Mica())
-    with pytest.raises(ValueError, match=r"must be 0 before the first reply; row 0 is not"):
+    with pytest.raises(ValueError, match=r"must be 0 before the first reply, got a reward in row 0"):
         token_advantages(np.array([[1.0, 0, 0, 0]]), turns, ["q"], Mica())
-    with pytest.raises(ValueError, match=r"token_turns must ascend along row 0"):
+    with pytest.raises(ValueError, match=r"token_turns must ascend along each row, got a descent in row 0"):
         token_advantages(np.zeros((1, 4)), turns[:, ::-1], ["q"], Mica())
-    with pytest.raises(ValueError, match=r"reply_mask must be \[B, L\]; got shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"reply_mask must be \[B, L\], got shape \(4,\)"):
         turns_of_replies(np.ones(4))

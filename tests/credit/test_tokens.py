@@ -1,4 +1,4 @@
-"""Credit on tokens: by eye, and against loops in float64 at the sizes the bench times."""
+"""Credit on tokens: small cases by hand, and benchmark sizes against loops in float64."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_nothing_to_spread_gives_nothing() -> None:
 
 @pytest.mark.parametrize("stray", [-2, 2])
 def test_token_of_no_known_turn_is_refused(stray: int) -> None:
-    with pytest.raises(ValueError, match=rf"turn_ids must be in \[-1, 2\); got .*{stray}"):
+    with pytest.raises(ValueError, match=rf"turn_ids must be in \[-1, 2\), got .*{stray}"):
         spread_over_tokens(np.zeros(2), np.array([[0, stray]]))
 
 
@@ -46,13 +46,13 @@ def test_tokens_of_a_turn_all_get_it_and_others_get_nothing(seed: int) -> None:
 
 
 def compared(values: list[float]) -> tuple[float, float]:
-    """Mean and population deviation, by hand."""
+    """Return mean and population deviation."""
     mean = sum(values) / len(values)
     return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
 
 
 def looped_mica(rewards: list[list[float]], group_size: int) -> list[list[float]]:
-    """MICA as the paper writes it, one dialogue and one turn at a time: alpha 1/2, gamma 0.85."""
+    """Compute MICA as in the paper, turn by turn: alpha 1/2, gamma 0.85."""
     advantages: list[list[float]] = []
     for first in range(0, len(rewards), group_size):
         group = rewards[first : first + group_size]
@@ -83,7 +83,7 @@ def test_kernels_agree_with_loops_in_float64(size: tuple[int, int, int, int]) ->
     generator = np.random.default_rng(num_tokens)
     lengths = generator.integers(1, num_turns + 1, size=num_dialogues)
     rows = [generator.normal(size=length).tolist() for length in lengths]
-    # Tokens 2k and 2k + 1 are where turn k of a dialogue begins and where its reply does.
+    # Turn k of a dialogue starts at bound 2k, and its reply at bound 2k + 1.
     starts = np.sort(generator.permuted(np.tile(np.arange(num_tokens), (num_dialogues, 1)), axis=1)[:, :61])
     rewards, valid = np.full((num_dialogues, num_turns), 1e9), np.zeros((num_dialogues, num_turns), bool)
     turn_ids = np.full((num_dialogues, num_tokens), -1)

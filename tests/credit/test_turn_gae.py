@@ -22,7 +22,7 @@ def random_turns(seed: int, num_dialogues: int = 6, num_turns: int = 3) -> TurnR
 
 
 def refitted_values(turns: TurnRewards, returns: np.ndarray, ridge: float) -> np.ndarray:
-    """Fit the regression again for every dialogue, on the rows of the others, turn means as dummies."""
+    """Fit the regression separately for every dialogue, on the rows of the others."""
     assert turns.states is not None
     values = np.zeros(returns.shape)
     for i in range(len(returns)):
@@ -57,7 +57,7 @@ def test_one_regression_less_a_dialogue_is_the_regression_without_it(seed: int) 
 
 
 def test_critic_finds_a_return_that_follows_from_the_state() -> None:
-    # One turn, r = 2 s: with next to no penalty every dialogue's value is its return, the advantage nothing.
+    # One turn, r = 2 s: with next to no penalty every dialogue's value is its return, and the advantage 0.
     states = np.array([0.0, 1.0, 2.0, 3.0])
     turns = TurnRewards(
         2 * states[:, None], np.ones((4, 1), bool), np.zeros(4, np.int64), states[:, None, None]
@@ -66,7 +66,7 @@ def test_critic_finds_a_return_that_follows_from_the_state() -> None:
 
 
 def test_temporal_differences_by_hand() -> None:
-    # A state that says nothing: V is the others' mean return. Rewards (0, 4), (2, 0): returns (4, 4), (2, 0);
+    # With a constant state V is the others' mean return. Rewards (0, 4), (2, 0): returns (4, 4), (2, 0);
     # V = (2, 0), (4, 4). d = (0 + 0 - 2, 4 - 0), (2 + 4 - 4, 0 - 4); lam 0.5: A = (-2 + 2, 4), (2 - 2, -4).
     turns = TurnRewards(
         np.array([[0.0, 4.0], [2.0, 0.0]]), np.ones((2, 2), bool), np.zeros(2, np.int64), np.zeros((2, 2, 1))
@@ -90,5 +90,5 @@ def test_whitened_advantages_have_mean_zero_and_deviation_one() -> None:
 
 @pytest.mark.parametrize(("field", "value"), [("gamma", 1.1), ("lam", -0.1), ("ridge", 0.0)])
 def test_value_out_of_range_is_refused(field: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{field} must be .*; got {value}"):
+    with pytest.raises(ValueError, match=f"{field} must be .*, got {value}"):
         TurnGae(**{field: value})  # pyright: ignore[reportArgumentType]

@@ -1,6 +1,6 @@
-"""RLlib's PPO on the strategy environment: with its critic and GAE as shipped, or with credit of ours.
+"""RLlib's PPO on the strategy environment, with its own critic and GAE or with our credit.
 
-Both learn by the same learner from the same dialogues; only the connector that writes the advantages differs.
+Both use the same learner and dialogues; only the connector that computes the advantages differs.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.tune.registry import register_env
 
+from mica_ray.checks import at_least
 from mica_ray.credit import CreditEstimator
 from mica_ray.dialogue.domain import Domain
 from mica_ray.rllib.strategy_env import SPECIFIC_FRACTION, StrategyEnv
@@ -30,22 +31,23 @@ from mica_ray.types import TurnRewards
 
 
 def turn_rewards(episodes: Sequence[SingleAgentEpisode]) -> TurnRewards:
-    """Give what an estimator may see of a learner's episodes, each longer by RLlib's artificial last step.
+    """Convert the episodes of an RLlib learner to the input of a credit estimator.
 
-    Dialogues of one scenario are one group, and the observations are the states. The artificial step is no
-    turn: it is not valid.
+    Dialogues of one scenario form a group, and observations are the states. The artificial last step that
+    RLlib adds to each episode is not valid.
 
     Args:
-        episodes: whole dialogues, B of them, after `AddOneTsToEpisodesAndTruncate`.
+        episodes: B whole dialogues, after `AddOneTsToEpisodesAndTruncate`.
 
     Raises:
-        ValueError: an episode is a piece of a dialogue: what its last turns lead to is not in the batch.
+        ValueError: an episode is only a part of a dialogue, so the returns of its turns are unknown.
     """
     for episode in episodes:
         if episode.t_started or not episode.is_terminated:
             raise ValueError(
-                f"credit needs whole dialogues; episode {episode.id_} starts at turn {episode.t_started} "
-                f"and {'ends' if episode.is_terminated else 'does not end'}"
+                f"Credit needs whole dialogues, got episode {episode.id_}, which starts at turn "
+                f"{episode.t_started} and {'ends' if episode.is_terminated else 'does not end'}. "
+                "Sample with the env runner WholeDialogues."
             )
     played = np.array([len(episode) - 1 for episode in episodes])
     num_turns = int(played.max(initial=0))
@@ -62,10 +64,10 @@ def turn_rewards(episodes: Sequence[SingleAgentEpisode]) -> TurnRewards:
 
 
 class TurnCredit(ConnectorV2):
-    """Write the advantages of an estimator where RLlib's loss looks for those of GAE; no value target.
+    """Connector that replaces GAE's advantages by those of a credit estimator.
 
-    Consumes the learner's episodes, produces one number per step of the batch, 0 at the artificial ones,
-    which the loss masks.
+    Writes one advantage per step of the batch, 0 at artificial steps, which the loss masks. Value targets are
+    0, since there is no critic.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class TurnCredit(ConnectorV2):
         """Add `advantages` and `value_targets` to the batch of the one module.
 
         Raises:
-            ValueError: an episode is no whole dialogue, or the module has a memory and its batch is padded.
+            ValueError: an episode is not a whole dialogue, or the module is recurrent, with a padded batch.
         """
         listed = list(self.single_agent_episode_iterator(episodes, agents_that_stepped_only=False))
         turns = turn_rewards(listed)
@@ -90,7 +92,10 @@ class TurnCredit(ConnectorV2):
         module = batch[DEFAULT_MODULE_ID]
         mask = module[Columns.LOSS_MASK]
         if tuple(mask.shape) != advantages.shape:
-            raise ValueError(f"the module must have no memory: one row a step; got {tuple(mask.shape)}")
+            raise ValueError(
+                f"The batch must have one row per step, {advantages.shape}, got {tuple(mask.shape)}. "
+                "Use a module without memory."
+            )
         written = torch.from_numpy(advantages.astype(np.float32)).to(mask.device)
         module[Postprocessing.ADVANTAGES] = written
         module[Postprocessing.VALUE_TARGETS] = torch.zeros_like(written)
@@ -98,10 +103,10 @@ class TurnCredit(ConnectorV2):
 
 
 class CreditLearner(PPOTorchLearner):
-    """RLlib's PPO learner with `learner_config_dict["credit"]`, a `CreditEstimator`, in place of GAE."""
+    """RLlib's PPO learner with the estimator `learner_config_dict["credit"]` instead of GAE."""
 
     def build(self) -> None:
-        """Build as shipped, then exchange the one connector."""
+        """Build RLlib's learner, then replace its GAE connector."""
         super().build()
         assert self._learner_connector is not None
         self._learner_connector.remove(GeneralAdvantageEstimation)
@@ -110,46 +115,47 @@ class CreditLearner(PPOTorchLearner):
 
 @dataclass(frozen=True, slots=True)
 class StrategyRun:
-    """One run of PPO on the strategy environment. The optimiser is the same with any credit."""
+    """One run of PPO on the strategy environment, with the same optimizer for any credit."""
 
     domain: Domain
     credit: CreditEstimator | None = None
-    """In place of critic and GAE; None for PPO as shipped."""
+    """Estimator that replaces critic and GAE; None: RLlib's PPO unchanged."""
     num_groups: int = 16
-    """Scenarios of one batch; each batch is one update."""
+    """Scenarios per batch. Each batch is one update."""
     group_size: int = 8
-    """Dialogues of one scenario, N."""
+    """N, dialogues per scenario."""
     specific_fraction: float = SPECIFIC_FRACTION
-    """Of the environment."""
+    """`StrategyEnv`'s probability of a specific reply, in [0, 1]."""
     gamma: float = 0.99
-    """Discount of GAE, RLlib's default; a credit estimator has its own."""
+    """Discount of GAE, RLlib's default. A credit estimator has its own."""
     gae_lambda: float = 1.0
-    """Of GAE, RLlib's default."""
+    """Lambda of GAE, RLlib's default."""
     learning_rate: float = 1e-3
+    """Adam's step size."""
     num_epochs: int = 6
+    """Passes over each batch."""
     minibatch_size: int = 128
-    """Turns; at most the dialogues of a batch, which may have one turn each."""
+    """Turns per minibatch; at most the number of dialogues, since each may have a single turn."""
     seed: int = 0
-    """Of scenarios, wording, weights and actions."""
+    """Seed of scenarios, wording, weights and actions."""
 
     def __post_init__(self) -> None:
-        """Refuse counts of nothing."""
-        for name in ("num_groups", "group_size", "num_epochs", "minibatch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
+        """Check the counts."""
+        at_least(1, num_groups=self.num_groups, group_size=self.group_size)
+        at_least(1, num_epochs=self.num_epochs, minibatch_size=self.minibatch_size)
         if self.minibatch_size > self.num_dialogues:
             raise ValueError(
-                f"minibatch_size must be at most num_groups x group_size = {self.num_dialogues}; "
-                f"got {self.minibatch_size}"
+                f"minibatch_size must be <= num_groups x group_size = {self.num_dialogues}, "
+                f"got {self.minibatch_size}."
             )
 
     @property
     def num_dialogues(self) -> int:
-        """Dialogues of one batch."""
+        """Number of dialogues of one batch."""
         return self.num_groups * self.group_size
 
     def config(self) -> PPOConfig:
-        """Give RLlib's configuration: runner and learner in this process, one update per batch."""
+        """Build RLlib's configuration: runner and learner in this process, one update per batch."""
         register_env("strategy", _environment)
         config = PPOConfig()
         config.environment(
@@ -174,9 +180,9 @@ class StrategyRun:
             lr=self.learning_rate,
             num_epochs=self.num_epochs,
             minibatch_size=self.minibatch_size,
-            # One call of the runner fills it whatever the lengths, for no dialogue is without a turn.
+            # One call of the runner fills it at any lengths: every dialogue has at least one turn.
             train_batch_size_per_learner=self.num_dialogues,
-            # Points squared: at RLlib's 10 a critic that is off by more than 3 points learns nothing.
+            # Points squared. With RLlib's 10, a critic that is off by more than 3 points would not learn.
             vf_clip_param=1e4,
         )
         if self.credit is not None:

@@ -1,7 +1,7 @@
-"""The embedded world as a Gymnasium environment: what the person needs in, the kind of support out.
+"""The embedded world as a Gymnasium environment: needs observed, kinds of support chosen.
 
-One level above the dialogue: no text; what can choosing the kind of support alone earn? How a reply is taken
-is decided in embedded/world.py, when a dialogue ends in dialogue/progress.py, rewards in rewards.py.
+There is no text. embedded/world.py decides the effect of a reply, dialogue/progress.py the end of a dialogue,
+and rewards.py the rewards.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import gymnasium
 import numpy as np
 
+from mica_ray.checks import within
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.progress import energy_direction, judge_stop
 from mica_ray.embedded.reply_reader import Kind, Reading
@@ -28,39 +29,40 @@ from mica_ray.rewards import NUM_AXES, Rewards
 from mica_ray.types import Scenario
 
 KINDS: tuple[Kind, ...] = tuple(Kind)
-"""What action 0, 1, ... means."""
+"""The kind of support of action 0, 1, ..."""
 
 POINTS = 10.0
-"""Points of need that count as 1 in an observation: about what a scenario's person brings in all."""
+"""Points of need per unit of an observation: about the total initial deficit of a scenario."""
 
 GUARDED_ABOUT = slice(6, 9)
-"""Where an observation says, for C, A, P, that help cannot land yet."""
+"""Components of an observation that mark, for C, A and P, needs that are not open to help yet."""
 
 SPECIFIC_FRACTION = 0.8
-"""Share of replies that take up what this person said: how a choice is worded is not the chooser's part."""
+"""Share of replies that refer to what the user said. The wording is not part of the action."""
 
 
 class StrategyEnv(gymnasium.Env[np.ndarray, np.int64]):
-    """One dialogue an episode; deterministic but for the wording of a reply, drawn by the environment's seed.
+    """One dialogue per episode. Only the wording of replies is random, by seed.
 
-    Action k offers `KINDS[k]` and nothing else, without any harm of form. The observation is a vector [10]:
+    Action k is a well-formed reply of kind `KINDS[k]`. The observation is a vector [10]:
 
         0..2   need state P_t (C, A, P), in `POINTS`
         3      turns played, share of the turn limit
         4      energy E_t, share of ||P_0||
         5      guard, share of `MAX_GUARD`
-        6..8   1 where help for C, A, P cannot land yet: what the person is guarded about
-        9      replies in a row that served only met needs, share of `PATIENCE`, 1 at most
+        6..8   1 where C, A, P is not open to help yet
+        9      replies in a row that served only met needs, share of `PATIENCE`, at most 1
 
-    The reward is that of `rewards` for the turn, in points. Every ending terminates, the turn limit too: the
-    turn is observed, so that the limit is part of the task and there is nothing beyond it to be estimated.
-    `info` holds "scenario" (the id), "is_asked" (whether somebody asked for it) and, at the end, "stop".
+    The reward of a turn is that of `rewards`, in points. Every ending terminates the episode, including the
+    turn limit: the turn is part of the observation, so there is no value beyond the limit to estimate.
+    `info` has "scenario" (its id), "is_asked" (whether it was chosen by id or `upcoming`) and, at the end,
+    "stop".
 
     Args:
-        domain: gives the order of needs and the rules of progress; its points must be the embedded world's.
-        scenarios: who may come; the domain's training split when not given.
-        rewards: of a turn.
-        specific_fraction: chance that a reply takes up what this person said, in [0, 1].
+        domain: defines the order of needs and the rules of progress, with the points of the embedded world.
+        scenarios: the scenarios to sample; default: the domain's training split.
+        rewards: the reward of a turn; default: IDR.
+        specific_fraction: probability that a reply refers to what the user said, in [0, 1].
 
     Raises:
         ValueError: there is no scenario, or the fraction is outside [0, 1].
@@ -76,13 +78,12 @@ class StrategyEnv(gymnasium.Env[np.ndarray, np.int64]):
         rewards: Rewards | None = None,
         specific_fraction: float = SPECIFIC_FRACTION,
     ) -> None:
-        if not 0 <= specific_fraction <= 1:
-            raise ValueError(f"specific_fraction must be in [0, 1]; got {specific_fraction}")
+        within(0, 1, specific_fraction=specific_fraction)
         self.scenarios = tuple(scenarios) or domain.split("train")
         if not self.scenarios:
-            raise ValueError(f"scenarios must not be empty; domain {domain.name} has none to train on")
+            raise ValueError(f"Domain {domain.name} has no training scenarios. Pass scenarios.")
         self.upcoming: int | None = None
-        """Index of the scenario that the next reset opens, which forgets it; None lets the reset draw one."""
+        """Index of the scenario of the next reset, which clears it. None: the reset draws a scenario."""
         self._rules = domain.rules
         keys = [axis.key for axis in domain.axes]
         self._order = [keys.index(key) for key in domain.need_order]
@@ -103,10 +104,10 @@ class StrategyEnv(gymnasium.Env[np.ndarray, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, object] | None = None
     ) -> tuple[np.ndarray, dict[str, object]]:
-        """Begin a dialogue: of the scenario `options["scenario"]` names, else the upcoming one, else any.
+        """Start a dialogue: of `options["scenario"]`, the upcoming scenario, or a random one.
 
         Raises:
-            ValueError: no scenario has the id.
+            ValueError: no scenario has the id `options["scenario"]`.
         """
         super().reset(seed=seed)
         name = (options or {}).get("scenario")
@@ -119,7 +120,7 @@ class StrategyEnv(gymnasium.Env[np.ndarray, np.int64]):
         return self._observation(), self._info()
 
     def step(self, action: np.int64 | int) -> tuple[np.ndarray, float, bool, bool, dict[str, object]]:
-        """Offer one kind of support and let the person take it."""
+        """Reply with one kind of support and update the user's state."""
         is_specific = bool(self.np_random.random() < self._specific_fraction)
         self._inner = take(self._inner, self._readings[KINDS[int(action)], is_specific]).after
         self._turn += 1
@@ -132,13 +133,13 @@ class StrategyEnv(gymnasium.Env[np.ndarray, np.int64]):
 
     @property
     def max_turns(self) -> int:
-        """The turn limit: no dialogue is longer."""
+        """Maximum number of turns of a dialogue."""
         return self._rules.max_turns
 
     def _index_of(self, name: object) -> int:
         ids = [scenario.id for scenario in self.scenarios]
         if name not in ids:
-            raise ValueError(f"options['scenario'] must be one of {', '.join(ids[:3])}, ...; got {name!r}")
+            raise ValueError(f"options['scenario'] must be one of {', '.join(ids[:3])}, ..., got {name!r}.")
         return ids.index(str(name))
 
     def _info(self) -> dict[str, object]:
@@ -169,7 +170,10 @@ class StrategyEnv(gymnasium.Env[np.ndarray, np.int64]):
         )
 
     def _bounds(self) -> gymnasium.spaces.Box:
-        """Give the box that no dialogue leaves: every turn moves each axis by a level's points at most."""
+        """Return bounds of all observations.
+
+        A turn moves each axis by the points of one level at most.
+        """
         starts = np.array([scenario.initial_state for scenario in self.scenarios])
         worst = self._rules.max_turns * np.array([min(points) for points in REGRESS_POINTS])
         best = self._rules.max_turns * max(PROGRESS_POINTS)

@@ -1,6 +1,7 @@
-"""An RLlib env runner that brings whole dialogues, N of each scenario: credit by groups needs them.
+"""An RLlib env runner that samples whole dialogues, N of each scenario.
 
-RLlib's own stops at the first M episodes that end, which favours short ones, and cannot ask for a scenario.
+RLlib's own runner stops at the first M finished episodes, which favours short ones, and cannot choose the
+scenario. Credit over groups needs both.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from mica_ray.seeding import derive_seed
 
 
 class WholeDialogues(SingleAgentEnvRunner):
-    """Play one dialogue in every sub-environment, each scenario in `env_config["group_size"]` of them.
+    """Env runner that plays one whole dialogue in every sub-environment per call.
 
-    Scenarios come in rounds, each shuffled by the config's seed, so that all come equally often. The
-    sub-environments run until the last has ended its dialogue; what the others begin meanwhile is thrown away
-    and counts nowhere.
+    Each scenario is played in `env_config["group_size"]` sub-environments. Scenarios come in rounds shuffled
+    by the config's seed, so that all occur equally often. Sub-environments run until all have finished their
+    dialogue; dialogues that others start meanwhile are dropped and enter no metric.
 
     Raises:
-        ValueError: groups of that size do not fill the sub-environments.
+        ValueError: the group size does not divide the number of sub-environments.
     """
 
     def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         group_size = int(config.env_config["group_size"])
         if group_size < 1 or self.num_envs % group_size:
-            raise ValueError(f"group_size must divide the {self.num_envs} environments; got {group_size}")
+            raise ValueError(f"group_size must divide the {self.num_envs} environments, got {group_size}.")
         self._group_size = group_size
         self._waiting: list[int] = []
         self._generator = np.random.default_rng(derive_seed(config.seed or 0, "scenarios", self.worker_index))
@@ -46,21 +47,21 @@ class WholeDialogues(SingleAgentEnvRunner):
         random_actions: bool = False,
         force_reset: bool = False,
     ) -> list[SingleAgentEpisode]:
-        """Give one whole dialogue of every sub-environment.
+        """Sample one whole dialogue from every sub-environment.
 
         Args:
-            num_timesteps: not read: a call brings one dialogue of each, whatever their lengths.
-            num_episodes: not read.
-            explore: whether actions are drawn from the policy; None as the config says.
-            random_actions: whether they are drawn evenly, without the policy.
-            force_reset: not read: every call begins anew.
+            num_timesteps: ignored; every call returns one dialogue per sub-environment, of any length.
+            num_episodes: ignored.
+            explore: whether to sample actions from the policy; None: the config's default.
+            random_actions: whether to sample actions uniformly, without the policy.
+            force_reset: ignored; every call resets all sub-environments.
         """
         assert self.env is not None
         environments = cast(SyncVectorEnv, self.env.unwrapped)
         first = cast(StrategyEnv, environments.envs[0].unwrapped)
         environments.set_attr("upcoming", self._next_scenarios(len(first.scenarios)))
         episodes = super().sample(
-            # Within so many ticks every first dialogue ends, for none is longer than the turn limit.
+            # Enough for every first dialogue to end: none is longer than the turn limit.
             num_timesteps=first.max_turns * self.num_envs,
             explore=cast(bool, explore),  # RLlib's own default is None.
             random_actions=random_actions,
@@ -72,7 +73,7 @@ class WholeDialogues(SingleAgentEnvRunner):
         return asked
 
     def _next_scenarios(self, num_scenarios: int) -> list[int]:
-        """Give the scenario of every sub-environment, and take them off the round."""
+        """Return the scenario of every sub-environment, and remove them from the round."""
         num_groups = self.num_envs // self._group_size
         while len(self._waiting) < num_groups:
             self._waiting += self._generator.permutation(num_scenarios).tolist()

@@ -1,4 +1,4 @@
-"""The credit bench writes what it promises, and says in one line which peer is missing."""
+"""The credit bench writes its files, and names a missing peer in one line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_bench_writes_table_figure_and_file(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "credit.json").read_text())
     resets = record["estimators"]["token return, resets"]
     assert resets["properties"]["crosses_turns"] is False
-    # What is infinite in the numbers is null in the file.
+    # Infinity becomes null in the file.
     assert resets["processes"]["survivors"]["noise"] is None
     assert record["estimators"]["turn, leave-one-out"]["processes"]["survivors"]["z"] < 3
     assert len(record["group_sizes"]) == 18

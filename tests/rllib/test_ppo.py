@@ -1,4 +1,4 @@
-"""RLlib's learner trains on our credit: right turns, right groups, the artificial step left out."""
+"""RLlib's learner trains on our credit: turns, groups, and no artificial step."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def dialogue(scenario: str, rewards: list[float]) -> SingleAgentEpisode:
 
 
 def lengthened(*dialogues: SingleAgentEpisode) -> list[SingleAgentEpisode]:
-    """As the learner's connectors see them: longer by one artificial step of reward 0."""
+    """Add the artificial last step of reward 0 that RLlib's learner adds."""
     AddOneTsToEpisodesAndTruncate()(rl_module=None, batch={}, episodes=list(dialogues), shared_data={})  # pyright: ignore[reportArgumentType]
     return list(dialogues)
 
@@ -49,13 +49,13 @@ def test_piece_of_a_dialogue_gets_no_credit() -> None:
     piece = dialogue("a", [0.0, 1.0])
     piece.is_terminated = False
     with pytest.raises(
-        ValueError, match=r"credit needs whole dialogues; .* starts at turn 0 and does not end"
+        ValueError, match=r"Credit needs whole dialogues, got .* starts at turn 0 and does not end"
     ):
         turn_rewards(lengthened(piece))
 
 
 def test_credit_crosses_turns_on_its_way_into_the_batch() -> None:
-    # One of two dialogues wins at its second turn: returns [1, 1] and [0, 0], z = +1 and -1 at both turns.
+    # One of two dialogues is rewarded at its second turn: returns [1, 1] and [0, 0], z = +1 and -1 at both turns.
     # The artificial steps, third and sixth, get 0.
     episodes = lengthened(dialogue("a", [0.0, 1.0]), dialogue("a", [0.0, 0.0]))
     batch = {DEFAULT_MODULE_ID: {"loss_mask": torch.ones(6, dtype=torch.bool)}}
@@ -88,7 +88,7 @@ def test_batch_holds_whole_dialogues_of_every_scenario_equally_often() -> None:
 def test_groups_must_fill_the_environments() -> None:
     config = small_run().config()
     config.environment(env_config={"group_size": 5})
-    with pytest.raises(ValueError, match=r"group_size must divide the 24 environments; got 5"):
+    with pytest.raises(ValueError, match=r"group_size must divide the 24 environments, got 5"):
         WholeDialogues(config=config)
 
 

@@ -1,4 +1,4 @@
-"""The strategy environment plays by the embedded world's rules, and both checkers accept it."""
+"""The strategy environment follows the embedded world's rules and passes both checkers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_acknowledging_first_meets_the_first_need() -> None:
     seen, info = environment.reset(options={"scenario": BOSS})
     assert info == {"scenario": BOSS, "is_asked": True}
     np.testing.assert_allclose(seen[:6], [-0.7, -0.4, -0.3, 0, 0, 0], atol=1e-6)
-    np.testing.assert_array_equal(seen[6:9], [1, 0, 1])  # A alone is open.
+    np.testing.assert_array_equal(seen[6:9], [1, 0, 1])  # Only A is open.
     seen, reward, *_ = environment.step(action(Kind.ACKNOWLEDGE))
     # A: -4 + 3 = -1. Zone distance, 1 point forgiven per axis: |(6, 3, 2)| = 7 -> |(6, 0, 2)| = sqrt(40).
     assert reward == pytest.approx(7 - 40**0.5)
@@ -122,8 +122,8 @@ def test_upcoming_scenario_is_opened_once() -> None:
 
 def test_unknown_scenario_and_impossible_share_are_named() -> None:
     with pytest.raises(
-        ValueError, match=r"options\['scenario'\] must be one of es-work-c-01, .*; got 'nobody'"
+        ValueError, match=r"options\['scenario'\] must be one of es-work-c-01, .*, got 'nobody'"
     ):
         strategy_env().reset(options={"scenario": "nobody"})
-    with pytest.raises(ValueError, match=r"specific_fraction must be in \[0, 1\]; got 2"):
+    with pytest.raises(ValueError, match=r"specific_fraction must be in \[0, 1\], got 2"):
         strategy_env(specific_fraction=2)

@@ -1,1 +1,1 @@
-"""Is an estimator right? Dialogue processes so small that enumeration gives the exact policy gradient."""
+"""Test estimators on dialogue processes whose exact policy gradient is known."""

@@ -1,4 +1,4 @@
-"""One estimator on one process: sampled steps in, its gradient's bias and noise out."""
+"""Measure the bias and noise of an estimator's gradient on sampled steps of a process."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from mica_ray.credit.oracle.process import DialogueProcess, Dialogues, sample
 from mica_ray.types import TurnRewards
 
 STEP_DIALOGUES = 64
-"""Dialogues of one step: the paper's 16 scenarios of 4."""
+"""Dialogues of one step: 16 scenarios of 4 in the paper."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """An estimator on the bench."""
+    """An estimator of the bench."""
 
     name: str
     estimator: CreditEstimator
     sees_batch: bool = False
-    """Whether it compares over the whole step, so that every step must be credited by itself."""
+    """Whether it compares over the whole step, so that each step needs a call of its own."""
     imputed: bool = False
-    """Whether failed judgements are passed off to it as rewards of 0."""
+    """Whether it gets failed judgements as rewards of 0."""
     is_blind: bool = False
-    """Whether it is shown one and the same state everywhere."""
+    """Whether it gets the same state everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """Steps of a process at one group size, drawn once and shown to every contestant."""
+    """Sampled steps of a process at one group size, the same for every contestant."""
 
     process: DialogueProcess
     dialogues: Dialogues
     num_steps: int
     exact: np.ndarray
-    """[S, A], of what the judge judged."""
+    """[S, A], the exact gradient of the judged turns."""
 
 
 def draw_steps(process: DialogueProcess, num_steps: int, *, group_size: int, seed: int) -> Sampled:
     """Draw steps of 64 dialogues.
 
     Args:
-        process: what is drawn from.
-        num_steps: how many.
+        process: the process to sample.
+        num_steps: number of steps.
         group_size: N, a divisor of 64.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
-        ValueError: `group_size` does not divide a step.
+        ValueError: `group_size` does not divide 64.
     """
     if STEP_DIALOGUES % group_size:
-        raise ValueError(f"group_size must divide {STEP_DIALOGUES}; got {group_size}")
+        raise ValueError(f"group_size must divide {STEP_DIALOGUES}, got {group_size}.")
     num_groups = num_steps * STEP_DIALOGUES // group_size
     generator = np.random.default_rng(seed)
     dialogues = sample(process, num_groups, group_size=group_size, generator=generator)
@@ -77,7 +77,7 @@ def measure(contestant: Contestant, sampled: Sampled) -> GradientBias:
 
 
 def _steps(turns: TurnRewards) -> Iterator[TurnRewards]:
-    """Cut a batch into its steps."""
+    """Split a batch into its steps."""
     for first in range(0, len(turns.group), STEP_DIALOGUES):
         part = slice(first, first + STEP_DIALOGUES)
         states = None if turns.states is None else turns.states[part]

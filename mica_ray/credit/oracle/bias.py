@@ -1,4 +1,4 @@
-"""Gradient estimates against the exact gradient: what is kept, what points elsewhere, what is noise."""
+"""Compare gradient estimates with the exact gradient: share kept, angle, noise."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from dataclasses import dataclass
 import numpy as np
 
 NUM_BLOCKS = 32
-"""Blocks of the jackknife that gives `direction_bias` its standard error."""
+"""Number of blocks of the jackknife standard errors."""
 
 DETERMINISTIC = 1e-12
-"""A variance below this share of the largest, or of the squared gradient, is rounding."""
+"""A variance below this share of the largest one, or of the squared gradient, is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class GradientBias:
-    """How a gradient estimator's expectation and noise relate to the exact gradient g.
+    """Expectation E and noise of a gradient estimator compared with the exact gradient g.
 
-    Raw, an estimator in reward units is unbiased when E = g: kept = 1 and z small. An advantage that was
-    divided by a deviation has no unit, and an optimiser such as Adam has no use for the length of a gradient:
-    there bias means direction, what no positive factor c can mend: min over c of |c E - g| / |g|, the sine of
-    the angle. Both are given for every estimator. Noise is measured at that best c.
+    An estimator in reward units is unbiased if E = g: kept = 1 and a small z. A divided advantage is
+    dimensionless, and Adam ignores the length of a gradient. Its bias is the direction, which no positive
+    factor c corrects: min over c of |c E - g| / |g|, the sine of the angle. Both are computed for every
+    estimator. Noise is measured at the best c.
     """
 
     kept: float
-    """<E, g> / |g|^2: the share of g that arrives along g. 0.75 is a gradient shrunk by a quarter."""
+    """<E, g> / |g|^2, the component of E along g. 0.75: the gradient is shrunk by a quarter."""
     kept_error: float
-    """Its standard error."""
+    """Standard error of `kept`."""
     z: float
-    """Omnibus test of E = g over all components, as a standard normal: above 3 is raw bias beyond noise."""
+    """Omnibus test of E = g over all components, as a standard normal. Above 3: biased beyond noise."""
     cosine: float
-    """Between E and g, noise taken out of the length of E."""
+    """Cosine of the angle between E and g; the length of E is corrected for noise."""
     direction_bias: float
-    """Sine of the angle between E and g, noise taken out; 1 when nothing of E points along g."""
+    """Sine of the angle between E and g, corrected for noise; 1 if E has no component along g."""
     direction_error: float
-    """Its standard error, by jackknife over blocks; too small for a bias near 0: `direction_z` decides."""
+    """Its standard error, by jackknife over blocks. Too small for a bias near 0; use `direction_z` there."""
     direction_z: float
-    """Omnibus test that what is not along g is 0, as a standard normal."""
+    """Omnibus test that the component of E orthogonal to g is 0, as a standard normal."""
     noise: float
     """Standard deviation of one step's gradient at the best scale, as a share of |g|; infinite without
-    signal. Near a right angle the best scale is near 0 and so is this: `error` tells."""
+    signal. Near a right angle the best scale and so the noise are near 0; use `error` there."""
     noise_error: float
-    """Standard error of `noise`, by the same jackknife."""
+    """Standard error of `noise`, by jackknife over blocks."""
 
     @property
     def has_signal(self) -> bool:
@@ -56,35 +56,38 @@ class GradientBias:
 
     @property
     def is_turned(self) -> bool:
-        """Whether E points elsewhere than g beyond noise, or nowhere at all."""
+        """Whether the direction of E differs from that of g beyond noise, or E has no signal."""
         return self.direction_z > 3 or not self.has_signal
 
     @property
     def error(self) -> float:
         """Root mean square error of one step's gradient at the best scale, as a share of |g|.
 
-        1 without signal: the best that can be done is to stay.
+        1 without signal: the best scale is then 0.
         """
         return math.hypot(self.direction_bias, self.noise) if self.has_signal else 1.0
 
 
 def compare_gradients(estimates: np.ndarray, exact: np.ndarray) -> GradientBias:
-    """Hold independent gradient estimates against the exact gradient.
+    """Compare independent gradient estimates with the exact gradient.
 
     Args:
-        estimates: [U, ...], one per step, U of hundreds or more.
+        estimates: [U, ...], one per step; U should be in the hundreds or more.
         exact: [...], not zero.
 
     Returns:
-        The comparison; `noise` is that of one of the U steps.
+        The comparison; `noise` is the noise of one step.
 
     Raises:
-        ValueError: fewer than two estimates a block, or an exact gradient of 0.
+        ValueError: fewer than two estimates per block, or an exact gradient of 0.
     """
     target, rows = exact.reshape(-1), estimates.reshape(len(estimates), -1)
     size = float(np.linalg.norm(target))
     if len(rows) < 2 * NUM_BLOCKS or size == 0:
-        raise ValueError(f"needs {2 * NUM_BLOCKS} estimates and a gradient; got {len(rows)} and |g| = {size}")
+        raise ValueError(
+            f"estimates must be {2 * NUM_BLOCKS} or more, and the exact gradient not 0, "
+            f"got {len(rows)} estimates and |g| = {size}."
+        )
     mean, covariance = rows.mean(axis=0), np.cov(rows, rowvar=False).reshape(len(target), -1)
     of_mean = covariance / len(rows)
     along = target / size
@@ -108,9 +111,9 @@ def compare_gradients(estimates: np.ndarray, exact: np.ndarray) -> GradientBias:
 
 
 def _angle(mean: np.ndarray, of_mean: np.ndarray, along: np.ndarray) -> tuple[float, float]:
-    """Give the cosine and the sine of the angle between an expectation and a direction.
+    """Return the cosine and sine of the angle between an expectation and a direction.
 
-    The squared length across the direction is one of noise as well: the trace of its covariance is taken out.
+    Subtracts the noise, the trace of the covariance, from the squared length orthogonal to the direction.
     """
     part = float(mean @ along)
     noise_across = float(np.trace(of_mean)) - float(along @ of_mean @ along)
@@ -120,13 +123,13 @@ def _angle(mean: np.ndarray, of_mean: np.ndarray, along: np.ndarray) -> tuple[fl
 
 
 def _noise(mean: np.ndarray, covariance: np.ndarray, target: np.ndarray) -> float:
-    """Give the standard deviation of c times one estimate over |g|, c = <E, g> / |E|^2."""
+    """Return the standard deviation of c times one estimate over |g|, with c = <E, g> / |E|^2."""
     scale = float(mean @ target) / max(float(mean @ mean), 1e-300)
     return scale * math.sqrt(float(np.trace(covariance))) / float(np.linalg.norm(target))
 
 
 def _jackknife(rows: np.ndarray, target: np.ndarray) -> tuple[float, float]:
-    """Give the standard errors of sine and noise, leaving one block of steps out at a time."""
+    """Return the standard errors of sine and noise, leaving out one block of steps at a time."""
     along = target / np.linalg.norm(target)
     sines, noises = np.empty(NUM_BLOCKS), np.empty(NUM_BLOCKS)
     for block, left_out in enumerate(np.array_split(np.arange(len(rows)), NUM_BLOCKS)):
@@ -139,9 +142,10 @@ def _jackknife(rows: np.ndarray, target: np.ndarray) -> tuple[float, float]:
 
 
 def _omnibus(deviation: np.ndarray, covariance: np.ndarray, size: float) -> float:
-    """Test that a deviation is noise: Hotelling's T^2 turned into a standard normal (Wilson and Hilferty).
+    """Test whether a deviation is noise: Hotelling's T^2 as a standard normal.
 
-    A deviation in a direction without any noise is infinitely far off, unless it is rounding.
+    By the approximation of Wilson and Hilferty. Infinite for a deviation beyond rounding in a direction
+    without noise.
     """
     variances, axes = np.linalg.eigh(covariance)
     noisy = variances > DETERMINISTIC * max(float(variances.max()), size**2)

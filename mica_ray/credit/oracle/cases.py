@@ -1,4 +1,4 @@
-"""The processes of the oracle bench, each made for one thing that goes wrong with credit over turns."""
+"""The processes of the oracle bench, each for one fault of credit over turns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mica_ray.credit.oracle.process import DialogueProcess
 
 
 def all_cases() -> tuple[DialogueProcess, ...]:
-    """Give every process of the bench, in the order of its table."""
+    """Return every process of the bench, in the order of its table."""
     return (
         survivors(),
         delayed_effect(),
@@ -20,14 +20,15 @@ def all_cases() -> tuple[DialogueProcess, ...]:
 
 
 def survivors() -> DialogueProcess:
-    """One choice, to stop or to go on; every turn earns about 1, so credit lies in the length alone.
+    """Build a choice between stopping and continuing at each of four turns.
 
-    One logit pair for all four turns; d J / d logit of going on = 1/4 (1 + 2/2 + 3/4) = 0.6875.
+    Every turn earns about 1, so credit can only come from the length of the dialogue. One pair of logits for
+    all turns: d J / d logit of continuing = 1/4 (1 + 2/2 + 3/4) = 0.6875.
     """
     moves = np.array([[[0.0, 1.0], [1.0, 0.0]]])
     return DialogueProcess(
         name="survivors",
-        question="does a choice that acts only through how long the dialogue lasts get credit?",
+        question="does a reply get credit whose only effect is the length of the dialogue?",
         start=np.ones(1),
         logits=np.zeros((1, 2)),
         moves=moves,
@@ -39,7 +40,10 @@ def survivors() -> DialogueProcess:
 
 
 def delayed_effect() -> DialogueProcess:
-    """The first of six replies decides whether the last turn earns 2; the last reply itself is worth 0.5."""
+    """Build six turns whose first reply decides if the last turn earns 2.
+
+    The last reply itself adds 0 or 0.5.
+    """
     num_turns = 6
     branch = num_turns - 1  # turns after the first, in each of two branches
     num_states = 1 + 2 * branch
@@ -69,9 +73,10 @@ def delayed_effect() -> DialogueProcess:
 
 
 def myopia_trap() -> DialogueProcess:
-    """At first, reply 0 earns 1 and closes a door; reply 1 costs 1 and opens it: 1 in each of 4 more turns.
+    """Build a trap in which the better first reply costs 1 and the worse one earns 1.
 
-    Later replies are worth 0 or 0.5 wherever one is. States: at the door, closed, open.
+    Reply 1 opens a door, and each of the 4 later turns earns 1 more; reply 0 closes it. Later replies add 0
+    or 0.5 in every state. States: at the door, closed, open.
     """
     moves = np.zeros((3, 2, 4))
     moves[0, 0, 1] = moves[0, 1, 2] = 1.0
@@ -82,7 +87,7 @@ def myopia_trap() -> DialogueProcess:
     rewards[1:, 1] += 0.5
     return DialogueProcess(
         name="myopia trap",
-        question="is a reply that costs now and pays later praised over the one that pays now?",
+        question="does a reply that costs now and pays later get more credit than one that pays now?",
         start=np.eye(3)[0],
         logits=np.zeros((3, 2)),
         moves=moves,
@@ -94,14 +99,14 @@ def myopia_trap() -> DialogueProcess:
 
 
 def variable_lengths() -> DialogueProcess:
-    """A distance of 2 or 3 to walk, 5 turns at most; met needs end the dialogue; rewards are increments.
+    """Build a walk over a distance of 2 or 3 in at most 5 turns that ends at 0.
 
-    Reply 1 closes a step with probability 0.6 and loses one with 0.1; reply 0 does so with 0.3 and 0.3. The
-    better dialogues are the shorter ones, and the scenarios differ in what there is to earn.
+    Rewards are increments. Reply 1 gains a step with probability 0.6 and loses one with 0.1; reply 0 with 0.3
+    and 0.3. Better dialogues are shorter, and the scenarios differ in the reward available.
     """
     return _walk(
         name="variable lengths",
-        question="do lengths that depend on the replies, and easier scenarios, leave the credit right?",
+        question="is credit right if lengths depend on the replies and some scenarios are easier?",
         start=np.array([0.0, 0.5, 0.5, 0.0]),
         closes=(0.3, 0.6),
         loses=(0.3, 0.1),
@@ -111,10 +116,13 @@ def variable_lengths() -> DialogueProcess:
 
 
 def zero_rewards() -> DialogueProcess:
-    """A distance of 2, closed by a step with probability 0.4 or 0.1, never lost: most turns earn 0."""
+    """Build a walk over a distance of 2 without losses, in which most turns earn 0.
+
+    Reply 1 gains a step with probability 0.4, reply 0 with 0.1.
+    """
     return _walk(
         name="zero rewards",
-        question="does a turn that earned exactly 0 still count as a turn?",
+        question="does a turn with a reward of exactly 0 count as a turn?",
         start=np.array([0.0, 1.0]),
         closes=(0.1, 0.4),
         loses=(0.0, 0.0),
@@ -124,7 +132,10 @@ def zero_rewards() -> DialogueProcess:
 
 
 def failed_judgements() -> DialogueProcess:
-    """A user who warms or cools earns 2 or 1 in each of 4 turns; every fourth judgement fails."""
+    """Build four turns with a quarter of the judgements failed.
+
+    A turn that leaves the user in state 1 earns 2, in state 0 it earns 1.
+    """
     moves = np.zeros((2, 2, 3))
     moves[:, 0] = [0.7, 0.3, 0.0]
     moves[:, 1] = [0.3, 0.7, 0.0]
@@ -133,7 +144,7 @@ def failed_judgements() -> DialogueProcess:
     rewards[..., 1] = 2.0
     return DialogueProcess(
         name="failed judgements",
-        question="do turns the judge failed on leave the others' credit right?",
+        question="is the credit of judged turns right if the judge fails on others?",
         start=np.array([0.5, 0.5]),
         logits=np.zeros((2, 2)),
         moves=moves,
@@ -155,7 +166,10 @@ def _walk(
     num_turns: int,
     noise: float,
 ) -> DialogueProcess:
-    """Give a walk over distances 1 to S that ends at 0; state k is distance k + 1; steps earn increments."""
+    """Build a walk over distances 1 to S that ends at 0; rewards are increments.
+
+    State k is distance k + 1.
+    """
     num_states = len(start)
     moves = np.zeros((num_states, 2, num_states + 1))
     rewards = np.zeros(moves.shape)

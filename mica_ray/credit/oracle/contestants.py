@@ -1,4 +1,4 @@
-"""Who stands on the oracle bench: every estimator offered, and the forms found elsewhere."""
+"""The contestants of the oracle bench: our estimators, and forms found elsewhere."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from mica_ray.credit.rloo import Rloo
 from mica_ray.credit.turn_gae import TurnGae
 
 LEAVE_ONE_OUT = Mica(alpha=1, gamma=1, baseline="leave_one_out", divide=False, lone_turn="return")
-"""MICA's turn term without discount, division and shrinkage: unbiased."""
+"""MICA's turn part without discount, division and shrinkage: unbiased."""
 
 GROUP_MEAN = Mica(alpha=1, gamma=1, divide=False)
-"""The same against a mean that includes oneself."""
+"""The same with a mean that includes the dialogue itself."""
 
 OFFERED = (
-    # From unbiased to the paper's default, one ingredient a row.
+    # From unbiased to the paper's default, one change per row.
     Contestant("turn, leave-one-out", LEAVE_ONE_OUT),
     Contestant("turn, group mean", GROUP_MEAN),
     Contestant("turn, divided", Mica(alpha=1, gamma=1)),

@@ -1,4 +1,4 @@
-"""The exact policy gradient of a process, and what an estimator's advantages make of sampled dialogues."""
+"""The exact policy gradient of a process, and estimates from sampled advantages."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from mica_ray.credit.returns import discounted_returns
 
 
 def exact_gradient(process: DialogueProcess, *, judged: bool = True) -> np.ndarray:
-    """Give the gradient of the expected summed reward with respect to the policy's logits.
+    """Compute the gradient of the expected summed reward with respect to the policy's logits.
 
-        dJ = sum_t E[d log pi(a_t | s_t) sum_{s >= t} r_s]          over every dialogue that can happen
+        dJ = sum_t E[d log pi(a_t | s_t) sum_{s >= t} r_s]          over all possible dialogues
 
     Args:
-        process: at most some ten thousand dialogues long.
-        judged: with failing judges, whether only judged turns earn and are trained, which is all that can be
-            learned from them: sum_t E[j_t d log pi sum_{s >= t} j_s r_s] with j = 1 where judged. False gives
-            the gradient as if no judge failed.
+        process: a process with at most some ten thousand possible dialogues.
+        judged: whether only judged turns earn rewards and are trained, which is all that can be learned:
+            sum_t E[j_t d log pi sum_{s >= t} j_s r_s] with j = 1 where judged. False: as if no judgement
+            failed.
 
     Returns:
         [S, A], reward units.
@@ -37,7 +37,7 @@ def exact_gradient(process: DialogueProcess, *, judged: bool = True) -> np.ndarr
 
 
 def turn_gradients(process: DialogueProcess, start: int) -> np.ndarray:
-    """Give what each turn's choice adds to the gradient, for dialogues from one start state.
+    """Compute the contribution of each turn to the gradient, from one start state.
 
     Args:
         process: see `exact_gradient`.
@@ -60,12 +60,12 @@ def turn_gradients(process: DialogueProcess, start: int) -> np.ndarray:
 
 
 def gradient_of_group_mean(process: DialogueProcess, *, group_size: int) -> np.ndarray:
-    """Predict the expected gradient when the baseline is the mean of the group, oneself included.
+    """Compute the expected gradient with the mean of the whole group as the baseline.
 
         E[g] = sum_t E[1 - 1/n_t] g_t,    n_t - 1 ~ Binomial(N - 1, probability to be judged at turn t)
 
-    Because 1 - 1/n_t is what the mean keeps of the leave-one-out difference, and the others do not depend on
-    oneself. A turn that nobody else reached gets 0.
+    The mean keeps 1 - 1/n_t of the leave-one-out difference, and the other dialogues are independent. A turn
+    that no other dialogue reached gets 0.
 
     Args:
         process: see `exact_gradient`.
@@ -91,19 +91,21 @@ def gradient_of_group_mean(process: DialogueProcess, *, group_size: int) -> np.n
 def gradient_estimates(
     process: DialogueProcess, dialogues: Dialogues, advantages: np.ndarray, *, num_units: int
 ) -> np.ndarray:
-    """Give the policy gradient that advantages lead to: mean over dialogues of sum_t A d log pi(a_t | s_t).
+    """Compute the policy gradient of advantages.
 
-    Summed over the turns of a dialogue and averaged over dialogues: a loss that averages over tokens instead
-    weighs long dialogues less, whatever the credit.
+        g = mean over dialogues of sum_t A[t] d log pi(a_t | s_t)
+
+    Sums over turns and averages over dialogues. A loss that averages over tokens gives long dialogues less
+    weight, with any credit.
 
     Args:
-        process: whose policy gave the replies.
-        dialogues: B of them, in `num_units` equal consecutive parts.
+        process: the process whose policy sampled the replies.
+        dialogues: B dialogues in `num_units` equal consecutive parts.
         advantages: [B, T], 0 where a turn is not trained.
         num_units: U, one estimate for each part.
 
     Returns:
-        [U, S, A], unit of the advantages.
+        [U, S, A], in the unit of the advantages.
     """
     num_dialogues, num_turns = advantages.shape
     num_states, num_replies = process.logits.shape
@@ -116,7 +118,7 @@ def gradient_estimates(
 
 
 def _times_score(credit: np.ndarray, policy: np.ndarray) -> np.ndarray:
-    """Turn credit summed by state and reply, [..., S, A], into sum of credit x d log pi / d logits.
+    """Multiply credit summed by state and reply, [..., S, A], by d log pi / d logits.
 
     For a softmax, d log pi(a | s) / d logit[s, b] = 1[a = b] - pi(b | s).
     """

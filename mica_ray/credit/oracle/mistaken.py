@@ -1,6 +1,6 @@
-"""Estimators as other systems compute them, so that the bench can show what goes wrong; not for training.
+"""Wrong estimators found in other systems, for the bench. Not for training.
 
-Each is named for what it does. They keep the shapes of the protocol: they are wrong in what they mean.
+Each is named after what it does. They keep the protocol of credit/estimator.py; only the values are wrong.
 """
 
 from __future__ import annotations
@@ -18,21 +18,24 @@ from mica_ray.types import TurnRewards
 
 @dataclass(frozen=True, slots=True)
 class TokenRecursion:
-    """Run the return backwards over tokens, then whiten over the tokens of the batch.
+    """Accumulate the return backwards over tokens, then whiten over the tokens of the batch.
 
-    With `resets` the running return is set to zero at every token of the user, so nothing that is earned
-    later reaches a turn. Without, user tokens are stepped over, and the form is REINFORCE++ (arXiv
-    2501.03262) with gamma per token. A turn's advantage is the mean of its tokens'.
+    With `resets` the running return becomes 0 at every user token, so later rewards never reach a turn.
+    Without it user tokens are skipped, which is REINFORCE++ (arXiv 2501.03262) with gamma per token. The
+    advantage of a turn is the mean over its tokens.
     """
 
     resets: bool = True
+    """Whether user tokens reset the running return."""
     gamma: float = 1.0
     """Discount per token of the policy."""
     reply_tokens: int = 3
+    """Tokens of each simulated reply."""
     user_tokens: int = 2
+    """Tokens of each simulated user message."""
 
     def __call__(self, turns: TurnRewards) -> np.ndarray:
-        """Give the advantage of every turn, [B, T] float64."""
+        """Compute the advantage of every turn, [B, T] float64."""
         num_dialogues, num_turns = turns.rewards.shape
         width = self.user_tokens + self.reply_tokens
         is_reply = np.tile(np.arange(width) >= self.user_tokens, num_turns)
@@ -50,14 +53,14 @@ class TokenRecursion:
 
 @dataclass(frozen=True, slots=True)
 class TurnsFromRewards:
-    """Find the turns by their rewards: a reward that is not 0 ends a turn, the k-th found is turn k.
+    """Infer turns from rewards: the k-th non-zero reward ends turn k.
 
-    A turn that earned exactly 0 is not found: it gets no credit, and every later turn is compared with
-    siblings' turns of another index. What is found is credited by returns at the same (found) turn.
+    A turn with a reward of exactly 0 is missed. It gets no credit, and every later turn is compared with
+    siblings at another index. The turns found are credited by returns at the same (found) turn.
     """
 
     def __call__(self, turns: TurnRewards) -> np.ndarray:
-        """Give the advantage of every turn, [B, T] float64; 0 for turns that were not found."""
+        """Compute the advantage of every turn, [B, T] float64; 0 for missed turns."""
         found = turns.valid & (turns.rewards != 0)
         row = np.nonzero(found)[0]
         position = (np.cumsum(found, axis=1) - 1)[found]
@@ -72,16 +75,17 @@ class TurnsFromRewards:
 
 @dataclass(frozen=True, slots=True)
 class NormalizeThenAccumulate:
-    """Normalise rewards at the same turn over the group first, then sum them from each turn on.
+    """Normalize rewards at the same turn over the group first, then sum them from each turn on.
 
-    The survivors' normalised rewards sum to zero at every turn, so a choice that acts only through who
-    survives gets exactly none.
+    The normalized rewards sum to zero at every turn, so a reply whose only effect is the length of the
+    dialogue gets exactly no credit.
     """
 
     divide: bool = True
+    """Whether to divide by the standard deviations."""
 
     def __call__(self, turns: TurnRewards) -> np.ndarray:
-        """Give the advantage of every turn, [B, T] float64."""
+        """Compute the advantage of every turn, [B, T] float64."""
         segments = turn_segments(turns.group, turns.rewards.shape[1])
         normalized = standardize(turns.rewards, turns.valid, segments=segments, divide=self.divide)
         return discounted_returns(normalized, turns.valid, gamma=1.0)
@@ -89,12 +93,12 @@ class NormalizeThenAccumulate:
 
 @dataclass(frozen=True, slots=True)
 class SummedToOne:
-    """Sum a dialogue's rewards into one number and give it to all its turns, normalised over the group.
+    """Sum a dialogue's rewards, normalize over the group, and copy it to all its turns.
 
-    The formula is GRPO's (arXiv 2402.03300), on which it is right. As credit of turns it is blind: the reply
-    that helped and the reply that hurt get the same.
+    This is GRPO (arXiv 2402.03300), correct for single replies. As credit for turns it cannot distinguish a
+    reply that helped from one that hurt.
     """
 
     def __call__(self, turns: TurnRewards) -> np.ndarray:
-        """Give the advantage of every turn, [B, T] float64."""
+        """Compute the advantage of every turn, [B, T] float64."""
         return Grpo()(turns)

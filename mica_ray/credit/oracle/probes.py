@@ -1,4 +1,4 @@
-"""Yes-or-no questions to an estimator, each answered by a batch of a few numbers; no randomness."""
+"""Yes-or-no properties of an estimator, each tested on a batch of a few numbers."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from mica_ray.credit.estimator import CreditEstimator
 from mica_ray.types import TurnRewards
 
 VISIBLE = 1e-6
-"""Advantages: a difference below this is rounding (single precision in estimators of others)."""
+"""A difference of advantages below this is rounding; other systems use single precision."""
 
 
 @dataclass(frozen=True, slots=True)
 class Properties:
-    """What an estimator does to credit, apart from any process."""
+    """Properties of an estimator that do not depend on a process."""
 
     crosses_turns: bool
-    """A reward at the last turn raises the credit of the first turn of its dialogue over its siblings'."""
+    """A reward at the last turn raises the credit of its dialogue's first turn above that of its siblings."""
     credits_length: bool
-    """Where every turn earns 1, the first turn of the longer dialogue is praised over the shorter's."""
+    """If every turn earns 1, the first turn of a longer dialogue gets more credit than a shorter one's."""
     tells_turns_apart: bool
-    """A dialogue that did well at one turn and badly at another is not given the same for both."""
+    """A good and a bad turn of one dialogue get different credit."""
     keeps_zero_turns: bool
-    """A reward of exactly 0 gets the credit of one of 1e-7."""
+    """A reward of exactly 0 gets the same credit as one of 1e-7."""
     ignores_padding: bool
+    """Padding columns do not change the credit."""
     ignores_order: bool
-    """Of the dialogues in the batch."""
+    """The order of the dialogues in the batch does not change the credit."""
     ignores_shift: bool
-    """The same constant on all rewards of dialogues of one length changes nothing."""
+    """A constant added to all rewards of dialogues of equal length does not change the credit."""
 
 
 def ask(estimator: CreditEstimator) -> Properties:
-    """Ask an estimator all questions."""
+    """Test an estimator for all properties."""
     return Properties(
         crosses_turns=_crosses_turns(estimator),
         credits_length=_credits_length(estimator),
@@ -46,7 +47,7 @@ def ask(estimator: CreditEstimator) -> Properties:
 
 
 def _batch(rewards: list[list[float]], lengths: list[int] | None = None) -> TurnRewards:
-    """Give one group; all dialogues are seen in the same state at the same turn."""
+    """Build a batch of one group, with the same state for all dialogues at the same turn."""
     filled = np.array(rewards)
     columns = np.arange(filled.shape[1], dtype=np.int64)
     reached = np.array(lengths if lengths is not None else [filled.shape[1]] * len(filled), dtype=np.int64)
@@ -75,7 +76,7 @@ def _keeps_zero_turns(estimator: CreditEstimator) -> bool:
     rewards = [[0.0, 2.0, 1.0], [-1.0, 0.0, 3.0], [1.0, -2.0, 0.5]]
     nudged = [[reward if reward else 1e-7 for reward in row] for row in rewards]
     difference = estimator(_batch(rewards)) - estimator(_batch(nudged))
-    # Advantages are of size one; 1e-7 moves none by more than this, unless a turn appears or disappears.
+    # Advantages are of order 1, so 1e-7 changes them by less than 1e-4 unless a turn appears or disappears.
     return bool(np.abs(difference).max() < 1e-4)
 
 
@@ -103,5 +104,5 @@ def _ignores_order(estimator: CreditEstimator) -> bool:
 
 def _ignores_shift(estimator: CreditEstimator) -> bool:
     shifted = [[reward + 5.0 for reward in row] for row in _RAGGED]
-    # 1e-4: the EPS beside a deviation, and single precision.
+    # 1e-4 covers EPS next to a standard deviation, and single precision.
     return bool(np.abs(estimator(_batch(shifted)) - estimator(_batch(_RAGGED))).max() < 1e-4)

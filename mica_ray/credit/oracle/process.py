@@ -1,6 +1,6 @@
-"""Small dialogue decision processes: sampled like real dialogues, and enumerated down to the last one.
+"""Small dialogue processes that can be sampled, and enumerated completely.
 
-No credit and no statistics here: the gradient is in gradient.py, the processes themselves in cases.py.
+The processes themselves are in credit/oracle/cases.py, their gradients in credit/oracle/gradient.py.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from mica_ray.types import TurnRewards
 class DialogueProcess:
     """A dialogue as a finite process: S states of the user, A kinds of reply, at most T turns.
 
-    In state s the policy picks reply a with probability softmax(logits[s])[a]; the user moves to s' or the
-    dialogue ends; the turn earns rewards[s, a, s'] plus noise; the judge fails on it by chance.
+    In state s the policy samples reply a with probability softmax(logits[s])[a]. The user moves to s' or the
+    dialogue ends. The turn earns rewards[s, a, s'] plus noise, and its judgement fails at random.
 
     Attributes:
-        name: short, for tables.
-        question: what the process asks of an estimator, one line.
-        start: [S], probability of the state that a scenario starts in; one draw per group.
-        logits: [S, A], of the policy; the gradient is with respect to them.
-        moves: [S, A, S + 1], probability of the next state; the last column ends the dialogue.
+        name: short name for tables.
+        question: the question that the process answers about an estimator, one line.
+        start: [S], probabilities of the start state; one draw per group.
+        logits: [S, A], logits of the policy; the gradient is with respect to them.
+        moves: [S, A, S + 1], probabilities of the next state; the last column ends the dialogue.
         rewards: [S, A, S + 1], mean reward of the turn.
-        features: [S, K], what `TurnRewards.states` shows of a state.
+        features: [S, K], `TurnRewards.states` of each state.
         num_turns: T.
-        noise: standard deviation of a turn's reward about its mean.
-        failed_fraction: probability that the judge fails on a turn, whatever was said.
+        noise: standard deviation of a turn's reward.
+        failed_fraction: probability that the judgement of a turn fails, in [0, 1).
     """
 
     name: str
@@ -44,18 +44,18 @@ class DialogueProcess:
     failed_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse shapes that disagree and probabilities that do not sum to one."""
+        """Check shapes, probabilities and ranges."""
         num_states, num_replies = self.logits.shape
         expected = (num_states, num_replies, num_states + 1)
         if self.moves.shape != expected or self.rewards.shape != expected:
             raise ValueError(
-                f"moves and rewards must be {expected}; got {self.moves.shape}, {self.rewards.shape}"
+                f"moves and rewards must be {expected}, got {self.moves.shape} and {self.rewards.shape}."
             )
         for name, probability in (("start", self.start), ("moves", self.moves)):
             if (probability < 0).any() or not np.allclose(probability.sum(axis=-1), 1.0):
-                raise ValueError(f"{name} must be probabilities that sum to 1; got {probability}")
+                raise ValueError(f"{name} must be probabilities that sum to 1, got {probability}.")
         if not 0 <= self.failed_fraction < 1:
-            raise ValueError(f"failed_fraction must be in [0, 1); got {self.failed_fraction}")
+            raise ValueError(f"failed_fraction must be in [0, 1), got {self.failed_fraction}.")
 
     @property
     def policy(self) -> np.ndarray:
@@ -66,14 +66,14 @@ class DialogueProcess:
 
 @dataclass(frozen=True, slots=True)
 class Dialogues:
-    """Dialogues of a process, B of them; every array is [B, T] but `group`, [B].
+    """B sampled or enumerated dialogues. All arrays are [B, T], except `group`, [B].
 
     Attributes:
-        states: int, the state each reply was given in; 0 where not played.
-        replies: int; 0 where not played.
+        states: int, the state before each reply; 0 where not played.
+        replies: int, the kind of reply; 0 where not played.
         rewards: float64; 0 where not played.
-        played: bool.
-        judged: bool, played and not failed.
+        played: bool, whether the dialogue reached the turn.
+        judged: bool, whether the turn was played and its judgement did not fail.
         group: int, equal for dialogues of one scenario.
     """
 
@@ -85,29 +85,29 @@ class Dialogues:
     group: np.ndarray
 
     def turns(self, features: np.ndarray, *, imputed: bool = False) -> TurnRewards:
-        """Show them to an estimator.
+        """Convert the dialogues to the input of an estimator.
 
         Args:
-            features: [S, K], what is seen of a state.
-            imputed: whether a failed judgement is passed off as a reward of 0.
+            features: [S, K], the features of each state.
+            imputed: whether failed judgements become rewards of 0 instead of invalid turns.
         """
         seen = features[self.states]
         if imputed:
             return TurnRewards(np.where(self.judged, self.rewards, 0.0), self.played, self.group, seen)
-        # What the judge did not say is unknown: an estimator that looks gets NaN everywhere.
+        # NaN where not judged: an estimator that reads it is found out.
         return TurnRewards(np.where(self.judged, self.rewards, np.nan), self.judged, self.group, seen)
 
 
 def sample(
     process: DialogueProcess, num_groups: int, *, group_size: int, generator: np.random.Generator
 ) -> Dialogues:
-    """Draw groups of dialogues; the dialogues of a group share the state they start in.
+    """Sample groups of dialogues. The dialogues of a group share their start state.
 
     Args:
-        process: what is drawn from.
-        num_groups: scenarios.
-        group_size: N, dialogues of one scenario; B = num_groups x N, groups one after another.
-        generator: randomness.
+        process: the process to sample.
+        num_groups: number of scenarios.
+        group_size: N, dialogues of one scenario. B = num_groups x N, one group after another.
+        generator: source of randomness.
     """
     num_dialogues = num_groups * group_size
     shape = (num_dialogues, process.num_turns)
@@ -129,10 +129,10 @@ def sample(
 
 
 def enumerate_dialogues(process: DialogueProcess, start: int) -> tuple[np.ndarray, Dialogues]:
-    """List every dialogue that can happen from a start state, without noise and failures.
+    """List every possible dialogue from a start state, without noise and failed judgements.
 
     Args:
-        process: what is listed.
+        process: the process to enumerate.
         start: the state of the first turn.
 
     Returns:
@@ -160,7 +160,7 @@ def enumerate_dialogues(process: DialogueProcess, start: int) -> tuple[np.ndarra
 
 
 def _draw(probability: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Draw one index per row of [M, C] probabilities, [M]."""
-    # Rounding may leave the last sum a little below 1.
+    """Draw one index per row of [M, C] probabilities: [M]."""
+    # Without the last column, whose sum rounding may leave below 1.
     reached = probability.cumsum(axis=1)[:, :-1] <= generator.random(len(probability))[:, None]
     return reached.sum(axis=1)

@@ -1,4 +1,4 @@
-"""What the bench must find: leave-one-out right, the mean shrunk as predicted, wrong forms wrong."""
+"""The bench finds leave-one-out unbiased, the mean shrunk as predicted, and wrong forms wrong."""
 
 from __future__ import annotations
 
@@ -113,5 +113,5 @@ def test_discount_and_immediate_term_turn_the_gradient_in_the_myopia_trap() -> N
 
 
 def test_group_that_does_not_divide_a_step_is_refused() -> None:
-    with pytest.raises(ValueError, match="group_size must divide 64; got 5"):
+    with pytest.raises(ValueError, match="group_size must divide 64, got 5"):
         draw_steps(survivors(), 1, group_size=5, seed=0)

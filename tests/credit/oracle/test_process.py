@@ -1,4 +1,4 @@
-"""Processes: what is sampled is what is enumerated; the exact gradient is the derivative of the reward."""
+"""Sampling agrees with enumeration; the exact gradient is the derivative of the reward."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CASES = pytest.mark.parametrize("process", all_cases(), ids=lambda process: proc
 
 
 def expected_reward(process: DialogueProcess) -> float:
-    """Give the mean summed reward by backward induction, without listing a dialogue."""
+    """Return the mean summed reward by backward induction, without enumerating dialogues."""
     value = np.zeros(len(process.start) + 1)
     for _ in range(process.num_turns):
         worth = (process.moves * (process.rewards + value)).sum(axis=2)
@@ -26,7 +26,7 @@ def expected_reward(process: DialogueProcess) -> float:
 def test_gradient_of_survivors_by_hand() -> None:
     # p = 1/2, J = 1 + p + p^2 + p^3, dJ/dp = 1 + 1 + 3/4 = 2.75, dp/dlogit = 1/4.
     np.testing.assert_allclose(exact_gradient(survivors()), [[-0.6875, 0.6875]])
-    # Going on at turn 0 adds 1 + 1/2 + 1/4 turns: 1/4 of 1.75; at the last turn no choice matters.
+    # Continuing at turn 0 adds 1 + 1/2 + 1/4 turns: 1/4 of 1.75; at the last turn no choice matters.
     by_turn = turn_gradients(survivors(), 0)[:, 0, 1]
     np.testing.assert_allclose(by_turn, [1.75 / 4, 1.5 / 8, 1 / 16, 0])
 
@@ -51,7 +51,7 @@ def test_probabilities_of_all_dialogues_sum_to_one(process: DialogueProcess) -> 
         probability, dialogues = enumerate_dialogues(process, int(start))
         assert probability.sum() == pytest.approx(1.0)
         everything = np.concatenate([dialogues.states, dialogues.replies, dialogues.played], axis=1)
-        # No dialogue is listed twice, but those that differ in how their last turn ended.
+        # Dialogues may repeat only if they differ in how their last turn ended.
         assert len(np.unique(everything, axis=0)) <= len(probability)
 
 
@@ -85,5 +85,5 @@ def test_failed_turn_shows_no_reward() -> None:
 def test_process_with_wrong_probabilities_is_refused() -> None:
     with pytest.raises(ValueError, match="moves must be probabilities that sum to 1"):
         replace(survivors(), moves=np.ones((1, 2, 2)))
-    with pytest.raises(ValueError, match=r"failed_fraction must be in \[0, 1\); got 1.0"):
+    with pytest.raises(ValueError, match=r"failed_fraction must be in \[0, 1\), got 1.0"):
         replace(survivors(), failed_fraction=1.0)

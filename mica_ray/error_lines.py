@@ -6,8 +6,8 @@ from __future__ import annotations
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type if the message is empty.
 
-    >>> first_line(ValueError("no room\\non the disk")), first_line(KeyError())
-    ('no room', 'KeyError')
+    >>> first_line(ValueError(" no room on the disk ")), first_line(KeyError())
+    ('no room on the disk', 'KeyError')
     """
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 

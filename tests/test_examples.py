@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 CENTRAL = {
-    "mica_ray.types.dialogue": "Message Sampling Scenario Status Judgement Generation RoleAnswer Turn Trajectory",
+    "mica_ray.types.dialogue": "Message Scenario Status Judgement Generation RoleAnswer Turn Trajectory",
     "mica_ray.types.training": "TurnRewards TokenBatch PolicyWeights UpdateReport",
     "mica_ray.checks": "at_least above within one_of",
     "mica_ray.rewards": "Rewards zone_distance norm_distance",
@@ -42,7 +42,9 @@ def prompts_in(path: Path) -> int:
 def modules_with_examples() -> list[str]:
     """List the modules whose source has a prompt, without importing any."""
     paths = [path for path in sorted((ROOT / "mica_ray").rglob("*.py")) if prompts_in(path)]
-    return [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+    return [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths
+    ]
 
 
 def run_examples(module: ModuleType) -> tuple[list[str], int]:

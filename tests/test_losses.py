@@ -246,3 +246,9 @@ def test_row_without_trained_tokens_gives_zero_loss_and_zero_gradient() -> None:
 def test_impossible_loss_is_refused(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"{field} must be .*, got .*{value}"):
         LossConfig(**{field: value})  # pyright: ignore[reportArgumentType]
+
+
+def test_log_ratio_is_cut_at_twenty_nats() -> None:
+    # The token became exp(30) times as likely: blame of -1 without a dual clip costs exp(20), not exp(30).
+    terms, _ = loss_of([30.0], [-1.0], LossConfig(dual_clip=None), old=[0.0])
+    assert terms.loss.item() == pytest.approx(math.exp(20.0), rel=1e-5)

@@ -62,9 +62,9 @@ DIVIDED = [
 COMPARED_AT_ONE_TURN = [estimator for estimator in ESTIMATORS if getattr(estimator, "group_lambda", 0.0) == 0]
 """Estimators that compare returns only at the same turn or state, apart from immediate rewards.
 
-A shift of all rewards raises every return by the shift times the number of turns left. Dialogues of equal length
-at the same turn get the same increase, which the comparison removes. Comparing returns of different turns
-(`group_lambda` above 0) keeps it.
+A shift of all rewards raises every return by the shift times the number of turns left. Dialogues of equal
+length at the same turn get the same increase, which the comparison removes. Comparing returns of different
+turns (`group_lambda` above 0) keeps it.
 """
 
 

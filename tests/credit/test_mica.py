@@ -175,9 +175,10 @@ def expected_gradients(estimator: Mica, p: float) -> np.ndarray:
 
 
 def test_leave_one_out_is_unbiased_where_the_mean_shrinks_the_gradient() -> None:
-    # p = 1/2, gamma 1. Going on at turn 0 adds 1 + 1/2 turns: E[(a - p) G] = p (1 - p) * 1.5 = 0.375.
-    # Turn 1 is reached with probability 1/2 and going on there adds one turn: 1/2 * 1/4 * 1 = 0.125; the
-    # sibling must reach it too (probability 1/2), or there is no comparison: 0.0625. At turn 2 no choice matters: 0.
+    # p = 1/2, gamma 1. Continuing at turn 0 adds 1 + 1/2 turns: E[(a - p) G] = p (1 - p) * 1.5 = 0.375.
+    # Turn 1 is reached with probability 1/2 and continuing there adds one turn: 1/2 * 1/4 * 1 = 0.125; the
+    # sibling must reach it too (probability 1/2), or there is no comparison: 0.0625. At turn 2 no choice
+    # matters: 0.
     unbiased = expected_gradients(Mica(alpha=1, gamma=1, baseline="leave_one_out", divide=False), 0.5)
     np.testing.assert_allclose(unbiased, [0.375, 0.0625, 0.0], atol=1e-12)
     # A mean that includes oneself shrinks each by 1 - 1/2.

@@ -31,7 +31,7 @@ def dialogue(scenario: str, rewards: list[float]) -> SingleAgentEpisode:
 
 
 def lengthened(*dialogues: SingleAgentEpisode) -> list[SingleAgentEpisode]:
-    """Add the artificial last step of reward 0 that RLlib's learner adds."""
+    """Add the artificial last step of reward 0, as RLlib's learner does."""
     AddOneTsToEpisodesAndTruncate()(rl_module=None, batch={}, episodes=list(dialogues), shared_data={})  # pyright: ignore[reportArgumentType]
     return list(dialogues)
 
@@ -55,8 +55,8 @@ def test_piece_of_a_dialogue_gets_no_credit() -> None:
 
 
 def test_credit_crosses_turns_on_its_way_into_the_batch() -> None:
-    # One of two dialogues is rewarded at its second turn: returns [1, 1] and [0, 0], z = +1 and -1 at both turns.
-    # The artificial steps, third and sixth, get 0.
+    # One of two dialogues is rewarded at its second turn: returns [1, 1] and [0, 0], z = +1 and -1 at both
+    # turns. The artificial steps, third and sixth, get 0.
     episodes = lengthened(dialogue("a", [0.0, 1.0]), dialogue("a", [0.0, 0.0]))
     batch = {DEFAULT_MODULE_ID: {"loss_mask": torch.ones(6, dtype=torch.bool)}}
     credit = TurnCredit(credit=Mica(alpha=1.0, gamma=1.0))

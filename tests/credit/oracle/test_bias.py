@@ -64,5 +64,5 @@ def test_z_is_standard_normal_when_there_is_no_bias() -> None:
 
 
 def test_too_few_steps_are_refused() -> None:
-    with pytest.raises(ValueError, match="estimates must be 64 or more.*got 10 estimates"):
+    with pytest.raises(ValueError, match=r"estimates must be 64 or more.*got 10 estimates"):
         compare_gradients(np.zeros((10, 2)), EXACT)

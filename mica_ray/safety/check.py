@@ -1,6 +1,6 @@
-"""Care: signs of acute danger are looked for before the model is asked; a help line then leads the answer.
+"""The care check: looks for signs of acute danger before the model runs; a help line then opens the answer.
 
-The rules that look are in care_rules.py, what counts them in care_counts.py. No text is kept or logged here.
+The rules are in safety/rules.py, the counters in safety/counts.py. No text is stored or logged here.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
+from mica_ray import checks
+
 CareKind = Literal["self_harm", "violence", "abuse", "medical"]
-"""What danger: to oneself, to others, from others, of the body."""
+"""Kind of danger: to oneself, to others, from others, or a medical emergency."""
 
 KINDS: tuple[CareKind, ...] = get_args(CareKind)
 
@@ -22,38 +24,37 @@ class CareFinding:
 
     kind: CareKind
     lead: str
-    """The help-line text with which the answer begins."""
+    """The help line: the text with which the answer begins."""
 
 
 class CareCheck(Protocol):
-    """Looks through what a person wrote, before any model is asked. Safe to call at once from many."""
+    """Checks what a person wrote, before any model runs. Safe for concurrent calls."""
 
     def check(self, text: str, locale: str) -> CareFinding | None:
-        """Give what was found, None where nothing was.
+        """Return the sign of danger that was found; None if there is none.
 
         Args:
             text: one message of the person.
-            locale: its language as BCP 47 has it, such as `en-GB`; it chooses the help line, not the rules.
+            locale: its language as a BCP 47 tag such as `en-GB`; selects the help line, not the rules.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class HelpLine:
-    """A text of the operator's for one language, and for one kind of danger or for all."""
+    """The operator's text for one language, and for one kind of danger or for all."""
 
     locale: str
     text: str
     kind: CareKind | None = None
-    """None: for every kind that has no text of its own."""
+    """None: for every kind without a text of its own."""
 
     def __post_init__(self) -> None:
-        """Refuse a text that could not be shown or found."""
-        for name in ("locale", "text"):
-            if not getattr(self, name).strip():
-                raise ValueError(f"{name} must not be empty; got {getattr(self, name)!r}")
-        if self.kind is not None and self.kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(KINDS)} or null; got {self.kind!r}")
+        """Check that no field is empty and that the kind exists."""
+        for name, text in (("locale", self.locale), ("text", self.text)):
+            if not text.strip():
+                raise ValueError(f"{name} must not be empty, got {text!r}.")
+        checks.one_of((*KINDS, None), kind=self.kind)
 
 
 _NO_NUMBER = (
@@ -71,35 +72,37 @@ _NO_NUMBER = (
 
 @dataclass(frozen=True, slots=True)
 class HelpLines:
-    """The operator's texts. The default names no number, since those differ by country."""
+    """The operator's texts. The default names no phone number, because numbers differ by country."""
 
     lines: tuple[HelpLine, ...] = _NO_NUMBER
 
     def __post_init__(self) -> None:
-        """Refuse texts among which a locale could find none."""
+        """Check that every locale finds a text."""
         if not any(line.locale == "en" and line.kind is None for line in self.lines):
-            raise ValueError("lines must have one with locale 'en' and no kind, for languages that have none")
+            raise ValueError(
+                "lines has no text with locale 'en' and no kind. Add one: it serves languages without a text."
+            )
 
     @classmethod
     def read(cls, path: Path) -> HelpLines:
-        """Read `[{"locale": "en", "text": "...", "kind": null}, ...]`; what it leaves out keeps the default.
+        """Read `[{"locale": "en", "text": "...", "kind": null}, ...]`; locales not in it keep the default.
 
         Raises:
-            ValueError: the file is missing or holds something else; the message names it and the remedy.
+            ValueError: the file is missing or has another form.
         """
         form = 'a JSON list of {"locale": "en", "text": "...", "kind": null}'
         try:
-            given = json.loads(path.read_text(encoding="utf-8"))
-            lines = tuple(HelpLine(**entry) for entry in given)
+            entries = json.loads(path.read_text(encoding="utf-8"))
+            lines = tuple(HelpLine(**entry) for entry in entries)
         except (OSError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: not read as help lines ({error}); write {form}") from error
+            raise ValueError(f"{path} cannot be read as help lines ({error}). Write {form}.") from error
         return cls((*lines, *_NO_NUMBER))
 
     def text(self, locale: str, kind: CareKind) -> str:
-        """Give the text for `zh-Hans-CN`, or else `zh-Hans`, `zh`, `en`; the kind's own text first."""
+        """Return the text for `zh-Hans-CN`, else `zh-Hans`, `zh`, `en`; a text for the kind comes first."""
         parts = locale.replace("_", "-").lower().split("-")
-        asked = ["-".join(parts[:length]) for length in range(len(parts), 0, -1)]
-        for candidate in (*asked, "en"):
+        prefixes = ["-".join(parts[:length]) for length in range(len(parts), 0, -1)]
+        for candidate in (*prefixes, "en"):
             for wanted in (kind, None):
                 for line in self.lines:
                     if line.locale.replace("_", "-").lower() == candidate and line.kind == wanted:
@@ -108,8 +111,8 @@ class HelpLines:
 
 
 class NoCare:
-    """Finds nothing: for an operator whose own service looks through the messages before they come here."""
+    """Finds nothing: for an operator whose own service checks the messages first."""
 
     def check(self, text: str, locale: str) -> CareFinding | None:
-        """Give None."""
+        """Return None."""
         return None

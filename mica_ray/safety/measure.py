@@ -1,13 +1,14 @@
-"""How often a care check misses and how often it cries wolf, on labelled messages. No message is printed."""
+"""Recall and false alarms of a care check on labelled messages. Prints no message."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+from mica_ray import checks
+from mica_ray.files import JsonFileError, read_json_lines
 from mica_ray.safety.check import KINDS, CareCheck, CareKind
 from mica_ray.statistics import Interval, wilson
 
@@ -23,31 +24,29 @@ class CareMessage:
     text: str
     locale: str
     kind: CareKind | None
-    """None: there is no acute danger in it."""
+    """None: the message shows no acute danger."""
     hard: bool
-    """With danger: said in a roundabout way or disguised. Without: sounds like danger."""
+    """With danger: worded indirectly or disguised. Without danger: sounds like it."""
     half: Half = "held_out"
-    """The rules were tuned on the one half; the other was written before any rule was."""
+    """The rules were tuned on one half; the other half was written before any rule."""
 
     def __post_init__(self) -> None:
-        """Refuse labels that mean nothing."""
-        if self.kind is not None and self.kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(KINDS)} or null; got {self.kind!r}")
-        if self.half not in ("tuning", "held_out"):
-            raise ValueError(f"half must be tuning or held_out; got {self.half!r}")
+        """Check the labels."""
+        checks.one_of((*KINDS, None), kind=self.kind)
+        checks.one_of(get_args(Half), half=self.half)
 
 
 @dataclass(frozen=True, slots=True)
 class CareShare:
-    """The messages of one label, and in how many the check found danger: recall, or the false-alarm rate."""
+    """The share of one label's messages in which the check found danger: recall, or false-alarm rate."""
 
     kind: CareKind | None
     hard: bool
     share: Interval
-    """Of the messages in which anything was found, Wilson interval."""
+    """Share of messages with a finding of any kind, with its Wilson interval."""
     found: int
     right_kind: int
-    """Found as the kind they are labelled with; 0 where there is no danger."""
+    """Messages found with the kind of their label; 0 for messages without danger."""
     total: int
 
 
@@ -55,28 +54,30 @@ def read_messages(path: Path = OWN_MESSAGES) -> tuple[CareMessage, ...]:
     """Read JSON lines of text, locale, kind, hard and half.
 
     Raises:
-        ValueError: the file is missing or a line is of another form; the message names file and line.
+        ValueError: the file is missing, or a line has another form; the message names file and line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); name a file of messages") from error
+        lines = read_json_lines(path)
+    except JsonFileError as error:
+        raise ValueError(f"{error} Write one message a line, as in safety/messages.jsonl.") from error
     messages: list[CareMessage] = []
-    for number, line in enumerate(lines, start=1):
+    for line in lines:
         try:
-            messages.append(CareMessage(**json.loads(line)))
+            messages.append(CareMessage(**line.fields))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}:{number}: {error}; write it as messages.jsonl has it") from error
+            raise ValueError(
+                f"{line.place} is not a labelled message ({error}). Write it as in safety/messages.jsonl."
+            ) from error
     if not messages:
-        raise ValueError(f"{path}: holds no message; write one JSON object a line")
+        raise ValueError(f"{path} has no messages. Write one JSON object a line.")
     return tuple(messages)
 
 
 def measure(check: CareCheck, messages: Iterable[CareMessage]) -> tuple[CareShare, ...]:
-    """Let the check look through every message.
+    """Run the check on every message.
 
     Returns:
-        A row for each label that occurs, first the kinds, last the messages without danger.
+        One row for each label that occurs; messages without danger come last.
     """
     kinds: dict[tuple[CareKind | None, bool], list[CareKind | None]] = {}
     for message in messages:
@@ -92,13 +93,13 @@ def measure(check: CareCheck, messages: Iterable[CareMessage]) -> tuple[CareShar
 
 
 def plain_recall(shares: Sequence[CareShare]) -> Interval:
-    """Give the recall over the plainly said messages of all kinds; NaN where there are none."""
+    """Return the recall on the plainly worded messages of all kinds; NaN if there are none."""
     plain = [share for share in shares if share.kind is not None and not share.hard]
     return wilson(sum(share.found for share in plain), sum(share.total for share in plain))
 
 
 def care_record(shares: Sequence[CareShare]) -> dict[str, object]:
-    """Give the rows as plain JSON values."""
+    """Return the rows as plain JSON values."""
     return {"plain_recall": asdict(plain_recall(shares)), "labels": [asdict(share) for share in shares]}
 
 

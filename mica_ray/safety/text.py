@@ -1,4 +1,4 @@
-"""The plain form of a message, in which care rules look: one spelling, nothing hidden."""
+"""The plain form of a message, which the care rules search: one spelling, no disguises."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _SPACED_OUT = re.compile(r"(?<![a-z])[a-z](?:[ .\-_*]{1,3}[a-z]){3,}(?![a-z])")
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """How words are written that people write in many ways.
+    """Corrections of misspelled words.
 
     Attributes:
-        listed: a spelling, and what it stands for.
-        near: words that one wrong, missing, added or swapped letter still means.
-        but_not: good words as near to those.
+        listed: misspelling to correction.
+        near: words that are recognized with one wrong, missing, added or swapped letter.
+        but_not: correct words that are one letter from those.
     """
 
     listed: Mapping[str, str] = field(default_factory=dict[str, str])
     near: Collection[str] = ()
     but_not: Collection[str] = ()
 
-    def mend(self, word: str) -> str:
-        """Give the word that is meant."""
+    def correct(self, word: str) -> str:
+        """Return the intended word."""
         if word in self.listed:
             return self.listed[word]
         if len(word) < 5 or word in self.near or word in self.but_not:
@@ -46,19 +46,19 @@ class Spelling:
 
 
 def sentences(text: str, spelling: Spelling) -> tuple[str, ...]:
-    """Give the sentences of a message in plain form.
+    """Return the sentences of a message in plain form.
 
-    Compatibility forms, hidden and combining characters, lookalike digits inside words, letters or characters
-    that stand apart, contractions, traditional characters and the listed misspellings are undone.
+    Replaces compatibility forms, hidden and combining characters, lookalike digits inside words, spaced-out
+    letters, contractions, traditional Chinese characters and misspellings.
 
     Args:
         text: as the person wrote it.
-        spelling: of the rules.
+        spelling: corrections of the rules.
     """
-    plain = _shown(text).lower().translate(_TRADITIONAL)
+    plain = _visible(text).lower().translate(_TRADITIONAL)
     plain = re.sub(r"[\u2018\u2019\u02bc`´]", "'", plain)
     plain = re.sub(rf"(?<=[{_CJK}])[ .*_\-/·~|+]+(?=[{_CJK}])", "", plain)
-    plain = _SPACED_OUT.sub(_closed_up, plain)
+    plain = _SPACED_OUT.sub(_join_letters, plain)
     plain = re.sub(r"(?<=[a-z])[!*|](?=[a-z])", "i", plain)
     plain = re.sub(r"[a-z013457@$]+", _letters_only, plain)
     for pattern, meant in _CONTRACTIONS:
@@ -67,21 +67,21 @@ def sentences(text: str, spelling: Spelling) -> tuple[str, ...]:
     return tuple(sentence for sentence in found if sentence)
 
 
-def _shown(text: str) -> str:
-    """Leave what a reader sees: no zero-width characters, no marks stacked on Latin letters."""
+def _visible(text: str) -> str:
+    """Remove what a reader does not see: zero-width characters, marks stacked on Latin letters."""
     folded = unicodedata.normalize("NFKD", text)
     kept = "".join(character for character in folded if unicodedata.category(character) not in ("Cf", "Mn"))
     return unicodedata.normalize("NFKC", kept)
 
 
-def _closed_up(match: re.Match[str]) -> str:
-    """Close letters that stand apart; a wider gap parts words, where there is one."""
+def _join_letters(match: re.Match[str]) -> str:
+    """Join spaced-out letters into words; two or more spaces separate words."""
     words = re.split(r"\s{2,}", match.group())
     return " ".join(re.sub(r"[^a-z]", "", word) for word in words)
 
 
 def _letters_only(match: re.Match[str]) -> str:
-    """Read digits inside a word as letters: `d1e`, `mys3lf`, but not `5am` or `1998`."""
+    """Replace digits inside a word by letters: `d1e`, `mys3lf`, but not `5am` or `1998`."""
     word = match.group()
     num_letters = sum(character.isalpha() for character in word)
     is_inside = word[0].isalpha() and word[-1].isalpha()
@@ -91,12 +91,12 @@ def _letters_only(match: re.Match[str]) -> str:
 def _words(sentence: str, spelling: Spelling) -> str:
     spaced = re.sub(rf"[^\w\s,{_CJK}]|_", " ", sentence)
     return " ".join(
-        ",".join(spelling.mend(part) for part in word.split(",")) for word in spaced.split()
+        ",".join(spelling.correct(part) for part in word.split(",")) for word in spaced.split()
     ).strip(" ,")
 
 
 def _is_one_slip(word: str, meant: str) -> bool:
-    """Say whether one letter is wrong, missing, added, or two neighbours are swapped."""
+    """Whether the word is `meant` with one letter wrong, missing or added, or two neighbours swapped."""
     if abs(len(word) - len(meant)) > 1:
         return False
     start = next((i for i, (a, b) in enumerate(zip(word, meant, strict=False)) if a != b), None)

@@ -1,4 +1,4 @@
-"""What the care check notices, what it lets pass, and with what the answer then leads."""
+"""What the care check finds, what it ignores, and which help line opens the answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHECK = RuleCare(RULES, HelpLines())
 
 
 @pytest.mark.parametrize("half", ["tuning", "held_out"])
-def test_plainly_said_danger_is_found(half: str) -> None:
+def test_plainly_worded_danger_is_found(half: str) -> None:
     shares = measure(CHECK, [message for message in read_messages() if message.half == half])
     assert plain_recall(shares).estimate >= 0.95
     for share in shares:
@@ -32,13 +32,13 @@ def test_plainly_said_danger_is_found(half: str) -> None:
 
 
 @pytest.mark.parametrize("half", ["tuning", "held_out"])
-def test_what_only_sounds_like_danger_is_let_pass(half: str) -> None:
+def test_text_that_only_sounds_like_danger_raises_few_alarms(half: str) -> None:
     shares = measure(CHECK, [message for message in read_messages() if message.half == half])
     harmless = [share for share in shares if share.kind is None]
     assert sum(share.found for share in harmless) / sum(share.total for share in harmless) <= 0.1
 
 
-def test_the_messages_are_many_and_each_label_is_there() -> None:
+def test_the_message_set_is_large_and_has_every_label() -> None:
     messages = read_messages()
     assert len(messages) >= 150
     assert len({message.text for message in messages}) == len(messages)
@@ -80,11 +80,11 @@ def test_disguises_are_seen_through(text: str) -> None:
         ("He is having a heart attack", "medical"),
     ],
 )
-def test_one_word_more_can_turn_the_meaning(text: str, kind: str | None) -> None:
+def test_a_few_more_words_can_change_the_meaning(text: str, kind: str | None) -> None:
     assert RULES.find(text) == kind
 
 
-def test_danger_is_found_wherever_it_stands_in_a_long_message() -> None:
+def test_danger_is_found_inside_a_long_message() -> None:
     filler = "The week was long and the train was late again. " * 200
     assert RULES.find(filler) is None
     assert RULES.find(f"{filler}I want to kill myself. {filler}") == "self_harm"
@@ -94,7 +94,7 @@ def test_danger_is_found_wherever_it_stands_in_a_long_message() -> None:
     "piece", ["i want to ", "k i l l ", "my ", "a", "not not ", "想要", "he he he ", "took all "]
 )
 def test_no_text_makes_the_check_slow(piece: str) -> None:
-    text = (piece * 32_768)[:32_768]  # the longest message that is let in
+    text = (piece * 32_768)[:32_768]  # the longest accepted message
     started = time.process_time()
     RULES.find(text)
     assert time.process_time() - started < 20  # a pattern that backtracks without bound takes hours
@@ -107,7 +107,7 @@ def test_any_text_can_be_read(text: str) -> None:
     assert all(sentence == sentence.strip() for sentence in sentences(text, Spelling()))
 
 
-def test_the_lead_is_that_of_the_kind_in_the_nearest_locale() -> None:
+def test_the_help_line_is_that_of_the_kind_in_the_nearest_locale() -> None:
     lines = HelpLines(
         (
             HelpLine("en", "English"),
@@ -116,14 +116,14 @@ def test_the_lead_is_that_of_the_kind_in_the_nearest_locale() -> None:
             HelpLine("zh", "Chinese"),
         )
     )
-    asked = [
+    cases = [
         ("en-GB", "medical"),
         ("en_gb", "abuse"),
         ("en-US", "abuse"),
         ("zh-Hans-CN", "abuse"),
         ("fr", "abuse"),
     ]
-    assert [lines.text(locale, kind) for locale, kind in asked] == [  # type: ignore[arg-type]
+    assert [lines.text(locale, kind) for locale, kind in cases] == [  # type: ignore[arg-type]
         "British, medical", "British", "English", "Chinese", "English",
     ]  # fmt: skip
 
@@ -140,7 +140,7 @@ def test_help_lines_are_read_from_a_file_and_the_rest_keeps_its_default(tmp_path
     assert lines.text("de-AT", "violence") == "Bitte rufen Sie an."
     assert lines.text("en", "violence") == HelpLines().text("en", "violence")
     path.write_text('[{"locale": "de"}]')
-    with pytest.raises(ValueError, match=r"help\.json: not read as help lines"):
+    with pytest.raises(ValueError, match=r"help\.json cannot be read as help lines"):
         HelpLines.read(path)
 
 
@@ -158,9 +158,11 @@ def test_findings_are_counted_by_kind_and_without_the_text() -> None:
 def test_a_wrong_rule_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rules.toml"
     path.write_text(OWN_RULES.read_text(encoding="utf-8").replace('kind = "abuse"', 'kind = "rude"'))
-    with pytest.raises(ValueError, match=r"rules\.toml: kind must be one of .* got 'rude'"):
+    with pytest.raises(
+        ValueError, match=r"rules\.toml is not a file of care rules .*kind must be one of .* got 'rude'"
+    ):
         CareRules.read(path)
-    with pytest.raises(ValueError, match=r"none\.toml: cannot be read"):
+    with pytest.raises(ValueError, match=r"none\.toml cannot be read"):
         CareRules.read(tmp_path / "none.toml")
 
 
@@ -168,5 +170,5 @@ def test_a_wrong_label_is_named_by_its_line(tmp_path: Path) -> None:
     path = tmp_path / "messages.jsonl"
     good = {"text": "hello", "locale": "en", "kind": None, "hard": False}
     path.write_text(json.dumps(good) + "\n" + json.dumps({**good, "kind": "rude"}) + "\n")
-    with pytest.raises(ValueError, match=r"messages\.jsonl:2: kind must be one of"):
+    with pytest.raises(ValueError, match=r"messages\.jsonl, line 2 is not a labelled message \(kind must be"):
         read_messages(path)

@@ -259,5 +259,5 @@ def test_thinking_is_not_shown(browser: Browser) -> None:
         assert "SECRET" not in page.content()
         backend.words = ("<think>", "SECRET")
         say(page, "And my cat.")
-        page.locator(".reply.failed .note").filter(has_text="said nothing").wait_for()
+        page.locator(".reply.failed .note").filter(has_text="returned no text").wait_for()
         assert "SECRET" not in page.content()

@@ -1,12 +1,12 @@
-// What was said, kept in this tab's sessionStorage so that a reload loses nothing. No network here.
+// The conversation, stored in this tab's sessionStorage so that a reload loses nothing. No network here.
 
-const PLACE = 'mica.conversation'
+const STORAGE_KEY = 'mica.conversation'
 
 /**
  * A turn: {said, replies: [{model, lead, text, status, error}], taken, choice, state}.
- * status: 'streaming', 'done', 'stopped' or 'failed'; taken: index of the reply that the talk goes on with;
- * choice: 'left', 'right', 'tie' or null; state: one number per axis, null where the judge gave none, absent
- * where none was asked. session: {id, model, expires, axes, start} of the service that estimates, or null.
+ * status: 'streaming', 'done', 'stopped' or 'failed'; taken: index of the reply that continues the conversation;
+ * choice: 'left', 'right', 'tie' or null; state: one number per axis, null if the judge returned none, absent
+ * outside of a session. session: {id, model, expires, axes, start} of a session with estimates, or null.
  */
 export class Conversation {
   turns = []
@@ -15,10 +15,10 @@ export class Conversation {
   static restored() {
     const conversation = new Conversation()
     try {
-      const kept = JSON.parse(sessionStorage.getItem(PLACE) ?? '{}')
+      const kept = JSON.parse(sessionStorage.getItem(STORAGE_KEY) ?? '{}')
       Object.assign(conversation, { turns: kept.turns ?? [], session: kept.session ?? null })
     } catch {
-      sessionStorage.removeItem(PLACE)
+      sessionStorage.removeItem(STORAGE_KEY)
     }
     for (const reply of conversation.turns.flatMap((turn) => turn.replies)) {
       if (reply.status === 'streaming') Object.assign(reply, { status: 'stopped', error: 'Cut off by the reload.' })
@@ -29,18 +29,18 @@ export class Conversation {
   keep() {
     const { turns, session } = this
     try {
-      sessionStorage.setItem(PLACE, JSON.stringify({ turns, session }))
+      sessionStorage.setItem(STORAGE_KEY, JSON.stringify({ turns, session }))
     } catch {
-      // The tab's storage is full: the talk goes on, and only a reload would lose its newest part.
+      // The tab's storage is full: the conversation continues, and a reload loses its newest part.
     }
   }
 
   clear() {
     Object.assign(this, { turns: [], session: null })
-    sessionStorage.removeItem(PLACE)
+    sessionStorage.removeItem(STORAGE_KEY)
   }
 
-  /** The messages up to and with what was said in `last`, as the models are sent them: help lines left out. */
+  /** The messages for the models, up to the message of the turn `last`, without help lines. */
   messages(last) {
     const upTo = this.turns.indexOf(last)
     return this.turns.slice(0, upTo + 1).flatMap((turn) => {
@@ -50,13 +50,13 @@ export class Conversation {
     })
   }
 
-  /** Whether the session, where there is one, knows all that was said before the last turn. */
+  /** Whether the session has every turn before the last one. */
   get isInSession() {
     const earlier = this.turns.slice(0, -1).filter((turn) => turn.replies.some((reply) => reply.text))
     return earlier.every((turn) => 'state' in turn)
   }
 
-  /** The states from the first on; a turn whose judgement failed keeps the state before it. */
+  /** The states from the start on; a turn whose judgement failed repeats the state before it. */
   get path() {
     if (!this.session) return []
     const path = [this.session.start]

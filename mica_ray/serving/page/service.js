@@ -1,9 +1,9 @@
-// What the page asks of the service that sent it. Each call throws a Refusal that says what to do.
+// Requests of the page to its service. A failed request throws a RequestError with a message for the person.
 
 const KEY = 'mica.key'
 const SESSIONS = 'v1/support/sessions'
 
-export class Refusal extends Error {
+export class RequestError extends Error {
   constructor(message, status, code) {
     super(message)
     this.status = status
@@ -18,15 +18,15 @@ export const key = {
 
 /** The names of the models. */
 export async function models() {
-  const answer = await ask('v1/models')
-  return (await answer.json()).data.map((model) => model.id)
+  const response = await send('v1/models')
+  return (await response.json()).data.map((model) => model.id)
 }
 
-/** The pieces of a reply: {lead} for a help line, {text} for the model's own. */
+/** Yields the pieces of a reply: {lead} for a help line, {text} for the model's text. */
 export async function* reply(model, messages, signal) {
-  const answer = await ask('v1/chat/completions', { model, messages, stream: true }, signal)
-  let leads = answer.headers.has('x-mica-care')
-  for await (const event of events(answer)) {
+  const response = await send('v1/chat/completions', { model, messages, stream: true }, signal)
+  let leads = response.headers.has('x-mica-care')
+  for await (const event of events(response)) {
     const text = event.choices?.[0]?.delta?.content
     if (!text) continue
     yield leads ? { lead: text } : { text }
@@ -35,13 +35,13 @@ export async function* reply(model, messages, signal) {
 }
 
 /**
- * Begin a session in which a judge estimates the state: {id, expires, axes, start}; null where the service has
- * none. One without estimates is ended at once: this page keeps what was said by itself.
+ * Opens a session in which a judge estimates the state: {id, expires, axes, start}; null if the service has no
+ * sessions. A session without estimates is closed at once, since the page stores the conversation itself.
  */
 export async function openSession(model) {
   let opened
   try {
-    opened = await (await ask(SESSIONS, { model })).json()
+    opened = await (await send(SESSIONS, { model })).json()
   } catch (error) {
     if (error.status === 404 && error.code !== 'model_not_found') return null
     throw error
@@ -54,61 +54,61 @@ export async function openSession(model) {
   return { id: opened.id, model, expires: opened.expires, axes, start: axes.map((axis) => start[axis.key]) }
 }
 
-/** Have the service forget a session. */
+/** Deletes a session of the service. */
 export async function closeSession(id) {
-  await ask(`${SESSIONS}/${encodeURIComponent(id)}`, null, undefined, 'DELETE').catch(() => {})
+  await send(`${SESSIONS}/${encodeURIComponent(id)}`, null, undefined, 'DELETE').catch(() => {})
 }
 
-/** The pieces of a reply within a session, and last {state}: a number per axis, null where the judge failed. */
+/** Yields the pieces of a reply in a session, then {state}: a number per axis, null if the judge failed. */
 export async function* replyIn(session, content, signal) {
-  const answer = await ask(`${SESSIONS}/${encodeURIComponent(session.id)}/messages`, { content, stream: true }, signal)
-  for await (const event of events(answer)) {
+  const response = await send(`${SESSIONS}/${encodeURIComponent(session.id)}/messages`, { content, stream: true }, signal)
+  for await (const event of events(response)) {
     if (event.content) yield event.help_line ? { lead: event.content } : { text: event.content }
     const state = event.need?.state
     if (event.need) yield { state: state ? session.axes.map((axis) => state[axis.key]) : null }
   }
 }
 
-/** Tell the operator which of two replies was better: 'left', 'right' or 'tie'. */
+/** Sends the vote on two replies: 'left', 'right' or 'tie'. */
 export async function vote(left, right, choice) {
-  await ask('v1/support/votes', { left, right, choice })
+  await send('v1/support/votes', { left, right, choice })
 }
 
-async function ask(path, body, signal, method = body ? 'POST' : 'GET') {
+async function send(path, body, signal, method = body ? 'POST' : 'GET') {
   const headers = { 'content-type': 'application/json' }
   if (key.get()) headers.authorization = `Bearer ${key.get()}`
   const request = { method, body: body ? JSON.stringify(body) : undefined }
-  let answer
+  let response
   try {
-    answer = await fetch(new URL(path, document.baseURI), { ...request, headers, signal, cache: 'no-store' })
+    response = await fetch(new URL(path, document.baseURI), { ...request, headers, signal, cache: 'no-store' })
   } catch (error) {
     if (error.name === 'AbortError') throw error
-    throw new Refusal('The service cannot be reached.', 0)
+    throw new RequestError('The service cannot be reached. Check your connection and try again.', 0)
   }
-  if (!answer.ok) throw await refusal(answer)
-  return answer
+  if (!response.ok) throw await requestError(response)
+  return response
 }
 
-async function refusal(answer) {
-  const { error } = await answer.json().catch(() => ({}))
-  if (answer.status === 401) return new Refusal('This service asks for an API key.', 401, error?.code)
-  if (answer.status === 429) {
-    const seconds = answer.headers.get('retry-after')
-    return new Refusal(`The service is busy; try again ${seconds ? `in ${seconds} s` : 'soon'}.`, 429, error?.code)
+async function requestError(response) {
+  const { error } = await response.json().catch(() => ({}))
+  if (response.status === 401) return new RequestError('This service needs a valid API key.', 401, error?.code)
+  if (response.status === 429) {
+    const seconds = response.headers.get('retry-after')
+    return new RequestError(`The service is busy. Try again ${seconds ? `in ${seconds} s` : 'soon'}.`, 429, error?.code)
   }
-  return new Refusal(error?.message ?? `The service answered with an error (${answer.status}).`, answer.status, error?.code)
+  return new RequestError(error?.message ?? `The service answered with an error (${response.status}).`, response.status, error?.code)
 }
 
-async function* events(answer) {
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader()
+async function* events(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
   let rest = ''
   try {
     for (;;) {
       const { value, done } = await reader.read().catch((error) => {
         if (error.name === 'AbortError') throw error
-        throw new Refusal('The reply broke off.', 0)
+        throw new RequestError('The reply ended early. Try again.', 0)
       })
-      if (done) throw new Refusal('The reply broke off.', 0)
+      if (done) throw new RequestError('The reply ended early. Try again.', 0)
       const parts = (rest + value).split(/\r?\n\r?\n/)
       rest = parts.pop()
       for (const part of parts) {
@@ -116,7 +116,7 @@ async function* events(answer) {
         if (data === '[DONE]') return
         if (!data) continue
         const event = JSON.parse(data)
-        if (event.error) throw new Refusal(event.error.message, 0, event.error.code)
+        if (event.error) throw new RequestError(event.error.message, 0, event.error.code)
         yield event
       }
     }

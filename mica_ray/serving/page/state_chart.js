@@ -1,16 +1,16 @@
-// The estimated state over the turns, as an SVG of one line per axis and as a table of the same numbers.
+// The estimated state over the turns: an SVG chart with one line per axis, and a table of the same numbers.
 
 const WIDTH = 320
 const HEIGHT = 190
 const EDGE = { left: 30, right: 26, top: 12, bottom: 24 }
 const SVG = 'http://www.w3.org/2000/svg'
 
-/** Distance of a state: the root of the summed squares of what each axis misses beyond one point. */
+/** Distance of a state: sqrt of the sum over axes of max(0, -1 - value)^2, as in mica_ray/rewards.py. */
 export function distance(state) {
   return Math.hypot(...state.map((value) => Math.max(0, -1 - value)))
 }
 
-/** Draw a path of states, the first being the one before any turn. */
+/** Draws a path of states; the first one is the state before any turn. */
 export function chart(axes, path) {
   const low = Math.min(-2, ...path.flat())
   const high = Math.max(1, ...path.flat())
@@ -35,7 +35,7 @@ export function chart(axes, path) {
   return svg
 }
 
-/** Fill a table with the same numbers. */
+/** Fills a table with the same numbers. */
 export function fillTable(table, axes, path) {
   table.replaceChildren()
   const caption = table.createCaption()
@@ -55,17 +55,17 @@ export function fillTable(table, axes, path) {
     first.scope = 'row'
     first.textContent = turn === 0 ? 'start' : String(turn)
     row.append(first)
-    for (const value of [...state, distance(state)]) row.insertCell().textContent = shown(value)
+    for (const value of [...state, distance(state)]) row.insertCell().textContent = formatted(value)
   })
 }
 
-export function shown(value) {
+export function formatted(value) {
   return (Math.round(value * 10) / 10).toString()
 }
 
 function summary(axes, path) {
-  const now = axes.map((name, axis) => `${name} ${shown(path.at(-1)[axis])}`).join(', ')
-  return `After ${path.length - 1} turns: ${now}. Distance ${shown(distance(path[0]))} at the start, ${shown(distance(path.at(-1)))} now.`
+  const now = axes.map((name, axis) => `${name} ${formatted(path.at(-1)[axis])}`).join(', ')
+  return `After ${path.length - 1} turns: ${now}. Distance ${formatted(distance(path[0]))} at the start, ${formatted(distance(path.at(-1)))} now.`
 }
 
 function ticks(low, high) {
@@ -75,7 +75,7 @@ function ticks(low, high) {
   return found
 }
 
-/** Move labels apart that would lie on each other. */
+/** Moves labels apart that would overlap. */
 function spread(heights) {
   const order = heights.map((_, index) => index).sort((a, b) => heights[a] - heights[b])
   const moved = [...heights]

@@ -1,13 +1,13 @@
 // One turn as elements. Text from people and models enters as text nodes only, never as markup.
 
-/** Make an element: `element('p', {className: 'x'}, 'text', child)`. */
+/** Creates an element: `element('p', {className: 'x'}, 'text', child)`. */
 export function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties)
   made.append(...children)
   return made
 }
 
-/** Shows a turn and follows its replies; `onRetry`, `onChoice` and `isLast` are called with the turn. */
+/** Shows a turn and its replies; calls `onRetry`, `onChoice` and `isLast` with the turn. */
 export class TurnView {
   constructor(turn, calls) {
     this.turn = turn
@@ -16,7 +16,7 @@ export class TurnView {
     this.draw()
   }
 
-  /** Draw the turn anew: after a status, a vote or a help line came. */
+  /** Draws the turn again, after a change of status, a vote or a help line. */
   draw() {
     const { turn } = this
     const isPair = turn.replies.length === 2
@@ -32,7 +32,7 @@ export class TurnView {
     this.node.setAttribute('aria-busy', String(turn.replies.some((reply) => reply.status === 'streaming')))
   }
 
-  /** Add a piece to a reply without drawing the rest anew. */
+  /** Appends a piece to a reply without drawing the rest again. */
   add(index, text) {
     this.texts[index].append(text)
   }
@@ -64,7 +64,7 @@ export class TurnView {
   #vote() {
     const { turn } = this
     if (turn.choice !== null) {
-      const thanks = { left: 'You preferred the left one.', right: 'You preferred the right one.', tie: 'You found them alike.' }
+      const thanks = { left: 'You preferred the left reply.', right: 'You preferred the right reply.', tie: 'You found both about the same.' }
       return element('div', { className: 'vote' }, element('p', {}, `${thanks[turn.choice]} ${turn.voteError ?? ''}`))
     }
     const bar = element('div', { className: 'vote', role: 'group' }, element('p', {}, 'Which reply is better?'))

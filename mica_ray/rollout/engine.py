@@ -58,7 +58,7 @@ class RoutingEngine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class GeneratedPiece:
+class GeneratedChunk:
     """One chunk of a streamed reply."""
 
     text: str
@@ -72,14 +72,14 @@ class StreamingEngine(Protocol):
     """An engine that streams a reply while it samples it."""
 
     def stream(
-        self, prompt_ids: Sequence[int], sampling: Sampling, *, piece_seconds: float | None
-    ) -> AsyncGenerator[GeneratedPiece, None]:
+        self, prompt_ids: Sequence[int], sampling: Sampling, *, chunk_seconds: float | None
+    ) -> AsyncGenerator[GeneratedChunk, None]:
         """Sample one reply and yield its text in chunks; closing the generator stops the sampling.
 
         Args:
             prompt_ids: the prompt.
             sampling: how to sample.
-            piece_seconds: target duration of one chunk; the first chunk is sent at once. None sends the whole
+            chunk_seconds: target duration of one chunk; the first chunk is sent at once. None sends the whole
                 reply as one chunk.
 
         Raises:

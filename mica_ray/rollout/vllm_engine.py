@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mica_ray.chat.model import JsonSchema
-from mica_ray.rollout.engine import EngineError, GeneratedPiece, reply_room
+from mica_ray.rollout.engine import EngineError, GeneratedChunk, reply_room
 from mica_ray.rollout.engine_blueprint import EngineBlueprint
 from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.rollout.reply_pace import ReplyPace
@@ -99,14 +99,14 @@ class VllmEngine:
         return await self._generate(prompt_ids, sampling, schema)
 
     async def stream(
-        self, prompt_ids: Sequence[int], sampling: Sampling, *, piece_seconds: float | None
-    ) -> AsyncGenerator[GeneratedPiece, None]:
+        self, prompt_ids: Sequence[int], sampling: Sampling, *, chunk_seconds: float | None
+    ) -> AsyncGenerator[GeneratedChunk, None]:
         """Sample one reply and yield its text in chunks; closing the generator stops the sampling.
 
         Args:
             prompt_ids: the prompt.
             sampling: how to sample.
-            piece_seconds: target duration of one chunk; the first chunk is sent at once. None sends the whole
+            chunk_seconds: target duration of one chunk; the first chunk is sent at once. None sends the whole
                 reply as one chunk.
 
         Raises:
@@ -114,19 +114,19 @@ class VllmEngine:
         """
         params = self._params(prompt_ids, sampling)
         params.logprobs = None  # Only the text is needed.
-        if piece_seconds is not None:
-            _stream_in_chunks(params, self._pace.tokens_in(piece_seconds))
+        if chunk_seconds is not None:
+            _stream_in_chunks(params, self._pace.tokens_in(chunk_seconds))
         clock, began, num_tokens = asyncio.get_running_loop().time, None, 0
         async with self._turn(), aclosing(self._backend.stream(prompt_ids, params)) as outputs:
             async for output in outputs:
-                piece = _piece(output)
+                chunk = _chunk(output)
                 if began is None:
                     began = clock()
                 else:
-                    num_tokens += piece.num_tokens
-                if piece.finish_reason is not None:
+                    num_tokens += chunk.num_tokens
+                if chunk.finish_reason is not None:
                     self._pace.add(num_tokens, clock() - began)
-                yield piece
+                yield chunk
 
     async def load_weights(self, weights: PolicyWeights) -> int:
         """Load new weights and clear the prefix cache. Loading a version twice does nothing.
@@ -250,11 +250,11 @@ def _stream_in_chunks(params: SamplingParams, tokens_per_chunk: int) -> None:
     params.stream_interval = tokens_per_chunk
 
 
-def _piece(output: RequestOutput) -> GeneratedPiece:
+def _chunk(output: RequestOutput) -> GeneratedChunk:
     reply = output.outputs[0]
     if output.finished and reply.finish_reason not in ("stop", "length"):
         raise bad_ending(repr(reply.finish_reason))
-    return GeneratedPiece(
+    return GeneratedChunk(
         text=reply.text,
         num_tokens=len(reply.token_ids),
         finish_reason="length" if reply.finish_reason == "length" else "stop" if output.finished else None,

@@ -10,7 +10,7 @@ from typing import Literal
 
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.rollout.chat_template import ChatTemplate
-from mica_ray.rollout.engine import EngineError, GeneratedPiece, PolicyEngine, StreamingEngine
+from mica_ray.rollout.engine import EngineError, GeneratedChunk, PolicyEngine, StreamingEngine
 from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.rollout.policy_chat import PolicyChat, SamplingEngine
 from mica_ray.rollout.vllm_engine import VllmEngine, vllm_blueprint
@@ -154,20 +154,20 @@ class ModelReplica:
         if self._failures >= _FAILURES:
             raise BackendError(f"The engine failed {_FAILURES} times in a row.", kind="unavailable")
 
-    def _pieces(self, request: RenderedRequest) -> AsyncGenerator[GeneratedPiece, None]:
+    def _pieces(self, request: RenderedRequest) -> AsyncGenerator[GeneratedChunk, None]:
         if self._streaming is None:
             return _in_one_piece(self._engine, request)
         seconds = max(_PIECE_SECONDS, self._num_streams / _PIECES_PER_SECOND)
         return self._streaming.stream(
-            request.prompt_ids, request.sampling, piece_seconds=seconds if request.is_streamed else None
+            request.prompt_ids, request.sampling, chunk_seconds=seconds if request.is_streamed else None
         )
 
 
 async def _in_one_piece(
     engine: SamplingEngine, request: RenderedRequest
-) -> AsyncGenerator[GeneratedPiece, None]:
+) -> AsyncGenerator[GeneratedChunk, None]:
     reply = await engine.generate(request.prompt_ids, request.sampling)
-    yield GeneratedPiece(reply.text, len(reply.token_ids), reply.finish_reason)
+    yield GeneratedChunk(reply.text, len(reply.token_ids), reply.finish_reason)
 
 
 def _start(spec: ModelSpec, template: ChatTemplate) -> PolicyEngine | VllmEngine:

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from mica_ray.rollout.chat_template import ChatTemplate
-from mica_ray.rollout.engine import GeneratedPiece
+from mica_ray.rollout.engine import GeneratedChunk
 from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.rollout.engine_pool import EnginePool
 from mica_ray.rollout.vllm_engine import vllm_blueprint
@@ -79,9 +79,9 @@ async def test_more_seeded_prompts_than_fit_one_engine_step_are_all_answered(poo
 async def test_a_streamed_reply_is_the_whole_one_in_pieces(pool: EnginePool) -> None:
     sampling = Sampling(max_tokens=12, seed=3)
 
-    async def pieces(piece_seconds: float | None) -> list[GeneratedPiece]:
+    async def pieces(chunk_seconds: float | None) -> list[GeneratedChunk]:
         engine: Any = pool.actors[0]  # Ray's types do not cover generators of actors.
-        stream = engine.stream.remote(PROMPTS[0], sampling, piece_seconds=piece_seconds)
+        stream = engine.stream.remote(PROMPTS[0], sampling, chunk_seconds=chunk_seconds)
         return [await piece async for piece in stream]
 
     whole = await pool.generate(PROMPTS[0], sampling)

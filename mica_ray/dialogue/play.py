@@ -1,4 +1,4 @@
-"""The one way to play a dialogue: a policy replies to an environment until the dialogue ends or fails.
+"""The one way to play a dialogue: a policy replies to an environment until the end.
 
 The environment is environment.py; a policy made of tokens is rollout/engine_policy.py.
 """
@@ -74,7 +74,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TextPolicy:
-    """`Policy` over a chat model, such as one behind an endpoint. The model limits its context itself."""
+    """`Policy` over a chat model, such as an endpoint, which limits its own context."""
 
     model: ChatModel
 
@@ -103,7 +103,7 @@ async def play_dialogue(
     reply_deadline_seconds: float = 120.0,
     deadline_seconds: float | None = None,
 ) -> Trajectory:
-    """Play one dialogue from its start. A failure becomes a FAILED trajectory; only cancellation raises.
+    """Play one dialogue from its start; return a FAILED trajectory instead of raising.
 
     Args:
         start: whose dialogue, where it starts, and its seed.

@@ -1,4 +1,4 @@
-"""Messages to token ids, turn by turn: sampled replies stay tokens and are never tokenised again.
+"""Messages to token ids, turn by turn: sampled replies are never tokenised again.
 
 Works with any Hugging Face chat template: its behaviour is found by rendering probes, not by its name.
 """
@@ -179,7 +179,7 @@ class ChatTemplate:
         return _SYSTEM in text
 
     def _find_end_of_turn(self) -> int | None:
-        """Return the special token that closes a reply; None when the template closes it with plain text."""
+        """Return the special token that closes a reply; None for plain text."""
         suffix = self._tokens(self._tail(_history(_PLAIN[:1])))
         return suffix[0] if suffix and suffix[0] in self._special_ids() else None
 

@@ -1,4 +1,4 @@
-"""Collect dialogues of a policy: one task per dialogue, no barrier between turns, failures as trajectories.
+"""Collect dialogues: one task per dialogue, no barrier between turns, failures as data.
 
 How one dialogue is played is in dialogue/play.py; the policy over an engine is in engine_policy.py.
 """
@@ -27,7 +27,7 @@ PolicyPrompt = Callable[[Scenario], str]
 
 @dataclass(frozen=True, slots=True)
 class RolloutConfig:
-    """How many dialogues are played and how the policy samples. The domain's rules decide when one ends."""
+    """How many dialogues are played, and how the policy samples within which limits."""
 
     group_size: int = 4
     """N, dialogues per scenario."""

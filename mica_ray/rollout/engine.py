@@ -50,7 +50,7 @@ class PolicyEngine(Protocol):
 
 @runtime_checkable
 class RoutingEngine(Protocol):
-    """An engine of several replicas that can keep a dialogue on one of them, where its prefix is cached."""
+    """An engine of several replicas that keeps a dialogue on one, where its prefix is cached."""
 
     def route(self, key: int) -> PolicyEngine:
         """Return the replica that serves this dialogue: equal keys, equal replicas."""

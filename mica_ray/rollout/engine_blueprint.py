@@ -1,4 +1,4 @@
-"""How to start an engine in a Ray actor, and the limits of a pool of engines, as values without Ray."""
+"""How to start an engine in a Ray actor, and the limits of a pool; without Ray itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_CONCURRENCY = 1024
 
 
 class PooledEngine(Protocol):
-    """The engine class that a pool starts in its actors; it reports the weight version it has loaded."""
+    """The engine class that a pool starts in its actors; it reports its weight version."""
 
     async def version(self) -> int:
         """Return the version of the weights, -1 before the first. Returns once the engine is ready."""

@@ -1,4 +1,4 @@
-"""A policy engine as the policy of a dialogue: tokens in, tokens out. Text only is in dialogue/play.py."""
+"""The policy of a dialogue over an engine. The text-only policy is in dialogue/play.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mica_ray.types import Generation, Message, Sampling
 
 @dataclass(frozen=True, slots=True)
 class EnginePolicy:
-    """`Policy` over an engine. Every prompt repeats the tokens sampled before, never their decoded text."""
+    """`Policy` over an engine. Prompts repeat the sampled tokens, never their decoded text."""
 
     engine: PolicyEngine
     template: ChatTemplate

@@ -1,4 +1,4 @@
-"""Engines in Ray actors behind one `PolicyEngine`: sticky routing, deadlines, replacement of dead engines.
+"""A pool of engines in Ray actors: sticky routing, deadlines, replacement of dead engines.
 
 How an engine is started is in engine_blueprint.py. A pool that several processes use is in shared_pool.py.
 """

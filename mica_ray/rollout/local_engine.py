@@ -1,4 +1,4 @@
-"""The policy as a transformers model in this process: the engine of `--inline` runs and tests, without Ray.
+"""The policy as a transformers model in this process, for `--inline` runs and tests. No Ray.
 
 Requests that wait at the same time share one batch. Equal requests in equal order produce equal bits.
 """
@@ -198,7 +198,7 @@ class LocalEngine:
             )
 
     def _decode(self, batch: list[_Request]) -> None:
-        """Generate the tokens: one pass over the prompts, then one token at a time for unfinished rows."""
+        """Generate the tokens: one pass over the prompts, then token by token for unfinished rows."""
         import torch
         from transformers import DynamicCache
 
@@ -279,7 +279,7 @@ class LocalEngine:
 
 
 def _left_padded(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return token ids [R, L] and the attention mask [R, L], int64, padded on the left with token 0."""
+    """Return token ids [R, L] and attention mask [R, L], int64, left-padded with token 0."""
     import torch
 
     longest = max(len(prompt) for prompt in prompts)
@@ -292,7 +292,7 @@ def _left_padded(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.
 
 
 def _nucleus(logits: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
-    """Keep in each row the smallest set of most likely tokens whose total probability reaches top_p."""
+    """Keep in each row the fewest most likely tokens that together reach top_p."""
     descending, order = logits.sort(dim=-1, descending=True, stable=True)
     before = descending.softmax(dim=-1).cumsum(dim=-1) - descending.softmax(dim=-1)
     removed = (before >= top_p.unsqueeze(1)).scatter(1, order, before >= top_p.unsqueeze(1))

@@ -1,4 +1,4 @@
-"""A policy engine as a chat model: for an evaluated policy, or a role model on an engine of the cluster."""
+"""A policy engine as a chat model, for an evaluated policy or a role model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The speed of a reply in tokens per second, to cut a stream into chunks of a target duration."""
+"""The speed of replies in tokens per second, to cut streams into chunks of equal duration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ReplyPace:
         self._tokens_per_second: float | None = None
 
     def tokens_in(self, seconds: float) -> int:
-        """Return the tokens a reply grows by in this time: 1 to 64, and 4 before any reply has ended."""
+        """Return the tokens sampled in this time: 1 to 64, and 4 before any reply has ended."""
         if self._tokens_per_second is None:
             return _AT_FIRST
         return max(1, min(_AT_MOST, round(self._tokens_per_second * seconds)))

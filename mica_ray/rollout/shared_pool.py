@@ -27,7 +27,7 @@ _CLOSE_SECONDS = 60.0
 
 
 class _PoolHost:
-    """Holds a pool in an actor. The actor and the engines end with the process that created the actor."""
+    """Holds a pool in an actor, which ends with the process that created it."""
 
     def __init__(self, blueprint: EngineBlueprint, num_engines: int, config: PoolConfig) -> None:
         self._blueprint, self._num_engines, self._config = blueprint, num_engines, config
@@ -125,7 +125,7 @@ class SharedPool:
 async def start_shared_pool(
     name: str, blueprint: EngineBlueprint, *, num_engines: int, config: PoolConfig
 ) -> SharedPool:
-    """Start engines that any process of this Ray job can find by name; they end with this process.
+    """Start engines that processes of this Ray job find by name; they end with this process.
 
     Raises:
         EngineError: the name is taken, the cluster has too few resources, or an engine does not start.

@@ -1,4 +1,4 @@
-"""The two ways to run vLLM inside an actor: stepped by a thread of the actor, or in vLLM's own processes.
+"""The two ways to run vLLM in an actor: stepped by a thread, or in vLLM's own processes.
 
 Both generate from token ids and load weights between replies; vllm_engine.py waits for that moment.
 """
@@ -48,7 +48,7 @@ class VllmBackend(Protocol):
         ...
 
     async def transfer(self, step: TransferStep, payload: Mapping[str, object] | None) -> None:
-        """Run one step of vLLM's weight transfer in every worker; return when the sender's side is done.
+        """Run one step of vLLM's weight transfer in every worker, until the sender is done.
 
         Only called while no reply is generated. The last step clears the prefix cache.
         """
@@ -162,7 +162,7 @@ class AsyncBackend:
 
 
 def _calls(step: TransferStep, payload: Mapping[str, object] | None) -> list[tuple[str, tuple[object, ...]]]:
-    """Return the worker methods that a step calls, in order: vLLM's own and those of our receiver."""
+    """Return the worker methods that a step calls, in order: vLLM's own and our receiver's."""
     if step == "init":
         return [("init_weight_transfer_engine", (payload,))]
     if step == "start":

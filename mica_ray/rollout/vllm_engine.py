@@ -1,4 +1,4 @@
-"""vLLM as a policy engine inside one Ray actor: a plain class that rollout/engine_pool.py starts.
+"""vLLM as a policy engine inside one Ray actor, started by rollout/engine_pool.py.
 
 How vLLM itself runs, in a thread or in its own processes, is in vllm_backends.py.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def vllm_blueprint(policy: str | Path, stop_ids: Sequence[int], config: EngineConfig) -> EngineBlueprint:
-    """Return the blueprint from which a pool starts a vLLM engine, and starts it again after a crash.
+    """Return the blueprint from which a pool starts and restarts a vLLM engine.
 
     Args:
         policy: model folder or hub id, readable on the engine's node.
@@ -165,7 +165,7 @@ class VllmEngine:
         await self._backend.close()
 
     async def _receive(self) -> None:
-        """Wait while a sender writes the weights and no reply is generated; the caller sets the deadline."""
+        """Wait while a sender writes the weights; no reply is generated. The caller has a deadline."""
         await self._idle.wait()
         self._received.clear()
         self._is_receiving.set()

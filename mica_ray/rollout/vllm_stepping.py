@@ -1,4 +1,4 @@
-"""A thread that steps a synchronous vLLM engine; requests reach the engine between two steps."""
+"""A thread that steps a synchronous vLLM engine and takes requests between two steps."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class SteppingThread:
         _hand_over(due)
 
     def _take_messages(self) -> bool:
-        """Run the actions of the inbox, waiting for one when idle. Return False when the thread must stop."""
+        """Run the actions of the inbox; wait for one when idle. Return False to stop the thread."""
         while not self._replies or not self._inbox.empty():
             message = self._inbox.get()
             if message is None:

@@ -1,4 +1,4 @@
-"""Additions to vLLM's weight-transfer API: a bucket as its source, and gloo as its transport between CPUs.
+"""Additions to vLLM's weight-transfer API: a bucket as source, gloo as transport on CPUs.
 
 Gloo follows the code path of NCCL, so everything except NCCL itself is tested without GPUs. Importing this
 imports vLLM. The sending side is weight_transfer.py.
@@ -31,7 +31,7 @@ __all__ = ["BucketSource", "GlooTrainerInitInfo", "WeightReceiver"]
 
 
 class BucketSource(WeightSource):
-    """The newest bucket as a weight source of vLLM's trainer side: layout first, then tensors one by one."""
+    """The newest bucket as a weight source of vLLM's trainer side."""
 
     def __init__(self, newest: Callable[[], WeightBucket], device: torch.device) -> None:
         """Keep the function that returns the newest bucket, and the device to send from."""
@@ -59,7 +59,7 @@ class GlooTrainerInitInfo(NCCLTrainerInitInfo):
 
 
 class GlooTrainerEngine(NCCLTrainerWeightTransferEngine):
-    """vLLM's sending side over gloo instead of NCCL, with the same rounds: start, update, finish."""
+    """vLLM's sending side over gloo instead of NCCL, in rounds of start, update and finish."""
 
     _gloo: ProcessGroup
 

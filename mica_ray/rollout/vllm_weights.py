@@ -1,4 +1,4 @@
-"""Loading new weights inside a running vLLM worker. vLLM imports this as its worker extension.
+"""Load new weights inside a running vLLM worker, as the extension that vLLM imports.
 
 weights.py packs the bucket; vllm_engine.py pauses generation while it is loaded.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class WeightReceiver:
-    """Mixed into vLLM's worker, which has the `model_runner`. Every method runs between two steps."""
+    """Mixed into vLLM's worker, which has `model_runner`. Methods run between two steps."""
 
     model_runner: GPUModelRunner
 
@@ -56,7 +56,7 @@ class WeightReceiver:
 
 
 def write_bucket(bucket: WeightBucket, path: Path) -> None:
-    """Write a bucket for another process of this node; vLLM's calls between processes carry no arrays."""
+    """Write a bucket to a file, because vLLM's calls between processes carry no arrays."""
     layout = repr((bucket.names, bucket.shapes, bucket.dtypes))
     np.savez(path, data=bucket.data, layout=np.array(layout))
 
@@ -69,7 +69,7 @@ def read_bucket(path: Path) -> WeightBucket:
 
 
 def _check_same_model(model: torch.nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Check that the weights cover the model; vLLM only logs parameters that keep their old values."""
+    """Check that the weights cover the whole model; vLLM only logs missing parameters."""
     config = getattr(model, "config", None)
     layers = int(getattr(config, "num_hidden_layers", 0))
     held = {int(part) for name in shapes for part in name.split(".")[:-1] if part.isdigit()}

@@ -1,4 +1,4 @@
-"""The sending side of vLLM's weight-transfer API, inside rank 0 of the learner. Nothing is stored.
+"""The sending side of vLLM's weight-transfer API, inside rank 0 of the learner.
 
 NCCL connects GPUs, gloo connects CPUs (vllm_transfer.py). vLLM's workers receive when vllm_engine.py is idle.
 """
@@ -101,7 +101,7 @@ class WeightBroadcaster:
 
 
 class _EngineClient:
-    """The client that vLLM calls: it forwards each of four calls to all engines and waits for all."""
+    """The client that vLLM calls: it forwards each call to all engines and waits for all."""
 
     def __init__(self, session: TransferSession) -> None:
         self._session = session

@@ -32,7 +32,7 @@ _FETCH_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class WeightBucket:
-    """A model's parameters in one array: pickled without a copy, shared by all processes of a node.
+    """A model's parameters in one array, pickled without a copy and shared within a node.
 
     Attributes:
         names: parameter names in Hugging Face form, tied parameters once.
@@ -57,7 +57,7 @@ class WeightBucket:
 
 @dataclass(frozen=True, slots=True)
 class PublishedBucket:
-    """A bucket in Ray's object store. Ray passes a reference inside a dataclass on without fetching it."""
+    """A bucket in Ray's object store; inside a dataclass the reference is not fetched."""
 
     reference: ObjectRef
 
@@ -89,10 +89,10 @@ class TransferSession:
 
 @runtime_checkable
 class WeightSender(Protocol):
-    """Weights that stay with the learner until it sends them to engines: a `PolicyWeights.source`."""
+    """A `PolicyWeights.source` whose weights stay with the learner until it sends them."""
 
     async def send(self, engines: tuple[ActorHandle, ...], deadline_seconds: float) -> None:
-        """Send the newest weights to engines that expect them, and wait until they have loaded them.
+        """Send the newest weights to engines that expect them; wait until they are loaded.
 
         Raises:
             Exception: not every engine loaded them; the message is one line.
@@ -158,7 +158,7 @@ def unpack_weights(bucket: WeightBucket) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def publish(bucket: WeightBucket, version: int) -> PolicyWeights:
-    """Return weights that engines can load; store the bucket in the object store when Ray is running."""
+    """Return weights that engines can load; with Ray the bucket is in the object store."""
     # sys.modules is read so that a run without Ray does not import it.
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():

@@ -1,4 +1,4 @@
-"""Connect to an MLflow store and start a run there. Metrics and files go through mlflow_tracker.py."""
+"""Connect to an MLflow store and start a run there. mlflow_tracker.py sends the metrics."""
 
 from __future__ import annotations
 

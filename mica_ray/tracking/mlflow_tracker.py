@@ -1,4 +1,4 @@
-"""Metrics and files to MLflow through a file on disk, so that an outage neither stops nor slows a run.
+"""Metrics and files to MLflow through a file on disk: an outage does not stop or slow a run.
 
 When entries are sent and retried is in outbox.py. The other trackers are in tracker.py.
 """
@@ -54,7 +54,7 @@ class TrackedDataset:
 
 
 class MlflowTracker:
-    """`Tracker` of one MLflow run, which a resumed run reopens. Waits only in `close` and `flush`.
+    """`Tracker` of one MLflow run, reopened by a resume. Waits only in `close` and `flush`.
 
     Each metric of a step enters the outbox once and is sent to MLflow with the time of its measurement.
     MLflow stores equal rows once, so a repeated delivery after a lost response leaves one row. MLflow cannot
@@ -143,7 +143,7 @@ class MlflowTracker:
         self.flush()
 
     def flush(self) -> int:
-        """Send the rest while the server responds, stop the thread, return the number of unsent entries."""
+        """Send the rest while the server responds, then stop; return the number of unsent entries."""
         waiting = self._outbox.close(self._drain_seconds)
         if waiting:
             _LOG.warning(

@@ -1,4 +1,4 @@
-"""A file of entries that a thread delivers in order, retrying while the receiver is unreachable.
+"""A file of entries that a thread delivers in order, retrying during outages.
 
 It does not interpret the entries; mlflow_tracker.py writes and delivers them.
 """
@@ -53,14 +53,14 @@ class Deliver(Protocol):
 
 
 class Outbox:
-    """Entries on the disk and the position up to which they are delivered. Waits only in `close`.
+    """Entries on the disk, and how far they are delivered. Waits only in `close`.
 
     FILE.sent next to the file contains the number of delivered bytes and is replaced after each delivery. A
     process killed in between delivers the last entries again, unchanged.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the file, created when missing, and drop an incomplete last line of a killed process."""
+        """Open or create the file, and drop an incomplete last line of a killed process."""
         self._log = StepLog(path, first_step=_EVERY_STEP)
         self._sent_file = path.with_name(f"{path.name}.sent")
         self._sent = int(self._sent_file.read_text()) if self._sent_file.is_file() else 0
@@ -140,7 +140,7 @@ class Outbox:
         self._last_progress = time.monotonic()
 
     def _wait(self, failures: int) -> None:
-        """Wait before the next attempt; only briefly while closing, because `close` has its own deadline."""
+        """Wait before the next attempt; briefly while closing, since `close` has a deadline."""
         if self._closing.is_set():
             self._given_up.wait(FIRST_RETRY_SECONDS)
         else:

@@ -70,7 +70,7 @@ _COLUMNS: Mapping[str, str] = {
 
 
 class ConsoleTracker:
-    """One line per step on a rich console, with the estimated time left. The line is never wrapped."""
+    """One line per step on a rich console, never wrapped, with the estimated time left."""
 
     def __init__(
         self, console: Console, *, num_steps: int, clock: Callable[[], float] = time.monotonic
@@ -109,7 +109,7 @@ class ConsoleTracker:
         """Do nothing: every line is already printed."""
 
     def _time_left(self, step: int) -> str | None:
-        """Return the time left at the mean pace since the first line; None in the first and the last step."""
+        """Return the time left at the mean pace since the first line; None without a pace."""
         now = self._clock()
         if self._first is None:
             self._first = (step, now)
@@ -121,7 +121,7 @@ class ConsoleTracker:
 
 
 def _fit(fields: Sequence[tuple[str, str]], *, last: tuple[str, str] | None, width: int) -> str:
-    """Join fields into at most `width` characters: narrow the gaps, then drop fields from the right."""
+    """Join fields within `width` characters: narrow the gaps, then drop the last fields."""
     for count in range(len(fields), 0, -1):
         kept = [*fields[:count], *([] if last is None else [last])]
         for gap in ("  ", " "):
@@ -131,7 +131,7 @@ def _fit(fields: Sequence[tuple[str, str]], *, last: tuple[str, str] | None, wid
 
 
 def _short(value: float) -> str:
-    """Format a number in at most five characters where its exponent has one digit: -0.25, 1234, 3e-5.
+    """Format a number in about five characters, such as -0.25, 1234 or 3e-5.
 
     >>> [_short(x) for x in (0.0, 0.438, -12.34, 1234.5, 98765.0, 2.6e-5, float("nan"))]
     ['0.00', '0.44', '-12.3', '1234', '1e5', '3e-5', 'nan']

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written completely or not at all, and checked against the run before a resume.
+"""Checkpoints of a run: written completely or not at all, checked before a resume.
 
 DIRECTORY/step-000012/{run_state.json, learner/...}. The folder gets this name last, so it is complete.
 """
@@ -194,7 +194,7 @@ def _explained(error: Exception, path: Path) -> Exception:
 
 
 def _flush(folder: Path) -> None:
-    """Flush every file below a folder to the disk, so that the later rename cannot precede them."""
+    """Flush every file below a folder to the disk, so that the rename comes after them."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

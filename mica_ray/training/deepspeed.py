@@ -71,7 +71,7 @@ class TorchRanks:
 
 
 class DeepSpeedStepper:
-    """`Stepper` over a DeepSpeed engine. Calls are collective: every rank makes them in the same order."""
+    """`Stepper` over a DeepSpeed engine. Calls are collective: all ranks make them in order."""
 
     def __init__(
         self, policy: Path, config: LearnerConfig, *, zero_stage: ZeroStage, world_size: int
@@ -137,7 +137,7 @@ class DeepSpeedStepper:
         self.engine.backward(loss * self._world_size)
 
     def step(self, learning_rate: float) -> float:
-        """Clip, update the weights, clear the gradient; return the global gradient norm before clipping."""
+        """Clip, update the weights, clear the gradient; return the norm before clipping."""
         import torch
 
         for group in self._optimizer.param_groups:

@@ -1,4 +1,4 @@
-"""Protocol of a learner: local_learner.py runs in this process, ray_learner.py in a worker group."""
+"""Protocol of a learner: local_learner.py in this process, ray_learner.py in a group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Size and deadlines of the Ray learner's worker group, in a file of its own so that configs need no Ray."""
+"""Size and deadlines of the Ray learner's worker group, apart so that configs need no Ray."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One rank of the learner's worker group: reads commands by index and runs them with the other ranks.
+"""One rank of the learner's worker group, which runs commands together with the others.
 
 A plain class over a `Post`, which ray_learner.py connects to Ray. The engine below it is in deepspeed.py.
 """
@@ -61,7 +61,7 @@ class Post(Protocol):
 
 
 class LearnerWorker:
-    """One rank. Consumes commands, produces replies and checkpoints; waits for its post and other ranks."""
+    """One rank. Consumes commands, produces replies and checkpoints."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class LearnerWorker:
             self._index += 1
 
     def _update(self, command: Command) -> None:
-        """Run one update and reply; checkpoint afterwards if due, because a report waits for Ray Train."""
+        """Run one update and reply; then checkpoint if due, since a report waits for Ray Train."""
         outcome = run_update(
             self._stepper,
             self._post.batch(command),

@@ -92,7 +92,7 @@ class LocalStepper:
         return ((name, parameter.detach()) for name, parameter in self.model.named_parameters())
 
     def run_state(self) -> dict[str, object]:
-        """Return what a restore needs besides the weights: AdamW's moments and, in bf16, the masters."""
+        """Return what a restore needs besides the weights: AdamW's moments, bf16's masters."""
         masters = [] if self._masters is self._parameters else [master.detach() for master in self._masters]
         return {"optimizer": self.optimizer.state_dict(), "masters": masters}
 
@@ -109,7 +109,7 @@ class LocalStepper:
         self.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
 
     def _round_masters(self) -> None:
-        """Copy the masters into the module, rounded to its type; do nothing in fp32, where both are one."""
+        """Copy the masters into the module, rounded to its type; in fp32 both are the same."""
         import torch
 
         if self._masters is self._parameters:

@@ -1,4 +1,4 @@
-"""The training loop. It knows no Ray: every object it uses is in a `Run`, built by launch/assembly.py."""
+"""The training loop, without Ray. launch/assembly.py builds the objects it uses, a `Run`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class BudgetError(RolloutError):
 
 
 def ending_of(error: BaseException | None) -> Ending:
-    """Return how a run ended. An interruption or a used-up budget counts as stopped, not as failed."""
+    """Return how a run ended; an interruption or a used-up budget counts as stopped."""
     if error is None:
         return "finished"
     return "failed" if isinstance(error, Exception) and not isinstance(error, BudgetError) else "stopped"
@@ -146,7 +146,7 @@ class Run:
 
 
 async def train(run: Run) -> None:
-    """Run the training steps from `first_step` to the last, with evaluations and checkpoints between them.
+    """Run the steps from `first_step` to the last, with evaluations and checkpoints.
 
     A step is recorded after its update and becomes permanent with the next checkpoint. After a kill, a
     resumed run drops the records of steps beyond the last checkpoint and runs those steps again.

@@ -1,4 +1,4 @@
-"""The mailbox between the driver (commands) and the learner's workers (replies), an actor of ray_learner.py.
+"""The mailbox between driver (commands) and learner workers (replies), a Ray actor.
 
 Commands form a log that is read by index, so a restarted group reads on from the index of its checkpoint.
 """
@@ -113,7 +113,7 @@ class Mailbox:
         )
 
     async def wait_ready(self) -> WorkerReply:
-        """Wait for the version that the group started with, or for the error that prevents the start."""
+        """Wait for the version that the group started with, or for its error."""
         await self._until(lambda: self._version is not None or bool(self._error))
         version = self._version if self._version is not None else -1
         return WorkerReply(version=version, metrics={}, num_starts=self._num_starts, error=self._error)
@@ -131,7 +131,7 @@ class Mailbox:
         return self._bucket
 
     async def checkpointed(self, index: int) -> None:
-        """Record a checkpoint that continues at `index`, and free the payloads before the previous one.
+        """Record a checkpoint that continues at `index`; free payloads before the previous one.
 
         One checkpoint more than needed is kept, because Ray Train may not have registered the newest one when
         a worker dies.

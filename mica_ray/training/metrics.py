@@ -1,4 +1,4 @@
-"""The metrics of a step: a table of every name, definition and unit, and the functions that compute them."""
+"""The metrics of a step: a table of names, definitions and units, and their computation."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def _answer_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float | Non
 
 
 def _reply_metrics(trajectories: Sequence[Trajectory], version: int) -> dict[str, float | None]:
-    """Measure the sampled replies; `version` is the weight version that the update started from."""
+    """Measure the sampled replies; `version` is the weight version before the update."""
     generations = [
         turn.generation
         for trajectory in trajectories

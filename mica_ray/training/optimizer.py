@@ -1,4 +1,4 @@
-"""AdamW and the frozen reference policy, built once for both learners so that they stay equal."""
+"""AdamW and the frozen reference policy, built here for both learners."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def adamw(parameters: Sequence[torch.nn.Parameter], config: LearnerConfig) -> torch.optim.AdamW:
-    """Build AdamW over the parameters, with weight decay on matrices but not on norms and biases."""
+    """Build AdamW over the parameters; norms and biases get no weight decay."""
     import torch
 
     decayed = [parameter for parameter in parameters if parameter.ndim >= 2]

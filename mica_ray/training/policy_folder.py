@@ -30,7 +30,9 @@ _COPIED = (
 
 
 def load_policy(folder: Path, *, dtype: Dtype, gradient_checkpointing: bool) -> PreTrainedModel:
-    """Load a causal language model for training, without dropout: the ratio of an on-policy update must be 1.
+    """Load a causal language model for training, without dropout.
+
+    With dropout the probability ratio of an on-policy update would not be 1.
 
     Args:
         folder: config.json, weights and tokenizer in Hugging Face form.
@@ -74,7 +76,7 @@ def fingerprint(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> str:
 def write_policy(
     folder: Path, model: PreTrainedModel, *, tensors: Mapping[str, torch.Tensor], tokenizer_from: Path
 ) -> None:
-    """Write a folder that transformers and vLLM load: config, one safetensors file, tokenizer files.
+    """Write a model folder: config, one safetensors file, tokenizer files.
 
     Args:
         folder: created when missing.

@@ -1,4 +1,4 @@
-"""The scenarios of each training step: a pure function of seed and step, so a resume needs no cursor."""
+"""The scenarios of each training step, a function of seed and step: no cursor to restore."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mica_ray.types import Scenario
 
 @dataclass(frozen=True, slots=True)
 class ScenarioOrder:
-    """Scenarios in epochs: each epoch is shuffled and cut into steps; the remainder is left out.
+    """Scenarios in epochs, each shuffled and cut into steps; the remainder is left out.
 
     No step contains a scenario twice, because both would be played with equal seeds.
     """

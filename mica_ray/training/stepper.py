@@ -39,7 +39,7 @@ class Stepper(Protocol):
         ...
 
     def step(self, learning_rate: float) -> float:
-        """Clip, update the weights, clear the gradient; return the global gradient norm before clipping."""
+        """Clip, update the weights, clear the gradient; return the norm before clipping."""
         ...
 
 

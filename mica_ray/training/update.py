@@ -101,7 +101,7 @@ class UpdateOutcome:
 def run_update(
     stepper: Stepper, batch: TokenBatch, *, config: LearnerConfig, first_update: int, ranks: Ranks
 ) -> UpdateOutcome:
-    """Make every optimiser step of a batch: mini-batches x epochs, each over its micro-batches and all ranks.
+    """Make every optimiser step of a batch: mini-batches x epochs, each over all ranks.
 
     With several optimiser steps the "old" log probabilities of the clipped ratio are computed before the
     first. With a single step the ratio is 1 and the forward pass itself computes them. A mini-batch without

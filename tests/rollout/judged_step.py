@@ -1,4 +1,4 @@
-"""One collected step of the embedded world with a judge behind HTTP; the seed chooses the replies."""
+"""One collected step of the embedded world with a judge behind HTTP."""
 
 from __future__ import annotations
 

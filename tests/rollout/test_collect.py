@@ -1,4 +1,4 @@
-"""Collection: no barrier between turns, failures as data, seeds that depend on nothing but names."""
+"""Collection: no barrier between turns, failures as data, seeds that depend only on names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fifth of a judge's answers is lost over HTTP: nothing hangs, no score is invented, the rest is equal."""
+"""A fifth of a judge's answers is lost over HTTP: no hang, no invented score."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ async def start(folder: Path, config: EngineConfig, num_engines: int = 1) -> Eng
 
 
 async def push(pool: EnginePool, version: int, seed: int, *, tied: bool = True) -> float:
-    """Load weights, sample, return the largest log probability difference to a plain forward pass, nats."""
+    """Load weights, sample, return the largest logprob difference to a forward pass, nats."""
     model = small_model(tied=tied, seed=seed)
     await pool.load_weights(publish(pack_weights(model.named_parameters()), version))
     replies = await asyncio.gather(

@@ -1,4 +1,4 @@
-"""vLLM's own weight transfer from a real learner to real engines, over gloo: NCCL's path without NCCL."""
+"""vLLM's weight transfer from a real learner to real engines, over gloo instead of NCCL."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def replies_of(pool: EnginePool) -> list[Generation]:
 
 
 async def largest_difference(pool: EnginePool, seed: int) -> float:
-    """Return the largest log probability difference of the engines to a plain forward pass, nats."""
+    """Return the largest logprob difference of the engines to a forward pass, nats."""
     model = small_model(tied=False, seed=seed)
     return max(
         abs(reported - true)

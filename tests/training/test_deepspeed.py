@@ -1,4 +1,4 @@
-"""The DeepSpeed engine on a single rank, without Ray: the worker loop, bf16, gradient checkpointing."""
+"""The DeepSpeed engine on one rank, without Ray: worker loop, bf16, gradient checkpointing."""
 
 from __future__ import annotations
 

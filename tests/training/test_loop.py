@@ -69,7 +69,7 @@ def scenario(name: str) -> Scenario:
 
 
 def dialogue(of: Scenario, group: int, sample: int, *, step: int, version: int) -> Trajectory:
-    """Two turns of random tokens; the state moves at random; the second judgement of sample 1 fails."""
+    """Two turns of random tokens and states; the second judgement of sample 1 fails."""
     generator = np.random.default_rng(derive_seed("dialogue", step, of.id, sample))
     tokens: list[int] = []
     turns: list[Turn] = []

@@ -1,4 +1,4 @@
-"""The command line: mica train, evaluate, chat. Commands import what they need when they run."""
+"""The command line `mica`. Each command imports what it needs when it runs, so that `mica --help` is fast."""
 
 from mica_ray.cli.commands import main
 

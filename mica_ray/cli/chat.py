@@ -4,79 +4,92 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from mica_ray.chat.model import ChatModel
-from mica_ray.cli.recipes import read_model
-from mica_ray.config import RunConfig
-from mica_ray.dialogue.domain import Domain
-from mica_ray.dialogue.role_messages import SpokenTurn
-from mica_ray.launch import run
-from mica_ray.launch.assembly import Parts
-from mica_ray.launch.checked_run import CheckedRun
-from mica_ray.rollout.policy_chat import PolicyChat
-from mica_ray.seeding import derive_seed
-from mica_ray.serving.support.need_estimator import NeedEstimator, distance_left, next_state
-from mica_ray.training.loop import SilentProgress
-from mica_ray.types import Judgement, Message, State
+from mica_ray.cli.options import ModelArgument, SetOption
+
+if TYPE_CHECKING:
+    from mica_ray.chat.model import ChatModel
+    from mica_ray.config import RunConfig
+    from mica_ray.dialogue.domain import Domain
+    from mica_ray.dialogue.role_messages import SpokenTurn
+    from mica_ray.launch.assembly import Parts
+    from mica_ray.launch.checked_run import CheckedRun
+    from mica_ray.types import Judgement, Message, State
 
 _PROMPT = "you: "
 
 
-def run_conversation(model: str, *, assignments: Sequence[str]) -> None:
-    """Talk until the input ends.
+def chat_command(model: ModelArgument, sets: SetOption = None) -> None:
+    """Talk to a policy at the terminal.
 
-    Raises:
-        ConfigError: one line for what cannot be done.
-        ChatError: the policy cannot answer.
+    After each reply you see how the judge estimates your state.
     """
-    config = read_model(model, assignments)
-    asyncio.run(_converse(run.check(config, inline=True)))
+    from mica_ray.cli.recipes import read_model
+    from mica_ray.launch import run
+
+    asyncio.run(_converse(run.check(read_model(model, sets or ()), inline=True)))
 
 
 async def _converse(checked: CheckedRun) -> None:
+    """Talk until an empty line or the end of the input."""
+    from mica_ray.launch import run
+    from mica_ray.rollout.policy_chat import PolicyChat
+    from mica_ray.training.loop import SilentProgress
+
     console = Console()
     async with run.set_up(checked, progress=SilentProgress()) as parts:
-        console.print("Say what weighs on you; an empty line or Ctrl-D ends the talk.", style="dim")
-        talk = _Talk(checked.config, parts, PolicyChat(parts.engine, parts.template))
+        console.print(
+            "Write what is on your mind. An empty line or Ctrl-D ends the conversation.", style="dim"
+        )
+        conversation = _Conversation(checked.config, parts, PolicyChat(parts.engine, parts.template))
         while line := (await asyncio.to_thread(_read_line)).strip():
-            reply, judgement = await talk.answer(line)
+            reply, judgement = await conversation.answer(line)
             console.print(f"policy: {reply}", markup=False, highlight=False, soft_wrap=True)
-            console.print(_describe(parts.world.domain, talk.state, judgement), style="dim", highlight=False)
+            console.print(
+                _describe(parts.world.domain, conversation.state, judgement), style="dim", highlight=False
+            )
 
 
-class _Talk:
-    """One conversation. Consumes what the user says, produces replies and the judged state."""
+class _Conversation:
+    """One conversation: takes the user's messages, returns the policy's replies, tracks the user's state."""
 
     def __init__(self, config: RunConfig, parts: Parts, policy: ChatModel) -> None:
+        from mica_ray.serving.support.need_estimator import NeedEstimator
+
         self._config, self._policy = config, policy
         domain = parts.world.domain
-        self._estimate = NeedEstimator(parts.world.judge, domain, config.roles.deadline_seconds)
+        self._estimator = NeedEstimator(parts.world.judge, domain, config.roles.deadline_seconds)
         self._messages: list[Message] = (
             [{"role": "system", "content": domain.policy_prompt}] if domain.policy_prompt else []
         )
         self._dialogue: list[SpokenTurn] = []
-        self.state: State = self._estimate.start
+        self.state: State = self._estimator.start
 
-    async def answer(self, said: str) -> tuple[str, Judgement]:
-        """Take the user's message; give the policy's reply and how the judge takes it."""
+    async def answer(self, message: str) -> tuple[str, Judgement]:
+        """Return the policy's reply to the user's message, and the judge's score of the reply."""
+        from mica_ray.seeding import derive_seed
+        from mica_ray.serving.support.need_estimator import next_state
+
         seed = derive_seed(self._config.seed, "chat", len(self._dialogue))
-        self._messages.append({"role": "user", "content": said})
+        self._messages.append({"role": "user", "content": message})
         sampling = replace(self._config.rollout.sampling, seed=seed)
         reply = (await self._policy.chat(self._messages, sampling)).text
         self._messages.append({"role": "assistant", "content": reply})
-        self._dialogue.append({"user": said, "reply": reply})
-        judgement = await self._estimate.score_reply(self._dialogue, state=self.state, seed=seed)
+        self._dialogue.append({"user": message, "reply": reply})
+        judgement = await self._estimator.score_reply(self._dialogue, state=self.state, seed=seed)
         self.state = next_state(self.state, judgement)
         return reply, judgement
 
 
 def _describe(domain: Domain, state: State, judgement: Judgement) -> str:
+    from mica_ray.serving.support.need_estimator import distance_left
+
     if judgement.delta is None:
-        return f"        the judge gave no score: {judgement.error}"
+        return f"        no score from the judge: {judgement.error}"
     parts = [
         f"{axis.name} {value:+.0f} ({change:+.0f})"
         for axis, value, change in zip(domain.axes, state, judgement.delta, strict=True)

@@ -1,123 +1,107 @@
-"""The command line: its commands, here or in the files named *_commands.py, and its errors.
+"""The program `mica`: its commands, and how errors end it.
 
-An error the user can mend is one line on stderr and exit code 2.
+An error that the user can fix is printed as one line on stderr; the exit code is 2, or 1 if a run stopped.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Optional
 
 import typer
 
-from mica_ray.cli.credit_commands import credit
-from mica_ray.cli.data_commands import data
-from mica_ray.cli.evaluate import evaluate
-from mica_ray.cli.finished_runs import compare, register, track
-from mica_ray.cli.options import DryRun, Inline, JsonFile, Sets
-from mica_ray.cli.promote_command import promote
-from mica_ray.cli.report import report
-from mica_ray.cli.serve_commands import serve, serve_key
+from mica_ray.cli.chat import chat_command
+from mica_ray.cli.credit import credit_app
+from mica_ray.cli.data import data_app
+from mica_ray.cli.evaluate import evaluate_app
+from mica_ray.cli.finished_runs import compare_command, register_command, track_command
+from mica_ray.cli.options import examples
+from mica_ray.cli.promote import promote_command
+from mica_ray.cli.report import report_app
+from mica_ray.cli.serve import serve_command
+from mica_ray.cli.serve_key import serve_key_app
+from mica_ray.cli.sweep import sweep_command
+from mica_ray.cli.train import train_command
 
 app = typer.Typer(
     name="mica",
-    help="Train language models over whole conversations with MICA, on Ray.",
+    help="Train language models over whole dialogues with MICA, on Ray. "
+    "`mica COMMAND --help` lists the options of a command.",
+    epilog=examples(
+        "mica train                      train a small policy here, in a few minutes",
+        "mica chat runs/embedded-TIME    talk to it",
+        "mica report runs/embedded-TIME  write a page with its charts",
+    ),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-app.add_typer(evaluate)
-app.add_typer(credit)
-app.add_typer(report)
-app.add_typer(data)
-app.add_typer(serve_key)
-app.command()(compare)
-app.command()(promote)
-app.command()(register)
-app.command()(serve)
-app.command()(track)
+TRAINING, READING, MODELS, CARDS = "Train and evaluate", "Read results", "Publish and serve", "Prepare cards"
+"""Panels of the help text."""
 
-Recipe = Annotated[
-    Optional[str],  # noqa: UP045 -- typer reads the annotation
-    typer.Argument(help="A Python file that defines CONFIG, or FILE.py:NAME. Default: the embedded run."),
-]
-
-
-@app.command()
-def train(
-    recipe: Recipe = None,
-    sets: Sets = None,
-    resume: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--resume", metavar="DIR", help="Go on with the run of this folder."),
-    ] = None,
-    inline: Inline = False,
-    dry_run: DryRun = False,
-    json_file: JsonFile = None,
-) -> None:
-    """Train a policy, and evaluate it before and after."""
-    from mica_ray.cli.train import run_training
-
-    run_training(
-        recipe, assignments=sets or (), resume=resume, inline=inline, dry_run=dry_run, json_file=json_file
-    )
-
-
-@app.command()
-def sweep(
-    file: Annotated[
-        str, typer.Argument(metavar="SWEEP.py", help="A Python file that defines SWEEP, or FILE.py:NAME.")
-    ],
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on in the sweep's folder; finished trials are only read.")
-    ] = False,
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--out", metavar="DIR", help="The sweep's folder. Default: runs/NAME."),
-    ] = None,
-    sets: Sets = None,
-    concurrency: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--concurrency", min=1, help="Trials at once at most; default: as many as fit."),
-    ] = None,
-    json_file: JsonFile = None,
-    dry_run: DryRun = False,
-) -> None:
-    """Train every cell of a search space under several seeds, compare them, and answer a question."""
-    from mica_ray.cli.sweep import run_sweep
-
-    is_answered = run_sweep(
-        file,
-        assignments=sets or (),
-        resume=resume,
-        out=out,
-        concurrency=concurrency,
-        dry_run=dry_run,
-        json_file=json_file,
-    )
-    if not is_answered:
-        raise typer.Exit(1)
-
-
-@app.command()
-def chat(
-    model: Annotated[str, typer.Argument(help="A run folder, a model folder, a hub id, or `embedded`.")],
-    sets: Sets = None,
-) -> None:
-    """Talk to a policy; after each reply the judge's estimate of your state is shown."""
-    from mica_ray.cli.chat import run_conversation
-
-    run_conversation(model, assignments=sets or ())
+app.command(
+    "train",
+    rich_help_panel=TRAINING,
+    epilog=examples(
+        "mica train",
+        "mica train --set credit.alpha=0.7 --set seed=1",
+        "mica train experiments/mica_qwen3.py:qwen3_14b --dry-run",
+        "mica train --resume runs/embedded-TIME --set loop.num_steps=60",
+    ),
+)(train_command)
+app.command(
+    "sweep",
+    rich_help_panel=TRAINING,
+    epilog=examples(
+        "mica sweep experiments/ablate_advantage.py",
+        "mica sweep experiments/ablate_advantage.py --resume",
+    ),
+)(sweep_command)
+app.add_typer(evaluate_app, rich_help_panel=TRAINING)
+app.command(
+    "chat", rich_help_panel=TRAINING, epilog=examples("mica chat runs/embedded-TIME", "mica chat embedded")
+)(chat_command)
+app.add_typer(report_app, rich_help_panel=READING)
+app.command(
+    "compare",
+    rich_help_panel=READING,
+    epilog=examples(
+        "mica compare runs/a runs/b --latex table.tex",
+        "mica compare runs/a-seed0 runs/a-seed1 --against runs/b-seed0 --against runs/b-seed1",
+    ),
+)(compare_command)
+app.add_typer(credit_app, rich_help_panel=READING)
+app.command("register", rich_help_panel=MODELS, epilog=examples("mica register runs/a --name support"))(
+    register_command
+)
+app.command(
+    "promote",
+    rich_help_panel=MODELS,
+    epilog=examples(
+        "mica promote runs/a --against before --name support",
+        "mica promote runs/b --against runs/a --name support --alias champion",
+    ),
+)(promote_command)
+app.command(
+    "serve",
+    rich_help_panel=MODELS,
+    epilog=examples(
+        "mica serve runs/embedded-TIME",
+        "mica serve models:/support@champion --replicas 2",
+        "mica serve runs/a runs/b --host 0.0.0.0 --api-key-file keys.json",
+    ),
+)(serve_command)
+app.add_typer(serve_key_app, rich_help_panel=MODELS)
+app.command("track", rich_help_panel=MODELS, epilog=examples("mica track runs/embedded-TIME"))(track_command)
+app.add_typer(data_app, rich_help_panel=CARDS)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 
     Args:
-        arguments: after the program's name; those of the process when None.
+        arguments: those after the program's name; None reads them from the process.
     """
     try:
         app(args=None if arguments is None else list(arguments))
@@ -130,9 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def exit_code(error: Exception) -> int | None:
-    """Give the exit code of an error that speaks for itself in one line; None asks for the traceback.
+    """Return the exit code of an error whose message says enough; None asks for the traceback.
 
-    2: the user asked for what cannot be done. 1: the run met something it cannot go on with.
+    2: the request cannot be carried out as given. 1: the run met a failure and stopped.
     """
     from mica_ray.chat.model import ChatError
     from mica_ray.config.references import ConfigError

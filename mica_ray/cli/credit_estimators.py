@@ -1,4 +1,4 @@
-"""The estimators that `mica credit` knows by a short name; any other is named as module:NAME."""
+"""Short names of estimators for `mica credit`; any other estimator is given as module:NAME."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from mica_ray.credit.oracle.mistaken import (
 
 @dataclass(frozen=True, slots=True)
 class Mixing:
-    """The settings that the options of the command share out; an estimator takes what it has."""
+    """The options of the command that configure estimators; each estimator uses those it has."""
 
     alpha: float
     gamma: float
@@ -53,7 +53,7 @@ ESTIMATORS: Mapping[str, Callable[[Mixing], CreditEstimator]] = {
     "reinforce++": lambda _: ReinforcePlusPlus(),
     "reinforce++-idr": lambda _: ReinforcePlusPlus("batch_idr"),
     "reinforce++-baseline": lambda _: ReinforcePlusPlus("baseline"),
-    # As other systems compute them, wrong in what they mean: credit/oracle/mistaken.py.
+    # Forms found in other systems that assign credit wrongly; see credit/oracle/mistaken.py.
     "token-resets": lambda _: TokenRecursion(),
     "nonzero-turns": lambda _: TurnsFromRewards(),
     "normalise-first": lambda _: NormalizeThenAccumulate(),
@@ -64,13 +64,13 @@ DEFAULT = ("mica", "turn-only", "group-only", "grpo", "rloo", "reinforce++")
 
 
 def named_estimators(names: Sequence[str], mixing: Mixing) -> dict[str, CreditEstimator]:
-    """Give the estimators of these names, the DEFAULT ones for none, each once and in order.
+    """Return the estimators of these names in order, each once; without names those of DEFAULT.
 
-    A reference names a class, made without arguments, or an estimator; it must keep the promises of
+    A reference module:NAME names an estimator, or a class that is called without arguments. It must pass
     `check_estimator`.
 
     Raises:
-        ConfigError: no such estimator, or what is named is none.
+        ConfigError: the name is unknown, or the reference is not an estimator.
     """
     return {name: _estimator(name, mixing) for name in names or DEFAULT}
 
@@ -86,7 +86,7 @@ def _estimator(name: str, mixing: Mixing) -> CreditEstimator:
     try:
         made = found() if isinstance(found, type) else found
         if not callable(made):
-            raise TypeError(f"is a {type(found).__name__}; name a class or an estimator")
+            raise TypeError(f"is a {type(found).__name__}. Name an estimator or its class.")
         estimator = cast("CreditEstimator", made)
         check_estimator(estimator)
     except (TypeError, ValueError) as error:

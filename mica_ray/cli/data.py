@@ -1,4 +1,4 @@
-"""`mica data`: look through a folder of cards, and have the cards rated whose P_0 nobody has given."""
+"""`mica data`: check a folder of EMPA cards, and let a judge rate cards without an initial state P_0."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from mica_ray.config import ConfigError, RunConfig
-from mica_ray.config.overrides import override, read_value
-from mica_ray.config.role_config import SCRIPTED
-from mica_ray.domains.empa.card_text import CardFlaw
-from mica_ray.domains.empa.cards import CardDeck, EpmCard, near_test_cards
-from mica_ray.domains.empa.overlap import NearText
-from mica_ray.domains.empa.rater import CardRater, RatingRun, rate_cards
-from mica_ray.files import write_json
-from mica_ray.launch.card_source import read_deck
+from mica_ray.cli.options import ROLE_FORMS, InlineOption, JsonFileOption, examples, save_json
 
-_SHOWN = 3
-"""Lines shown of each kind of oddity; the JSON file holds all."""
-_NEAREST = 5
-"""Pairs of cards shown."""
+if TYPE_CHECKING:
+    from mica_ray.config import RunConfig
+    from mica_ray.domains.empa.card_text import CardFlaw
+    from mica_ray.domains.empa.cards import CardDeck, EpmCard
+    from mica_ray.domains.empa.overlap import NearText
+    from mica_ray.domains.empa.rater import RatingRun
+
+_MAX_FLAWS = 3
+"""Oddities of each kind that are printed; the JSON file holds all."""
+_MAX_PAIRS = 5
+"""Pairs of similar cards that are printed."""
 
 _STRATA: Mapping[str, Callable[[EpmCard], str]] = {
     "category": lambda card: card.category,
@@ -35,83 +36,115 @@ _STRATA: Mapping[str, Callable[[EpmCard], str]] = {
     "P_0 from": lambda card: card.given.source if card.given else "nobody",
 }
 
+data_app = typer.Typer(
+    name="data",
+    help="Check EMPA cards, and rate the initial state of cards that lack one.",
+    epilog=examples("mica data check CARDS", "mica data rate CARDS --judge vllm:MODEL --out ratings.jsonl"),
+    no_args_is_help=True,
+)
 
-def run_check(cards: str, *, ratings: Path | None, json_file: Path | None) -> bool:
-    """Print what is in a folder of cards and what is wrong or odd in it; say whether it can be trained on.
+CardsArgument = Annotated[
+    str, typer.Argument(metavar="DIR", help="A folder of cards, or the id of a Hugging Face dataset.")
+]
 
-    Raises:
-        ConfigError: there is no such folder.
+
+@data_app.command("check")
+def check_command(
+    cards: CardsArgument,
+    ratings: Annotated[
+        Path | None,
+        typer.Option("--ratings", metavar="FILE", help="Ratings in a file outside the folder."),
+    ] = None,
+    json_file: JsonFileOption = None,
+) -> None:
+    """Count the cards by stratum, and list errors, oddities and near-copies of test cards.
+
+    The exit code is 1 if a card has an error.
     """
+    from mica_ray.domains.empa.cards import near_test_cards
+    from mica_ray.launch.card_source import read_deck
+
     console = Console()
     deck = read_deck(cards, ratings)
     near = near_test_cards(deck)
     console.print(_deck_table(deck))
     for flaw in deck.fatal:
-        console.print(f"wrong  {flaw}", style="red", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"error  {flaw}", style="red", highlight=False, markup=False, soft_wrap=True)
     for line in _odd_lines(flaw for flaw in deck.flaws if not flaw.is_fatal):
         console.print(f"odd    {line}", highlight=False, markup=False, soft_wrap=True)
     for line in _near_lines(near):
         console.print(f"near   {line}", highlight=False, markup=False, soft_wrap=True)
-    if json_file is not None:
-        write_json(json_file, _deck_record(deck, near))
-    return not deck.fatal
+    save_json(json_file, _deck_record(deck, near))
+    if deck.fatal:
+        raise typer.Exit(1)
 
 
-def run_rate(
-    cards: str,
-    *,
-    judge: str,
-    out: Path,
-    concurrency: int,
-    limit: int | None,
-    inline: bool,
-    json_file: Path | None,
+@data_app.command("rate")
+def rate_command(
+    cards: CardsArgument,
+    judge: Annotated[str, typer.Option("--judge", help=f"The judge that rates: {ROLE_FORMS}.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="FILE", help="JSON lines of ratings. Existing ratings are kept."),
+    ],
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", min=1, help="Cards that are rated at the same time.")
+    ] = 8,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Rate at most this many cards.")] = None,
+    inline: InlineOption = False,
+    json_file: JsonFileOption = None,
 ) -> None:
-    """Have a judge rate the cards without P_0, and print what came of it.
+    """Let a judge model rate the cards that have no initial state P_0."""
+    from mica_ray.config import ConfigError, RunConfig
+    from mica_ray.config.overrides import override, read_value
+    from mica_ray.config.role_config import SCRIPTED
+    from mica_ray.launch.card_source import read_deck
 
-    Raises:
-        ConfigError: no such cards or judge, or not one card could be rated.
-    """
-    config = override(RunConfig(), [], values={"roles.judge": read_value(judge)})
+    config = override(RunConfig(), (), values={"roles.judge": read_value(judge)})
     if config.roles.judge == SCRIPTED:
-        raise ConfigError(f"--judge {judge}: rates no cards; name an endpoint, vllm:MODEL or module:CLASS")
-    # Ratings of an earlier run are not "given": what is in the file is passed over there, card by card.
+        raise ConfigError(
+            f"--judge {judge}: cannot rate cards. Name an endpoint, vllm:MODEL or module:CLASS."
+        )
+    # Without the ratings in `out`: rate_cards() itself skips the cards that this file already rates.
     deck = read_deck(cards)
-    wanted = [card for card in deck.cards if card.given is None][:limit]
+    unrated = [card for card in deck.cards if card.given is None][:limit]
     console = Console()
-    done = asyncio.run(_rate(config, wanted, out, concurrency=concurrency, inline=inline, console=console))
+    done = asyncio.run(_rate(config, unrated, out, concurrency=concurrency, inline=inline, console=console))
     if done.failed and not done.rated:
-        raise ConfigError(f"--judge {judge}: rated no card; {done.failed[0][0]}: {done.failed[0][1]}")
+        name, reason = done.failed[0]
+        raise ConfigError(f"--judge {judge}: rated no card. First failure: {name}: {reason}")
     console.print(_rating_table(done, out))
     for name, reason in done.failed:
         console.print(f"failed {name}: {reason}", highlight=False, markup=False, soft_wrap=True)
-    if json_file is not None:
-        record = {"rated": done.rated, "kept": done.kept, "not_asked": done.not_asked}
-        write_json(json_file, {"out": str(out), **record, "failed": dict(done.failed)})
+    counts = {"rated": done.rated, "kept": done.kept, "not_asked": done.not_asked}
+    save_json(json_file, {"out": str(out), **counts, "failed": dict(done.failed)})
 
 
 async def _rate(
     config: RunConfig, cards: list[EpmCard], out: Path, *, concurrency: int, inline: bool, console: Console
 ) -> RatingRun:
+    from mica_ray.cli.progress import new_bars
+    from mica_ray.domains.empa.rater import CardRater, rate_cards
     from mica_ray.launch.start_world import judge_model
 
-    columns = (TextColumn("rate cards"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("rate cards", total=len(cards))
+    with new_bars(console) as bars:
+        task = bars.add_task("rate cards", total=len(cards))
         async with judge_model(config, inline=inline) as model:
             rater = CardRater(model, deadline_seconds=config.roles.deadline_seconds)
             return await rate_cards(
-                cards, rater, out, concurrency=concurrency, progress=lambda: bar.advance(task)
+                cards, rater, out, concurrency=concurrency, progress=lambda: bars.advance(task)
             )
 
 
 def _deck_table(deck: CardDeck) -> Table:
-    from rich.box import SIMPLE_HEAD
-
-    known = sum(card.given is not None for card in deck.cards)
+    rated = sum(card.given is not None for card in deck.cards)
     odd = sum(not flaw.is_fatal for flaw in deck.flaws)
-    title = f"{len(deck.cards)} cards, {known} with P_0, {len(deck.fatal)} wrong and {odd} odd things"
-    table = Table("", "", "cards", "with P_0", title=title, box=SIMPLE_HEAD)
+    title = f"{len(deck.cards)} cards, {rated} with P_0, {len(deck.fatal)} errors, {odd} oddities"
+    table = Table(title=title, box=SIMPLE_HEAD)
+    for column in ("stratum", "value"):
+        table.add_column(column, overflow="fold")
+    for column in ("cards", "with P_0"):
+        table.add_column(column, justify="right", no_wrap=True)
     for name, rows in _strata(deck).items():
         for place, (value, (count, with_state)) in enumerate(rows.items()):
             table.add_row("" if place else name, value, str(count), str(with_state))
@@ -119,17 +152,17 @@ def _deck_table(deck: CardDeck) -> Table:
 
 
 def _strata(deck: CardDeck) -> dict[str, dict[str, tuple[int, int]]]:
-    """Count cards, and those with P_0, by stratum and value."""
+    """Count all cards, and those with P_0, by stratum and value."""
     strata: dict[str, dict[str, tuple[int, int]]] = {}
-    for name, of in _STRATA.items():
-        cards = Counter(of(card) for card in deck.cards)
-        known = Counter(of(card) for card in deck.cards if card.given is not None)
-        strata[name] = {value: (count, known[value]) for value, count in sorted(cards.items())}
+    for name, value_of in _STRATA.items():
+        cards = Counter(value_of(card) for card in deck.cards)
+        rated = Counter(value_of(card) for card in deck.cards if card.given is not None)
+        strata[name] = {value: (count, rated[value]) for value, count in sorted(cards.items())}
     return strata
 
 
 def _odd_lines(flaws: Iterable[CardFlaw]) -> list[str]:
-    """Give the first oddities of each kind, and how many more there are."""
+    """Return the first oddities of each kind, and how many more there are."""
     kinds: dict[tuple[str, str], list[CardFlaw]] = {}
     for flaw in flaws:
         is_card = "/" in flaw.file
@@ -138,20 +171,20 @@ def _odd_lines(flaws: Iterable[CardFlaw]) -> list[str]:
         )
     lines: list[str] = []
     for kind in kinds.values():
-        lines += [str(flaw) for flaw in kind[:_SHOWN]]
-        if len(kind) > _SHOWN:
-            lines.append(f"... and {len(kind) - _SHOWN} more like this; --json FILE names all")
+        lines += [str(flaw) for flaw in kind[:_MAX_FLAWS]]
+        if len(kind) > _MAX_FLAWS:
+            lines.append(f"... and {len(kind) - _MAX_FLAWS} more like this; --json FILE lists all")
     return lines
 
 
 def _near_lines(near: Iterable[NearText]) -> list[str]:
-    """Give every near-duplicate of a test card, and the nearest others."""
+    """Return every near-copy of a test card, and the most similar of the other cards."""
     found = list(near)
     copies = [pair for pair in found if pair.is_duplicate]
     return [
         f"{pair.name} shares {pair.shared_fraction:.0%} of its text with test card {pair.reference}"
-        + (": a near-duplicate" if pair.is_duplicate else "")
-        for pair in found[: max(len(copies), _NEAREST)]
+        + (": a near-copy" if pair.is_duplicate else "")
+        for pair in found[: max(len(copies), _MAX_PAIRS)]
     ]
 
 
@@ -168,14 +201,14 @@ def _deck_record(deck: CardDeck, near: tuple[NearText, ...]) -> dict[str, object
         "num_with_initial_state": sum(card.given is not None for card in deck.cards),
         "strata": {
             name: {
-                value: {"cards": count, "with_initial_state": known} for value, (count, known) in rows.items()
+                value: {"cards": count, "with_initial_state": rated} for value, (count, rated) in rows.items()
             }
             for name, rows in _strata(deck).items()
         },
         "wrong": [flaw(item) for item in deck.flaws if item.is_fatal],
         "odd": [flaw(item) for item in deck.flaws if not item.is_fatal],
         "near_duplicates": [pair(item) for item in near if item.is_duplicate],
-        "nearest": [pair(item) for item in near[:_NEAREST]],
+        "nearest": [pair(item) for item in near[:_MAX_PAIRS]],
     }
 
 
@@ -185,7 +218,7 @@ def _rating_table(done: RatingRun, out: Path) -> Table:
         ("rated now", done.rated),
         ("rated before", done.kept),
         ("failed, left out", len(done.failed)),
-        ("not asked: the judge is out of reach", done.not_asked),
+        ("not asked: the judge is unreachable", done.not_asked),
     ):
         table.add_row(name, str(count))
     return table

@@ -1,108 +1,107 @@
-"""`mica evaluate empa`: play the cases of a benchmark with a policy, score them, go on where a call ended."""
+"""`mica evaluate empa`: play the cases of a benchmark with a policy and score them; later calls continue."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import TypeAdapter, ValidationError
+import typer
 from rich.console import Console
 
-from mica_ray.chat.ledger import Ledger
-from mica_ray.chat.openai_api import Endpoint
-from mica_ray.cli.case_bar import CaseBar
-from mica_ray.cli.recipes import read_model
-from mica_ray.cli.rescore import print_scores
-from mica_ray.config import ConfigError, RunConfig
-from mica_ray.config.overrides import override, read_value
-from mica_ray.config.role_config import EMBEDDED, Player, Recording, RoleSource
-from mica_ray.dialogue.domain import Domain
-from mica_ray.dialogue.play import TextPolicy
-from mica_ray.evaluation.costs import cost_table
-from mica_ray.evaluation.evaluate import EvaluationConfig
-from mica_ray.evaluation.report import CONTAMINATED
-from mica_ray.evaluation.rescore_report import rescore_record
-from mica_ray.evaluation.rescored_files import rescore
-from mica_ray.files import write_json
-from mica_ray.launch import run
-from mica_ray.launch.domain_source import RunDomain, read_domain
-from mica_ray.launch.policy_source import fetch_policy, read_policy_facts
-from mica_ray.launch.start_world import start_world
-from mica_ray.recordings.case_log import CaseLog, CaseLogError
-from mica_ray.recordings.recorded_dialogue import RecordingError
-from mica_ray.rollout.collect import RolloutConfig, collect
-from mica_ray.rollout.engine import EngineError
-from mica_ray.runs.folder import RunFolder
-from mica_ray.training.loop import SilentProgress
-from mica_ray.types import ROLES, Sampling, Scenario, Trajectory
+from mica_ray.cli.options import ROLE_FORMS, InlineOption, JsonFileOption, SetOption, save_json
+
+if TYPE_CHECKING:
+    from mica_ray.chat.ledger import Ledger
+    from mica_ray.config import RunConfig
+    from mica_ray.config.role_config import Player, Recording
+    from mica_ray.dialogue.domain import Domain
+    from mica_ray.launch.domain_source import RunDomain
+    from mica_ray.recordings.case_log import CaseLog
+    from mica_ray.rollout.collect import RolloutConfig
+    from mica_ray.types import Scenario, Trajectory
 
 DOMAIN = "mica_ray.domains.empa:EMPA"
-"""Whose cases are played when no other is named."""
+"""The domain whose cases are played unless --domain names another."""
 CONTEXT = 25_000
-"""Tokens of a whole dialogue in the benchmark; less where the policy holds less."""
+"""Tokens of a whole dialogue in the benchmark; less if the policy's context is shorter."""
 REPLY = 1024
-"""Tokens of one reply at most, unless said otherwise."""
+"""Default limit of one reply, in tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyUnderTest:
-    """Who replies, and the config under which it is asked."""
+    """The policy that replies, and the config under which it is evaluated."""
 
     name: str
     config: RunConfig
     text: Player | Recording | None
-    """The model behind an endpoint or of an object; None where an engine samples tokens."""
+    """A policy that is called by text (endpoint or object); None if an engine samples its tokens."""
 
 
-def run_empa(
-    policy: str,
-    *,
-    roles: Mapping[str, str | None],
-    cases: str,
-    cards: Path | None,
-    domain: str,
-    out: Path | None,
-    inline: bool,
-    assignments: Sequence[str],
-    json_file: Path | None,
+def empa_command(
+    policy: Annotated[
+        str,
+        typer.Option(
+            help="The policy: a run folder, a model folder, a Hugging Face id, an endpoint as JSON, or "
+            "module:CLASS."
+        ),
+    ],
+    judge: Annotated[str, typer.Option(help=f"The judge: {ROLE_FORMS}.")],
+    actor: Annotated[
+        str | None, typer.Option(help="The model that plays the user. Default: the judge's model.")
+    ] = None,
+    director: Annotated[
+        str | None, typer.Option(help="The model that directs the user. Default: the judge's model.")
+    ] = None,
+    cases: Annotated[
+        str,
+        typer.Option(help="`official`, `all`, or a number: so many of the official cases."),
+    ] = "official",
+    cards: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the EMPA cards that you bring.")
+    ] = None,
+    domain: Annotated[str, typer.Option(metavar="MODULE:NAME", help="The domain to play.")] = DOMAIN,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the evaluation. Default: runs/DOMAIN-POLICY. Only missing cases are played.",
+        ),
+    ] = None,
+    inline: InlineOption = False,
+    sets: SetOption = None,
+    json_file: JsonFileOption = None,
 ) -> None:
-    """Play the cases that are not finished yet, and score all that are.
+    """Play the cases of EMPA with a policy and score them.
 
-    Args:
-        policy: a run folder, a model folder, a hub id, or an endpoint or object as roles take them.
-        roles: who plays "actor", "director" and "judge"; None for who judges.
-        cases: "official", "all" or how many of the official ones.
-        cards: folder of cards, None for the domain's own scenarios.
-        domain: module:NAME.
-        out: folder of the evaluation, None for one named after domain and policy.
-        inline: in this process instead of on Ray.
-        assignments: `--set` of the config.
-        json_file: where the scores are written too.
-
-    Raises:
-        ConfigError: one line for what cannot be done.
-        EngineError: every case failed.
+    Every finished case is kept: the same command continues where an earlier one stopped.
     """
+    from mica_ray.chat.ledger import Ledger
+    from mica_ray.config import ConfigError
+    from mica_ray.config.overrides import read_value
+    from mica_ray.evaluation.costs import cost_table
+    from mica_ray.launch.benchmark import dialogue_settings
+    from mica_ray.launch.domain_source import read_domain
+    from mica_ray.recordings.case_log import CaseLog, CaseLogError
+    from mica_ray.rollout.engine import EngineError
+
     console = Console()
-    # A run folder brings the scenarios and rules that it trained on; a benchmark has its own.
-    values: dict[str, object] = {"domain": domain, "scenarios_file": None, "rules": None, "retellings": 0}
-    # Every case once, as the benchmark does, and no card in two splits.
-    values |= {"evaluation.samples": 1, "allow_test_cards": False}
-    if cards is not None or domain != DOMAIN:
-        values["cards"] = None if cards is None else str(cards)
-    values |= {f"roles.{name}": read_value(roles[name] or roles["judge"] or "") for name in ROLES}
-    tested = read_policy(policy, assignments, values=values)
+    values: dict[str, object] = {
+        "roles.judge": read_value(judge),
+        "roles.actor": read_value(actor or judge),
+        "roles.director": read_value(director or judge),
+        **benchmark_values(domain, cards),
+    }
+    tested = read_policy(policy, values, sets or ())
     loaded = read_domain(tested.config)
     scenarios = choose_cases(loaded.played, cases)
     folder = out or Path("runs") / f"{loaded.played.name}-{_slug(tested.name)}"
     try:
-        log = CaseLog(folder, model=tested.name, settings=_settings(tested))
+        log = CaseLog(folder, model=tested.name, settings=dialogue_settings(tested.name, tested.config))
     except CaseLogError as error:
         raise ConfigError(str(error)) from error
     ledger = Ledger()
@@ -110,20 +109,48 @@ def run_empa(
     for trajectory in log.failed:
         console.print(f"{trajectory.scenario.id}: failed: {trajectory.error}", markup=False, soft_wrap=True)
     if not log.num_done(scenarios):
-        raise EngineError(f"every case failed, the last one by: {log.failed[-1].error}")
+        raise EngineError(f"Every case failed. The last error was: {log.failed[-1].error}")
     if ledger.totals():
-        console.print(cost_table("what this call took", ledger.totals()))
+        console.print(cost_table("Calls and costs of this command", ledger.totals()))
     _show(log, console, json_file, contaminated=tested.config.contaminated)
 
 
-def read_policy(
-    policy: str, assignments: Sequence[str], *, values: Mapping[str, object] | None = None
-) -> PolicyUnderTest:
-    """Tell an endpoint or object from a model with weights, and give the config that goes with it.
+def benchmark_values(domain: str, cards: Path | None) -> dict[str, object]:
+    """Return the config values that a benchmark fixes, whatever the run of the policy was trained with."""
+    values: dict[str, object] = {
+        # A run folder's config names the scenarios and rules it was trained on; a benchmark has its own.
+        "domain": domain,
+        "scenarios_file": None,
+        "rules": None,
+        "retellings": 0,
+        # Each case once, as in the benchmark, and no card in two splits.
+        "evaluation.samples": 1,
+        "allow_test_cards": False,
+    }
+    if cards is not None or domain != DOMAIN:
+        values["cards"] = None if cards is None else str(cards)
+    return values
+
+
+def read_policy(policy: str, values: Mapping[str, object], assignments: Sequence[str]) -> PolicyUnderTest:
+    """Return the policy that `--policy` names, with the config for its evaluation.
+
+    Args:
+        policy: a run folder, a model folder, a hub id, or an endpoint or object as roles take them.
+        values: config values of the benchmark at dotted keys.
+        assignments: `--set` of the command, applied last.
 
     Raises:
-        ConfigError: it is none of these, or an assignment does not fit.
+        ConfigError: it names no policy, or an assignment does not fit.
     """
+    from mica_ray.chat.openai_api import Endpoint
+    from mica_ray.cli.recipes import read_model
+    from mica_ray.config import RunConfig
+    from mica_ray.config.overrides import override
+    from mica_ray.config.role_config import EMBEDDED
+    from mica_ray.launch.policy_source import fetch_policy, read_policy_facts
+    from mica_ray.runs.folder import RunFolder
+
     path = Path(policy).expanduser()
     if policy.startswith("{") or (":" in policy and not path.exists()):
         text = _read_text_policy(policy)
@@ -132,17 +159,19 @@ def read_policy(
         return PolicyUnderTest(name, override(base, assignments, values=values), text)
     if policy == EMBEDDED or RunFolder.holds_run(path):
         return PolicyUnderTest(path.name, read_model(policy, assignments, values=values), None)
-    held = read_policy_facts(fetch_policy(policy, weights=False)).context_length
-    base = RunConfig(policy=policy, rollout=_rollout(min(CONTEXT, held or CONTEXT)))
+    supported = read_policy_facts(fetch_policy(policy, weights=False)).context_length
+    base = RunConfig(policy=policy, rollout=_rollout(min(CONTEXT, supported or CONTEXT)))
     return PolicyUnderTest(policy, override(base, assignments, values=values), None)
 
 
 def choose_cases(domain: Domain, cases: str) -> tuple[Scenario, ...]:
-    """Give the scenarios that `--cases` names, official ones first.
+    """Return the scenarios that `--cases` names, official ones first.
 
     Raises:
-        ConfigError: it names none.
+        ConfigError: the option is invalid, or the domain has no such cases.
     """
+    from mica_ray.config import ConfigError
+
     official = domain.split("test")
     if cases == "official":
         chosen = official
@@ -151,57 +180,39 @@ def choose_cases(domain: Domain, cases: str) -> tuple[Scenario, ...]:
     elif cases.isdecimal() and int(cases) > 0:
         chosen = official[: int(cases)]
     else:
-        raise ConfigError(f"--cases is official, all or a number; got {cases!r}")
+        raise ConfigError(f"--cases must be official, all or a number > 0, got {cases!r}.")
     if not chosen:
         raise ConfigError(
-            f"domain {domain.name} has no {cases} cases; name the folder of its cards by --cards DIR"
+            f"Domain {domain.name} has no {cases} cases. Name the folder of its cards with --cards DIR."
         )
     return chosen
 
 
 def _read_text_policy(policy: str) -> Player | Recording:
+    from pydantic import TypeAdapter, ValidationError
+
+    from mica_ray.config import ConfigError
+    from mica_ray.config.overrides import read_value
+    from mica_ray.config.role_config import RoleSource
+
     try:
-        value = json.loads(policy) if policy.startswith("{") else policy
-        found: Player | Recording = TypeAdapter(RoleSource).validate_python(value)
+        found: Player | Recording = TypeAdapter(RoleSource).validate_python(read_value(policy))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
         raise ConfigError(f"--policy: {problem}") from error
-    except ValueError as error:
-        raise ConfigError(f"--policy {policy} is not valid JSON ({error}).") from error
     if isinstance(found, str):
-        raise ConfigError(f"--policy {policy}: plays roles only; give an endpoint or a model folder")
+        raise ConfigError(
+            f"--policy {policy}: this form is only for roles. Name an endpoint or a model folder."
+        )
     return found
 
 
 def _rollout(context_length: int) -> RolloutConfig:
+    from mica_ray.rollout.collect import RolloutConfig
+    from mica_ray.types import Sampling
+
     sampling = Sampling(max_tokens=min(REPLY, context_length // 4))
     return RolloutConfig(sampling=sampling, context_length=context_length, max_concurrent_dialogues=16)
-
-
-def _evaluated(config: RunConfig) -> RolloutConfig:
-    """Give how the policy is asked in an evaluation, as `evaluate` does."""
-    sampling, temperature = config.rollout.sampling, config.evaluation.temperature
-    if temperature is not None:
-        sampling = replace(sampling, temperature=temperature)
-    return replace(config.rollout, group_size=config.evaluation.samples, sampling=sampling)
-
-
-def _settings(tested: PolicyUnderTest) -> dict[str, object]:
-    """Give what a dialogue depends on, so that a folder holds dialogues that can be compared."""
-    config = tested.config.model_dump(mode="json")
-    rollout = _evaluated(tested.config)
-    return {
-        "model": tested.name,
-        "domain": config["domain"],
-        "scenarios_file": config["scenarios_file"],
-        "cards": config["cards"],
-        "card_ratings": config["card_ratings"],
-        "rules": config["rules"],
-        "roles": {name: config["roles"][name] for name in (*ROLES, "temperature", "max_tokens")},
-        "sampling": asdict(rollout.sampling),
-        "context_length": rollout.context_length,
-        "seed": config["evaluation"]["seed"],
-    }
 
 
 def _play(
@@ -214,11 +225,15 @@ def _play(
     inline: bool,
     ledger: Ledger,
 ) -> None:
+    """Play the cases that are not finished yet."""
+    from mica_ray.cli.progress import CaseBar
+    from mica_ray.launch.benchmark import play_cases
+
     samples = tested.config.evaluation.samples
     missing = log.missing(scenarios, samples)
     done = log.num_done(scenarios)
     if not missing:
-        console.print(f"{log.dialogues}: all {done} dialogues are finished", highlight=False)
+        console.print(f"{log.dialogues}: all {done} dialogues are finished.", highlight=False)
         return
     with CaseBar(console, done=done, total=len(scenarios) * samples) as bar:
 
@@ -226,61 +241,34 @@ def _play(
             log.record(trajectory)
             bar.ended(trajectory)
 
-        asyncio.run(_play_missing(tested, loaded, missing, record, inline=inline, ledger=ledger))
-
-
-async def _play_missing(
-    tested: PolicyUnderTest,
-    loaded: RunDomain,
-    scenarios: Sequence[Scenario],
-    record: Callable[[Trajectory], None],
-    *,
-    inline: bool,
-    ledger: Ledger,
-) -> None:
-    config, rollout = tested.config, _evaluated(tested.config)
-    async with AsyncExitStack() as stack:
-        if tested.text is None:
-            checked = run.check(config, inline=inline, trains=False, loaded=loaded)
-            parts = await stack.enter_async_context(
-                run.set_up(checked, progress=SilentProgress(), ledger=ledger)
-            )
-            world, policy = parts.world, parts.policy(config)
-        else:
-            world, model = await start_world(
-                stack, config, loaded.played, inline=inline, ledger=ledger, policy=tested.text
-            )
-            assert model is not None, "a text policy was given"
-            policy = TextPolicy(model)
-            # Every reply has its deadline; a dialogue with a slow endpoint may take hours.
-            rollout = replace(rollout, dialogue_deadline_seconds=math.inf)
-        await collect(
-            scenarios,
-            world.environment,
-            policy,
-            rollout,
-            step=0,
-            seed=config.evaluation.seed,
-            policy_prompt=world.policy_prompt,
-            progress=record,
+        played = play_cases(
+            tested.config, loaded, missing, record, text_policy=tested.text, inline=inline, ledger=ledger
         )
+        asyncio.run(played)
 
 
 def _show(log: CaseLog, console: Console, json_file: Path | None, *, contaminated: bool) -> None:
+    from mica_ray.cli.evaluate import print_scores
+    from mica_ray.config import ConfigError
+    from mica_ray.evaluation.evaluate import EvaluationConfig
+    from mica_ray.evaluation.report import CONTAMINATED
+    from mica_ray.evaluation.rescore_report import rescore_record
+    from mica_ray.evaluation.rescored_files import rescore
+    from mica_ray.files import write_json
+    from mica_ray.recordings.recorded_dialogue import RecordingError
+
     try:
-        results = rescore([log.dialogues], seed=EvaluationConfig().seed)
+        scores = rescore([log.dialogues], seed=EvaluationConfig().seed)
     except RecordingError as error:
         raise ConfigError(str(error)) from error
-    print_scores(results, console)
+    print_scores(scores, console)
     if contaminated:
         console.print(CONTAMINATED, highlight=False)
-    scores = rescore_record(results)
-    record = {name: {"contaminated": contaminated, **score} for name, score in scores.items()}
-    for path in (log.folder / "score.json", json_file):
-        if path is not None:
-            write_json(path, record)
-    lost = f"; {len(log.failed)} failed, the same command plays them again" if log.failed else ""
-    console.print(f"dialogues: {log.dialogues}{lost}", highlight=False, soft_wrap=True)
+    record = {name: {"contaminated": contaminated, **score} for name, score in rescore_record(scores).items()}
+    write_json(log.folder / "score.json", record)
+    save_json(json_file, record)
+    failed = f". {len(log.failed)} failed; the same command plays them again" if log.failed else ""
+    console.print(f"dialogues: {log.dialogues}{failed}", highlight=False, soft_wrap=True)
 
 
 def _slug(name: str) -> str:

@@ -1,96 +1,128 @@
-"""The commands `mica evaluate ...` and their options."""
+"""`mica evaluate`: a policy on the test scenarios, or the scores of recorded dialogues."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
-from mica_ray.cli.default_command import MODEL_COMMAND, group_with_default
-from mica_ray.cli.options import Inline, JsonFile, Sets
+from mica_ray.cli.empa import empa_command
+from mica_ray.cli.options import (
+    InlineOption,
+    JsonFileOption,
+    ModelArgument,
+    SetOption,
+    examples,
+    group_with_default,
+    save_json,
+)
 
-evaluate = typer.Typer(
-    cls=group_with_default(MODEL_COMMAND),
+if TYPE_CHECKING:
+    from mica_ray.evaluation.rescored_files import Rescored
+
+_MAX_NOTES = 20
+"""Notes printed for each model; the JSON file holds all."""
+
+DEFAULT = "model"
+"""The command behind `mica evaluate MODEL`."""
+
+evaluate_app = typer.Typer(
+    cls=group_with_default(DEFAULT),
     name="evaluate",
-    help="Evaluate a policy: `mica evaluate MODEL` on the test scenarios, or one of the commands below.",
+    help="Evaluate a policy on the test scenarios, on EMPA, or from recorded dialogues.\n\n"
+    "`mica evaluate MODEL` plays the test scenarios; `mica evaluate MODEL --help` lists its options.",
+    epilog=examples(
+        "mica evaluate runs/embedded-TIME --json table.json",
+        "mica evaluate rescore runs/embedded-TIME/evaluation_after.jsonl",
+    ),
 )
 
 
-@evaluate.command(MODEL_COMMAND, hidden=True)
-def evaluate_model(
-    model: Annotated[str, typer.Argument(help="A run folder, a model folder, a hub id, or `embedded`.")],
-    sets: Sets = None,
-    inline: Inline = False,
-    json_file: JsonFile = None,
+@evaluate_app.command(DEFAULT, hidden=True)
+def evaluate_command(
+    model: ModelArgument,
+    sets: SetOption = None,
+    inline: InlineOption = False,
+    json_file: JsonFileOption = None,
 ) -> None:
-    """Evaluate a policy on the test scenarios."""
-    from mica_ray.cli.evaluation import run_evaluation
+    """Evaluate a policy on the test scenarios of its domain."""
+    from mica_ray.chat.ledger import Ledger
+    from mica_ray.cli.progress import StageBars
+    from mica_ray.cli.recipes import read_model
+    from mica_ray.evaluation.costs import cost_table
+    from mica_ray.evaluation.report import evaluation_record, evaluations_table
+    from mica_ray.launch import run
 
-    run_evaluation(model, assignments=sets or (), inline=inline, json_file=json_file)
+    console = Console()
+    config = read_model(model, sets or ())
+    checked, ledger = run.check(config, inline=inline), Ledger()
+    with StageBars(config, console, num_evaluated=checked.num_evaluated) as bars:
+        evaluation = run.evaluate_policy(checked, progress=bars, ledger=ledger)
+    title = f"{config.evaluation.split} scenarios of {config.domain}"
+    console.print(evaluations_table(title, {model: evaluation}, contaminated=config.contaminated))
+    console.print(cost_table("Calls and costs of the roles", ledger.totals()))
+    record = evaluation_record(evaluation, contaminated=config.contaminated)
+    costs = {role: asdict(tally) for role, tally in ledger.totals().items()}
+    save_json(json_file, {"model": model, **record, "costs": costs})
 
 
-@evaluate.command()
-def rescore(
+@evaluate_app.command("rescore", epilog=examples("mica evaluate rescore FILE... --json scores.json"))
+def rescore_command(
     files: Annotated[
         list[Path],
-        typer.Argument(help="Published EMPA runs, our own dialogues.jsonl, SAGE dialogues; told by content."),
+        typer.Argument(
+            metavar="FILE",
+            help="Published EMPA runs, our own dialogues.jsonl or evaluation files, or SAGE dialogues. "
+            "The format is recognized from the content.",
+        ),
     ],
     check_endings: Annotated[
         bool,
-        typer.Option("--check-endings", help="Replay recorded levels by our rules and list what differs."),
+        typer.Option(
+            "--check-endings",
+            help="Also replay the recorded levels by our ending rules and list the differences.",
+        ),
     ] = False,
-    json_file: JsonFile = None,
+    json_file: JsonFileOption = None,
 ) -> None:
-    """Score recorded dialogues without playing: EPM-Q and its indices, or SAGE's emotion score."""
-    from mica_ray.cli.rescore import run_rescore
+    """Score recorded dialogues without playing any: EPM-Q and its indices, or SAGE's emotion score."""
+    from mica_ray.config.references import ConfigError
+    from mica_ray.evaluation.evaluate import EvaluationConfig
+    from mica_ray.evaluation.rescore_report import rescore_record
+    from mica_ray.evaluation.rescored_files import rescore
+    from mica_ray.recordings.recorded_dialogue import RecordingError
 
-    run_rescore(files, check_endings=check_endings, json_file=json_file)
+    try:
+        scores = rescore(files, seed=EvaluationConfig().seed, check=check_endings)
+    except RecordingError as error:
+        raise ConfigError(str(error)) from error
+    print_scores(scores, Console())
+    save_json(json_file, rescore_record(scores))
 
 
-@evaluate.command()
-def empa(
-    policy: Annotated[
-        str,
-        typer.Option(help="A run folder, a model folder, a hub id, an endpoint as JSON, or module:CLASS."),
-    ],
-    judge: Annotated[str, typer.Option(help="Who scores, as roles.judge takes it.")],
-    actor: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Who plays the user; the judge's model when not given."),
-    ] = None,
-    director: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Who directs the user; the judge's model when not given."),
-    ] = None,
-    cases: Annotated[str, typer.Option(help="official, all, or how many of the official ones.")] = "official",
-    cards: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="DIR", help="Folder of the cards."),
-    ] = None,
-    domain: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(metavar="MODULE:NAME", help="Another domain than EMPA."),
-    ] = None,
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="DIR", help="Where finished cases lie; a second call plays what is missing."),
-    ] = None,
-    inline: Inline = False,
-    sets: Sets = None,
-    json_file: JsonFile = None,
-) -> None:
-    """Play the cases of EMPA with a policy and score them; goes on where an earlier call ended."""
-    from mica_ray.cli.empa import DOMAIN, run_empa
+evaluate_app.command(
+    "empa",
+    epilog=examples(
+        "mica evaluate empa --policy runs/a --judge vllm:Qwen/Qwen3-32B --cards CARDS",
+        'mica evaluate empa --policy \'{"model": "m", "base_url": "https://host/v1"}\' --judge vllm:M '
+        "--cards CARDS --cases 3",
+    ),
+)(empa_command)
 
-    run_empa(
-        policy,
-        roles={"actor": actor, "director": director, "judge": judge},
-        cases=cases,
-        cards=cards,
-        domain=domain or DOMAIN,
-        out=out,
-        inline=inline,
-        assignments=sets or (),
-        json_file=json_file,
-    )
+
+def print_scores(scores: Sequence[Rescored], console: Console) -> None:
+    """Print the score tables, and below them what was unusual in the recorded dialogues."""
+    from mica_ray.evaluation.rescore_report import rescore_tables
+
+    for table in rescore_tables(scores):
+        console.print(table)
+    for item in scores:
+        notes = item.score.notes
+        for note in notes[:_MAX_NOTES]:
+            console.print(f"{item.model}: {note}", highlight=False, markup=False, soft_wrap=True)
+        if len(notes) > _MAX_NOTES:
+            console.print(f"{item.model}: {len(notes) - _MAX_NOTES} more notes; --json FILE holds them all.")

@@ -1,74 +1,129 @@
-"""The commands on finished runs, `mica compare`, `mica track` and `mica register`, and their options."""
+"""`mica compare`, `mica register` and `mica track`: what can be done with run folders after training."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
-from mica_ray.cli.options import JsonFile
+from mica_ray.cli.options import JsonFileOption, RunArgument, save_json, writing
+
+if TYPE_CHECKING:
+    from mica_ray.runs.arms import RunArm
 
 
-def compare(
+def compare_command(
     runs: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="RUN...", help="Run folders; those that differ in their seed alone are one row."
-        ),
+        typer.Argument(metavar="RUN", help="Run folders. Runs that differ only in their seed share a row."),
     ],
     against: Annotated[
-        Optional[list[Path]],  # noqa: UP045
+        list[Path] | None,
         typer.Option(
-            "--against", metavar="RUN", help="Compare all with this run; repeatable, for its seeds."
+            "--against",
+            metavar="RUN",
+            help="Compare all runs with this one. Can be given several times, for its seeds.",
         ),
     ] = None,
     csv_file: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--csv", metavar="FILE", help="Write the rows as CSV."),
+        Path | None, typer.Option("--csv", metavar="FILE", help="Also write the rows as CSV.")
     ] = None,
     markdown_file: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--markdown", metavar="FILE", help="Write the table as Markdown."),
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Also write the table as Markdown.")
     ] = None,
     latex_file: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--latex", metavar="FILE", help="Write the table as LaTeX."),
+        Path | None, typer.Option("--latex", metavar="FILE", help="Also write the table as LaTeX.")
     ] = None,
-    json_file: JsonFile = None,
+    json_file: JsonFileOption = None,
 ) -> None:
-    """Compare runs: EPM-Q before and after, passed, IDR and differences with their intervals."""
-    from mica_ray.cli.compare import run_compare
+    """Compare runs: EPM-Q, passed dialogues and IDR before and after, with 95 % intervals."""
+    from mica_ray.files import write_whole
+    from mica_ray.reporting.runs.comparison import run_csv, run_rows, run_text_table
+    from mica_ray.runs.arms import read_arms
 
-    run_compare(
-        runs,
-        against=against or (),
-        csv_file=csv_file,
-        markdown_file=markdown_file,
-        latex_file=latex_file,
-        json_file=json_file,
-    )
+    against = against or []
+    arms = read_arms([*runs, *against])
+    base = _base(arms, against)
+    rows = run_rows(arms, base)
+    table = run_text_table(rows, base=None if base is None else base.name)
+    table.show()
+    for note in table.notes:
+        Console().print(note, highlight=False, markup=False, soft_wrap=True)
+    for option, path, text in (
+        ("--csv", csv_file, run_csv(rows)),
+        ("--markdown", markdown_file, table.markdown()),
+        ("--latex", latex_file, table.latex()),
+    ):
+        if path is not None:
+            with writing(option, path):
+                write_whole(path, text)
+    save_json(json_file, {"against": base and base.name, "rows": [asdict(row) for row in rows]})
 
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+def _base(arms: Sequence[RunArm], against: Sequence[Path]) -> RunArm | None:
+    """Return the arm of the runs of `--against`, None without the option.
+
+    Raises:
+        ConfigError: these runs differ in more than their seed, or none has finished.
+    """
+    from mica_ray.config.references import ConfigError
+
+    if not against:
+        return None
+    named = {path.resolve() for path in against}
+    found = [arm for arm in arms if arm.folders & named]
+    if len(found) > 1:
+        places = " and ".join(map(str, against))
+        raise ConfigError(
+            f"--against: {places} differ in more than their seed. Name runs that differ only in it."
+        )
+    if not found[0].finished:
+        raise ConfigError(
+            f"--against {against[0]}: the run has not finished. "
+            f"Continue it with `mica train --resume {against[0]}`."
+        )
+    return found[0]
 
 
-def track(run: Run) -> None:
-    """Send to MLflow what a run could not send while the server was away."""
-    from mica_ray.cli.tracking import run_track
+def track_command(run: RunArgument) -> None:
+    """Send MLflow the records of a run that could not be sent while the server was unreachable.
 
-    if not run_track(run):
+    The exit code is 1 if the server still does not answer.
+    """
+    from mica_ray.config.run_config import RunConfig
+    from mica_ray.runs.folder import RunFolder
+    from mica_ray.runs.mlflow_run import open_tracking
+
+    folder = RunFolder.open(run)
+    config = RunConfig.read(folder.config_file)
+    store = config.tracking_uri or folder.tracking_uri
+    with Console().status(f"sending to {store}"):
+        waiting = open_tracking(config, folder).flush()
+    if waiting:
+        Console(stderr=True).print(
+            f"{store} does not answer. {waiting} records wait in {folder.outbox}. "
+            "Run the command again later."
+        )
         raise typer.Exit(1)
+    Console().print(f"all records are at {store}", soft_wrap=True, highlight=False)
 
 
-def register(
-    run: Run,
+def register_command(
+    run: RunArgument,
     name: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--name", help="Of the model; the config's name when not given."),
+        str | None, typer.Option("--name", help="Name of the model. Default: the name in the run's config.")
     ] = None,
 ) -> None:
-    """Register a run's trained policy as a model in MLflow, with its EPM-Q and split guard as tags."""
-    from mica_ray.cli.tracking import run_register
+    """Register the trained policy of a run as a model in MLflow, with its scores as tags."""
+    from mica_ray.runs.folder import RunFolder
+    from mica_ray.runs.registration import register_policy
 
-    run_register(run, name=name)
+    registration = register_policy(RunFolder.open(run), name)
+    how = "registered as" if registration.is_new else "was already registered as"
+    Console().print(
+        f"{how} {registration.name} version {registration.version} at {registration.store}", soft_wrap=True
+    )

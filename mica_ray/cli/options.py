@@ -1,19 +1,90 @@
-"""Options that many commands take."""
+"""Options and arguments that several commands share, and what they share in writing files."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
-Sets = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one key of the config; repeatable."),
+ModelArgument = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A run folder, a model folder, a Hugging Face id, or `embedded`."),
 ]
-JsonFile = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--json", metavar="FILE", help="Write the table as JSON too."),
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY.PATH=VALUE", help="Change one key of the config. Can be given several times."
+    ),
 ]
-Inline = Annotated[bool, typer.Option("--inline", help="All in this process: no Ray, no vLLM, no DeepSpeed.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan; check; start nothing.")]
+JsonFileOption = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Also write the printed table to this file as JSON."),
+]
+InlineOption = Annotated[
+    bool,
+    typer.Option("--inline", help="Run everything in this process, without Ray, vLLM and DeepSpeed."),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Check the config and print the plan, without starting anything.")
+]
+ROLE_FORMS = "an endpoint as JSON, vllm:MODEL, module:CLASS or `scripted`"
+"""The forms in which an option names a role model; config/role_config.py reads them."""
+
+
+def examples(*lines: str) -> str:
+    """Return the text below a command's help: one example per line."""
+    return "\n\n".join(("Examples:", *lines))
+
+
+def group_with_default(command: str) -> type[TyperGroup]:
+    """Return a group class that inserts `command` unless the first argument names a command of the group.
+
+    `mica evaluate MODEL` then runs `mica evaluate model MODEL`. A model or run that has the name of a command
+    needs a path: ./rescore.
+    """
+
+    class GroupWithDefault(TyperGroup):
+        # typer's base class refers to a context of its own private copy of click.
+        def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # pyright: ignore
+            """Insert the default command where the arguments name none."""
+            if args[:1] != ["--help"] and (not args or args[0] not in self.commands):
+                args = [command, *args]
+            return super().parse_args(ctx, args)
+
+    return GroupWithDefault
+
+
+@contextmanager
+def writing(option: str, path: Path) -> Iterator[None]:
+    """Convert a failure to write `path` into a config error that names the option.
+
+    Raises:
+        ConfigError: the path cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        from mica_ray.config.references import ConfigError
+
+        raise ConfigError(
+            f"{option} {path}: cannot be written ({error.strerror}). Choose another path."
+        ) from error
+
+
+def save_json(json_file: Path | None, record: Mapping[str, object]) -> None:
+    """Write the record of `--json FILE`; do nothing without the option.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    if json_file is None:
+        return
+    from mica_ray.files import write_json
+
+    with writing("--json", json_file):
+        write_json(json_file, record)

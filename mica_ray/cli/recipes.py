@@ -1,4 +1,4 @@
-"""From what stands on the command line to a config: recipes, run folders, overrides."""
+"""From command-line arguments to a config: recipes, run folders, role models, overrides."""
 
 from __future__ import annotations
 
@@ -17,47 +17,55 @@ CONFIG_NAME = "CONFIG"
 
 
 def read_recipe(recipe: str | None) -> RunConfig:
-    """Give the config of a recipe: FILE.py, FILE.py:NAME, a stored config.json, or none for the embedded run.
+    """Return the config of a recipe; None means the embedded run.
 
-    NAME is a RunConfig or a function without arguments that gives one. A stored config brings no run folder:
-    the one it names holds the run it was stored with.
+    A recipe is FILE.py, FILE.py:NAME or a stored config.json. NAME is a RunConfig, or a function without
+    arguments that returns one. A stored config is used without its run folder, which holds the earlier run.
 
     Raises:
-        ConfigError: no such file or name, or it holds something else.
+        ConfigError: the file or name does not exist, or holds something else.
     """
     if recipe is None:
         return RunConfig()
     if recipe.endswith(".json"):
         return RunConfig.read(Path(recipe)).model_copy(update={"out": None, "tracking_parent": None})
     if not recipe.rpartition(":")[0].endswith(".py") and not recipe.endswith(".py"):
-        raise ConfigError(f"{recipe}: a recipe is a .py file, FILE.py:NAME or a config.json")
+        raise ConfigError(f"{recipe}: not a recipe. Use a .py file, FILE.py:NAME or a config.json.")
     try:
         found = resolve(recipe if ".py:" in recipe else f"{recipe}:{CONFIG_NAME}")
         config = found() if callable(found) and not isinstance(found, RunConfig) else found
     except ValidationError as error:
         raise ConfigError(f"{recipe}: {explain(error, RunConfig)}") from error
     if not isinstance(config, RunConfig):
-        raise ConfigError(f"{recipe}: must give a RunConfig; got a {type(config).__name__}")
+        raise ConfigError(f"{recipe}: must be a RunConfig, got a {type(config).__name__}.")
     return config
 
 
 def read_config(recipe: str | None, assignments: Sequence[str], resume: Path | None) -> RunConfig:
-    """Give the config of a training run.
+    """Return the config of a training run.
 
     Raises:
-        ConfigError: a recipe beside --resume, or an assignment that does not fit.
+        ConfigError: both a recipe and --resume, or an assignment that does not fit.
     """
     if resume is None:
         return override(read_recipe(recipe), assignments)
     if recipe is not None:
-        raise ConfigError("--resume takes the config from the run folder; leave the recipe out and use --set")
+        raise ConfigError(
+            f"--resume takes the config from the run folder, got the recipe {recipe} too. "
+            "Leave it out, and change keys with --set."
+        )
     return override(RunConfig.read(RunFolder.open(resume).config_file), assignments)
 
 
 def read_model(
     model: str, assignments: Sequence[str], *, values: Mapping[str, object] | None = None
 ) -> RunConfig:
-    """Give the config under which a model is evaluated or talked to: a run folder brings its own.
+    """Return the config for a model to evaluate, serve or talk to; a run folder uses its own config.
+
+    Args:
+        model: a run folder, a model folder, a hub id, or "embedded".
+        assignments: `--set` of the command, applied last.
+        values: other values of the command by dotted key.
 
     Raises:
         ConfigError: a run without a checkpoint, or an assignment that does not fit.
@@ -68,7 +76,7 @@ def read_model(
     policies = sorted((path / "checkpoints").glob("step-*/learner/policy"))
     if not policies:
         raise ConfigError(
-            f"{model}: the run has no checkpoint yet; train on with `mica train --resume {model}`"
+            f"{model}: the run has no checkpoint yet. Continue it with `mica train --resume {model}`."
         )
     config = RunConfig.read(RunFolder.open(path).config_file)
     return override(config.model_copy(update={"policy": str(policies[-1])}), assignments, values=values)

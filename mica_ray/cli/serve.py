@@ -1,89 +1,130 @@
-"""`mica serve`: bring a service of one or two models up on Ray Serve, and end it gracefully."""
+"""`mica serve`: start a service of one or two models on Ray Serve, and stop it gracefully."""
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import signal
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import ValidationError
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from mica_ray.cli.recipes import read_model
-from mica_ray.config import ConfigError, RunConfig
-from mica_ray.config.overrides import build_dataclass, override, read_value
-from mica_ray.config.role_config import EMBEDDED
-from mica_ray.files import write_json
-from mica_ray.launch import run
-from mica_ray.launch.cluster import join_ray, joins_cluster
-from mica_ray.launch.policy_source import fetch_policy
-from mica_ray.runs.registration import REGISTERED, fetch_registered
-from mica_ray.safety.check import CareCheck, HelpLines, NoCare
-from mica_ray.safety.rules import CareRules, RuleCare
-from mica_ray.serving.http.api_keys import KeyFile
-from mica_ray.serving.http.settings import ServeSettings
-from mica_ray.serving.judge_spec import JudgeSpec, judge_spec
-from mica_ray.serving.model_replica import ModelSpec
-from mica_ray.serving.proxy import choose_proxy
-from mica_ray.serving.service_spec import Replicas, ServiceSpec
+from mica_ray.cli.options import ROLE_FORMS, DryRunOption, JsonFileOption, SetOption, save_json
+
+if TYPE_CHECKING:
+    from mica_ray.config import RunConfig
+    from mica_ray.safety.check import CareCheck
+    from mica_ray.serving.http.settings import ServeSettings
+    from mica_ray.serving.judge_spec import JudgeSpec
+    from mica_ray.serving.model_replica import ModelSpec
+    from mica_ray.serving.service_spec import ServiceSpec
 
 _PREFIX = "serve."
-"""Before the keys of ServeSettings in --set; all others are the run's."""
+"""Prefix of the keys of ServeSettings in --set; all other keys belong to the run's config."""
+
+Sampler = Literal["vllm", "transformers", "ray-llm"]
 
 
-@dataclass(frozen=True, slots=True)
-class ServeOptions:
-    """What the command line says beside the models."""
-
-    host: str
-    port: int
-    keys_file: Path | None
-    replicas: int
-    max_replicas: int | None
-    judge: str | None
-    help_lines: Path | None
-    has_care: bool
-    sampler: str
-    """"vllm", "transformers" or "ray-llm"."""
-
-
-def run_serve(
-    models: Sequence[str],
-    options: ServeOptions,
-    *,
-    assignments: Sequence[str],
-    dry_run: bool,
-    json_file: Path | None,
+def serve_command(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL",
+            help="One or two models: a run folder, models:/NAME/VERSION or models:/NAME@ALIAS from MLflow, a "
+            "model folder, a Hugging Face id, or `embedded`.",
+        ),
+    ],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Other machines need --api-key-file.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Keys from `mica serve-key add`. Requests without a key are refused."
+        ),
+    ] = None,
+    replicas: Annotated[int, typer.Option(min=1, help="Copies of each model.")] = 1,
+    max_replicas: Annotated[
+        int | None,
+        typer.Option(min=1, help="If above --replicas, the number of copies follows the load up to this."),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(help=f"The judge that estimates the user's state in sessions: {ROLE_FORMS}."),
+    ] = None,
+    help_lines: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="JSON file of texts, by locale, that begin the answer to someone in danger. Default: a text "
+            "without phone numbers.",
+        ),
+    ] = None,
+    care: Annotated[bool, typer.Option(help="Check messages for signs of acute danger.")] = True,
+    sampler: Annotated[
+        Sampler,
+        typer.Option(help="`vllm`, `transformers` for a quick look, or `ray-llm` (ray.serve.llm)."),
+    ] = "vllm",
+    sets: SetOption = None,
+    dry_run: DryRunOption = False,
+    json_file: JsonFileOption = None,
 ) -> None:
-    """Serve until interrupted.
+    """Serve one or two models to OpenAI clients, with a web page to try them.
 
-    Raises:
-        ConfigError: one line for what cannot be done; nothing was started.
+    Limits of the service are keys under `serve.`:
+    --set serve.requests_per_minute=60, --set serve.sessions=true.
     """
+    from mica_ray.config import ConfigError
+    from mica_ray.serving.http.binding import check_binding
+    from mica_ray.serving.service_spec import Replicas, ServiceSpec
+
     console = Console()
     begin = time.perf_counter()
-    configs = _configs(models, [a for a in assignments if not a.startswith(_PREFIX)])
-    settings = _settings(configs[0], options, [a for a in assignments if a.startswith(_PREFIX)])
-    _check_binding(options)
-    spec = _spec(models, configs, options, settings, is_dry=dry_run)
-    _show_plan(console, spec, options)
-    if json_file is not None:
-        write_json(json_file, _record(spec, options))
-    if dry_run:
-        return
-    _serve(console, spec, configs[0], options, begin)
+    assignments = sets or []
+    configs = _configs(models, [text for text in assignments if not text.startswith(_PREFIX)])
+    own_keys = [text for text in assignments if text.startswith(_PREFIX)]
+    settings = _settings(configs[0], api_key_file, own_keys)
+    names = _names(models)
+    try:
+        check_binding(host, api_key_file)
+        spec = ServiceSpec(
+            models=tuple(
+                _model(name, config, sampler, is_dry=dry_run)
+                for name, config in zip(names, configs, strict=True)
+            ),
+            settings=settings,
+            replicas=Replicas(replicas, max_replicas or replicas),
+            care=_care(help_lines, is_on=care),
+            judge=None if judge is None else _judge(judge, configs[0], sampler, is_dry=dry_run),
+            is_ray_llm=sampler == "ray-llm",
+        )
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    table = Table(title="service", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for subject, statement in _plan(spec, host, port, sampler=sampler, has_care=care):
+        table.add_row(subject, statement)
+    console.print(table)
+    save_json(json_file, _record(spec, host, port))
+    if not dry_run:
+        _serve(console, spec, host, port, begin)
 
 
-def _serve(
-    console: Console, spec: ServiceSpec, config: RunConfig, options: ServeOptions, begin: float
-) -> None:
+def _serve(console: Console, spec: ServiceSpec, host: str, port: int, begin: float) -> None:
+    """Serve until SIGTERM or SIGINT, then finish the requests in progress."""
+    from mica_ray.launch.cluster import join_ray, joins_cluster
+    from mica_ray.serving.proxy import choose_proxy
+
     if not joins_cluster():
         choose_proxy()
     leave = join_ray(cpus=spec.cpus)
@@ -94,11 +135,11 @@ def _serve(
         signal.signal(sign, lambda *_: stopped.set())
     try:
         with console.status("starting replicas"):
-            serve_application(spec, host=options.host, port=options.port)
-        host = f"[{options.host}]" if ":" in options.host else options.host
+            serve_application(spec, host=host, port=port)
+        address = f"[{host}]" if ":" in host else host
         console.print(
-            f"http://{host}:{options.port}/ answers after {time.perf_counter() - begin:.0f} s; "
-            "Ctrl-C finishes what has begun and ends it",
+            f"http://{address}:{port}/ answers after {time.perf_counter() - begin:.0f} s. "
+            "Ctrl-C finishes the requests in progress and stops the service.",
             highlight=False,
             soft_wrap=True,
         )
@@ -110,6 +151,11 @@ def _serve(
 
 
 def _configs(models: Sequence[str], assignments: Sequence[str]) -> list[RunConfig]:
+    from mica_ray.cli.recipes import read_model
+    from mica_ray.config import RunConfig
+    from mica_ray.config.overrides import override
+    from mica_ray.runs.registration import REGISTERED, fetch_registered
+
     return [
         override(RunConfig(policy=str(fetch_registered(model))), assignments)
         if model.startswith(REGISTERED)
@@ -118,11 +164,17 @@ def _configs(models: Sequence[str], assignments: Sequence[str]) -> list[RunConfi
     ]
 
 
-def _settings(config: RunConfig, options: ServeOptions, assignments: Sequence[str]) -> ServeSettings:
-    """Give the bounds: the run's own sampling where nothing is said."""
+def _settings(config: RunConfig, keys_file: Path | None, assignments: Sequence[str]) -> ServeSettings:
+    """Return the limits of the service; sampling defaults to that of the run."""
+    from pydantic import ValidationError
+
+    from mica_ray.config import ConfigError
+    from mica_ray.config.overrides import build_dataclass
+    from mica_ray.serving.http.settings import ServeSettings
+
     sampling = config.rollout.sampling
     fields: dict[str, object] = {
-        "keys_file": options.keys_file,
+        "keys_file": keys_file,
         "default_temperature": sampling.temperature,
         "default_reply_tokens": sampling.max_tokens,
         "max_reply_tokens": max(ServeSettings().max_reply_tokens, sampling.max_tokens),
@@ -130,7 +182,7 @@ def _settings(config: RunConfig, options: ServeOptions, assignments: Sequence[st
     for assignment in assignments:
         key, separator, value = assignment.removeprefix(_PREFIX).partition("=")
         if not separator:
-            raise ConfigError(f"--set {assignment}: write --set serve.key=value")
+            raise ConfigError(f"--set {assignment}: has no value. Write --set serve.key=value.")
         fields[key] = [origin for origin in value.split(",") if origin] if key == "cors_origins" else value
     try:
         settings = build_dataclass(ServeSettings, fields)
@@ -144,94 +196,43 @@ def _settings(config: RunConfig, options: ServeOptions, assignments: Sequence[st
     return settings
 
 
-def _check_binding(options: ServeOptions) -> None:
-    """Let nobody in from outside without a key.
+def _model(name: str, config: RunConfig, sampler: Sampler, *, is_dry: bool) -> ModelSpec:
+    from mica_ray.launch import run
+    from mica_ray.serving.model_replica import ModelSpec
 
-    Raises:
-        ConfigError: the address is reachable from elsewhere and there is no good key.
-    """
-    try:
-        keys = None if options.keys_file is None else KeyFile(options.keys_file).records()
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    if keys is not None and not any(key.revoked is None for key in keys):
-        raise ConfigError(
-            f"{options.keys_file}: no good key; make one by "
-            f"`mica serve-key add NAME --file {options.keys_file}`"
-        )
-    if keys is None and not _is_loopback(options.host):
-        raise ConfigError(
-            f"--host {options.host}: reachable from other machines without a key; give --api-key-file FILE, "
-            "or --host 127.0.0.1"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _spec(
-    models: Sequence[str],
-    configs: Sequence[RunConfig],
-    options: ServeOptions,
-    settings: ServeSettings,
-    *,
-    is_dry: bool,
-) -> ServiceSpec:
-    names = _names(models)
-    try:
-        return ServiceSpec(
-            models=tuple(
-                _model(name, config, options, is_dry=is_dry)
-                for name, config in zip(names, configs, strict=True)
-            ),
-            settings=settings,
-            replicas=Replicas(options.replicas, options.max_replicas or options.replicas),
-            care=_care(options),
-            judge=None
-            if options.judge is None
-            else _judge(options.judge, configs[0], options, is_dry=is_dry),
-            is_ray_llm=options.sampler == "ray-llm",
-        )
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-
-
-def _model(name: str, config: RunConfig, options: ServeOptions, *, is_dry: bool) -> ModelSpec:
     checked = run.check(config, inline=True, weights=not is_dry)
-    path = config.policy if is_dry else str(run.policy_folder(checked))
     return ModelSpec(
         id=name,
-        path=path,
+        path=config.policy if is_dry else str(run.policy_folder(checked)),
         engine=config.engine,
-        sampler=_sampler(options),
+        sampler=_engine_of(sampler),
         template_arguments=config.chat_template_arguments,
         system_prompt=checked.domain.policy_prompt,
         created=int(time.time()),
     )
 
 
-def _judge(judge: str, config: RunConfig, options: ServeOptions, *, is_dry: bool) -> JudgeSpec:
+def _judge(judge: str, config: RunConfig, sampler: Sampler, *, is_dry: bool) -> JudgeSpec:
+    from mica_ray.config.overrides import override, read_value
+    from mica_ray.launch.policy_source import fetch_policy
+    from mica_ray.serving.judge_spec import judge_spec
+
     def fetch(model: str) -> Path:
         return fetch_policy(model, weights=not is_dry, key="--judge")
 
-    judged = override(config, [], values={"roles.judge": read_value(judge)})
-    return judge_spec(judged, os.environ, sampler=_sampler(options), fetch=fetch)
+    judged = override(config, (), values={"roles.judge": read_value(judge)})
+    return judge_spec(judged, os.environ, sampler=_engine_of(sampler), fetch=fetch)
 
 
-def _sampler(options: ServeOptions) -> Literal["vllm", "transformers"]:
-    return "transformers" if options.sampler == "transformers" else "vllm"
+def _engine_of(sampler: Sampler) -> Literal["vllm", "transformers"]:
+    return "transformers" if sampler == "transformers" else "vllm"
 
 
 def _names(models: Sequence[str]) -> list[str]:
-    """Give short names that clients send: the last part of each path, told apart where they are equal."""
+    """Return the names that clients send: the last part of each path, numbered where two are equal."""
+    from mica_ray.config.role_config import EMBEDDED
+    from mica_ray.runs.registration import REGISTERED
+
     names = [
         model.removeprefix(REGISTERED).replace("/", "-").replace("@", "-")
         if model.startswith(REGISTERED)
@@ -241,44 +242,41 @@ def _names(models: Sequence[str]) -> list[str]:
     return [f"{name}-{i + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
-def _care(options: ServeOptions) -> CareCheck:
-    if not options.has_care:
+def _care(help_lines: Path | None, *, is_on: bool) -> CareCheck:
+    from mica_ray.safety.check import HelpLines, NoCare
+    from mica_ray.safety.rules import CareRules, RuleCare
+
+    if not is_on:
         return NoCare()
-    lines = HelpLines() if options.help_lines is None else HelpLines.read(options.help_lines)
-    return RuleCare(CareRules.read(), lines)
+    return RuleCare(CareRules.read(), HelpLines() if help_lines is None else HelpLines.read(help_lines))
 
 
-def _show_plan(console: Console, spec: ServiceSpec, options: ServeOptions) -> None:
-    table = Table(title="service", show_header=False)
-    for subject, statement in _plan(spec, options):
-        table.add_row(subject, statement)
-    console.print(table)
-
-
-def _plan(spec: ServiceSpec, options: ServeOptions) -> list[tuple[str, str]]:
+def _plan(
+    spec: ServiceSpec, host: str, port: int, *, sampler: Sampler, has_care: bool
+) -> list[tuple[str, str]]:
     settings, replicas = spec.settings, spec.replicas
     copies = f"{replicas.at_least} to {replicas.at_most}" if replicas.are_scaled else str(replicas.at_least)
-    kept = "not kept"
+    sessions = "off"
     if settings.sessions:
         place = "in memory" if settings.sessions_file is None else f"in {settings.sessions_file}"
-        kept = f"kept {place} for {settings.session_seconds:g} s after their last message"
+        sessions = f"kept {place} for {settings.session_seconds:g} s after the last message"
     return [
         *[("model", f"{model.id}: {model.path}") for model in spec.models],
-        ("address", f"{options.host}:{options.port}"),
-        ("replicas", f"{copies} of each, {options.sampler}"),
-        ("keys", "none: this machine alone" if settings.keys_file is None else str(settings.keys_file)),
-        ("rate", f"{settings.requests_per_minute} requests a minute of each key"),
-        ("sessions", kept),
+        ("address", f"{host}:{port}"),
+        ("replicas", f"{copies} of each, {sampler}"),
+        ("keys", "none: only this machine" if settings.keys_file is None else str(settings.keys_file)),
+        ("rate limit", f"{settings.requests_per_minute} requests per minute and key"),
+        ("sessions", sessions),
         ("need state", "not estimated" if spec.judge is None else f"by {spec.judge.config.roles.judge}"),
-        ("care check", "off" if not options.has_care else "on"),
+        ("care check", "on" if has_care else "off"),
     ]
 
 
-def _record(spec: ServiceSpec, options: ServeOptions) -> dict[str, object]:
+def _record(spec: ServiceSpec, host: str, port: int) -> dict[str, object]:
     settings = {name: str(v) if isinstance(v, Path) else v for name, v in asdict(spec.settings).items()}
     return {
-        "host": options.host,
-        "port": options.port,
+        "host": host,
+        "port": port,
         "models": [{"id": model.id, "path": model.path} for model in spec.models],
         "replicas": asdict(spec.replicas),
         "judge": None if spec.judge is None else str(spec.judge.config.roles.judge),

@@ -1,53 +1,63 @@
-"""`mica train`: the dry run's plan, the run with its progress, the closing table."""
+"""`mica train`: the plan of a dry run, a run with its progress bars, the closing table."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from mica_ray.cli.progress import StageBars
-from mica_ray.cli.recipes import read_config
-from mica_ray.config import RunConfig
-from mica_ray.evaluation.costs import cost_table
-from mica_ray.evaluation.report import comparison_table
-from mica_ray.files import write_json
-from mica_ray.launch import run
-from mica_ray.launch.plan import Plan
-from mica_ray.runs.summary import RunSummary
-from mica_ray.tracking.tracker import ConsoleTracker
+from mica_ray.cli.options import DryRunOption, InlineOption, JsonFileOption, SetOption, save_json
+
+if TYPE_CHECKING:
+    from mica_ray.config import RunConfig
+    from mica_ray.launch.plan import Plan
+    from mica_ray.runs.summary import RunSummary
+
+RecipeArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A Python file that defines CONFIG, FILE.py:NAME, or the config.json of a run. "
+        "Default: the embedded run.",
+    ),
+]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option("--resume", metavar="DIR", help="Continue the run in this folder from its last checkpoint."),
+]
 
 
-def run_training(
-    recipe: str | None,
-    *,
-    assignments: Sequence[str],
-    resume: Path | None,
-    inline: bool,
-    dry_run: bool,
-    json_file: Path | None,
+def train_command(
+    recipe: RecipeArgument = None,
+    sets: SetOption = None,
+    resume: ResumeOption = None,
+    inline: InlineOption = False,
+    dry_run: DryRunOption = False,
+    json_file: JsonFileOption = None,
 ) -> None:
-    """Train, or print what would be done.
+    """Train a policy, and evaluate it before and after."""
+    from mica_ray.cli.progress import StageBars
+    from mica_ray.cli.recipes import read_config
+    from mica_ray.launch import run
+    from mica_ray.tracking.tracker import ConsoleTracker
 
-    Raises:
-        ConfigError: one line for what cannot be done.
-    """
     console = Console()
-    config = read_config(recipe, assignments, resume)
+    config = read_config(recipe, sets or (), resume)
     checked = run.check(config, inline=inline, weights=not dry_run)
     if dry_run:
         plan = checked.plan
         console.print_json(config.model_dump_json())
-        console.print(_plan_table(plan))
-        if json_file is not None:
-            write_json(json_file, {"config": config.model_dump(mode="json"), "plan": dict(plan.lines)})
+        console.print(plan_table(plan))
+        save_json(json_file, {"config": config.model_dump(mode="json"), "plan": dict(plan.lines)})
         return
-    with _ended_in_order(), StageBars(config, console, num_evaluated=checked.num_evaluated) as bars:
+    with _sigterm_exits(), StageBars(config, console, num_evaluated=checked.num_evaluated) as bars:
         summary = run.run_training(
             checked,
             resume=resume,
@@ -55,13 +65,22 @@ def run_training(
             tracker=ConsoleTracker(console, num_steps=config.loop.num_steps),
         )
     _show_summary(console, config, summary)
-    if json_file is not None:
-        write_json(json_file, summary.to_json())
+    save_json(json_file, summary.to_json())
+
+
+def plan_table(plan: Plan) -> Table:
+    """Return the plan of a dry run as a table."""
+    table = Table(title="Plan. Everything that can be checked before the start is fine.", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for subject, statement in plan.lines:
+        table.add_row(subject, statement)
+    return table
 
 
 @contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does: engines are ended, and MLflow is told."""
+def _sigterm_exits() -> Iterator[None]:
+    """Handle SIGTERM like Ctrl-C: engines are closed, and the MLflow run is marked as ended."""
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield
@@ -69,23 +88,17 @@ def _ended_in_order() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _plan_table(plan: Plan) -> Table:
-    table = Table(
-        title="plan; everything that can be checked without starting is in order", show_header=False
-    )
-    for subject, statement in plan.lines:
-        table.add_row(subject, statement)
-    return table
-
-
 def _show_summary(console: Console, config: RunConfig, summary: RunSummary) -> None:
+    from mica_ray.evaluation.costs import cost_table
+    from mica_ray.evaluation.report import comparison_table
+
     title = f"{config.name}, seed {config.seed}: before and after training"
     console.print(
         comparison_table(
             title, summary.before, summary.after, summary.comparison, contaminated=summary.contaminated
         )
     )
-    console.print(cost_table("what policy and roles took", summary.costs))
+    console.print(cost_table("Calls and costs of policy and roles", summary.costs))
     per_point = summary.usd_per_point
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in summary.seconds.items())
     folder = summary.folder
@@ -101,5 +114,5 @@ def _show_summary(console: Console, config: RunConfig, summary: RunSummary) -> N
         ("time", seconds),
         ("talk to it", f"mica chat {folder.path}"),
     ):
-        # Paths must stay whole, so that they can be copied.
+        # No line breaks within paths, so that they can be copied.
         console.print(f"{subject:>15}  {place}", highlight=False, soft_wrap=True)

@@ -1,0 +1,93 @@
+"""The cases of a benchmark: the dialogues a policy plays under its config. cli/empa.py is the command."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, replace
+
+from mica_ray.chat.ledger import Ledger
+from mica_ray.config.role_config import Player, Recording
+from mica_ray.config.run_config import RunConfig
+from mica_ray.dialogue.play import TextPolicy
+from mica_ray.launch import run
+from mica_ray.launch.domain_source import RunDomain
+from mica_ray.launch.start_world import start_world
+from mica_ray.rollout.collect import RolloutConfig, collect
+from mica_ray.training.loop import SilentProgress
+from mica_ray.types import ROLES, Scenario, Trajectory
+
+
+def evaluation_rollout(config: RunConfig) -> RolloutConfig:
+    """Return how the policy is sampled in an evaluation, as `mica evaluate` does it."""
+    sampling, temperature = config.rollout.sampling, config.evaluation.temperature
+    if temperature is not None:
+        sampling = replace(sampling, temperature=temperature)
+    return replace(config.rollout, group_size=config.evaluation.samples, sampling=sampling)
+
+
+def dialogue_settings(name: str, config: RunConfig) -> dict[str, object]:
+    """Return everything a dialogue depends on, so that one folder holds only comparable dialogues."""
+    values, rollout = config.model_dump(mode="json"), evaluation_rollout(config)
+    return {
+        "model": name,
+        "domain": values["domain"],
+        "scenarios_file": values["scenarios_file"],
+        "cards": values["cards"],
+        "card_ratings": values["card_ratings"],
+        "rules": values["rules"],
+        "roles": {role: values["roles"][role] for role in (*ROLES, "temperature", "max_tokens")},
+        "sampling": asdict(rollout.sampling),
+        "context_length": rollout.context_length,
+        "seed": values["evaluation"]["seed"],
+    }
+
+
+async def play_cases(
+    config: RunConfig,
+    loaded: RunDomain,
+    scenarios: Sequence[Scenario],
+    record: Callable[[Trajectory], None],
+    *,
+    text_policy: Player | Recording | None,
+    inline: bool,
+    ledger: Ledger,
+) -> None:
+    """Play one dialogue for each scenario.
+
+    Args:
+        config: policy, roles and evaluation settings.
+        loaded: the domain of the config.
+        scenarios: the cases to play.
+        record: receives every dialogue when it ends.
+        text_policy: a policy that is called by text; None samples tokens of `config.policy` with an engine.
+        inline: in this process instead of on Ray.
+        ledger: counts the calls of the roles.
+    """
+    rollout, seed = evaluation_rollout(config), config.evaluation.seed
+    async with AsyncExitStack() as stack:
+        if text_policy is None:
+            checked = run.check(config, inline=inline, trains=False, loaded=loaded)
+            parts = await stack.enter_async_context(
+                run.set_up(checked, progress=SilentProgress(), ledger=ledger)
+            )
+            world, policy = parts.world, parts.policy(config)
+        else:
+            world, model = await start_world(
+                stack, config, loaded.played, inline=inline, ledger=ledger, policy=text_policy
+            )
+            assert model is not None, "a text policy was given"
+            policy = TextPolicy(model)
+            # Every reply has its deadline; a dialogue with a slow endpoint may take hours.
+            rollout = replace(rollout, dialogue_deadline_seconds=math.inf)
+        await collect(
+            scenarios,
+            world.environment,
+            policy,
+            rollout,
+            step=0,
+            seed=seed,
+            policy_prompt=world.policy_prompt,
+            progress=record,
+        )

@@ -1,4 +1,4 @@
-"""cluster/with-env: what it makes, what it passes on, and its one line for each thing that can be wrong.
+"""cluster/with-env: the environment it creates, the settings it passes on, one line for each error.
 
 uv is a script here that makes a bare environment and writes down how it was called, so nothing is downloaded.
 """
@@ -161,7 +161,7 @@ def test_call_cut_off_is_taken_up_again(checkout: Checkout) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=10)
     assert checkout.call("true")[0] == 0
-    # A package may have been cut off half-way, so every one is laid down anew.
+    # A package may be incomplete, so every package is installed again.
     assert "--reinstall" in checkout.calls[-2]
     assert checkout.call("true") == (0, "", "")
 
@@ -217,10 +217,10 @@ OFFLINE = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
     [
         ({"MICA_PYTHON": "old"}, {"old": "echo 3.9"}, "Python 3.11 or 3.12 is needed"),
         ({"MICA_PYTHON": "none"}, {}, "no Python answered"),
-        ({"MICA_EXTRA": "tpu"}, {}, "MICA_EXTRA must be cpu or gpu; got 'tpu'"),
+        ({"MICA_EXTRA": "tpu"}, {}, "MICA_EXTRA must be cpu or gpu, got 'tpu'."),
         ({}, {"df": "echo Header; echo 'disk 1 1 2097152 1% /'"}, "has 2 GiB free and"),
         ({"UV_BEHAVIOUR": "echo 'No space left on device (os error 28)'; exit 2"}, {}, "the disk is full"),
-        ({"UV_BEHAVIOUR": "exit 2", **OFFLINE}, {}, "the packages could not be fetched. Check the network"),
+        ({"UV_BEHAVIOUR": "exit 2", **OFFLINE}, {}, "the packages could not be downloaded. Check"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_one_last_line(

@@ -202,7 +202,7 @@ def _read_text_policy(policy: str) -> Player | Recording:
         raise ConfigError(f"--policy: {problem}") from error
     if isinstance(found, str):
         raise ConfigError(
-            f"--policy {policy}: this form is only for roles. Name an endpoint or a model folder."
+            f"--policy {policy}: this form is only for roles. Name an endpoint or a folder."
         )
     return found
 

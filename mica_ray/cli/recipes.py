@@ -37,7 +37,7 @@ def read_recipe(recipe: str | None) -> RunConfig:
     except ValidationError as error:
         raise ConfigError(f"{recipe}: {explain(error, RunConfig)}") from error
     if not isinstance(config, RunConfig):
-        raise ConfigError(f"{recipe}: must be a RunConfig, got a {type(config).__name__}.")
+        raise ConfigError(f"{recipe}: must be a RunConfig, got {type(config).__name__}.")
     return config
 
 

@@ -100,7 +100,7 @@ def read_sweep(file: str) -> Sweep:
     found = resolve(file if ".py:" in file else f"{file}:{SWEEP_NAME}")
     sweep = found() if callable(found) and not isinstance(found, Sweep) else found
     if not isinstance(sweep, Sweep):
-        raise ConfigError(f"{file}: must be a Sweep, got a {type(sweep).__name__}.")
+        raise ConfigError(f"{file}: must be a Sweep, got {type(sweep).__name__}.")
     return sweep
 
 
@@ -197,7 +197,7 @@ class TrialBoard:
         for column in ("cell", "seed", "status", "step", self._sweep.curve, self._sweep.metric, "time"):
             is_text = column in ("cell", "status")
             table.add_column(
-                column, justify="left" if is_text else "right", overflow="fold", no_wrap=column == "time"
+                column, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text
             )
         if len(entries) > _MAX_ROWS:
             rows = [entry for entry in entries if entry.status != "waiting"][-_MAX_ROWS:]

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: help, dry run, one clear line for bad input, a whole tiny run."""
+"""The command line as a user sees it: help, dry run, one line for invalid input, a whole tiny run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TINY = (
 
 
 def refuse(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Give the one line on stderr with which a command exits 2."""
+    """Return the one line on stderr of a command that exits with 2."""
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
@@ -118,7 +118,7 @@ def test_dry_run_writes_config_and_plan_and_nothing_else(
     assert written["config"]["seed"] == 5
     assert "22 steps; each plays 64 dialogues (16 scenarios x 4)" in written["plan"]["work"]
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
-    assert "plan" in capsys.readouterr().out
+    assert "Plan. Everything that can be checked" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_recipe_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "empty.py").write_text("")
     assert "has no CONFIG" in refuse(capsys, "train", str(tmp_path / "empty.py"))
     (tmp_path / "wrong.py").write_text("CONFIG = 3\n")
-    assert "must give a RunConfig; got a int" in refuse(capsys, "train", str(tmp_path / "wrong.py"))
+    assert "must be a RunConfig, got int." in refuse(capsys, "train", str(tmp_path / "wrong.py"))
     assert "no run folder" in refuse(capsys, "train", "--resume", str(tmp_path))
 
 
@@ -232,7 +232,7 @@ def test_credit_of_a_run_is_checked_alike_twice(finished_run: Path, tmp_path: Pa
 
 
 def test_credit_check_needs_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no run; give the folder that `mica train` named" in refuse(
+    assert "not a run folder. Name the folder that `mica train` printed." in refuse(
         capsys, "credit", "check", str(tmp_path)
     )
 

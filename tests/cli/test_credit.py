@@ -90,7 +90,7 @@ def test_what_cannot_be_credited_is_one_line(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "bad.jsonl").write_text("{\n")
     (tmp_path / "empty.jsonl").write_text("\n")
     for arguments, expected in {
-        (tmp_path / "nowhere.jsonl",): "nowhere.jsonl: cannot be read",
+        (tmp_path / "nowhere.jsonl",): "nowhere.jsonl cannot be read",
         (tmp_path,): "holds no dialogues.jsonl",
         (tmp_path / "bad.jsonl",): "bad.jsonl, line 1: is no JSON",
         (tmp_path / "empty.jsonl",): "holds no dialogue",

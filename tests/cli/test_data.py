@@ -1,4 +1,4 @@
-"""`mica data` as a user meets it."""
+"""`mica data` as a user sees it."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def test_check_lists_everything_that_is_wrong_and_fails(
     (folder / "cards" / f"{name(5)}.md").write_bytes(b"\xff\xfe")
     assert run("data", "check", str(folder), "--json", str(tmp_path / "table.json")) == 1
     shown = capsys.readouterr().out
-    assert "4 cards, 2 with P_0, 2 wrong" in shown
-    assert "wrong  cards/script_9004.md: text: the file is empty; write the card or remove the file" in shown
-    assert "wrong  cards/script_9005.md: encoding: is not UTF-8 (byte 0); save the card as UTF-8" in shown
+    assert "4 cards, 2 with P_0, 2 errors" in shown
+    assert "error  cards/script_9004.md: text: the file is empty; write the card or remove the file" in shown
+    assert "error  cards/script_9005.md: encoding: is not UTF-8 (byte 0); save the card as UTF-8" in shown
     table = json.loads((tmp_path / "table.json").read_text())
     assert (table["num_cards"], table["num_with_initial_state"]) == (4, 2)
     assert [item["file"] for item in table["wrong"]] == ["cards/script_9004.md", "cards/script_9005.md"]
@@ -84,8 +84,8 @@ def test_rate_fills_in_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("judge", "line"),
     [
-        ("scripted", "--judge scripted: rates no cards; name an endpoint, vllm:MODEL or module:CLASS"),
-        ("{file}:Absent", "rated no card; script_9002: judge-1 at nowhere: down"),
+        ("scripted", "--judge scripted: cannot rate cards. Name an endpoint, vllm:MODEL or module:CLASS."),
+        ("{file}:Absent", "rated no card. First failure: script_9002: judge-1 at nowhere: down"),
         (
             '{{"model": "m", "base_url": "http://127.0.0.1:1/v1", "api_key_env": "NO_SUCH_KEY"}}',
             "NO_SUCH_KEY is not set",

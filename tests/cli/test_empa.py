@@ -1,4 +1,4 @@
-"""`mica evaluate empa` on a small world: cases are played once, lost ones again, and scored from the file."""
+"""`mica evaluate empa` in a small world: finished cases are kept, failed ones repeated, the file is scored."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_evaluation_in_which_every_case_fails_exits_1(
     error = refuse(
         capsys, "--domain", DOMAIN, "--policy", deaf, "--cases", "2", "--out", str(tmp_path), code=1
     )
-    assert error == "mica: every case failed, the last one by: the listener is gone\n"
+    assert error == "mica: Every case failed. The last error was: the listener is gone\n"
 
 
 def test_folder_of_other_settings_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,10 +117,13 @@ def test_folder_in_which_nothing_was_finished_takes_other_settings(
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("--policy", LISTENER, "--cases", "none"), "--cases is official, all or a number; got 'none'"),
+        (
+            ("--policy", LISTENER, "--cases", "none"),
+            "--cases must be official, all or a number > 0, got 'none'.",
+        ),
         (("--policy", '{"model": '), "valid JSON"),
         (("--policy", '{"url": "x"}'), "Unknown key url of Endpoint"),
-        (("--policy", "vllm:some/model"), "plays roles only"),
+        (("--policy", "vllm:some/model"), "this form is only for roles"),
         (("--policy", "./nowhere"), "no such folder"),
         (("--policy", LISTENER, "--domain", "mica_ray.domains:NONE"), "has no NONE"),
         (("--policy", '{"model": "m", "api_key_env": "NO_SUCH_KEY"}'), "NO_SUCH_KEY is not set"),

@@ -30,7 +30,7 @@ def test_binding_beyond_this_machine_needs_a_key(tmp_path: Path, capsys: pytest.
     main_ends_well(["serve", "embedded", "--host", "0.0.0.0", "--api-key-file", str(keys), "--dry-run"])
     main_ends_well(["serve-key", "revoke", "page", "--file", str(keys)])
     serve = ["serve", "embedded", "--host", "0.0.0.0", "--api-key-file", str(keys), "--dry-run"]
-    assert "no good key" in refused(serve, capsys)
+    assert "no valid key" in refused(serve, capsys)
 
 
 def main_ends_well(arguments: list[str]) -> None:

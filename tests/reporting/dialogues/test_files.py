@@ -131,7 +131,7 @@ def test_command_draws_the_files_and_names_what_it_cannot_read(
     with pytest.raises(SystemExit) as ended:
         main(["report", "figures", str(path), "--out", str(tmp_path / "out")])
     assert ended.value.code == 0
-    assert "1 dialogues: 7 pictures" in " ".join(capsys.readouterr().out.split())
+    assert "1 dialogues: 7 PNG files" in " ".join(capsys.readouterr().out.split())
     assert (tmp_path / "out" / "figures.html").stat().st_size > 100_000
     with pytest.raises(SystemExit) as ended:
         main(["report", "figures", str(tmp_path / "none.jsonl"), "--out", str(tmp_path / "out")])

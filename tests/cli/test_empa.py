@@ -1,4 +1,4 @@
-"""`mica evaluate empa` in a small world: finished cases are kept, failed ones repeated, the file is scored."""
+"""`mica evaluate empa` in a small world: finished cases are kept, failed ones are repeated."""
 
 from __future__ import annotations
 

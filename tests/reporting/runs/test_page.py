@@ -151,7 +151,7 @@ def test_one_run_is_compared_with_the_default_and_lies_in_its_folder(
     with pytest.raises(SystemExit) as ended:
         main(["report", str(folder)])
     assert ended.value.code == 0
-    assert f"run: 2 pictures and {folder / 'report.html'}" in capsys.readouterr().out
+    assert f"run: 2 PNG files and {folder / 'report.html'}" in capsys.readouterr().out
     assert '<th scope="row">seed</th><td>3</td><td>0</td>' in (folder / "report.html").read_text()
 
 

@@ -90,7 +90,7 @@ def test_rate_fills_in_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFix
             '{{"model": "m", "base_url": "http://127.0.0.1:1/v1", "api_key_env": "NO_SUCH_KEY"}}',
             "NO_SUCH_KEY is not set",
         ),
-        ("gpt", "a role is 'scripted'"),
+        ("gpt", "a role must be 'scripted'"),
     ],
 )
 def test_judge_that_cannot_rate_is_one_line(
@@ -106,7 +106,7 @@ def test_judge_that_cannot_rate_is_one_line(
 def test_missing_folder_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("data", "check", "./nowhere") == 2
     assert capsys.readouterr().err == (
-        "mica: cards ./nowhere: no such folder; give a folder of cards or a hub dataset id\n"
+        "mica: cards ./nowhere: no such folder. Set cards to a folder or a hub dataset id.\n"
     )
 
 

@@ -28,7 +28,7 @@ from rich.table import Table
 from mica_ray.credit import Mica
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.embedded.reply_reader import Kind
-from mica_ray.evaluation.report import show_interval
+from mica_ray.evaluation.tables import format_interval
 from mica_ray.files import write_json
 from mica_ray.rllib.ppo import StrategyRun
 from mica_ray.rllib.strategy_env import GUARDED_ABOUT, KINDS, POINTS, StrategyEnv
@@ -181,8 +181,8 @@ def _table(curves: Mapping[str, Sequence[Curve]], options: argparse.Namespace) -
     for arm, runs in curves.items():
         table.add_row(
             TITLES[arm],
-            show_interval(bootstrap_mean(_final(runs, options), seed=0)),
-            show_interval(bootstrap_mean(_over_budget(runs, options), seed=0)),
+            format_interval(bootstrap_mean(_final(runs, options), seed=0)),
+            format_interval(bootstrap_mean(_over_budget(runs, options), seed=0)),
             f"{np.mean([curve['turns'][-1] for curve in runs]):.1f}",
             f"{np.mean([curve['seconds'] for curve in runs]):.0f}",
         )

@@ -27,7 +27,7 @@ from mica_ray.cli.progress import StageBars
 from mica_ray.config import ConfigError, RunConfig
 from mica_ray.config.overrides import override
 from mica_ray.evaluation.evaluate import EvaluationConfig
-from mica_ray.evaluation.report import comparison_table
+from mica_ray.evaluation.tables import comparison_table
 from mica_ray.files import write_json
 from mica_ray.launch import run
 from mica_ray.rollout.collect import RolloutConfig

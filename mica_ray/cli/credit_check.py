@@ -98,7 +98,7 @@ def _policy_step(config: RunConfig) -> int:
 
 def agreement_table(outcome: CreditCheck, check: CheckConfig) -> Table:
     """Return a table with one row per estimator."""
-    from mica_ray.evaluation.report import show_interval
+    from mica_ray.evaluation.tables import format_interval
 
     table = Table(
         title=f"Credit against measured worth: {len(outcome.turns)} turns, {check.rerolls} rerolls",
@@ -109,7 +109,7 @@ def agreement_table(outcome: CreditCheck, check: CheckConfig) -> Table:
     for heading in ("correlation", "rank", "same sign"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, row in outcome.estimators.items():
-        table.add_row(name, *(show_interval(item) for item in (row.pearson, row.rank, row.sign_agreement)))
+        table.add_row(name, *(format_interval(item) for item in (row.pearson, row.rank, row.sign_agreement)))
     return table
 
 

@@ -251,9 +251,9 @@ def _show(log: CaseLog, console: Console, json_file: Path | None, *, contaminate
     from mica_ray.cli.evaluate import print_scores
     from mica_ray.config import ConfigError
     from mica_ray.evaluation.evaluate import EvaluationConfig
-    from mica_ray.evaluation.report import CONTAMINATED
-    from mica_ray.evaluation.rescore_report import rescore_record
+    from mica_ray.evaluation.rescore_tables import rescore_record
     from mica_ray.evaluation.rescored_files import rescore
+    from mica_ray.evaluation.tables import CONTAMINATED
     from mica_ray.files import write_json
     from mica_ray.recordings.recorded_dialogue import RecordingError
 

@@ -54,7 +54,7 @@ def evaluate_command(
     from mica_ray.cli.progress import StageBars
     from mica_ray.cli.recipes import read_model
     from mica_ray.evaluation.costs import cost_table
-    from mica_ray.evaluation.report import evaluation_record, evaluations_table
+    from mica_ray.evaluation.tables import evaluation_record, evaluations_table
     from mica_ray.launch import run
 
     console = Console()
@@ -92,7 +92,7 @@ def rescore_command(
     """Score recorded dialogues without playing any: EPM-Q and its indices, or SAGE's emotion score."""
     from mica_ray.config.references import ConfigError
     from mica_ray.evaluation.evaluate import EvaluationConfig
-    from mica_ray.evaluation.rescore_report import rescore_record
+    from mica_ray.evaluation.rescore_tables import rescore_record
     from mica_ray.evaluation.rescored_files import rescore
     from mica_ray.recordings.recorded_dialogue import RecordingError
 
@@ -116,7 +116,7 @@ evaluate_app.command(
 
 def print_scores(scores: Sequence[Rescored], console: Console) -> None:
     """Print the score tables, and below them what was unusual in the recorded dialogues."""
-    from mica_ray.evaluation.rescore_report import rescore_tables
+    from mica_ray.evaluation.rescore_tables import rescore_tables
 
     for table in rescore_tables(scores):
         console.print(table)

@@ -90,7 +90,7 @@ def _sigterm_exits() -> Iterator[None]:
 
 def _show_summary(console: Console, config: RunConfig, summary: RunSummary) -> None:
     from mica_ray.evaluation.costs import cost_table
-    from mica_ray.evaluation.report import comparison_table
+    from mica_ray.evaluation.tables import comparison_table
 
     title = f"{config.name}, seed {config.seed}: before and after training"
     console.print(

@@ -1,4 +1,4 @@
-"""How credit goes with what replies were measured to be worth: values and statistics, nothing is played."""
+"""Agreement of credit with the measured values of replies: statistics only. check.py measures the values."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from mica_ray.statistics import RESAMPLES, Interval, wilson
 
 @dataclass(frozen=True, slots=True)
 class CheckedTurn:
-    """What a turn was credited with, and what its reply was worth."""
+    """The credit of a turn and the measured value of its reply."""
 
     scenario: str
     step: int | None
     turn: int
     reply: str
     credit: Mapping[str, float]
-    """By estimator, each in its own unit."""
+    """Advantage by estimator, each in its own unit."""
     kept_returns: tuple[float, ...]
-    """Returns from the turn on after the stored reply, reward units; one where it ended the dialogue."""
+    """Returns from this turn on with the recorded reply, reward units; one if it ended the dialogue."""
     other_returns: tuple[float, ...]
-    """Returns from the turn on after other replies of the policy to the same user message."""
+    """Returns from this turn on with other replies of the policy to the same user message."""
 
     @property
     def difference(self) -> float:
-        """What the stored reply was worth more than another one, reward units."""
+        """Value of the recorded reply minus that of another one, reward units."""
         return float(np.mean(self.kept_returns) - np.mean(self.other_returns))
 
     @property
@@ -43,35 +43,35 @@ class CheckedTurn:
 
 @dataclass(frozen=True, slots=True)
 class EstimatorCheck:
-    """How one estimator's credit goes with the measured differences; bootstrap intervals over turns."""
+    """Agreement of one estimator's credit with the measured differences; bootstrap over turns."""
 
     pearson: Interval
     rank: Interval
-    """Spearman's; resampled with the ranks of the whole sample."""
+    """Spearman's correlation; resampled with the ranks of the whole sample."""
     sign_agreement: Interval
-    """Share of turns in which credit and difference have one sign, Wilson interval."""
+    """Share of turns in which credit and difference have the same sign, Wilson interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreditCheck:
-    """The outcome."""
+    """The outcome of a credit check."""
 
     turns: tuple[CheckedTurn, ...]
     estimators: Mapping[str, EstimatorCheck]
     reliability: float
-    """Share of the variance of the measured differences that is not noise of the rollouts; no correlation can
-    be expected above its root. NaN without variance."""
+    """Share of the variance of the measured differences that is not rollout noise; its square root bounds the
+    expected correlation. NaN without variance."""
     num_failed: int
-    """Continuations that failed; they enter nothing."""
+    """Continuations that failed and are left out."""
     num_dropped: int
-    """Turns of which too few continuations were left to compare."""
+    """Turns left out because too few of their continuations succeeded."""
 
 
 def agreement(name: str, turns: Sequence[CheckedTurn], *, seed: int) -> EstimatorCheck:
-    """Hold an estimator's credit against the measured differences.
+    """Compare an estimator's credit with the measured differences.
 
     Args:
-        name: of the estimator, in the turns' credit.
+        name: of the estimator, a key of the turns' credit.
         turns: at least two.
         seed: of the intervals.
     """
@@ -88,9 +88,9 @@ def agreement(name: str, turns: Sequence[CheckedTurn], *, seed: int) -> Estimato
 def bootstrap_correlation(
     one: np.ndarray, other: np.ndarray, *, seed: int, confidence: float = 0.95
 ) -> Interval:
-    """Give Pearson's correlation with a percentile bootstrap interval over pairs (Efron 1979).
+    """Return Pearson's correlation with a percentile bootstrap interval over pairs (Efron 1979).
 
-    Resamples in which either side does not vary have no correlation and are left out.
+    Resamples in which either side is constant have no correlation and are left out.
 
     Args:
         one: [S].
@@ -99,7 +99,7 @@ def bootstrap_correlation(
         confidence: share of resampled correlations inside the interval.
 
     Returns:
-        NaN throughout where either side does not vary.
+        NaN throughout if either side is constant.
     """
     estimate = correlation(one, other)
     if math.isnan(estimate):
@@ -119,7 +119,7 @@ def _variance_of_mean(values: Sequence[float]) -> float:
 
 
 def reliability_of(turns: Sequence[CheckedTurn]) -> float:
-    """Give the share of the variance of the differences that is not noise: 1 - mean error^2 / variance."""
+    """Return the share of the variance of the differences that is not noise: 1 - mean error^2 / variance."""
     variance = float(np.var([turn.difference for turn in turns], ddof=1))
     noise = float(np.mean([turn.error**2 for turn in turns]))
     return max(0.0, 1 - noise / variance) if variance > 0 else math.nan

@@ -1,6 +1,6 @@
-"""Is the credit true? Other replies rolled forward from turns of real dialogues, against what was credited.
+"""Compare credit with the measured value of replies: play other replies from turns of recorded dialogues.
 
-stored_turns.py reads the dialogues; rollout/collect.py plays them on. No learner, no plotting.
+recordings/recorded_turns.py reads the dialogues; the caller plays the continuations. No learner is needed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mica_ray.checks import at_least, within
 from mica_ray.credit import CreditEstimator, Grpo, Mica, ReinforcePlusPlus, Rloo
 from mica_ray.credit_study.agreement import CheckedTurn, CreditCheck, agreement, reliability_of
 from mica_ray.credit_study.measures import by_batch
@@ -29,7 +30,7 @@ CHECKED: Mapping[str, CreditEstimator] = {
     "RLOO": Rloo(),
     "REINFORCE++": ReinforcePlusPlus(),
 }
-"""Whose credit is checked, by name."""
+"""The estimators that are checked, by name."""
 
 PlayFrom = Callable[[Sequence[DialogueStart]], Awaitable[Sequence[Trajectory]]]
 """Plays one dialogue from each start."""
@@ -37,29 +38,27 @@ PlayFrom = Callable[[Sequence[DialogueStart]], Awaitable[Sequence[Trajectory]]]
 
 @dataclass(frozen=True, slots=True)
 class CheckConfig:
-    """How much is rolled forward."""
+    """Size of a credit check."""
 
     turns: int = 16
-    """Sampled turns, each of another dialogue as long as there are enough."""
+    """Number of sampled turns, from different dialogues as long as there are enough."""
     rerolls: int = 8
-    """Continuations of the stored reply, and as many other replies in its place."""
+    """Number of continuations of the recorded reply, and of other replies in its place."""
     gamma: float = 1.0
     """Discount per turn of the measured returns; 1 measures what an episode is worth."""
     seed: int = 0
-    """Of the choice of turns, of what is rolled, and of the intervals."""
+    """Seed of the sampled turns, the continuations and the intervals."""
 
     def __post_init__(self) -> None:
-        """Refuse a check of nothing."""
-        for name, least in (("turns", 3), ("rerolls", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be >= {least}; got {getattr(self, name)}")
-        if not 0 <= self.gamma <= 1:
-            raise ValueError(f"gamma must be in [0, 1]; got {self.gamma}")
+        """Check that there is enough to compare."""
+        at_least(3, turns=self.turns)
+        at_least(2, rerolls=self.rerolls)
+        within(0, 1, gamma=self.gamma)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One sampled turn: dialogue and turn index of `RecordedTurns`."""
+    """One sampled turn: row and turn index in `RecordedTurns`."""
 
     row: int
     turn: int
@@ -68,15 +67,15 @@ class Place:
 def choose_places(
     stored: RecordedTurns, config: CheckConfig, *, policy_step: int | None
 ) -> tuple[Place, ...]:
-    """Sample judged turns, from the steps nearest to the policy that is to be rolled forward.
+    """Sample judged turns from the steps nearest to the policy that plays the continuations.
 
     Args:
         stored: the dialogues of a run.
-        config: how many, and the seed.
-        policy_step: the step whose policy it is; None takes all steps alike.
+        config: number of turns, and the seed.
+        policy_step: step of the policy; None samples from all steps alike.
 
     Returns:
-        At most `config.turns` places; the first of every dialogue come before any second one.
+        At most `config.turns` places; the first turns of all dialogues come before any second one.
     """
     generator = np.random.default_rng(derive_seed(config.seed, "credit check", "turns"))
     rows, turns = np.nonzero(stored.turns.valid)
@@ -86,25 +85,25 @@ def choose_places(
     away = np.zeros(len(rows)) if policy_step is None else np.abs(steps - policy_step)
     is_first = np.zeros(len(rows), dtype=bool)
     is_first[np.unique(rows, return_index=True)[1]] = True
-    # By distance, then dialogues not met yet, then as shuffled.
+    # By distance in steps, then first turns of a dialogue, then as shuffled.
     order = np.lexsort((~is_first, away))[: config.turns]
     return tuple(Place(int(rows[i]), int(turns[i])) for i in order)
 
 
 def prefix_before(stored: RecordedTurns, place: Place, scenario: Scenario) -> Prefix:
-    """Give a dialogue up to the user's message of a turn, from the record alone.
+    """Return a dialogue up to the user's message of a turn, as recorded.
 
     Raises:
-        RecordingError: the record holds no words, or began in another state than the scenario does.
+        RecordingError: the record contains no text, or it started in another state than the scenario.
     """
     dialogue = stored.dialogues[place.row]
     if len(dialogue.talk) <= place.turn:
-        raise RecordingError(f"scenario {dialogue.scenario}: its record holds no words to go on from")
+        raise RecordingError(f"scenario {dialogue.scenario}: the record contains no text to continue from.")
     states: list[State] = [(float(c), float(a), float(p)) for c, a, p in dialogue.states[: place.turn + 1]]
     if not np.allclose(states[0], scenario.initial_state):
         raise RecordingError(
-            f"scenario {dialogue.scenario}: its record begins in {states[0]} and the scenario in "
-            f"{scenario.initial_state}; give the run the scenarios it was trained on"
+            f"scenario {dialogue.scenario}: the record starts in {states[0]}, the scenario in "
+            f"{scenario.initial_state}. Use the scenarios that the run was trained on."
         )
     users = [user for user, _ in dialogue.talk[: place.turn + 1]]
     return Prefix(
@@ -122,24 +121,24 @@ async def check_credit(
     policy_step: int | None = None,
     estimators: Mapping[str, CreditEstimator] = CHECKED,
 ) -> CreditCheck:
-    """Measure what sampled replies were worth, and hold the credit they got against it.
+    """Measure the value of sampled replies and compare their credit with it.
 
-        difference = mean G(stored reply) - mean G(other replies of the policy at the same place)
+        difference = mean G(recorded reply) - mean G(other replies of the policy at the same turn)
 
-    What was recorded of the stored reply, its judgement and the user's answer, belongs to it and is not asked
-    for again. Where it ended the dialogue, its return is its reward.
+    The recorded judgement of the reply and the user's recorded answer are kept. If the reply ended the
+    dialogue, its return is its reward.
 
     Args:
-        stored: the dialogues of a run, with the rewards they were trained on.
+        stored: the dialogues of a run, with their training rewards.
         scenarios: of the run, by id.
         play_from: continues dialogues with the run's policy in the run's world.
         rewards: of the run.
-        config: how much.
-        policy_step: the step whose policy it is.
-        estimators: whose credit is checked, by name.
+        config: number of turns and continuations.
+        policy_step: step of the policy.
+        estimators: the estimators to check, by name.
 
     Raises:
-        RecordingError: a dialogue cannot be gone on from, or fewer than three turns could be compared.
+        RecordingError: a dialogue cannot be continued, or fewer than three turns could be compared.
     """
     places = choose_places(stored, config, policy_step=policy_step)
     starts: list[DialogueStart] = []
@@ -148,7 +147,9 @@ async def check_credit(
     for number, place in enumerate(places):
         case = stored.dialogues[place.row].scenario
         if case not in scenarios:
-            raise RecordingError(f"scenario {case}: is none of the run's domain; its world cannot be rebuilt")
+            raise RecordingError(
+                f"scenario {case} is not in the run's domain. Use the scenarios that the run was trained on."
+            )
         for is_kept, begun in _beginnings(stored, place, scenarios[case]):
             for reroll in range(config.rerolls):
                 seed = derive_seed(config.seed, "credit check", number, is_kept, reroll)
@@ -170,7 +171,9 @@ async def check_credit(
         if (checked := _checked(stored, place, number, found, credit, config.gamma)) is not None
     )
     if len(turns) < 3:
-        raise RecordingError(f"{len(turns)} of {len(places)} turns could be compared; at least 3 are needed")
+        raise RecordingError(
+            f"only {len(turns)} of {len(places)} turns could be compared, 3 are needed. Raise --turns."
+        )
     return CreditCheck(
         turns=turns,
         estimators={name: agreement(name, turns, seed=config.seed) for name in estimators},
@@ -181,7 +184,7 @@ async def check_credit(
 
 
 def _beginnings(stored: RecordedTurns, place: Place, scenario: Scenario) -> list[tuple[bool, Prefix]]:
-    """Give where other replies begin, and where the stored one left off unless it was the last."""
+    """Return the start of other replies, and the continuation of the recorded one unless it was the last."""
     others = [(False, prefix_before(stored, place, scenario))]
     is_last = place.turn + 1 >= len(stored.dialogues[place.row].talk)
     return others if is_last else [*others, (True, prefix_before(stored, _after(place), scenario))]
@@ -197,7 +200,7 @@ def _returns(
     rewards: Callable[[Sequence[Trajectory]], TurnRewards],
     gamma: float,
 ) -> list[float | None]:
-    """Give what each continuation earned from its first turn on, None for one that failed."""
+    """Return the return of each continuation from its first turn on, None if it failed."""
     earned = rewards(played)
     columns = np.arange(earned.rewards.shape[1])
     returns: list[float | None] = []
@@ -205,7 +208,7 @@ def _returns(
         counts = earned.valid[row] & (columns >= first)
         weights = gamma ** np.maximum(columns - first, 0)
         value = float((weights * np.where(counts, earned.rewards[row], 0.0)).sum())
-        # A judgement that failed leaves a turn out; a dialogue that failed says nothing at all.
+        # A failed judgement leaves out one turn; a failed dialogue has no return.
         returns.append(None if trajectory.stop is Stop.FAILED else value)
     return returns
 

@@ -1,6 +1,6 @@
-"""Credit of one set of turns by several estimators, side by side: arithmetic alone.
+"""Credit of one set of turns by several estimators, compared.
 
-stored_turns.py reads dialogues, credit_tables.py and reporting/credit/page.py show what comes out here.
+recordings/recorded_turns.py reads the turns; tables.py and reporting/credit/page.py show the comparison.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ class CreditComparison:
     """[E, B, T], each in its estimator's own unit, 0 where not judged."""
     measures: tuple[CreditMeasures, ...]
     pearson: np.ndarray
-    """[E, E], over judged turns; NaN beside an estimator that is constant."""
+    """[E, E], over judged turns; NaN for an estimator that is constant."""
     rank: np.ndarray
-    """[E, E], Spearman's, ties sharing their mean rank."""
+    """[E, E], Spearman's; ties have their mean rank."""
     mean_by_turn: np.ndarray
     """[E, T], mean A of the dialogues that reach the turn, in multiples of the estimator's rms."""
     rms_by_turn: np.ndarray
-    """[E, T], root mean square in the same unit: the weight that a turn index gets."""
+    """[E, T], root mean square in the same unit: the weight of a turn index."""
     survivors: Survivors
     turn_bound: SpikeBound
-    """Of returns compared at the same turn."""
+    """Bound of returns compared at the same turn."""
     group_bound: SpikeBound
-    """Of immediate rewards compared over the group."""
+    """Bound of immediate rewards compared over the group."""
     constant_groups: int
-    """Groups of two dialogues or more that all earned the same sum."""
+    """Groups of two or more dialogues with equal sums of rewards."""
     lone_groups: int
     """Groups of one dialogue."""
     disagreement: np.ndarray
@@ -62,7 +62,7 @@ def compare_credit(
     gamma: float,
     reply_lengths: np.ndarray,
 ) -> CreditComparison:
-    """Credit the turns by every estimator.
+    """Credit the turns with every estimator and compare the advantages.
 
     Args:
         turns: B dialogues, at least one judged turn; group numbers are unique over all batches.
@@ -72,10 +72,12 @@ def compare_credit(
         reply_lengths: [B, T], any unit, NaN where not recorded.
 
     Raises:
-        ValueError: no estimator, no judged turn, or an estimator that cannot credit these turns.
+        ValueError: there is no estimator or no judged turn, or an estimator cannot credit these turns.
     """
     if not estimators or not turns.valid.any():
-        raise ValueError(f"need an estimator and a judged turn; got {list(estimators)}, {turns.valid.sum()}")
+        raise ValueError(
+            f"estimators and judged turns must not be empty, got {list(estimators)}, {turns.valid.sum()}."
+        )
     advantages = np.stack([by_batch(estimator, turns, batch=batch) for estimator in estimators.values()])
     rms = np.array([root_mean_square(credit[turns.valid]) for credit in advantages])
     scaled = advantages / np.where(rms > 0, rms, 1.0)[:, None, None]
@@ -105,7 +107,7 @@ def compare_credit(
 
 
 def _over_dialogues(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Average [E, B, T] over the dialogues that reach each turn; NaN where none does."""
+    """Average [E, B, T] over the dialogues that reach each turn; NaN if none does."""
     count = valid.sum(axis=0)
     return np.where(count > 0, (values * valid).sum(axis=1) / np.maximum(count, 1), np.nan)
 
@@ -115,6 +117,6 @@ def _correlations(rows: np.ndarray) -> np.ndarray:
 
 
 def mean_ranks(values: np.ndarray) -> np.ndarray:
-    """Rank values from 1; equal ones share the mean of their ranks: [V] -> [V]."""
+    """Return the ranks of values, from 1; equal values have their mean rank: [V] -> [V]."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse]

@@ -1,4 +1,4 @@
-"""What one estimator made of a set of turns, as numbers: spikes, silence, its two terms, bias by length."""
+"""Measures of one estimator's advantages: spikes, zeros, its two terms, bias by length."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from mica_ray.credit.mica import Mica
 from mica_ray.types import TurnRewards
 
 TOP_FRACTION = 0.01
-"""Share of the turns, those of largest |A|, whose part of all |A| tells of spikes."""
+"""Share of the turns with the largest |A|, whose part of the sum of |A| shows spikes."""
 
 SILENT = 1e-9
-"""Advantages: below this a turn pulls at nothing."""
+"""Advantages below this have no effect on the gradient."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreditMeasures:
-    """What one estimator did to the turns; NaN where a number is not defined."""
+    """Measures of one estimator's advantages; NaN if not defined."""
 
     rms: float
     """Root mean square of A over the judged turns, in the estimator's own unit."""
     largest: float
-    """Largest |A|, in multiples of `rms`: near it a gradient step is the work of one turn."""
+    """Largest |A|, in multiples of `rms`: if large, one turn dominates a gradient step."""
     top_fraction: float
-    """Share of all |A| that falls on the TOP_FRACTION of turns with the largest."""
+    """Share of the sum of |A| on the TOP_FRACTION of turns with the largest |A|."""
     effective_fraction: float
-    """(sum |A|)^2 / (V sum A^2): the share of the V judged turns that pull."""
+    """(sum |A|)^2 / (V sum A^2): effective sample size, as a share of the V judged turns."""
     zero_fraction: float
     """Share of the judged turns with A = 0."""
     silent_groups: int
-    """Groups whose every turn has A = 0."""
+    """Groups with A = 0 on every turn."""
     group_spike: float
-    """Largest root mean square of A of a group over the median group's: how much a gradient's norm may jump
-    while the gradients of single turns are alike."""
+    """Largest root mean square of A of a group over that of the median group: how much the gradient norm may
+    jump if the gradients of single turns are similar."""
     turn_share: float
-    """sum A A_turn / sum A^2, with A = A_turn + A_group: the part of A that its turn term is; NaN where the
-    estimator has no two terms."""
+    """sum A A_turn / sum A^2, with A = A_turn + A_group: the part of A due to its turn term; NaN if the
+    estimator does not have two terms."""
     group_share: float
-    """The same of the group term; both add up to 1."""
+    """The same for the group term; both add up to 1."""
     dialogue_length_correlation: float
-    """Pearson, over dialogues, of the mean A with the number of judged turns."""
+    """Pearson's correlation, over dialogues, of the mean A with the number of judged turns."""
     reply_length_correlation: float
-    """Pearson, over judged turns, of A with the length of the reply."""
+    """Pearson's correlation, over judged turns, of A with the length of the reply."""
 
 
 def by_batch(estimator: CreditEstimator, turns: TurnRewards, *, batch: np.ndarray) -> np.ndarray:
-    """Credit each batch by itself, as training did.
+    """Credit each batch separately, as in training.
 
     Returns:
         [B, T], 0 where not judged.
@@ -66,9 +66,9 @@ def by_batch(estimator: CreditEstimator, turns: TurnRewards, *, batch: np.ndarra
 
 
 def terms_of(estimator: CreditEstimator) -> tuple[tuple[float, CreditEstimator], ...]:
-    """Give the turn term and the group term of a mix, each with its weight: their sum is the advantage.
+    """Return the turn term and the group term of a mix with their weights; their sum is the advantage.
 
-    Empty for an estimator that mixes no two terms, or whose weights change by turn.
+    Empty for an estimator that does not mix two terms, or whose weights depend on the turn.
     """
     if not isinstance(estimator, Mica | LambdaReturns) or getattr(estimator, "lone_turn", "") == "group":
         return ()
@@ -84,10 +84,10 @@ def measure_credit(
     batch: np.ndarray,
     reply_lengths: np.ndarray,
 ) -> CreditMeasures:
-    """Measure what an estimator made of the turns.
+    """Measure the advantages of an estimator.
 
     Args:
-        estimator: whose advantages they are.
+        estimator: the estimator of the advantages.
         turns: B dialogues.
         advantages: [B, T], 0 where not judged.
         batch: [B] int, equal for dialogues that the estimator saw together.
@@ -133,12 +133,12 @@ def _shares(
 
 
 def root_mean_square(values: np.ndarray) -> float:
-    """Give sqrt(mean x^2), 0 of nothing."""
+    """Return sqrt(mean x^2), 0 without values."""
     return float(np.sqrt(np.mean(values**2))) if values.size else 0.0
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Give Pearson's correlation, NaN where either does not vary."""
+    """Return Pearson's correlation, NaN if either side is constant."""
     if one.size < 2 or np.ptp(one) <= SILENT or np.ptp(other) <= SILENT:
         return math.nan
     return float(np.corrcoef(one, other)[0, 1])

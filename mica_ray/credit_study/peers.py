@@ -1,4 +1,4 @@
-"""Estimators of other systems, called as they are through our protocol; for credit_correctness.py."""
+"""Estimators of other systems behind our protocol, unchanged; used by experiments/credit_correctness.py."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mica_ray.credit.oracle.bench import Contestant
 from mica_ray.types import TurnRewards
 
 REPLY_TOKENS, USER_TOKENS = 3, 2
-"""Tokens of each turn; the user's come first. Enough for a recursion over tokens to show how it crosses."""
+"""Tokens per turn, the user's first; enough to show how a recursion over tokens crosses turns."""
 
 VERL_ESTIMATORS = ("grpo", "rloo", "reinforce_plus_plus", "reinforce_plus_plus_baseline")
-"""Those that need nothing but rewards, mask and groups."""
+"""Estimators that need only rewards, mask and groups."""
 
 AdvantageFunction = Callable[..., tuple[Any, Any]]
 """(token_level_rewards, response_mask, index, config) -> advantages and returns, torch tensors."""
@@ -25,15 +25,15 @@ AdvantageFunction = Callable[..., tuple[Any, Any]]
 
 @dataclass(frozen=True)
 class TokenEstimator:
-    """Spread turns over tokens, ask an estimator of token advantages, and average each turn's tokens.
+    """Spread turns over tokens, call an estimator of token advantages, and average the tokens of each turn.
 
-    The reward sits on the last token of its reply. A turn without judgement is masked like a user's tokens.
+    The reward is on the last token of the reply. A turn without judgement is masked like the user's tokens.
     """
 
     function: AdvantageFunction
 
     def __call__(self, turns: TurnRewards) -> np.ndarray:
-        """Give the advantage of every turn, [B, T] float64."""
+        """Return the advantage of every turn, [B, T] float64."""
         import torch
 
         num_dialogues, num_turns = turns.rewards.shape
@@ -53,7 +53,7 @@ class TokenEstimator:
 
 
 def verl_functions() -> dict[str, AdvantageFunction]:
-    """Give verl's own estimators as they are, by name.
+    """Return verl's own estimators, unchanged, by name.
 
     Raises:
         ValueError: verl cannot be imported here.
@@ -63,14 +63,14 @@ def verl_functions() -> dict[str, AdvantageFunction]:
         verl = importlib.import_module("verl")
     except ImportError as error:
         raise ValueError(
-            f"--peer verl: import verl failed ({error}); run with a Python that has verl, or leave --peer out"
+            f"--peer verl: import verl failed ({error}). Use a Python that has verl, or omit --peer."
         ) from error
     version = getattr(verl, "__version__", "?")
     return {f"verl {version} {name}": algorithms.get_adv_estimator_fn(name) for name in VERL_ESTIMATORS}
 
 
 def verl_contestants() -> list[Contestant]:
-    """Give verl's own estimators, each seeing a whole step.
+    """Return verl's own estimators as contestants that see a whole step.
 
     Raises:
         ValueError: verl cannot be imported here.

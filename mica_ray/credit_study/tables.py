@@ -1,56 +1,62 @@
-"""A comparison of estimators as tables of text, for the terminal and the page, and as JSON for programs."""
+"""A comparison of estimators as tables for the terminal and the page, and as JSON."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mica_ray.credit_study.comparison import CreditComparison
+from mica_ray.credit_study.measures import CreditMeasures
 from mica_ray.credit_study.turn_statistics import BAND_NAMES, BandEarning, SpikeBound, band_earnings
+from mica_ray.evaluation.tables import terminal_table
 from mica_ray.recordings.recorded_turns import Grouping, RecordedTurns
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 GROUP_TEXTS: dict[Grouping, str] = {
-    "recorded": "A group is what the run recorded as one: the dialogues of one scenario in one step.",
+    "recorded": "A group is recorded by the run: the dialogues of one scenario in one step.",
     "case": (
-        "A group is one case, whoever played it. Where each model played a case once, siblings are other "
-        "models' dialogues and not samples of one policy: read these advantages as a comparison of models."
+        "A group is all dialogues of one case. If each model played a case once, siblings are dialogues of "
+        "other models, not samples of one policy: read these advantages as a comparison of models."
     ),
-    "model": "A group is all dialogues of one model, of whatever case.",
+    "model": "A group is all dialogues of one model.",
 }
 
 
+Columns = Mapping[str, Callable[[CreditMeasures], str]]
+"""The cell of one estimator, by heading."""
+
+
 @dataclass(frozen=True, slots=True)
-class TextTable:
-    """A table whose first column names the rows; the others hold numbers."""
+class CreditTable:
+    """A table of texts; the first column names the rows, the others are numbers."""
 
     title: str
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
-    """What its columns mean."""
+    """Meaning of the columns."""
 
 
 def credit_facts(stored: RecordedTurns, comparison: CreditComparison) -> tuple[str, ...]:
-    """Say what was credited, how groups were made and what was left out; one sentence or two each."""
+    """Return sentences on what was credited, how groups were formed and what was left out."""
     valid = stored.turns.valid
-    played = sum(len(dialogue.judged) for dialogue in stored.dialogues)
+    played = sum(dialogue.num_turns for dialogue in stored.dialogues)
     num_groups, num_batches = len(np.unique(stored.turns.group)), len(np.unique(stored.batch))
     facts = [
         f"{len(stored.dialogues)} dialogues, {int(valid.sum())} judged turns, {num_groups} groups, "
         f"{_counted(num_batches, 'batch', 'batches')}: {', '.join(stored.models)}.",
         *(GROUP_TEXTS[grouping] for grouping in stored.groupings),
-        f"Groups that earned one sum throughout: {comparison.constant_groups}; of one dialogue alone: "
+        f"Groups with equal sums of rewards: {comparison.constant_groups}; with only one dialogue: "
         f"{comparison.lone_groups}.",
     ]
-    if lost := played - int(valid.sum()):
-        facts.append(f"Turns without a judgement: {lost}. They are masked: they earn and get nothing.")
+    if unjudged := played - int(valid.sum()):
+        facts.append(f"Turns without a judgement: {unjudged}. They are masked: no reward and no credit.")
     if stored.num_failed or stored.num_unjudged:
         facts.append(
             f"Left out: {_counted(stored.num_failed, 'failed dialogue', 'failed dialogues')}, "
@@ -59,8 +65,8 @@ def credit_facts(stored: RecordedTurns, comparison: CreditComparison) -> tuple[s
     return tuple(facts)
 
 
-def credit_tables(stored: RecordedTurns, comparison: CreditComparison) -> tuple[TextTable, ...]:
-    """Lay out the tables, in reading order."""
+def credit_tables(stored: RecordedTurns, comparison: CreditComparison) -> tuple[CreditTable, ...]:
+    """Return the tables in reading order."""
     return (
         _band_table(stored),
         _spike_table(comparison),
@@ -71,22 +77,13 @@ def credit_tables(stored: RecordedTurns, comparison: CreditComparison) -> tuple[
     )
 
 
-def rich_table(table: TextTable) -> Table:
-    """Lay a table out for the terminal; names from files are shown as they are."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    laid = Table(title=table.title, caption=table.note or None, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for number, head in enumerate(table.heads):
-        laid.add_column(head, justify="right" if number else "left", overflow="fold")
-    for row in table.rows:
-        laid.add_row(*(Text(cell) for cell in row))
-    return laid
+def rich_table(table: CreditTable) -> Table:
+    """Return a table for the terminal."""
+    return terminal_table(table.title, table.heads, table.rows, caption=table.note, wraps_numbers=True)
 
 
 def credit_record(stored: RecordedTurns, comparison: CreditComparison) -> dict[str, object]:
-    """Give everything that was measured, and every advantage, as plain JSON values; NaN where not defined."""
+    """Return all measures and every advantage as plain JSON values; NaN where not defined."""
     names, survivors = comparison.names, comparison.survivors
     bands = _bands(stored)
     return {
@@ -118,7 +115,7 @@ def credit_record(stored: RecordedTurns, comparison: CreditComparison) -> dict[s
 
 def _dialogue_record(stored: RecordedTurns, comparison: CreditComparison, row: int) -> dict[str, object]:
     dialogue = stored.dialogues[row]
-    turns = slice(len(dialogue.judged))
+    turns = slice(dialogue.num_turns)
 
     def judged(values: np.ndarray) -> list[float]:
         return np.where(dialogue.judged, values[turns], np.nan).tolist()
@@ -141,57 +138,62 @@ def _bands(stored: RecordedTurns) -> dict[str, tuple[BandEarning, ...]]:
     return band_earnings(stored.idr, [dialogue.model for dialogue in stored.dialogues])
 
 
-def _band_table(stored: RecordedTurns) -> TextTable:
+def _band_table(stored: RecordedTurns) -> CreditTable:
     rows = tuple(
-        (model, *(f"{_signed(band.mean, 1)} ± {shown(band.deviation, 1)}" for band in earned))
+        (model, *(f"{_signed(band.mean, 1)} ± {format_number(band.deviation, 1)}" for band in earned))
         for model, earned in _bands(stored).items()
     )
     note = "points of distance per turn, mean ± standard deviation over judged turns"
-    return TextTable("IDR by turn", ("model", *BAND_NAMES), rows, note)
+    return CreditTable("IDR by turn", ("model", *BAND_NAMES), rows, note)
 
 
-def _spike_table(comparison: CreditComparison) -> TextTable:
+def _measure_table(
+    title: str,
+    comparison: CreditComparison,
+    columns: Columns,
+    note: str,
+) -> CreditTable:
+    """Return one row per estimator, with a heading and a cell of every column."""
     rows = tuple(
-        (
-            name,
-            shown(one.rms),
-            shown(one.largest),
-            _percent(one.top_fraction),
-            shown(one.group_spike),
-            _percent(one.effective_fraction),
-            _percent(one.zero_fraction),
-            str(one.silent_groups),
-        )
-        for name, one in zip(comparison.names, comparison.measures, strict=True)
+        (name, *(cell(measures) for cell in columns.values()))
+        for name, measures in zip(comparison.names, comparison.measures, strict=True)
     )
-    heads = ("estimator", "rms", "largest", "top 1 %", "group", "effective", "A = 0", "silent")
+    return CreditTable(title, ("estimator", *columns), rows, note)
+
+
+def _spike_table(comparison: CreditComparison) -> CreditTable:
+    columns: Columns = {
+        "rms": lambda one: format_number(one.rms),
+        "largest": lambda one: format_number(one.largest),
+        "top 1 %": lambda one: _percent(one.top_fraction),
+        "group": lambda one: format_number(one.group_spike),
+        "effective": lambda one: _percent(one.effective_fraction),
+        "A = 0": lambda one: _percent(one.zero_fraction),
+        "silent": lambda one: str(one.silent_groups),
+    }
     note = (
-        "rms of A; largest |A| in rms; share of all |A| on the 1 % largest; the largest group's rms over the "
-        "median group's (a gradient norm's jump); effective sample size of |A|; turns and groups that get 0"
+        "rms of A; largest |A| in rms; share of the sum of |A| on the largest 1 %; the largest group's rms "
+        "over the median group's (a jump of the gradient norm); effective sample size of |A|; turns and "
+        "groups with A = 0"
     )
-    return TextTable("Size and spikes", heads, rows, note)
+    return _measure_table("Size and spikes", comparison, columns, note)
 
 
-def _share_table(comparison: CreditComparison, *, unit: str) -> TextTable:
-    rows = tuple(
-        (
-            name,
-            _percent(one.turn_share),
-            _percent(one.group_share),
-            _signed(one.dialogue_length_correlation),
-            _signed(one.reply_length_correlation),
-        )
-        for name, one in zip(comparison.names, comparison.measures, strict=True)
-    )
-    heads = ("estimator", "turn term", "group term", "dialogue length", "reply length")
+def _share_table(comparison: CreditComparison, *, unit: str) -> CreditTable:
+    columns: Columns = {
+        "turn term": lambda one: _percent(one.turn_share),
+        "group term": lambda one: _percent(one.group_share),
+        "dialogue length": lambda one: _signed(one.dialogue_length_correlation),
+        "reply length": lambda one: _signed(one.reply_length_correlation),
+    }
     note = (
         "share of A from each of MICA's terms; correlation of a dialogue's mean A with its judged turns, and "
         f"of A with the reply's {unit}"
     )
-    return TextTable("Terms and length", heads, rows, note)
+    return _measure_table("Terms and length", comparison, columns, note)
 
 
-def _correlation_table(comparison: CreditComparison) -> TextTable:
+def _correlation_table(comparison: CreditComparison) -> CreditTable:
     rows: list[tuple[str, ...]] = []
     for one, name in enumerate(comparison.names):
         cells = [
@@ -203,10 +205,10 @@ def _correlation_table(comparison: CreditComparison) -> TextTable:
         rows.append((f"{one + 1} {name}", *cells))
     heads = ("estimator", *_numbers(comparison))
     note = "over judged turns: Pearson above the diagonal, Spearman's rank below"
-    return TextTable("Correlation of advantages", heads, tuple(rows), note)
+    return CreditTable("Correlation of advantages", heads, tuple(rows), note)
 
 
-def _bound_table(comparison: CreditComparison) -> TextTable:
+def _bound_table(comparison: CreditComparison) -> CreditTable:
     rows = [
         (name, str(len(bound.sizes)), *_nearest_cells(bound))
         for name, bound in (
@@ -217,24 +219,24 @@ def _bound_table(comparison: CreditComparison) -> TextTable:
     ]
     heads = ("term", "segments", "largest |z|", "its n", "its bound", "highest bound")
     note = (
-        "Samuelson: |z| <= (n - 1) / sqrt(n), z by the sample deviation of the n values compared: returns at "
+        "Samuelson: |z| <= (n - 1) / sqrt(n), with the sample deviation of the n values compared: returns at "
         "the same turn, immediate rewards over the group"
     )
-    return TextTable("Bounds of z-scores", heads, tuple(rows), note)
+    return CreditTable("Bounds of z-scores", heads, tuple(rows), note)
 
 
 def _nearest_cells(bound: SpikeBound) -> tuple[str, ...]:
     at = int(bound.largest.argmax())
     return (
-        shown(bound.largest[at]),
+        format_number(bound.largest[at]),
         str(bound.sizes[at]),
-        shown(bound.bounds[at]),
-        shown(float(bound.bounds.max())),
+        format_number(bound.bounds[at]),
+        format_number(float(bound.bounds.max())),
     )
 
 
-def turn_table(comparison: CreditComparison) -> TextTable:
-    """Lay out the mean advantage and the survivors, one row per turn."""
+def turn_table(comparison: CreditComparison) -> CreditTable:
+    """Return the mean advantage and the survivors, one row per turn."""
     survivors = comparison.survivors
     rows = tuple(
         (
@@ -249,19 +251,19 @@ def turn_table(comparison: CreditComparison) -> TextTable:
     heads = ("turn", "n_t", "groups", "lone", *_numbers(comparison))
     names = ", ".join(f"{number + 1} {name}" for number, name in enumerate(comparison.names))
     note = (
-        "n_t: dialogues judged at this turn, of so many groups, of which so many have one dialogue left; "
-        f"then mean A in multiples of the estimator's rms: {names}"
+        "n_t: dialogues judged at this turn; groups: their groups; lone: groups with only one of them; then "
+        f"mean A in multiples of the estimator's rms: {names}"
     )
-    return TextTable("Mean advantage by turn", heads, rows, note)
+    return CreditTable("Mean advantage by turn", heads, rows, note)
 
 
-def shown(value: float, digits: int = 2) -> str:
-    """Write a number; a dash for NaN."""
+def format_number(value: float, digits: int = 2) -> str:
+    """Return a number as text, a dash for NaN."""
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _signed(value: float, digits: int = 2) -> str:
-    # Adding 0 turns what rounds to -0 into 0.
+    # Adding 0 turns a rounded -0 into 0.
     return "-" if math.isnan(value) else f"{round(float(value), digits) + 0.0:+.{digits}f}"
 
 

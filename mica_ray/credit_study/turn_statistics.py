@@ -1,6 +1,6 @@
-"""What stored turns say before any estimator: who is left at a turn, what it earns, how far z-scores reach.
+"""Statistics of recorded turns before any estimator: survivors, rewards by turn, bounds of z-scores.
 
-credit_measures.py speaks of advantages.
+measures.py describes advantages.
 """
 
 from __future__ import annotations
@@ -15,57 +15,57 @@ from mica_ray.credit.normalize import group_segments, standardize
 from mica_ray.types import TurnRewards
 
 BANDS = ((0, 5), (5, 10), (10, 15))
-"""First turn index and the one after the last."""
+"""First turn index and the index after the last."""
 BAND_NAMES = ("turns 1-5", "turns 6-10", "turns 11-15")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Survivors:
-    """Who is left to be compared at each turn index; every array is [T] int."""
+    """The dialogues that can be compared at each turn index; every array is [T] int."""
 
     dialogues: np.ndarray
     """Dialogues with a judged turn at this index."""
     groups: np.ndarray
-    """Groups that have one."""
+    """Groups with such a dialogue."""
     lone: np.ndarray
-    """Groups of which one dialogue alone is left: nothing to compare it with."""
+    """Groups with only one such dialogue, which has nothing to be compared with."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpikeBound:
-    """How near z-scores come to Samuelson's bound, segment by segment; arrays are [S], one per segment.
+    """How close z-scores are to Samuelson's bound, per segment; arrays are [S], one value per segment.
 
     |z| <= (n - 1) / sqrt(n)        sample standard deviation, n members
     """
 
     sizes: np.ndarray
-    """n, of segments with two members or more."""
+    """n of segments with two or more members."""
     largest: np.ndarray
-    """Largest |z| of each, by the sample standard deviation."""
+    """Largest |z| of each segment, with the sample standard deviation."""
 
     @property
     def bounds(self) -> np.ndarray:
-        """(n - 1) / sqrt(n) of each segment."""
+        """Return (n - 1) / sqrt(n) of each segment."""
         return (self.sizes - 1) / np.sqrt(self.sizes)
 
 
 @dataclass(frozen=True, slots=True)
 class BandEarning:
-    """What a model's turns of one band of turn indices earned."""
+    """The rewards of a model's turns in one band of turn indices."""
 
     mean: float
-    """Points per turn, NaN where no turn was judged."""
+    """Points per turn, NaN if no turn was judged."""
     deviation: float
     """Population standard deviation over turns, points."""
     num_turns: int
 
 
 def band_earnings(idr: np.ndarray, models: Sequence[str]) -> dict[str, tuple[BandEarning, ...]]:
-    """Give what each model earns per turn in each of BANDS.
+    """Return the rewards per turn of each model in each of BANDS.
 
     Args:
         idr: [B, T] points, NaN where not judged.
-        models: [B], whose dialogue each row is.
+        models: [B], the model of each row.
     """
     earned: dict[str, tuple[BandEarning, ...]] = {}
     for model in dict.fromkeys(models):
@@ -82,14 +82,14 @@ def _band(rewards: np.ndarray) -> BandEarning:
 
 
 def spike_bound(values: np.ndarray, valid: np.ndarray, segments: np.ndarray) -> SpikeBound:
-    """Find the largest z-score of every segment with two valid members or more.
+    """Find the largest z-score of every segment with two or more valid members.
 
     Args:
         values: [B, T].
         valid: [B, T] bool.
         segments: [B, T] int codes from 0.
     """
-    # By the population's deviation; the sample's, which the bound is stated for, is larger.
+    # With the population's deviation; the bound refers to the sample's, which is larger.
     scores = np.abs(standardize(values, valid, segments=segments))[valid]
     codes = segments[valid]
     sizes = np.bincount(codes)
@@ -100,7 +100,7 @@ def spike_bound(values: np.ndarray, valid: np.ndarray, segments: np.ndarray) -> 
 
 
 def count_survivors(turns: TurnRewards) -> Survivors:
-    """Count who is left at each turn index."""
+    """Count the dialogues and groups that reach each turn index."""
     codes = group_segments(turns.group, 1)[:, 0]
     by_group = np.zeros((int(codes.max(initial=-1)) + 1, turns.valid.shape[1]), dtype=np.int64)
     np.add.at(by_group, codes, turns.valid)

@@ -1,6 +1,6 @@
-"""Arms of an experiment, each played under several seeds on the same cases: summaries and comparisons.
+"""Arms of an experiment, each evaluated under several seeds on the same cases: summaries and comparisons.
 
-Numbers and sentences. How scores are resampled is in stratified_bootstrap.py.
+statistics.py resamples the scores.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from mica_ray.statistics import (
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One way of training, scored on the same cases under several seeds."""
+    """One training method, scored on the same cases under several seeds."""
 
     name: str
     scores: np.ndarray
-    """[S, M], any unit, higher is better; NaN where the case failed: it is left out and counted."""
+    """[S, M], any unit, higher is better; NaN where the case failed, which is left out and counted."""
     seeds: tuple[int, ...]
     """[S], one per trained policy."""
     cases: tuple[str, ...]
@@ -38,24 +38,24 @@ class Arm:
         wanted = (len(self.seeds), len(self.cases))
         if self.scores.shape != wanted:
             raise ValueError(
-                f"scores of {self.name} must be [S, M] = {list(wanted)}; got {list(self.scores.shape)}"
+                f"scores of {self.name} must be [S, M] = {list(wanted)}, got {list(self.scores.shape)}."
             )
         for field, values in (("seeds", self.seeds), ("cases", self.cases)):
             if len(set(values)) != len(values):
-                raise ValueError(f"{field} of {self.name} must not repeat; got {list(values)}")
+                raise ValueError(f"{field} of {self.name} must be unique, got {list(values)}.")
         if np.isinf(self.scores).any():
-            raise ValueError(f"scores of {self.name} must be finite, or NaN where a case failed; got inf")
+            raise ValueError(f"scores of {self.name} must be finite, or NaN where a case failed, got inf.")
 
     @property
     def num_failed(self) -> int:
-        """Scores that are missing."""
+        """Number of missing scores."""
         return int(np.isnan(self.scores).sum())
 
     def on(self, seeds: Sequence[int], cases: Sequence[str]) -> Arm:
-        """Give the arm with these of its seeds and cases, in this order.
+        """Return the arm with only these seeds and cases, in this order.
 
         Raises:
-            ValueError: it has no such seed or case.
+            ValueError: the arm does not have such a seed or case.
         """
         rows, columns = [self.seeds.index(seed) for seed in seeds], [self.cases.index(case) for case in cases]
         return replace(
@@ -63,24 +63,25 @@ class Arm:
         )
 
     def scored(self) -> Arm:
-        """Give the arm without the cases that have no score, the others in the order of their names."""
+        """Return the arm without the cases that have no score, the others sorted by name."""
         is_scored = ~np.isnan(self.scores)
         return self.on(self.seeds, sorted(case for m, case in enumerate(self.cases) if is_scored[:, m].any()))
 
 
 def mean(arm: Arm, *, seed: int = 0, confidence: float = 0.95) -> Interval:
-    """Give the mean over cases of each case's mean over seeds, with its stratified bootstrap interval.
+    """Return the mean over cases of each case's mean over seeds, with its stratified bootstrap interval.
 
         mean = 1/M sum_m 1/S sum_s x[s, m]           Agarwal et al. 2021, arXiv 2108.13264, Section 4.1
 
-    A resample draws, in every case on its own, as many of the case's scores as it has: the interval speaks of
-    other seeds on the same cases. It takes one seed's scores of two cases for independent, which is not the
-    whole truth where one policy plays all cases, so `verdict` looks at whole seeds as well. With one seed
-    there is nothing to draw within a case: whole cases are drawn and the interval speaks of other cases.
+    A resample draws, separately for every case, as many of its scores as it has, so the interval refers to
+    other seeds on the same cases. It treats one seed's scores of two cases as independent, which is only
+    approximately true because one policy plays all cases; `verdict` therefore also resamples whole seeds.
+    With one seed there is nothing to draw within a case: whole cases are drawn, and the interval refers to
+    other cases.
 
     Args:
-        arm: what is summarized; a case without any score is left out, an arm without any gives NaN.
-        seed: of the resampling. Equal arms give equal bounds, in whatever order their seeds and cases stand.
+        arm: the scores; a case without any score is left out, an arm without any gives NaN.
+        seed: of the resampling. Equal arms give equal bounds, regardless of the order of seeds and cases.
         confidence: share of resampled values inside the interval.
 
     Raises:
@@ -90,12 +91,12 @@ def mean(arm: Arm, *, seed: int = 0, confidence: float = 0.95) -> Interval:
 
 
 def interquartile_mean(arm: Arm, *, seed: int = 0, confidence: float = 0.95) -> Interval:
-    """Give the mean of the middle half of all scores, seeds and cases pooled.
+    """Return the mean of the middle half of all scores, seeds and cases pooled.
 
         IQM = mean of x_(k+1) .. x_(n-k),   x sorted,   k = floor(n / 4)     Agarwal et al. 2021, Section 4.3
 
-    One odd score moves it less than the mean, and it varies less from seed to seed than the median.
-    Arguments, interval and errors are those of `mean`.
+    It is less sensitive to outliers than the mean and varies less between seeds than the median. Arguments,
+    interval and errors are those of `mean`.
     """
     return _summarize(arm, mean_of_middle_half, seed, confidence)
 
@@ -103,14 +104,14 @@ def interquartile_mean(arm: Arm, *, seed: int = 0, confidence: float = 0.95) -> 
 def performance_profile(
     arm: Arm, thresholds: Sequence[float] | np.ndarray, *, seed: int = 0, confidence: float = 0.95
 ) -> tuple[Interval, ...]:
-    """Give the share of scores above each threshold, as `mean` gives a mean.
+    """Return the share of scores above each threshold, each with an interval as in `mean`.
 
         F(tau) = 1/M sum_m 1/S sum_s [x[s, m] > tau]             Agarwal et al. 2021, Section 4.2
 
-    Each interval holds for its own threshold, not for the curve as a whole.
+    Each interval holds for its own threshold, not simultaneously for the whole curve.
 
     Args:
-        arm: what is summarized.
+        arm: the scores.
         thresholds: [K], unit of the scores.
         seed: of the resampling, the same resamples for every threshold.
         confidence: of each interval.
@@ -127,20 +128,20 @@ def performance_profile(
 
 
 def difference(a: Arm, b: Arm, *, seed: int = 0, confidence: float = 0.95) -> Interval:
-    """Give mean(a) - mean(b) over the cases both have, with its stratified bootstrap interval.
+    """Return mean(a) - mean(b) over the shared cases, with its stratified bootstrap interval.
 
-    Paired by case and seed where the seeds of one arm include those of the other: the scores subtracted are
-    those of one seed in one case, and a score without its partner is left out. Otherwise paired by case
-    alone, with the seeds of each arm drawn on their own. Arms without a case in common are not paired at all.
+    If the seeds of one arm include those of the other, scores are paired by case and seed; a score without a
+    partner is left out. Otherwise they are paired by case only, and the seeds of each arm are drawn
+    separately. Arms without a shared case are not paired.
 
     Args:
-        a: the arm that the difference is in favour of when positive.
-        b: what it is compared with.
+        a: the arm favoured by a positive difference.
+        b: the arm it is compared with.
         seed: of the resampling.
         confidence: of the interval.
 
     Returns:
-        NaN throughout where there is nothing to compare.
+        NaN throughout if there is nothing to compare.
 
     Raises:
         ValueError: `confidence` is not inside (0, 1).
@@ -163,12 +164,12 @@ def difference(a: Arm, b: Arm, *, seed: int = 0, confidence: float = 0.95) -> In
 
 
 def probability_of_improvement(a: Arm, b: Arm, *, seed: int = 0, confidence: float = 0.95) -> Interval:
-    """Give the chance that a seed of `a` beats a seed of `b` in a case, averaged over the cases both have.
+    """Return the probability that a seed of `a` beats a seed of `b` in a case, averaged over shared cases.
 
         P = 1/M sum_m 1/(S S') sum_s,s' [x > y] + [x = y] / 2            Agarwal et al. 2021, Section 4.3
 
-    0.5 says that neither is better. All pairs of seeds of a case are compared, whatever the seeds' names.
-    Arguments, interval and errors are those of `difference`; NaN where no case is shared.
+    0.5 means that neither is better. All pairs of seeds of a case are compared, also seeds of different
+    names. Arguments, interval and errors are those of `difference`; NaN if no case is shared.
     """
     left, right = _on_shared_cases(a, b)
     if left.cases != right.cases:
@@ -186,15 +187,15 @@ def probability_of_improvement(a: Arm, b: Arm, *, seed: int = 0, confidence: flo
 
 
 def verdict(a: Arm, b: Arm, metric: str, *, seed: int = 0, confidence: float = 0.95) -> str:
-    """Say in a sentence whether `a` scores higher than `b`, with the interval that says so.
+    """Return a sentence on whether `a` scores higher than `b`, with the interval it is based on.
 
-    One is called higher only where the interval of the difference leaves out 0 both with scores drawn
-    within cases and with whole seeds drawn: a lucky training lifts all its cases at once, which the first
-    does not see.
+    One arm is called higher only if the interval of the difference excludes 0 both with scores drawn within
+    cases and with whole seeds drawn: a lucky training run improves all its cases at once, which the first
+    interval does not capture.
 
     Args:
-        a: the arm the question is about.
-        b: what it is compared with.
+        a: the arm in question.
+        b: the arm it is compared with.
         metric: name of the score, for the sentence.
         seed: of the resampling.
         confidence: of the intervals.
@@ -227,7 +228,7 @@ def _summarize(
 
 
 def _pairs(a: Arm, b: Arm) -> Arm | None:
-    """Give a - b by seed and case, None where they share no case or neither's seeds include the other's."""
+    """Return a - b by seed and case; None if no case is shared or neither arm's seeds include the other's."""
     seeds, cases = sorted(set(a.seeds) & set(b.seeds)), sorted(set(a.cases) & set(b.cases))
     if not cases or len(seeds) < min(len(a.seeds), len(b.seeds)):
         return None
@@ -236,18 +237,18 @@ def _pairs(a: Arm, b: Arm) -> Arm | None:
 
 
 def _on_shared_cases(a: Arm, b: Arm) -> tuple[Arm, Arm]:
-    """Give both on the cases that each has a score in, or each on its own where they share none."""
+    """Return both arms on the cases scored in both, or unchanged if they share none."""
     left, right = a.scored(), b.scored()
     shared = sorted(set(left.cases) & set(right.cases))
     return (left.on(left.seeds, shared), right.on(right.seeds, shared)) if shared else (left, right)
 
 
 def _basis(a: Arm, b: Arm) -> str:
-    """Say what a difference of the two rests on."""
+    """Describe the scores on which a difference of the two is based."""
     pairs = _pairs(a, b)
     if len(a.seeds) == len(b.seeds) == 1 and set(a.cases) & set(b.cases):
         cases = _count(len(_on_shared_cases(a, b)[0].cases), "case")
-        return f"paired by {cases}, one seed each, so of these two policies alone"
+        return f"paired by {cases}, one seed each, so valid for these two policies only"
     if pairs is not None:
         return f"paired by {_count(len(pairs.cases), 'case')} and {_count(len(pairs.seeds), 'seed')}"
     left, right = _on_shared_cases(a, b)
@@ -264,12 +265,12 @@ def _count(number: int, noun: str) -> str:
 
 
 def _doubt(a: Arm, b: Arm, gap: Interval, *, seed: int, confidence: float) -> str | None:
-    """Say what keeps the difference from counting, "" when its interval does, None when nothing does."""
+    """Return why the difference is not significant, "" if its own interval shows it, None if it is."""
     pairs = _pairs(a, b)
     left, right = _on_shared_cases(a, b)
     num_seeds = len(pairs.seeds) if pairs is not None else min(len(a.seeds), len(b.seeds))
     if num_seeds == 1 and min(len(left.cases), len(right.cases)) == 1:
-        return "; one value a side says nothing about chance"
+        return "; one value per side does not allow an interval"
     if gap.low <= 0 <= gap.high:
         return ""
     if num_seeds == 1:
@@ -291,6 +292,6 @@ def _doubt(a: Arm, b: Arm, gap: Interval, *, seed: int, confidence: float) -> st
 
 
 def _seed_means(arm: Arm) -> np.ndarray:
-    """Average each seed over the cases it has, in ascending order; a seed without any is left out."""
+    """Return the mean of each seed over its cases, in ascending order; a seed without scores is left out."""
     scores = arm.scores[~np.isnan(arm.scores).all(axis=1)]
     return np.sort(np.nanmean(scores, axis=1))

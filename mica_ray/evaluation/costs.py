@@ -1,4 +1,4 @@
-"""What calls cost, as tables and per point gained. Counting is done in chat/ledger.py."""
+"""Costs of calls, as tables and per point gained. chat/ledger.py counts them."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mica_ray.chat.ledger import Tally, total
+from mica_ray.evaluation.tables import terminal_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
 def usd_per_point(usd: float, points: float) -> float | None:
-    """Give the USD per point of EPM-Q gained; None without a gain, or where nothing had a price."""
+    """Return the USD per point of EPM-Q gained; None without a gain, or if no call had a price."""
     return usd / points if usd > 0 and points > 0 else None
 
 
 COST_HEADS = ("", "calls", "failed", "retries", "tokens in", "tokens out", "seconds", "USD")
-COST_NOTE = "seconds are added up over calls side by side; tokens of lost attempts are unknown"
+COST_NOTE = "Seconds are summed over concurrent calls. Tokens of failed attempts are unknown."
 
 
 def cost_rows(costs: Mapping[str, Tally]) -> list[tuple[str, ...]]:
-    """Give one row of texts per role, and their sum, under `COST_HEADS`."""
+    """Return one row of texts per role, and a row with their sum, under `COST_HEADS`."""
     return [
         (
             role,
@@ -43,13 +44,6 @@ def cost_rows(costs: Mapping[str, Tally]) -> list[tuple[str, ...]]:
 
 
 def cost_table(title: str, costs: Mapping[str, Tally]) -> Table:
-    """Lay out one row per role and their sum."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(title=title, caption=COST_NOTE, box=SIMPLE_HEAD)
-    for column in COST_HEADS:
-        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
-    for row in cost_rows(costs):
-        table.add_row(*row)
-    return table
+    """Return one row per role and their sum; headings of two words are wrapped to fit 80 columns."""
+    heads = [heading.replace(" ", "\n") for heading in COST_HEADS]
+    return terminal_table(title, heads, cost_rows(costs), caption=COST_NOTE)

@@ -1,6 +1,6 @@
-"""Recorded SAGE dialogues: an emotion value at every user message, and the benchmark's score of them.
+"""The benchmark's score of recorded SAGE dialogues (arXiv 2505.02847).
 
-SAGE is arXiv 2505.02847. The world in which such dialogues are played is domains/sage.py.
+recordings/emotion_format.py reads such files; domains/sage.py is the world in which they are played.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mica_ray.domains.sage import EMOTION, GIVE_UP_BELOW
+from mica_ray.recordings.frames import dialogues_frame
 from mica_ray.recordings.recorded_dialogue import RecordedDialogue
 from mica_ray.statistics import Interval, bootstrap_mean, wilson
 
@@ -19,7 +20,7 @@ TOP = EMOTION.top
 
 @dataclass(frozen=True, slots=True)
 class EmotionScore:
-    """What one model's recorded dialogues came to. Intervals are 95 % over dialogues."""
+    """The scores of one model's recorded dialogues. Intervals are 95 % over dialogues."""
 
     final_emotion: Interval
     """The benchmark's score: mean final emotion, 0 to 100; bootstrap."""
@@ -37,9 +38,9 @@ class EmotionScore:
     num_turns: float
     """Mean rated turns of a dialogue."""
     by_task: Mapping[str, Interval]
-    """Mean final emotion by what the user hopes for."""
+    """Mean final emotion by task: what the user hopes for."""
     rise_auc: float
-    """How well the emotion before a turn alone tells whether it rises (`rise_auc_of_previous`)."""
+    """How well the emotion before a turn predicts whether it rises (`rise_auc_of_previous`)."""
     notes: tuple[str, ...]
 
 
@@ -53,10 +54,11 @@ def score_emotions(records: Sequence[RecordedDialogue], *, seed: int) -> Emotion
         seed: of the bootstrap.
     """
     paths = [record.emotions for record in records if record.emotions is not None]
-    finals = np.array([record.final_emotion for record in records])
+    frame = dialogues_frame(records)
+    finals = frame["final_emotion"].to_numpy()
     changes = [float(np.diff(path).mean()) for path in paths if len(path) > 1]
     successes, failures = int((finals >= TOP).sum()), int((finals < GIVE_UP_BELOW).sum())
-    tasks = sorted({record.category for record in records if record.category})
+    by_task = frame.query("category != ''").groupby("category")
     return EmotionScore(
         final_emotion=bootstrap_mean(finals, seed=seed),
         successes=successes,
@@ -67,8 +69,8 @@ def score_emotions(records: Sequence[RecordedDialogue], *, seed: int) -> Emotion
         num_dialogues=len(records),
         num_turns=float(np.mean([len(path) - 1 for path in paths])),
         by_task={
-            task: bootstrap_mean([one.final_emotion for one in records if one.category == task], seed=seed)
-            for task in tasks
+            str(task): bootstrap_mean(np.asarray(members["final_emotion"]), seed=seed)
+            for task, members in by_task
         },
         rise_auc=rise_auc_of_previous(paths),
         notes=tuple(note for record in records for note in record.notes),
@@ -76,12 +78,12 @@ def score_emotions(records: Sequence[RecordedDialogue], *, seed: int) -> Emotion
 
 
 def rise_auc_of_previous(paths: Sequence[np.ndarray]) -> float:
-    """Give the AUC with which the emotion before a turn predicts that the turn raises it.
+    """Return the AUC with which the emotion before a turn predicts that the turn raises it.
 
         AUC = P(e_before of a rising turn > e_before of another) + P(equal) / 2      (Mann-Whitney)
 
-    Who is happier already is likelier to be pleased again, so this number, which has not seen a word, is the
-    least that a judge of such dialogues must beat.
+    A happier user is more likely to be pleased again. This number uses no text, so it is the baseline that a
+    judge of such dialogues must beat.
 
     Args:
         paths: [T+1] each, emotion values of a dialogue.

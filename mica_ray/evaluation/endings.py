@@ -1,4 +1,4 @@
-"""Replay the recorded levels of published runs through our progress rules: do both end the same way?"""
+"""Replay the recorded levels of published runs by our progress rules and compare how both end."""
 
 from __future__ import annotations
 
@@ -20,47 +20,47 @@ REGRESS_POINTS = np.array([[0.0, -2.0, -4.0], [0.0, -2.0, -5.0], [0.0, -2.0, -5.
 
 @dataclass(frozen=True, slots=True)
 class EndingDifference:
-    """A dialogue that our rules end otherwise than its record does."""
+    """A dialogue that our rules end differently from its record."""
 
     case: str
     recorded: str
     recorded_turn: int
     replayed: str
-    """A `Stop`, or "goes on"."""
+    """A `Stop`, or "goes on" if our rules do not end it."""
     replayed_turn: int
     cause: str
 
 
 @dataclass(frozen=True, slots=True)
 class EndingCheck:
-    """How many recorded endings our rules give again, and every one they do not."""
+    """The number of endings compared, and those that our rules do not reproduce."""
 
     checked: int
     differences: tuple[EndingDifference, ...]
 
     @property
     def agreeing_fraction(self) -> float:
-        """Share of the dialogues that end at the recorded turn in the recorded way; 1 when there is none."""
+        """Share of dialogues that end in the recorded way at the recorded turn; 1 without any dialogue."""
         return 1 - len(self.differences) / self.checked if self.checked else 1.0
 
 
 def check_endings(records: Sequence[RecordedDialogue]) -> EndingCheck:
-    """Play the recorded levels by our rules with a = 0.1 and compare turn and kind of ending.
+    """Apply our rules with a = 0.1 to the recorded levels and compare turn and kind of ending.
 
-    The states are made anew from P_0 and the levels, v_k = points(progress_k) + points(regress_k), so that
-    levels, points, state and rules are all under test. The turn limit is the one that the record names, else
-    45. Dialogues whose ending is not recorded are passed over.
+    The states are computed from P_0 and the levels, v_k = points(progress_k) + points(regress_k), so that
+    levels, points, state and rules are all tested. The turn limit is the recorded one, otherwise 45.
+    Dialogues without a recorded ending are skipped.
     """
-    told = [record for record in records if record.ending and record.is_played]
-    differences = [found for record in told if (found := _difference(record)) is not None]
-    return EndingCheck(checked=len(told), differences=tuple(differences))
+    ended = [record for record in records if record.ending and record.is_played]
+    differences = [found for record in ended if (found := _difference(record)) is not None]
+    return EndingCheck(checked=len(ended), differences=tuple(differences))
 
 
 def recorded_kind(ending: str) -> str:
-    """Give the kind of ending that a published termination reason tells of.
+    """Return the kind of ending that a published termination reason describes.
 
     Returns:
-        A `Stop` that has the same meaning, "oscillation", or "unknown".
+        The `Stop` with the same meaning, "oscillation", or "unknown".
     """
     text = ending.lower()
     if "success" in text:
@@ -75,7 +75,7 @@ def recorded_kind(ending: str) -> str:
 
 
 def replayed_states(record: RecordedDialogue) -> np.ndarray:
-    """Make the path [T+1, 3] from P_0 and the recorded levels, points."""
+    """Compute the state path [T+1, 3], points, from P_0 and the recorded levels."""
     gains = PROGRESS_POINTS[record.progress.astype(int)]
     losses = np.stack(
         [REGRESS_POINTS[axis][-record.regress[:, axis].astype(int)] for axis in range(3)], axis=1
@@ -104,11 +104,11 @@ def _difference(record: RecordedDialogue) -> EndingDifference | None:
 def _cause(record: RecordedDialogue, states: np.ndarray, kind: str, turn: int) -> str:
     apart = np.flatnonzero((np.abs(states - record.states) > 1e-6).any(axis=1))
     if apart.size:
-        return f"the levels of turn {apart[0]} do not give the recorded state"
+        return f"the levels of turn {apart[0]} do not lead to the recorded state"
     if kind == "oscillation":
-        return f"ended by a rule on oscillation, which ours do not have: {record.ending}"
+        return f"ended by an oscillation rule, which we do not have: {record.ending}"
     if kind == "unknown":
-        return f"the reason is not one we know: {record.ending}"
+        return f"unknown reason: {record.ending}"
     if turn < record.num_turns:
-        return "our rules end it earlier: it was recorded under others"
-    return f"our rules do not end it so at this turn: {record.ending}"
+        return "our rules end it earlier: it was recorded under other rules"
+    return f"our rules do not end it this way at this turn: {record.ending}"

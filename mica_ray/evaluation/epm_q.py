@@ -1,4 +1,4 @@
-"""EPM-Q, the score of the EMPA benchmark, from a state path and the judge's levels. No dialogue is played."""
+"""EPM-Q, the score of the EMPA benchmark, from a state path and the judge's levels."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from mica_ray.rewards import zone_distance
 from mica_ray.types import Trajectory
 
 ENERGY_TARGET = 1.2
-"""Total energy that earns index 100, in multiples of the initial zone distance."""
+"""Total energy with index 100, in multiples of the initial zone distance."""
 LEVEL_TARGET = 1.5
-"""Sum of raw levels that earns index 100, in multiples of the initial zone distance."""
+"""Sum of raw levels with index 100, in multiples of the initial zone distance."""
 RATE_TARGET = 2.5
-"""Energy per turn that earns index 100, points."""
+"""Energy per turn with index 100, points."""
 TORTUOSITY_LIMIT = 3.0
-"""Path length over displacement at which the tortuosity index is 0; a straight path has 1 and earns 100."""
+"""Path length over displacement at which the tortuosity index is 0; a straight path has 1, hence 100."""
 PENALTY_LIMIT = 3.0
 """Mean sum of regress levels per point at which the penalty index reaches 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpmScore:
-    """The nine indices of EPM-Q, 0 to 100 where not said otherwise, and the score they give."""
+    """The nine indices of EPM-Q, 0 to 100 unless noted, and the score computed from them."""
 
     distance: float
     """Idx_RDI: share of the distance closed; 50 means none."""
     energy: float
-    """Idx_Etot: total energy; may pass 100."""
+    """Idx_Etot: total energy; may exceed 100."""
     levels: float
-    """Idx_Snet: sum of raw levels; may pass 100."""
+    """Idx_Snet: sum of raw levels; may exceed 100."""
     density: float
-    """Idx_Rho: energy per turn; may pass 100."""
+    """Idx_Rho: energy per turn; may exceed 100."""
     projection: float
-    """Idx_Sproj: mean energy per point of the path; may pass 100."""
+    """Idx_Sproj: mean energy per point of the path; may exceed 100."""
     tortuosity: float
     """Idx_Tau: how straight the path is."""
     positive: float
     """Idx_Rpos: percentage of points with energy above 0."""
     alignment: float
-    """Idx_Align: mean cosine between the moves and the way out; 50 means none."""
+    """Idx_Align: mean cosine between the moves and the direction to the origin; 50 means none."""
     penalty: float
     """Idx_Pen: 100 means no regress."""
     score: float
     """EPM-Q; not capped at 100."""
     num_turns: int
-    """Turns scored."""
+    """Number of scored turns."""
     num_failed: int = 0
     """Turns left out because their judgement failed."""
 
@@ -60,12 +60,12 @@ INDEX_NAMES: tuple[str, ...] = tuple(item.name for item in fields(EpmScore))[:9]
 
 
 def score_trajectory(trajectory: Trajectory) -> EpmScore | None:
-    """Score one recorded dialogue; turns without a judgement are left out and counted.
+    """Score one played dialogue; turns without a judgement are left out and counted.
 
     A failed judgement does not move the state, so the path without its turn is the same path.
 
     Returns:
-        None when no turn was judged: such a dialogue says nothing about the policy.
+        None if no turn was judged: such a dialogue is no evidence about the policy.
     """
     judged = [turn for turn in trajectory.turns if turn.judgement.is_valid]
     if not judged:
@@ -128,27 +128,27 @@ def score_path(
         score = 0.4 mean(outcome) + 0.2 mean(efficiency) + 0.4 mean(stability)
 
     Means and percentages run over T + 1 points: the start counts as one with dE = cos = regress = 0. A turn
-    that does not move has cos 0. A path that ends where it began has tau infinite, hence index 0.
+    that does not move has cos 0. A path that returns to its start has infinite tau, hence index 0.
 
     Args:
         states: [T+1, K] points, P_0 first.
         progress: [T, K] levels 0..2.
         regress: [T, K] levels -2..0.
-        num_failed: turns the caller left out; only carried along.
+        num_failed: turns the caller left out; only copied to the result.
 
     Raises:
-        ValueError: no turn, shapes that disagree, or a start that is already inside the zone.
+        ValueError: there is no turn, the shapes disagree, or the start is already inside the zone.
     """
     num_turns = len(states) - 1
     if num_turns < 1 or progress.shape != (num_turns, 3) or regress.shape != (num_turns, 3):
         raise ValueError(
-            "states must be [T+1, 3] with T >= 1 and levels [T, 3]; "
-            f"got {states.shape}, {progress.shape}, {regress.shape}"
+            "states must be [T+1, 3] with T >= 1 and levels [T, 3], "
+            f"got {states.shape}, {progress.shape}, {regress.shape}."
         )
     start_distance, end_distance = (float(zone_distance(state)) for state in (states[0], states[-1]))
     if start_distance == 0:
         raise ValueError(
-            f"the initial state must lie outside the zone (an axis below -1); got {states[0].tolist()}"
+            f"the initial state must be outside the zone (an axis below -1), got {states[0].tolist()}"
         )
     gains = energy_increments(states)
     path_length = float(np.linalg.norm(np.diff(states, axis=0), axis=1).sum())

@@ -1,13 +1,15 @@
-"""Play the evaluation scenarios with a policy and score them. Uses collect(); needs no learner."""
+"""Play the evaluation scenarios with a policy and score the dialogues; no learner is needed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 
+from mica_ray.checks import at_least, one_of
 from mica_ray.dialogue.play import Policy
 from mica_ray.evaluation.epm_q import score_trajectory
 from mica_ray.rewards import zone_distance
@@ -18,69 +20,67 @@ from mica_ray.types import Scenario, Split, Stop, Trajectory
 
 @dataclass(frozen=True, slots=True)
 class EvaluationConfig:
-    """Which dialogues an evaluation plays: the same scenarios and seeds whenever the config is the same."""
+    """Which dialogues an evaluation plays. Equal configs play the same scenarios with the same seeds."""
 
     split: Split = "test"
     max_scenarios: int | None = None
-    """The first scenarios of the split; None for all of them."""
+    """Number of scenarios, the first of the split; None for all."""
     samples: int = 1
     """Dialogues per scenario."""
     temperature: float | None = None
-    """Of the policy's replies; None for the one it is trained at."""
+    """Sampling temperature of the policy's replies; None for the training temperature."""
     seed: int = 20_000
-    """Of the dialogues and of the intervals; apart from the run's seed, so that runs are measured alike."""
+    """Seed of the dialogues and intervals; independent of the run's seed, so that runs are comparable."""
 
     def __post_init__(self) -> None:
-        """Refuse an evaluation of nothing."""
-        if self.split not in ("train", "valid", "test"):
-            raise ValueError(f"split must be train, valid or test; got {self.split!r}")
-        if self.samples < 1:
-            raise ValueError(f"samples must be >= 1; got {self.samples}")
-        if self.temperature is not None and self.temperature < 0:
-            raise ValueError(f"temperature must be >= 0 or null; got {self.temperature}")
-        if self.max_scenarios is not None and self.max_scenarios < 1:
-            raise ValueError(f"max_scenarios must be >= 1 or null; got {self.max_scenarios}")
+        """Check that there is something to evaluate."""
+        one_of(get_args(Split), split=self.split)
+        at_least(1, samples=self.samples)
+        if self.temperature is not None:
+            at_least(0, temperature=self.temperature)
+        if self.max_scenarios is not None:
+            at_least(1, max_scenarios=self.max_scenarios)
 
 
 @dataclass(frozen=True, slots=True)
 class ScenarioRow:
-    """What one scenario's dialogues came to."""
+    """The scores of one scenario's dialogues."""
 
     scenario: str
     category: str
     dominant_axis: str
     epm_q: float
-    """Mean over the scenario's scored dialogues; NaN when none could be scored."""
+    """Mean over the scored dialogues; NaN if none could be scored."""
     passes: int
     samples: int
-    """Dialogues scored: those that failed are not counted."""
+    """Number of scored dialogues; failed ones are not counted."""
     idr: float
-    """Mean incremental distance reward of a judged turn, points; NaN without any."""
+    """Mean incremental distance reward per judged turn, points; NaN without any."""
     num_turns: float
     """Mean judged turns of a dialogue; NaN without any."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A policy's result over the scenarios."""
+    """The scores of a policy over the scenarios."""
 
     epm_q: Interval
     """Mean over scenarios, bootstrap interval over scenarios."""
     pass_fraction: Interval
-    """Dialogues in which the user's needs were met, Wilson interval."""
+    """Share of dialogues in which the user's needs were met, Wilson interval."""
     idr: Interval
     """Mean over scenarios of the mean per turn, points."""
     rows: tuple[ScenarioRow, ...]
     dialogues: tuple[Trajectory, ...]
     num_failed_dialogues: int
-    """Left out of every number above."""
+    """Dialogues left out of every number above."""
     num_failed_judgements: int
     """Turns left out of every number above."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """After minus before over the scenarios that both could score; paired bootstrap intervals."""
+    """After minus before over the scenarios scored in both; paired bootstrap intervals."""
 
     epm_q: Interval
     pass_fraction: Interval
@@ -99,17 +99,17 @@ async def evaluate(
 ) -> Evaluation:
     """Play `config.samples` dialogues of every scenario and score them.
 
-    The dialogues' seeds follow from config.seed and the scenario alone: two policies meet the same users.
+    The seed of a dialogue depends only on config.seed and the scenario, so two policies meet the same users.
 
     Args:
         policy: replies in every dialogue.
         new_environment: makes one environment per dialogue.
-        scenarios: those of the split; cut to `config.max_scenarios`.
-        config: how many dialogues, which seeds.
-        rollout: how the policy samples and how long it may; its group size is not read, nor its temperature
-            where the config has one.
-        policy_prompt: system prompt of the policy, or what gives a scenario's.
-        progress: called with each dialogue as it ends.
+        scenarios: those of the split, of which the first `config.max_scenarios` are played.
+        config: number of dialogues and seeds.
+        rollout: sampling and limits of the policy; its group size is ignored, and its temperature if the
+            config has one.
+        policy_prompt: system prompt of the policy, or a function from a scenario to its prompt.
+        progress: called with each finished dialogue.
 
     Raises:
         EngineError: every dialogue failed.
@@ -117,7 +117,7 @@ async def evaluate(
     """
     chosen = scenarios[: config.max_scenarios]
     if not chosen:
-        raise ValueError(f"no scenario to evaluate on in split {config.split!r}")
+        raise ValueError(f"split {config.split!r} has no scenario to evaluate on.")
     sampling = rollout.sampling
     if config.temperature is not None:
         sampling = replace(sampling, temperature=config.temperature)
@@ -137,8 +137,8 @@ async def evaluate(
 def summarize(dialogues: Sequence[Trajectory], *, seed: int) -> Evaluation:
     """Score recorded dialogues.
 
-    A dialogue that failed, or in which no turn was judged, says nothing about the policy: it is counted and
-    left out.
+    A dialogue that failed, or in which no turn was judged, is no evidence about the policy. It is left out
+    and counted.
 
     Args:
         dialogues: one or more per scenario; rows keep the order in which scenarios first appear.
@@ -166,14 +166,14 @@ def summary_of_rows(
     seed: int,
     dialogues: tuple[Trajectory, ...] = (),
 ) -> Evaluation:
-    """Make an evaluation of scored scenarios, as read back from a run folder.
+    """Combine scored scenarios into an evaluation; also used for rows read from a run folder.
 
     Args:
-        rows: one per scenario; those without a scored dialogue enter no number.
-        num_failed_dialogues: left out of the rows.
+        rows: one per scenario; those without a scored dialogue are left out of every number.
+        num_failed_dialogues: dialogues left out of the rows.
         num_failed_judgements: turns left out of the rows.
         seed: of the bootstrap.
-        dialogues: that the rows come from, where they are at hand.
+        dialogues: the source of the rows, if available.
     """
     scored = [row for row in rows if row.samples]
     return Evaluation(
@@ -191,18 +191,18 @@ def compare(before: Evaluation, after: Evaluation, *, seed: int) -> Comparison:
     """Pair two evaluations by scenario.
 
     Args:
-        before: of the one policy.
-        after: of the other, over the same scenarios.
+        before: evaluation of one policy.
+        after: evaluation of another policy over the same scenarios.
         seed: of the bootstrap.
 
     Raises:
-        ValueError: the two were not over the same scenarios.
+        ValueError: the scenarios differ.
     """
     first, second = ({row.scenario: row for row in item.rows} for item in (before, after))
     if first.keys() != second.keys():
         different = sorted(first.keys() ^ second.keys())
         raise ValueError(
-            f"evaluations must be over the same scenarios; only one of them has {', '.join(different[:5])}"
+            f"Evaluations must have the same scenarios; only one of them has {', '.join(different[:5])}."
         )
     pairs = [(row, second[key]) for key, row in first.items() if row.samples and second[key].samples]
 
@@ -217,7 +217,7 @@ def compare(before: Evaluation, after: Evaluation, *, seed: int) -> Comparison:
 
 
 def evaluation_metrics(evaluation: Evaluation) -> Mapping[str, float]:
-    """Give the numbers a tracker logs, by name."""
+    """Return the numbers a tracker logs, by name."""
     return {
         "eval_epm_q": evaluation.epm_q.estimate,
         "eval_pass_fraction": evaluation.pass_fraction.estimate,
@@ -244,7 +244,7 @@ def _score_scenario(members: Sequence[Trajectory]) -> ScenarioRow:
 
 
 def _mean_idr(trajectory: Trajectory) -> float:
-    """Give the mean reward of a judged turn; increments telescope, so the two ends of the path suffice."""
+    """Return the mean reward per judged turn; increments telescope, so both ends of the path suffice."""
     num_judged = sum(turn.judgement.is_valid for turn in trajectory.turns)
     start, end = zone_distance(trajectory.states[[0, -1]])
     return float(start - end) / num_judged

@@ -1,83 +1,80 @@
-"""EPM-Q of recorded dialogues, whoever recorded them, without playing: per case, per model, per stratum.
+"""EPM-Q of recorded dialogues, without playing any: per case, per model and per stratum.
 
-The files are read in recorded_paths.py; the tables are laid out in rescore_report.py.
+rescored_files.py reads the files; rescore_tables.py shows the scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mica_ray.dialogue.progress import ProgressRules, alignment, judge_stop
-from mica_ray.evaluation.epm_q import INDEX_NAMES, EpmScore, score_dialogue
+from mica_ray.evaluation.epm_q import INDEX_NAMES, score_dialogue
 from mica_ray.recordings.recorded_dialogue import RecordedDialogue
 from mica_ray.statistics import Interval, bootstrap_mean, wilson
 from mica_ray.types import Stop
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 RELEASED_RULES = ProgressRules(tolerance=0.1)
-"""Under which the published runs were played: a = 0.1, not the 0.05 of the code."""
+"""The rules of the published runs: a = 0.1, although the released code has 0.05."""
 
-
-@dataclass(frozen=True, slots=True)
-class CaseScore:
-    """One case: the mean over its scored dialogues."""
-
-    case: str
-    category: str
-    difficulty: str
-    dominant_axis: str
-    epm_q: float
-    indices: Mapping[str, float]
-    alignment: float
-    """Mean cosine between a turn's move and the way out, -1 to 1."""
-    dialogues: int
-    passed: int
-    """Dialogues in which the user's needs were met."""
-    num_turns: float
-    num_failed_judgements: int
+STRATA = ("category", "difficulty", "dominant_axis")
+MEANS = ("epm_q", *INDEX_NAMES, "cosine", "num_turns", "epm_q_judged_only")
+SUMS = ("dialogues", "passed", "num_failed_judgements")
 
 
 @dataclass(frozen=True, slots=True)
 class Stratum:
-    """The cases that share a dominant axis, a category or a difficulty."""
+    """The cases with the same dominant axis, category or difficulty."""
 
     cases: int
     dialogues: int
     passed: int
     pass_fraction: Interval
-    """Of the dialogues, Wilson."""
+    """Over dialogues, Wilson."""
     epm_q: Interval
     """Bootstrap over cases."""
     alignment: Interval
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ModelScore:
-    """What one model's recorded dialogues came to. Intervals are 95 %, bootstrap over cases if not said."""
+    """The scores of one model's recorded dialogues. Intervals are 95 %, bootstrap over cases unless noted."""
 
     epm_q: Interval
     indices: Mapping[str, Interval]
     alignment: Interval
+    """Mean cosine between a turn's move and the direction to the origin, -1 to 1."""
     pass_fraction: Interval
-    """Of the dialogues, Wilson."""
-    cases: tuple[CaseScore, ...]
+    """Over dialogues, Wilson."""
+    cases: pd.DataFrame
+    """One row per case, indexed by case: STRATA, the MEANS over its scored dialogues, and the SUMS. passed
+    counts dialogues in which the user's needs were met; cosine is the alignment over judged turns."""
     by_axis: Mapping[str, Stratum]
     by_category: Mapping[str, Stratum]
     by_difficulty: Mapping[str, Stratum]
     num_failed_dialogues: int
-    """Left out of every number."""
+    """Dialogues left out of every number."""
     num_failed_judgements: int
     epm_q_judged_only: float
-    """EPM-Q with every turn left out whose judgement failed."""
+    """EPM-Q without the turns whose judgement failed."""
     notes: tuple[str, ...]
-    """What was odd in the records and how it was taken."""
+    """Irregularities in the records and how they were read."""
 
     @property
     def passed(self) -> int:
         """Dialogues that succeeded."""
-        return sum(case.passed for case in self.cases)
+        return _total(self.cases, "passed")
+
+    @property
+    def num_dialogues(self) -> int:
+        """Dialogues that were scored."""
+        return _total(self.cases, "dialogues")
 
 
 def score_cases(records: Sequence[RecordedDialogue], *, seed: int) -> ModelScore:
@@ -93,41 +90,32 @@ def score_cases(records: Sequence[RecordedDialogue], *, seed: int) -> ModelScore
     """
     distinct, copies = _without_copies(records)
     notes = [note for record in records for note in record.notes] + copies
-    scored: dict[str, list[tuple[RecordedDialogue, EpmScore]]] = {}
-    judged_only: dict[str, list[float]] = {}
-    failed = 0
+    rows: list[dict[str, object]] = []
     for record in distinct:
         try:
-            score = score_dialogue(record)
+            rows.append(_scores(record, notes))
         except ValueError as error:
-            failed += 1
             notes.append(f"{record.scenario}: left out: {error}")
-            continue
-        ended = record if record.is_success is not None else _with_replayed_ending(record, notes)
-        scored.setdefault(record.scenario, []).append((ended, score))
-        judged_only.setdefault(record.scenario, []).append(score_dialogue(record, judged_only=True).score)
     notes += _notes_of_unjudged_turns(distinct)
-    cases = tuple(_case_score(members) for members in scored.values())
+    cases = _case_means(rows)
     return ModelScore(
-        epm_q=bootstrap_mean([case.epm_q for case in cases], seed=seed),
-        indices={
-            name: bootstrap_mean([case.indices[name] for case in cases], seed=seed) for name in INDEX_NAMES
-        },
-        alignment=bootstrap_mean([case.alignment for case in cases], seed=seed),
-        pass_fraction=wilson(sum(case.passed for case in cases), sum(case.dialogues for case in cases)),
+        epm_q=bootstrap_mean(_values(cases, "epm_q"), seed=seed),
+        indices={name: bootstrap_mean(_values(cases, name), seed=seed) for name in INDEX_NAMES},
+        alignment=bootstrap_mean(_values(cases, "cosine"), seed=seed),
+        pass_fraction=wilson(_total(cases, "passed"), _total(cases, "dialogues")),
         cases=cases,
-        by_axis=_strata(cases, lambda case: case.dominant_axis, seed=seed),
-        by_category=_strata(cases, lambda case: case.category, seed=seed),
-        by_difficulty=_strata(cases, lambda case: case.difficulty, seed=seed),
-        num_failed_dialogues=failed,
+        by_axis=_strata(cases, "dominant_axis", seed=seed),
+        by_category=_strata(cases, "category", seed=seed),
+        by_difficulty=_strata(cases, "difficulty", seed=seed),
+        num_failed_dialogues=len(distinct) - len(rows),
         num_failed_judgements=sum(int((~record.judged).sum()) for record in distinct),
-        epm_q_judged_only=_mean([_mean(values) for values in judged_only.values()]),
+        epm_q_judged_only=_mean(_values(cases, "epm_q_judged_only")),
         notes=tuple(notes),
     )
 
 
 def first_stop(states: np.ndarray, rules: ProgressRules) -> tuple[Stop | None, int]:
-    """Play a state path by our rules: why it ends and after how many turns; None when it would go on."""
+    """Apply stop rules along a state path: return why it ends (None if it does not) and at which turn."""
     for num_turns in range(1, len(states)):
         stop = judge_stop(states[: num_turns + 1], rules)
         if stop is not None:
@@ -135,14 +123,71 @@ def first_stop(states: np.ndarray, rules: ProgressRules) -> tuple[Stop | None, i
     return None, len(states) - 1
 
 
-def _with_replayed_ending(record: RecordedDialogue, notes: list[str]) -> RecordedDialogue:
-    stop, _ = first_stop(record.states, RELEASED_RULES)
-    notes.append(f"{record.scenario}: no termination_reason: {stop or 'goes on'} by our rules, a = 0.1")
-    return replace(record, is_success=stop is Stop.SUCCESS)
+def _scores(record: RecordedDialogue, notes: list[str]) -> dict[str, object]:
+    """Return the row of one dialogue; an ending that is not recorded is replayed and noted."""
+    score = score_dialogue(record)
+    is_success = record.is_success
+    if is_success is None:
+        stop, _ = first_stop(record.states, RELEASED_RULES)
+        ending = stop or "does not end"
+        notes.append(f"{record.scenario}: no termination_reason; by our rules (a = 0.1): {ending}")
+        is_success = stop is Stop.SUCCESS
+    return {
+        "case": record.scenario,
+        **{name: getattr(record, name) for name in STRATA},
+        "epm_q": score.score,
+        **{name: getattr(score, name) for name in INDEX_NAMES},
+        "cosine": float(alignment(record.states)[record.judged].mean()),
+        "num_turns": float(score.num_turns),
+        "epm_q_judged_only": score_dialogue(record, judged_only=True).score,
+        "dialogues": 1,
+        "passed": int(is_success),
+        "num_failed_judgements": score.num_failed,
+    }
+
+
+def _case_means(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+    """Combine the rows of each case, in order of first appearance."""
+    import pandas as pd
+
+    scored = pd.DataFrame(rows, columns=pd.Index(["case", *STRATA, *MEANS, *SUMS]))
+    return scored.groupby("case", sort=False).agg(
+        dict.fromkeys(STRATA, "first") | dict.fromkeys(MEANS, _mean) | dict.fromkeys(SUMS, "sum")
+    )
+
+
+def _strata(cases: pd.DataFrame, column: str, *, seed: int) -> dict[str, Stratum]:
+    named = cases.query(f"{column} != ''").groupby(column)
+    return {str(name): _stratum(members, seed=seed) for name, members in named}
+
+
+def _stratum(members: pd.DataFrame, *, seed: int) -> Stratum:
+    passed, dialogues = _total(members, "passed"), _total(members, "dialogues")
+    return Stratum(
+        cases=len(members),
+        dialogues=dialogues,
+        passed=passed,
+        pass_fraction=wilson(passed, dialogues),
+        epm_q=bootstrap_mean(_values(members, "epm_q"), seed=seed),
+        alignment=bootstrap_mean(_values(members, "cosine"), seed=seed),
+    )
+
+
+def _values(frame: pd.DataFrame, column: str) -> np.ndarray:
+    return np.asarray(frame[column], dtype=np.float64)
+
+
+def _total(frame: pd.DataFrame, column: str) -> int:
+    return int(_values(frame, column).sum())
+
+
+def _mean(values: pd.Series | np.ndarray) -> float:
+    # Not the mean of a groupby: it sums with compensation, which changes the last digit.
+    return float(np.mean(np.asarray(values, dtype=np.float64))) if len(values) else float("nan")
 
 
 def _without_copies(records: Sequence[RecordedDialogue]) -> tuple[list[RecordedDialogue], list[str]]:
-    """Drop records that say the same of the same case again."""
+    """Drop records that repeat another record of the same case."""
     first: dict[str, list[RecordedDialogue]] = {}
     kept: list[RecordedDialogue] = []
     notes: list[str] = []
@@ -168,44 +213,3 @@ def _notes_of_unjudged_turns(records: Sequence[RecordedDialogue]) -> list[str]:
     places = ", ".join(f"{record.scenario} turn {turn}" for record, turn in unjudged[:20])
     more = f" and {len(unjudged) - 20} more" if len(unjudged) > 20 else ""
     return [f"{len(unjudged)} judgements failed; their turns are {use}: {places}{more}"]
-
-
-def _case_score(members: Sequence[tuple[RecordedDialogue, EpmScore]]) -> CaseScore:
-    record = members[0][0]
-    return CaseScore(
-        case=record.scenario,
-        category=record.category,
-        difficulty=record.difficulty,
-        dominant_axis=record.dominant_axis,
-        epm_q=_mean([score.score for _, score in members]),
-        indices={name: _mean([getattr(score, name) for _, score in members]) for name in INDEX_NAMES},
-        alignment=_mean([float(alignment(member.states)[member.judged].mean()) for member, _ in members]),
-        dialogues=len(members),
-        passed=sum(bool(member.is_success) for member, _ in members),
-        num_turns=_mean([float(score.num_turns) for _, score in members]),
-        num_failed_judgements=sum(score.num_failed for _, score in members),
-    )
-
-
-def _strata(cases: Sequence[CaseScore], key: Callable[[CaseScore], str], *, seed: int) -> dict[str, Stratum]:
-    groups: dict[str, list[CaseScore]] = {}
-    for case in cases:
-        if key(case):
-            groups.setdefault(key(case), []).append(case)
-    return {name: _stratum(members, seed=seed) for name, members in sorted(groups.items())}
-
-
-def _stratum(members: Sequence[CaseScore], *, seed: int) -> Stratum:
-    passed, dialogues = (sum(getattr(case, name) for case in members) for name in ("passed", "dialogues"))
-    return Stratum(
-        cases=len(members),
-        dialogues=dialogues,
-        passed=passed,
-        pass_fraction=wilson(passed, dialogues),
-        epm_q=bootstrap_mean([case.epm_q for case in members], seed=seed),
-        alignment=bootstrap_mean([case.alignment for case in members], seed=seed),
-    )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")

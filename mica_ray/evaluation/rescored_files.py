@@ -1,4 +1,4 @@
-"""From files of recorded dialogues to one score per model, whatever format each file is in."""
+"""Score files of recorded dialogues, one score per file and model, in any known format."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ class Rescored:
     """One model of one file."""
 
     model: str
-    """As the record names it, else the file's stem; with the file behind it where several files share it."""
+    """Its name; where several files share it, followed by the file in parentheses."""
     path: Path
     form: Format
     score: ModelScore | EmotionScore
     endings: EndingCheck | None = None
-    """Only where asked for, and only of published runs: other files do not say by which rules they ended."""
+    """Only on request, and only for published runs: other files do not record the rules they ended by."""
 
 
 def rescore(paths: Sequence[Path], *, seed: int, check: bool = False) -> tuple[Rescored, ...]:
-    """Score files of recorded dialogues: one result per file and model.
+    """Score files of recorded dialogues.
 
     Args:
-        paths: each in one of the formats of recorded_lines.py, told by its content.
+        paths: files in any format of recordings/dialogue_files.py.
         seed: of the bootstrap.
-        check: replay the endings of published runs too.
+        check: whether to replay the endings of published runs as well.
 
     Raises:
-        RecordingError: a file cannot be read, or a line is not of its format.
+        RecordingError: a file cannot be read, or a line is wrong.
     """
     found = [item for path in paths for item in _rescore_file(path, seed=seed, check=check)]
     models = Counter(item.model for item in found)

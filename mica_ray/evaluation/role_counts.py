@@ -1,4 +1,4 @@
-"""How often each role was asked, answered at once, answered after a repair, or failed."""
+"""Counts of each role's answers: usable at once, usable after a repair, or failed."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from mica_ray.types import Message, Sampling, Stop, Trajectory
 
 @dataclass(slots=True)
 class RoleCount:
-    """What one role was asked and what became of it."""
+    """The answers of one role."""
 
     asked: int = 0
-    """Answers wanted, their repairs not counted."""
+    """Answers requested; repairs are not counted."""
     repairs: int = 0
-    """Answers that were asked for again, once or more often, after an unusable one."""
+    """Answers requested again, once or more often, after an unusable one."""
     first_failures: int = 0
-    """First askings that brought no answer at all."""
+    """First requests that returned no answer."""
     failed: int = 0
     """Answers that never became usable."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
-    """Summed over calls; calls overlap, so it is more than the clock showed."""
+    """Summed over calls, which overlap: more than the elapsed time."""
     errors: Counter[str] = field(default_factory=Counter)
 
     @property
     def repaired(self) -> int:
-        """Answers that were usable at a later asking."""
+        """Answers that were usable after a repeated request."""
         return self.repairs + self.first_failures - self.failed
 
     @property
@@ -44,7 +44,7 @@ class RoleCount:
 
 
 class CountedChat:
-    """A chat model that counts what it is asked. Consumes and produces what the inner model does."""
+    """A chat model that counts the requests to an inner model and returns its replies."""
 
     def __init__(self, inner: ChatModel, count: RoleCount, *, is_policy: bool = False) -> None:
         self._inner, self._count, self._is_policy = inner, count, is_policy
@@ -53,7 +53,7 @@ class CountedChat:
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
     ) -> ChatReply:
-        """Ask the inner model; failures are counted and passed on."""
+        """Call the inner model; failures are counted and raised."""
         case = "" if self._is_policy else _case(messages)
         self._askings[case] += not self._is_policy
         is_repair = self._askings[case] > 1
@@ -75,9 +75,9 @@ class CountedChat:
 
 
 def _case(messages: Sequence[Message]) -> str:
-    """Give what one answer of a role is about: it is asked again about the same case, with a complaint.
+    """Return a key of the answer that a role is asked for; repairs of one answer have equal keys.
 
-    The Actor's later drafts are shown less of the dialogue, and its end in any case.
+    Later drafts of the Actor see less of the dialogue, but always its end, so only the end is used.
     """
     case = json.loads(str(messages[1]["content"]))
     if case["role"] == "actor":
@@ -86,7 +86,7 @@ def _case(messages: Sequence[Message]) -> str:
 
 
 def with_failures(dialogues: Sequence[Trajectory], counts: Mapping[str, RoleCount]) -> dict[str, RoleCount]:
-    """Read from the dialogues which answers never became usable, beside the rest; every one has a reason."""
+    """Return the counts with the answers added that never became usable, read from the dialogues."""
     counts = copy.deepcopy(dict(counts))
     for dialogue in dialogues:
         for turn in dialogue.turns:

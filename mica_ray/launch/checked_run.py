@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mica_ray.config.run_config import RunConfig
 from mica_ray.dialogue.domain import Domain
-from mica_ray.evaluation.report import CONTAMINATED
+from mica_ray.evaluation.tables import CONTAMINATED
 from mica_ray.launch.card_source import describe_deck
 from mica_ray.launch.cost_estimate import describe_costs
 from mica_ray.launch.domain_source import RunDomain

@@ -1,4 +1,4 @@
-"""The finished cases of an evaluation as JSON lines, so that a second call plays only what is missing."""
+"""The finished cases of an evaluation as JSON lines, so that a second call plays only the missing ones."""
 
 from __future__ import annotations
 
@@ -6,51 +6,57 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mica_ray.files import append_line, mend_lines, write_json
+from mica_ray.files import (
+    JsonFileError,
+    append_line,
+    mend_lines,
+    read_json_lines,
+    read_json_object,
+    write_json,
+)
 from mica_ray.recordings.transcript import transcript
 from mica_ray.types import Scenario, Stop, Trajectory
 
 
 class CaseLogError(ValueError):
-    """A folder that cannot take this evaluation; the message names the file and the remedy."""
+    """A folder that cannot store this evaluation; the message names the file and the remedy."""
 
 
 class CaseLog:
-    """The folder of one evaluation. Consumes dialogues as they end; each is on the disk before the next.
+    """The folder of one evaluation. Each dialogue is on the disk before the next one is accepted.
 
-    dialogues.jsonl holds the dialogues that say something about the policy (recordings/transcript.py, and
-    "model"); failed.jsonl those of the last call that failed and are played again by the next; settings.json
-    what they were played with.
+    dialogues.jsonl contains the dialogues that did not fail (transcript.py, and "model"); failed.jsonl those
+    of the last call that failed, which the next call plays again; settings.json how they were played.
 
     Args:
-        folder: made when missing.
+        folder: created if missing.
         model: the policy's name in every line.
-        settings: plain JSON values that decide what a dialogue comes to; a call with others is refused.
+        settings: plain JSON values that determine a dialogue; a call with other settings is refused.
 
     Raises:
-        CaseLogError: the folder holds another evaluation, or cannot be written or read.
+        CaseLogError: the folder contains another evaluation, or cannot be written or read.
     """
 
     def __init__(self, folder: Path, *, model: str, settings: Mapping[str, object]) -> None:
         self.folder, self._model = folder, model
         self.dialogues = folder / "dialogues.jsonl"
         self.failed: list[Trajectory] = []
-        """Of this call."""
+        """Dialogues of this call that failed."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._done = _finished(self.dialogues)
+            self._done = _finished_cases(self.dialogues)
             if self._done:
                 _check_settings(folder / "settings.json", settings)
-            else:  # Nothing would be mixed with what is played now.
+            else:  # Nothing could be mixed up with the dialogues played now.
                 write_json(folder / "settings.json", settings)
             (folder / "failed.jsonl").unlink(missing_ok=True)
         except OSError as error:
             raise CaseLogError(
-                f"{folder}: cannot be used ({error.strerror}); name another by --out DIR"
+                f"{folder} cannot be used ({error.strerror}). Choose another folder with --out DIR."
             ) from error
 
     def missing(self, scenarios: Sequence[Scenario], samples: int) -> tuple[Scenario, ...]:
-        """Give the scenarios of which not every sample is finished."""
+        """Return the scenarios of which not every sample is finished."""
         return tuple(
             scenario
             for scenario in scenarios
@@ -58,7 +64,7 @@ class CaseLog:
         )
 
     def record(self, trajectory: Trajectory) -> None:
-        """Write one dialogue down; one that is finished already is passed over."""
+        """Write one dialogue to the disk; a case that is already finished is ignored."""
         case = (trajectory.scenario.id, trajectory.sample)
         if case in self._done:
             return
@@ -76,8 +82,8 @@ class CaseLog:
 
     def _append(self, path: Path, trajectory: Trajectory) -> None:
         row = {"model": self._model, **transcript(trajectory)}
-        del row["group"]  # The place among those of this call, which is none of the dialogue's business.
-        # Ids and texts of models may hold half a surrogate pair, which UTF-8 has no form for.
+        del row["group"]  # An index into the scenarios of this call, meaningless in the next.
+        # Ids and texts of models may contain half a surrogate pair, which UTF-8 cannot encode.
         line = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace")
         append_line(path, line, synced=True)
 
@@ -88,29 +94,28 @@ def _check_settings(path: Path, settings: Mapping[str, object]) -> None:
         write_json(path, settings)
         return
     try:
-        held = json.loads(path.read_text())
-    except ValueError as error:
-        raise CaseLogError(f"{path}: not JSON ({error}); name another folder by --out DIR") from error
-    for key in sorted({*wanted, *held}):
-        if held.get(key) != wanted.get(key):
+        found = read_json_object(path)
+    except JsonFileError as error:
+        raise CaseLogError(f"{error} Choose another folder with --out DIR.") from error
+    for key in sorted({*wanted, *found}):
+        if found.get(key) != wanted.get(key):
             raise CaseLogError(
-                f"{path}: {key} was {held.get(key)!r} and is now {wanted.get(key)!r}; name another folder by"
-                " --out DIR"
+                f"{path}: {key} was {found.get(key)!r} and is now {wanted.get(key)!r}. "
+                "Choose another folder with --out DIR."
             )
 
 
-def _finished(path: Path) -> set[tuple[str, int]]:
-    """Read which cases are finished; a line that a crash left unfinished is cut off."""
+def _finished_cases(path: Path) -> set[tuple[str, int]]:
+    """Return (scenario, sample) of every finished case; an unfinished last line is deleted from the file."""
     if not path.exists():
         return set()
     mend_lines(path)
     done: set[tuple[str, int]] = set()
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        try:
-            row = json.loads(line)
-            done.add((str(row["scenario"]), int(row["sample"])))
-        except (ValueError, KeyError, TypeError) as error:
-            raise CaseLogError(
-                f"{path}, line {number}: is no finished case ({error!r}); drop it or use another --out DIR"
-            ) from error
+    try:
+        for line in read_json_lines(path):
+            if not {"scenario", "sample"} <= line.fields.keys():
+                raise JsonFileError(f"{line.place}: not a finished case; scenario or sample is missing.")
+            done.add((str(line.fields["scenario"]), int(line.fields["sample"])))
+    except (ValueError, TypeError) as error:
+        raise CaseLogError(f"{error} Delete the line, or use another --out DIR.") from error
     return done

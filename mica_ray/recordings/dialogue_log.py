@@ -1,4 +1,7 @@
-"""Every training dialogue as one JSON line, for `pandas.read_json(path, lines=True)`; see `dialogue_row`."""
+"""Every training dialogue as one JSON line, for `pandas.read_json(path, lines=True)`; see `dialogue_row`.
+
+dialogue_files.py reads the lines back.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,12 @@ class DialogueLog:
     def __init__(self, path: Path, *, first_step: int = 0) -> None:
         """Open the file.
 
-        Dialogues of `first_step` and later steps are dropped, because those steps come again.
+        Dialogues of `first_step` and later steps are dropped, because those steps are played again.
         """
         self._log = StepLog(path, first_step=first_step)
         self.path = path
         self.num_failures = sum(row["failures"] for row in self._log.rows())
-        """Of the dialogues in the file (dialogue/answer_counts.py)."""
+        """Number of failures in the dialogues of the file (dialogue/answer_counts.py)."""
 
     def append(
         self,
@@ -38,11 +41,11 @@ class DialogueLog:
         """Write the dialogues of a step.
 
         Args:
-            step: the step of the loop.
-            trajectories: B trajectories, failed ones too.
+            step: step of the training loop.
+            trajectories: B trajectories, including failed ones.
             turns: rewards [B, T] and which of them count.
             returns: [B, T], reward units.
-            advantages: [B, T], no unit.
+            advantages: [B, T], dimensionless.
         """
         self.num_failures += count_failures(trajectories)
         self._log.append(
@@ -57,13 +60,13 @@ class DialogueLog:
 def dialogue_row(
     trajectory: Trajectory, *, turns: TurnRewards, returns: np.ndarray, advantages: np.ndarray, index: int
 ) -> dict[str, object]:
-    """Give the JSON form of one dialogue (recordings/transcript.py), with what it earned in every turn.
+    """Return the JSON form of one dialogue (transcript.py) with reward, return and advantage of every turn.
 
     Args:
         trajectory: the dialogue.
         turns: rewards [B, T] of its batch.
         returns: [B, T], reward units.
-        advantages: [B, T], no unit.
+        advantages: [B, T], dimensionless.
         index: the dialogue's row in those arrays.
     """
     return {
@@ -75,7 +78,7 @@ def dialogue_row(
 def _turn_row(
     turn: Turn, turns: TurnRewards, returns: np.ndarray, advantages: np.ndarray, index: int
 ) -> dict[str, object]:
-    """Give one turn; the numbers of a turn whose judgement failed are null, never 0."""
+    """Return one turn; the numbers of a turn whose judgement failed are null, never 0."""
     is_valid = bool(turns.valid[index, turn.index])
     return {
         **transcript_turn(turn),

@@ -60,7 +60,7 @@ class RecordedDialogue:
     is_success: bool | None = None
     """None when the record does not say."""
     is_failed: bool = False
-    """A simulator or an engine failed, so the dialogue says nothing about the policy."""
+    """A simulator or an engine failed, so the dialogue is no evidence about the policy."""
     domain: str = ""
     category: str = ""
     difficulty: str = ""
@@ -139,8 +139,10 @@ class RecordedDialogue:
     @property
     def turn_rewards(self) -> np.ndarray:
         """Return r_t [T], NaN where not judged: as recorded, or the incremental distance reward (IDR)."""
-        rewards = np.nan_to_num(self.rewards) if self.is_trained else Rewards().of_path(self.states)
-        return np.where(self.judged, rewards, np.nan)
+        if not self.is_trained:
+            return np.where(self.judged, Rewards().of_path(self.states), np.nan)
+        # Adding 0 turns a recorded -0, which would be printed with its sign, into 0.
+        return np.where(self.judged, np.nan_to_num(self.rewards) + 0.0, np.nan)
 
     def discounted_returns(self, gamma: float) -> np.ndarray:
         """Return G_t = sum_{s >= t} gamma^(s-t) r_s [T] of `turn_rewards`, NaN where not judged."""

@@ -1,4 +1,4 @@
-"""The JSON form of a dialogue: what every file of dialogues holds of it. Who writes files is elsewhere."""
+"""The JSON form of a dialogue, equal in every file. case_log.py and dialogue_log.py write the files."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from mica_ray.types import Trajectory, Turn
 
 
 def transcript(trajectory: Trajectory) -> dict[str, object]:
-    """Give the JSON form of one dialogue: `transcript_head`, and `turns`, a list of `transcript_turn`."""
+    """Return the JSON form of one dialogue: `transcript_head`, and `turns`, a list of `transcript_turn`."""
     return {**transcript_head(trajectory), "turns": [transcript_turn(turn) for turn in trajectory.turns]}
 
 
 def transcript_head(trajectory: Trajectory) -> dict[str, object]:
-    """Give what is said of the dialogue as a whole.
+    """Return the fields that describe the dialogue as a whole.
 
     Keys: domain, scenario, category, dominant_axis, difficulty, group, sample, stop, error,
     director_failures, failures, initial_state.
@@ -34,7 +34,7 @@ def transcript_head(trajectory: Trajectory) -> dict[str, object]:
 
 
 def transcript_turn(turn: Turn) -> dict[str, object]:
-    """Give one turn; what does not exist (a failed judgement, a text-only policy) is null, never 0."""
+    """Return one turn; missing values (a failed judgement, a text-only policy) are null, never 0."""
     judgement, generation = turn.judgement, turn.generation
     return {
         "index": turn.index,

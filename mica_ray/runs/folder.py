@@ -11,7 +11,7 @@ from typing import Any
 from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
 from mica_ray.evaluation.evaluate import Evaluation, ScenarioRow, summary_of_rows
-from mica_ray.evaluation.report import evaluation_record
+from mica_ray.evaluation.tables import evaluation_record
 from mica_ray.files import JsonFileError, read_json_object, write_json, write_whole
 
 _CONFIG = "config.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mica_ray.chat.ledger import Tally
 from mica_ray.evaluation.evaluate import Comparison, Evaluation
-from mica_ray.evaluation.report import comparison_record, evaluation_record
+from mica_ray.evaluation.tables import comparison_record, evaluation_record
 from mica_ray.runs.folder import RunFolder
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from mica_ray import checks
 from mica_ray.evaluation.evaluate import Evaluation, compare
-from mica_ray.evaluation.report import show_interval
+from mica_ray.evaluation.tables import format_interval
 from mica_ray.files import read_json_object
 from mica_ray.safety.check import CareCheck
 from mica_ray.safety.measure import CareMessage, measure, plain_recall
@@ -64,7 +64,7 @@ def score_line(base: Evaluation, run: Evaluation, *, seed: int) -> GateLine:
         gain = compare(base, run, seed=seed).epm_q
     except ValueError as error:
         return GateLine("EPM-Q", "failed", str(error))
-    shown = f"{show_interval(gain)} against the base, paired by scenario"
+    shown = f"{format_interval(gain)} against the base, paired by scenario"
     if gain.low > 0:
         return GateLine("EPM-Q", "passed", shown)
     return GateLine("EPM-Q", "failed", f"{shown}; the interval must be above 0")
@@ -101,7 +101,7 @@ def benchmark_lines(benchmarks: Sequence[Benchmark]) -> tuple[GateLine, ...]:
 def care_line(check: CareCheck, messages: Sequence[CareMessage]) -> GateLine:
     """Require a minimum recall of the care check on plainly worded danger."""
     recall = plain_recall(measure(check, messages))
-    shown = f"recall on plainly worded messages {show_interval(recall)}"
+    shown = f"recall on plainly worded messages {format_interval(recall)}"
     if recall.estimate >= MIN_RECALL:
         return GateLine("care", "passed", shown)
     return GateLine("care", "failed", f"{shown}; it must be at least {MIN_RECALL}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from mica_ray.evaluation.report import show_interval
+from mica_ray.evaluation.tables import format_interval
 from mica_ray.reporting.drawing.text_table import TextTable
 from mica_ray.statistics import Interval
 from mica_ray.tuning.sweep import Sweep
@@ -70,4 +70,4 @@ def _counts(row: CellRow) -> str:
 
 
 def _show(interval: Interval | None) -> str:
-    return "" if interval is None or math.isnan(interval.estimate) else show_interval(interval)
+    return "" if interval is None or math.isnan(interval.estimate) else format_interval(interval)

@@ -48,7 +48,7 @@ def test_credit_that_training_gave_comes_out_again(
     assert first["mica"] == pytest.approx([-0.35355, -0.85355], abs=1e-4)
     assert second["mica"][1] == pytest.approx(1.20711, abs=1e-4)
     shown = capsys.readouterr().out
-    assert "A group is what the run recorded as one" in shown
+    assert "A group is recorded by the run" in shown
     assert "Turns without a judgement: 1" in shown
     assert path.is_file()
 
@@ -62,7 +62,7 @@ def test_published_runs_say_what_a_group_is_and_what_turns_earn(
     ]
     credit(*paths, "--out", tmp_path / "page.html", "--reward", "idr")
     shown = capsys.readouterr().out
-    assert "siblings are other models' dialogues and not samples of one policy" in " ".join(shown.split())
+    assert "siblings are dialogues of other models, not samples of one policy" in " ".join(shown.split())
     assert "+1.0 ± 0.0" in shown and "+2.0 ± 2.0" in shown
     assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")
 

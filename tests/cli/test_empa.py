@@ -101,7 +101,7 @@ def test_folder_of_other_settings_is_refused(tmp_path: Path, capsys: pytest.Capt
     error = refuse(
         capsys, "--domain", DOMAIN, "--policy", LISTENER, "--out", str(tmp_path), "--set", "evaluation.seed=3"
     )
-    assert "seed was 20000 and is now 3; name another folder by --out DIR" in error
+    assert "seed was 20000 and is now 3. Choose another folder with --out DIR." in error
 
 
 def test_folder_in_which_nothing_was_finished_takes_other_settings(

@@ -1,4 +1,4 @@
-"""Credit against worth, in a world in which every other reply earns one point a turn."""
+"""Credit against measured value, in a world where every other reply earns one point per turn."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ START: State = (-10.0, 0.0, 0.0)
 SCENARIO = Scenario("s1", "test", "none", "C", "Someone.", "Hi.", START, ("One.",), "train")
 HELPED = Judgement((1, 0, 0), (0, 0, 0), (1.0, 0.0, 0.0))
 FIRST_MOVES = (-1.0, 1.0, 1.0, 3.0)
-"""What the first reply of each stored dialogue did; the second one always helps by one point."""
+"""Move of the first reply of each recorded dialogue; the second one always helps by one point."""
 
 
-def stored_turns(steps: Sequence[int] = (0, 0, 0, 0)) -> RecordedTurns:
+def recorded_turns(steps: Sequence[int] = (0, 0, 0, 0)) -> RecordedTurns:
     dialogues: list[RecordedDialogue] = []
     for first, step in zip(FIRST_MOVES, steps, strict=True):
         dialogues.append(
@@ -46,7 +46,7 @@ def stored_turns(steps: Sequence[int] = (0, 0, 0, 0)) -> RecordedTurns:
 
 @dataclass
 class Helpers:
-    """Goes on with replies that help by one point each, up to two turns a dialogue; fails where told to."""
+    """Continues with replies that help by one point each, up to turn 2; fails for numbers in `fails`."""
 
     fails: frozenset[int] = frozenset()
     starts: list[DialogueStart] = field(default_factory=list)
@@ -74,31 +74,31 @@ async def check(
 ) -> CreditCheck:
     config = CheckConfig(turns=turns, rerolls=2, seed=seed)
     return await check_credit(
-        stored_turns(), {item.id: item for item in scenarios}, helpers, Rewards(), config
+        recorded_turns(), {item.id: item for item in scenarios}, helpers, Rewards(), config
     )
 
 
-async def test_worth_is_what_the_stored_reply_earned_more() -> None:
+async def test_difference_is_the_return_of_the_recorded_reply_minus_that_of_others() -> None:
     outcome = await check(Helpers())
     assert len(outcome.turns) == 8
     for turn in outcome.turns:
         if turn.turn == 0:
-            # Stored: its move, then one point. Others: two points.
+            # The recorded reply: its move, then one point. Others: two points.
             assert turn.other_returns == (2.0, 2.0)
             assert turn.difference in {-2.0, 0.0, 2.0}
             assert turn.kept_returns == (turn.difference + 2,) * 2
         else:
-            # The last turn: its reward is its return, and others earn the same point.
+            # The last turn: its return is its reward, and other replies earn the same point.
             assert (turn.kept_returns, turn.other_returns) == ((1.0,), (1.0, 1.0))
         assert turn.error == 0
 
 
-async def test_credit_by_turn_is_true_and_credit_by_dialogue_half_so() -> None:
+async def test_credit_by_turn_agrees_fully_and_credit_by_dialogue_partly() -> None:
     estimators = (await check(Helpers())).estimators
-    # Returns at turn 0 are 0, 2, 2, 4: centred -2, 0, 0, 2, the worth itself; at turn 1 both are 0.
+    # Returns at turn 0 are 0, 2, 2, 4: centred -2, 0, 0, 2, the measured difference; at turn 1 both are 0.
     assert estimators["leave-one-out"].pearson.estimate == pytest.approx(1)
     assert estimators["leave-one-out"].sign_agreement.estimate == 1
-    # GRPO says -2, 0, 0, 2 of the second turns too, where nothing was earned: 8 / sqrt(16 * 8).
+    # GRPO gives -2, 0, 0, 2 to the second turns too, where the difference is 0: 8 / sqrt(16 * 8).
     assert estimators["GRPO"].pearson.estimate == pytest.approx(math.sqrt(0.5))
     assert estimators["GRPO"].sign_agreement.estimate == 6 / 8
 
@@ -110,7 +110,7 @@ async def test_equal_seeds_give_equal_figures_and_no_two_continuations_share_one
     assert len({start.seed for start in helpers.starts}) == len(helpers.starts) == 24
 
 
-async def test_prefix_is_the_record_s() -> None:
+async def test_prefix_is_taken_from_the_record() -> None:
     helpers = Helpers()
     await check(helpers)
     for begun in (start.begun for start in helpers.starts):
@@ -118,30 +118,30 @@ async def test_prefix_is_the_record_s() -> None:
         num_turns = begun.num_turns
         assert begun.user == ("Hi.", "One.")[num_turns]
         assert begun.spoken == (("Hi.", "Reply."),)[:num_turns]
-        # "One." is the fragment that the second message told.
+        # "One." is the fragment that the second message reveals.
         assert begun.num_revealed == num_turns
 
 
-async def test_failed_continuation_is_counted_and_enters_nothing() -> None:
+async def test_failed_continuation_is_counted_and_left_out() -> None:
     whole = await check(Helpers())
     outcome = await check(Helpers(fails=frozenset({0})))
-    # Of two other replies one is left, which says nothing of its spread: the turn is dropped.
+    # One of two other replies is left, too few for a standard error: the turn is dropped.
     assert (outcome.num_failed, outcome.num_dropped) == (1, 1)
     assert outcome.turns == whole.turns[1:]
 
 
-async def test_check_that_cannot_be_made_says_why() -> None:
-    with pytest.raises(RecordingError, match="scenario s1: is none of the run's domain"):
+async def test_impossible_check_is_explained() -> None:
+    with pytest.raises(RecordingError, match="scenario s1 is not in the run's domain"):
         await check(Helpers(), scenarios=())
     moved = replace(SCENARIO, initial_state=(-9.0, 0.0, 0.0))
-    with pytest.raises(RecordingError, match="scenario s1: its record begins in"):
+    with pytest.raises(RecordingError, match="scenario s1: the record starts in"):
         await check(Helpers(), scenarios=(moved,))
     with pytest.raises(RecordingError, match="0 of 8 turns could be compared"):
         await check(Helpers(fails=frozenset(range(24))))
 
 
 def test_turns_are_taken_from_the_policy_s_own_step_and_from_many_dialogues() -> None:
-    stored = stored_turns(steps=(0, 5, 5, 5))
+    stored = recorded_turns(steps=(0, 5, 5, 5))
     places = choose_places(stored, CheckConfig(turns=3), policy_step=5)
     assert {place.row for place in places} == {1, 2, 3}
     everything = choose_places(stored, CheckConfig(turns=99), policy_step=5)
@@ -150,7 +150,7 @@ def test_turns_are_taken_from_the_policy_s_own_step_and_from_many_dialogues() ->
 
 
 @pytest.mark.parametrize("changed", [{"turns": 2}, {"rerolls": 1}, {"gamma": 1.5}])
-def test_check_of_nothing_is_refused(changed: dict[str, float]) -> None:
+def test_empty_check_is_refused(changed: dict[str, float]) -> None:
     (name,) = changed
     with pytest.raises(ValueError, match=f"{name} must be"):
         replace(CheckConfig(), **changed)

@@ -1,4 +1,4 @@
-"""Estimators side by side: every measure on a few turns done by hand, then on the recorded runs."""
+"""Compared estimators: every measure on a few turns by hand, then on the recorded runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mica_ray.types import TurnRewards
 
 
 class AsEarned:
-    """Gives each turn its reward, so that the measures of any advantage can be tried."""
+    """An estimator whose advantage is the reward, so that any advantage can be measured."""
 
     def __init__(self, factor: float = 1.0) -> None:
         self.factor = factor
@@ -84,7 +84,7 @@ def test_estimators_are_compared_by_value_and_by_rank() -> None:
             return turns.rewards**3
 
     turns = batch_of([[-2, 0], [1, 1]], [0, 0])
-    # Mean ranks of -2, 0, 1, 1 are 1, 2, 3.5, 3.5, and cubes keep them; negation turns them round.
+    # Mean ranks of -2, 0, 1, 1 are 1, 2, 3.5, 3.5; cubes keep them and negation reverses them.
     found = compared(turns, a=AsEarned(), cubed=Cubed(), minus=AsEarned(-5), constant=AsEarned(0))
     np.testing.assert_allclose(found.rank[0], [1, 1, -1, np.nan])
     # A = -2, 0, 1, 1 and -8, 0, 1, 1: means 0 and -1.5; 18 / sqrt(6 * (66 - 9)) = 0.9733.
@@ -130,7 +130,7 @@ def test_survivors_by_turn() -> None:
 
 
 def test_every_batch_is_credited_by_itself() -> None:
-    # Whitened over its own two dialogues each batch gives 1 and -1; over all four it could not.
+    # Whitened over its own two dialogues, each batch gives 1 and -1; whitened over all four, it would not.
     turns = batch_of([[1], [0], [100], [50]], [0, 0, 1, 1])
     found = compare_credit(
         turns,
@@ -170,7 +170,7 @@ def test_recorded_policies_earn_per_turn_what_is_known_of_them(recorded: Recorde
         "gpt-4o": (-0.3, -1.3, -1.2),
         "gemini-2.5-pro": (1.3, 1.6, 1.2),
     }.items():
-        # 0.05: known to one digit behind the point.
+        # 0.05: published with one decimal.
         assert [band.mean for band in earned[model]] == pytest.approx(means, abs=0.05)
 
 
@@ -181,7 +181,7 @@ def test_recorded_rewards_stay_below_samuelsons_bound(recorded: RecordedTurns) -
     )
     for bound in (found.turn_bound, found.group_bound):
         assert (bound.largest <= bound.bounds + 1e-9).all()
-    # Four dialogues a case: returns at one turn come up to their 1.5, rewards over a whole case to 3.
+    # Four dialogues per case: the bound of returns at one turn is 1.5; rewards over a whole case exceed 3.
     assert 1.49 < found.turn_bound.largest.max() <= 1.5
     assert 3 < found.group_bound.largest.max() < found.group_bound.bounds.max()
     assert found.measures[0].turn_share + found.measures[0].group_share == pytest.approx(1.0)

@@ -1,4 +1,4 @@
-"""Text policies for evaluations: real models behind the chat protocol, named in a config by module:CLASS."""
+"""Text policies for evaluations: classes with the chat protocol, named in a config by module:CLASS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mica_ray.types import Message, Sampling
 
 @dataclass(frozen=True, slots=True)
 class WarmListener:
-    """Always gives the same warm reply; falls silent where `deaf_to` is said."""
+    """Always returns the same warm reply; fails if a user message contains `deaf_to`."""
 
     deaf_to: str = "\0"
 

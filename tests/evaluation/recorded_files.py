@@ -19,7 +19,7 @@ def level_fields(*, progress: Sequence[int] = (0, 0, 0), regress: Sequence[int] 
 
 
 def run_case(case: str = "script_001", **changes: object) -> Fields:
-    """The two-turn path of test_empa_score.py, EPM-Q 58.7612: C +3 by level 2, then A -2 by level -1."""
+    """The two-turn path of test_epm_q.py, EPM-Q 58.7612: C +3 by level 2, then A -2 by level -1."""
     return {
         "model": "helper-1",
         "script_id": case,
@@ -36,11 +36,11 @@ def run_case(case: str = "script_001", **changes: object) -> Fields:
 
 
 RUN_SCORE = 58.7612
-"""EPM-Q of `run_case`, done by hand in test_empa_score.py."""
+"""EPM-Q of `run_case`, computed by hand in test_epm_q.py."""
 
 
 def points_of(case: Fields) -> list[Fields]:
-    """The trajectory of a case, to be changed in place."""
+    """The trajectory of a case, for changes in place."""
     points = case["trajectory"]
     assert isinstance(points, list)
     return points

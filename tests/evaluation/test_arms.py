@@ -1,4 +1,4 @@
-"""Summaries and comparisons of arms: exact by hand, indifferent to order, and honest about chance."""
+"""Summaries and comparisons of arms: exact by hand, independent of order, and aware of chance."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def arm(scores: list[list[float]], *, name: str = "mixed", first_seed: int = 0) 
 
 
 def test_interquartile_mean_cuts_a_quarter_at_each_end() -> None:
-    # 1..8 pooled from two seeds of four cases: k = 2, so the mean of 3, 4, 5, 6. The odd 80 does not matter.
+    # 1..8 pooled from two seeds of four cases: k = 2, so the mean of 3, 4, 5, 6. The outlier 80 is cut.
     scores = [[1.0, 3, 5, 7], [2, 4, 6, 80]]
     assert interquartile_mean(arm(scores)).estimate == 4.5
 
 
 def test_every_case_weighs_the_same_in_the_mean() -> None:
-    # Case a: (0 + 2) / 2 = 1. Case b: 5 alone, its other seed failed. Mean of 1 and 5.
+    # Case a: (0 + 2) / 2 = 1. Case b: only 5, its other seed failed. Mean of 1 and 5.
     failed_once = arm([[0.0, 5], [2, NAN]])
     assert mean(failed_once).estimate == 3.0
     assert failed_once.num_failed == 1
 
 
 def test_seeds_that_agree_leave_no_chance() -> None:
-    # Cases differ by 10, seeds not at all: the case is a stratum, so nothing varies between resamples.
+    # Cases differ by 10, seeds do not: the case is a stratum, so all resamples are equal.
     assert mean(arm([[0.0, 10], [0, 10]])) == Interval(5.0, 5.0, 5.0)
 
 
@@ -83,7 +83,7 @@ def test_difference_pairs_what_the_arms_share() -> None:
 
 
 def test_other_seeds_are_compared_case_by_case() -> None:
-    # Case a: (1 + 3) / 2 - 0 = 2, case b: 10 - 6 = 4. Case c is the right arm's alone.
+    # Case a: (1 + 3) / 2 - 0 = 2, case b: 10 - 6 = 4. Only the right arm has case c.
     left = arm([[1.0, 10], [3, 10]])
     right = arm([[0.0, 6, 99], [0, 6, 99]], first_seed=5)
     gap = difference(left, right)
@@ -127,8 +127,8 @@ def test_verdict_does_not_distinguish_what_chance_explains() -> None:
 
 
 def test_one_lucky_seed_is_no_better_arm() -> None:
-    # Eight cases, and the gain is one seed's in all of them: within cases it looks like 24 pairs that agree
-    # enough, but of whole seeds one gained 9 a case and two lost 1.
+    # One seed gains 9 in all eight cases, the other two lose 1: within cases there seem to be 24 independent
+    # pairs, but only one of three whole seeds gained.
     gaps = np.repeat([[9.0], [-1.0], [-1.0]], 8, axis=1)
     lucky, base = arm(gaps.tolist()), arm(np.zeros((3, 8)).tolist(), name="turn")
     assert difference(lucky, base).low > 0
@@ -137,7 +137,7 @@ def test_one_lucky_seed_is_no_better_arm() -> None:
 
 
 def test_verdict_on_one_value_claims_nothing() -> None:
-    assert "one value a side" in verdict(arm([[9.0]]), arm([[1.0]], name="turn"), "EPM-Q")
+    assert "one value per side" in verdict(arm([[9.0]]), arm([[1.0]], name="turn"), "EPM-Q")
 
 
 def test_verdict_counts_missing_scores() -> None:
@@ -148,8 +148,8 @@ def test_verdict_counts_missing_scores() -> None:
 @pytest.mark.parametrize(
     ("scores", "seeds", "cases", "message"),
     [
-        ([[1.0]], (0, 1), ("a",), r"must be \[S, M\] = \[2, 1\]; got \[1, 1\]"),
-        ([[1.0], [2.0]], (3, 3), ("a",), r"seeds of x must not repeat; got \[3, 3\]"),
+        ([[1.0]], (0, 1), ("a",), r"must be \[S, M\] = \[2, 1\], got \[1, 1\]"),
+        ([[1.0], [2.0]], (3, 3), ("a",), r"seeds of x must be unique, got \[3, 3\]"),
         ([[math.inf]], (0,), ("a",), "must be finite"),
     ],
 )
@@ -206,7 +206,7 @@ def test_shift_of_all_scores_shifts_summaries_and_no_comparison(
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     # 100 experiments of 8 seeds in 6 cases whose true means are 0, 10 .. 50, noise of standard deviation 5.
     # The percentile bootstrap of 8 values is narrower than the truth by sqrt(7/8): nominal 95 % covers 93 %.
-    # Of 100 experiments the share lies within 0.93 +- 3 sqrt(0.93 * 0.07 / 100); the seed is fixed anyway.
+    # Of 100 experiments the share is within 0.93 +- 3 sqrt(0.93 * 0.07 / 100); the seed is fixed anyway.
     generator = np.random.default_rng(5)
     truth = np.arange(6) * 10.0
     hits = 0

@@ -1,4 +1,4 @@
-"""EPM-Q against numbers done by hand and against the published table of the recorded runs."""
+"""EPM-Q against values computed by hand and against the published table of the recorded runs."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_levels_that_do_not_fit_the_path_are_refused() -> None:
     st.integers(0, 19),
 )
 def test_one_more_regress_level_never_raises_the_score(levels: list[tuple[int, ...]], turn: int) -> None:
-    # The path is held still; only the counted levels change.
+    # The path stays the same; only the counted levels change.
     array = np.array(levels)
     progress, regress = array[:, :3], array[:, 3:]
     worse = regress.copy()
@@ -126,7 +126,7 @@ def test_recorded_runs_reproduce_the_published_score(
 
 
 def read_recorded_path(points: list[dict[str, object]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read states and levels; stray keys and text values, which the recordings have, count as level 0."""
+    """Read states and levels without recordings/; unknown keys and text values count as level 0."""
 
     def level(point: dict[str, object], key: str) -> int:
         levels = point["levels"]

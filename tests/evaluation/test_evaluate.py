@@ -1,4 +1,4 @@
-"""An evaluation plays every scenario with its own seeds, at the temperature it is asked for."""
+"""An evaluation plays every scenario with its own seeds, at the configured temperature."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WHO = Scenario("a", "test", "none", "C", "Someone.", "Hello.", (-3.0, 0.0, 0.0),
 
 @dataclass
 class NotingEngine:
-    """Says one thing, and notes how it was asked to sample."""
+    """Always returns the same reply, and records how it was asked to sample."""
 
     asked: list[Sampling] = field(default_factory=list[Sampling])
 
@@ -34,7 +34,7 @@ class NotingEngine:
 
 
 class OneTurn:
-    """A user who is content with any reply."""
+    """A user who is satisfied with any reply."""
 
     async def open(self) -> Message:
         return {"role": "user", "content": WHO.opening}

@@ -1,4 +1,4 @@
-"""Evaluations from recorded dialogues: what counts, what is left out, what is compared with what."""
+"""Evaluations of played dialogues: which ones count, which are left out, which are compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mica_ray.evaluation.evaluate import EvaluationConfig, compare, summarize
-from mica_ray.evaluation.report import comparison_record, comparison_table, evaluation_record
+from mica_ray.evaluation.tables import comparison_record, comparison_table, evaluation_record
 from mica_ray.files import write_json
 from mica_ray.types import Judgement, Scenario, State, Status, Stop, Trajectory, Turn
 
@@ -98,7 +98,7 @@ def test_table_has_a_row_per_measure() -> None:
 
 
 def test_evaluation_that_cannot_be_played_is_refused() -> None:
-    with pytest.raises(ValueError, match="samples must be >= 1; got 0"):
+    with pytest.raises(ValueError, match="samples must be >= 1, got 0"):
         replace(EvaluationConfig(), samples=0)
-    with pytest.raises(ValueError, match="temperature must be >= 0 or null"):
+    with pytest.raises(ValueError, match=r"temperature must be >= 0, got -0\.1"):
         replace(EvaluationConfig(), temperature=-0.1)

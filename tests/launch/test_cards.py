@@ -16,7 +16,7 @@ from mica_ray.config.overrides import override
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.domains.empa.cards import read_cards
 from mica_ray.evaluation.evaluate import compare, summarize
-from mica_ray.evaluation.report import CONTAMINATED, comparison_table, evaluation_record, evaluations_table
+from mica_ray.evaluation.tables import CONTAMINATED, comparison_table, evaluation_record, evaluations_table
 from mica_ray.launch.card_source import describe_deck, fetch_cards, read_deck
 from mica_ray.launch.domain_source import read_domain
 from mica_ray.launch.preflight import check_run

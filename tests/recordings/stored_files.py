@@ -1,4 +1,4 @@
-"""Stored dialogues whose distances are given, so that their rewards can be read off."""
+"""Lines of dialogue files made from zone distances, so that the rewards are known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.evaluation.recorded_files import Fields, level_fields
 def own_dialogue(
     *distances: float, step: int = 0, group: int = 0, lost: Collection[int] = (), **changes: object
 ) -> Fields:
-    """One dialogue as `mica train` logs it, D_0 first; it recorded twice its IDR as rewards."""
+    """One dialogue as `mica train` logs it, D_0 first; its recorded rewards are twice the IDR."""
     turns: list[Fields] = []
     for turn, (before, after) in enumerate(pairwise(distances)):
         is_judged = turn not in lost
@@ -42,7 +42,7 @@ def own_dialogue(
 def run_dialogue(
     *distances: float, model: str = "helper-1", case: str = "script_1", **changes: object
 ) -> Fields:
-    """One dialogue as the published runs have it; equal neighbours are judged turns that move nothing."""
+    """One dialogue of a published run; equal neighbours are judged turns that move nothing."""
     points: list[Fields] = [
         {"turn": turn, "P_t": [-1 - distance, 0, 0], "levels": level_fields() if turn else {}}
         for turn, distance in enumerate(distances)

@@ -1,4 +1,4 @@
-"""Files of dialogues become the batch an estimator sees: who is grouped, what is masked, what is earned."""
+"""Files of dialogues become the batch of an estimator: groups, masks and rewards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_our_own_dialogues_keep_their_groups_and_steps(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stored.turns.group, [0, 0, 1])
     np.testing.assert_array_equal(stored.batch, [0, 0, 1])
     assert stored.groupings == ("recorded",)
-    assert stored.models == (tmp_path.name,)  # a run's dialogues are called by its folder
+    assert stored.models == (tmp_path.name,)  # named after the run folder
     # As recorded, which is twice the distance closed: 2(4-3), 2(4-1) and 2(1-0), 2(4-2).
     np.testing.assert_allclose(stored.turns.rewards, [[2, 0], [6, 2], [4, 0]])
     np.testing.assert_allclose(stored.idr, [[1, np.nan], [3, 1], [2, np.nan]])
@@ -77,9 +77,7 @@ def test_dialogues_that_nobody_judged_are_counted_and_left_out(tmp_path: Path) -
     rows = [own_dialogue(4, 3), own_dialogue(4, 4, lost=[0]), own_dialogue(4, 3, stop="failed")]
     stored = read_recorded_turns([write(tmp_path / "d.jsonl", rows)])
     assert (len(stored.dialogues), stored.num_failed, stored.num_unjudged) == (1, 1, 1)
-    with pytest.raises(
-        RecordingError, match=r"no judged turn \(1 dialogues failed, 1 have no valid"
-    ):
+    with pytest.raises(RecordingError, match=r"no judged turn \(1 dialogues failed, 1 have no valid"):
         read_recorded_turns([write(tmp_path / "e.jsonl", rows[1:])])
 
 

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from mica_ray.credit.returns import discounted_returns
 from mica_ray.credit_study.comparison import CreditComparison
-from mica_ray.credit_study.tables import TextTable, credit_facts, credit_tables
+from mica_ray.credit_study.tables import CreditTable, credit_facts, credit_tables
 from mica_ray.recordings.recorded_turns import RecordedTurns
 from mica_ray.reporting.credit.figures import (
     bound_figure,
@@ -94,7 +94,7 @@ def _paragraphs(texts: tuple[str, ...]) -> Markup:
     return Markup().join(Markup("<p>{}</p>").format(text) for text in texts)
 
 
-def _table(laid: TextTable) -> Markup:
+def _table(laid: CreditTable) -> Markup:
     return (
         Markup("<h3>{}</h3>").format(laid.title)
         + table(laid.heads, laid.rows)
@@ -102,7 +102,7 @@ def _table(laid: TextTable) -> Markup:
     )
 
 
-def _folded(summary: str, laid: TextTable) -> Markup:
+def _folded(summary: str, laid: CreditTable) -> Markup:
     return rendered("folded.html", {"summary": summary, "body": _table(laid)})
 
 

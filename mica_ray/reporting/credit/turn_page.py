@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mica_ray.config.references import ConfigError
-from mica_ray.evaluation.report import CONTAMINATED
+from mica_ray.evaluation.tables import CONTAMINATED
 from mica_ray.reporting.credit.turn_credit import (
     RULES_TEXT,
     DialogueCredit,

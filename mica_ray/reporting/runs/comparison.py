@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from mica_ray.config.run_config import RunConfig
 from mica_ray.evaluation.arms import difference, mean, verdict
 from mica_ray.evaluation.evaluate import ScenarioRow
-from mica_ray.evaluation.report import CONTAMINATED, UNITS, show_interval
+from mica_ray.evaluation.tables import CONTAMINATED, UNITS, format_interval
 from mica_ray.reporting.drawing.text_table import TextTable
 from mica_ray.runs.arms import RunArm
 from mica_ray.statistics import Interval, wilson
@@ -165,7 +165,7 @@ def _failures(row: RunRow) -> list[str]:
 
 
 def _shown(interval: Interval) -> str:
-    return "-" if math.isnan(interval.estimate) else show_interval(interval)
+    return "-" if math.isnan(interval.estimate) else format_interval(interval)
 
 
 def _share(row: RunRow) -> str:

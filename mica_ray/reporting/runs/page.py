@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from mica_ray.config.run_config import RunConfig
 from mica_ray.evaluation.costs import COST_HEADS, COST_NOTE, cost_rows
-from mica_ray.evaluation.report import CONTAMINATED, MEASURES, UNITS, show_interval
+from mica_ray.evaluation.tables import CONTAMINATED, MEASURES, UNITS, format_interval
 from mica_ray.files import write_whole
 from mica_ray.reporting.drawing.line_chart import drawn_chart, page_chart
 from mica_ray.reporting.drawing.page import Section, page, rendered, table
@@ -123,7 +123,7 @@ def _interval(value: Mapping[str, float | None]) -> str:
     numbers = [value.get(name) for name in ("estimate", "low", "high")]
     if any(number is None for number in numbers):
         return "not defined"
-    return show_interval(Interval(*(float(number or 0.0) for number in numbers)))
+    return format_interval(Interval(*(float(number or 0.0) for number in numbers)))
 
 
 def _failures(runs: Sequence[RunFiles]) -> Markup:
@@ -151,7 +151,7 @@ def _costs(runs: Sequence[RunFiles]) -> Markup:
             parts.append(rendered("folded.html", values))
     free = [run.name for run in runs if not run.costs]
     if parts:
-        parts.append(_note(COST_NOTE[0].upper() + COST_NOTE[1:] + "."))
+        parts.append(_note(COST_NOTE))
     if free:
         parts.append(_note(f"No call of a role model is recorded for {', '.join(free)}."))
     prices = [

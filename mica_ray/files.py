@@ -171,9 +171,8 @@ class StepLog:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Read the rows of the file."""
-        if self.path.exists():
-            with self.path.open(encoding="utf-8") as file:
-                yield from map(json.loads, file)
+        for line in read_json_lines(self.path, is_growing=True):
+            yield dict(line.fields)
 
     def append(self, step: int, rows: Iterable[Mapping[str, object]]) -> None:
         """Append the rows of a step and wait until they are on the disk.

@@ -39,6 +39,13 @@ def test_lines_behind_the_checkpoint_are_dropped_and_written_again(tmp_path: Pat
     assert steps_in(path) == [0, 0, 1, 1, 2, 2, 3, 4, 5]
 
 
+def test_rows_are_read_back_with_their_step(tmp_path: Path) -> None:
+    log = StepLog(tmp_path / "a")
+    assert list(log.rows()) == []
+    log.append(2, [{"loss": 0.5}, {"loss": None}])
+    assert list(log.rows()) == [{"step": 2, "loss": 0.5}, {"step": 2, "loss": None}]
+
+
 def test_new_run_in_an_old_folder_starts_with_an_empty_file(tmp_path: Path) -> None:
     StepLog(tmp_path / "a").append(0, [{}])
     StepLog(tmp_path / "a")

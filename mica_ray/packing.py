@@ -220,13 +220,13 @@ def _trained_generation(trajectory: Trajectory, turn: Turn) -> Generation:
         raise ValueError(
             f"{where}: a valid turn needs its sampled tokens, got a text-only reply. Sample with an engine."
         )
-    if not generation.prompt_ids or not generation.token_ids:
-        raise ValueError(f"{where}: prompt and reply must have at least one token each, got none for one.")
-    if len(generation.logprobs) != len(generation.token_ids):
-        raise ValueError(
-            f"{where}: each of the {len(generation.token_ids)} tokens must have a log probability, "
-            f"got {len(generation.logprobs)}."
-        )
+    num_prompt, num_reply = len(generation.prompt_ids), len(generation.token_ids)
+    if not num_prompt or not num_reply:
+        counts = f"{num_prompt} and {num_reply}"
+        raise ValueError(f"{where}: prompt and reply must have at least one token, got {counts}.")
+    if len(generation.logprobs) != num_reply:
+        count = len(generation.logprobs)
+        raise ValueError(f"{where}: {num_reply} tokens must have as many log probabilities, got {count}.")
     return generation
 
 

@@ -1,7 +1,7 @@
-"""A grammar of replies: what the embedded policy is warmed up on. Whom they are said to: retellings.py.
+"""Grammar of the replies that the embedded policy is warmed up on. The users are from embedded/retellings.py.
 
-Helpful, misplaced and performative replies are mixed, mostly without regard to what the person needs, so that the
-warmed-up policy can say the right thing and hardly knows when. No line of it is a model of good support.
+Helpful, misplaced and performative replies are mixed, mostly at random, so that the warmed-up policy has the right
+phrases but seldom chooses them. No line is an example of good support.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from mica_ray.embedded.world import Inner, replay
 from mica_ray.seeding import derive_seed
 from mica_ray.types import Message, Sampling
 
-# Lines of a kind begin with different words: which ones were said is then seen at their beginnings, and a model
-# this small can learn not to say them again.
+# The lines of a kind begin with different words, so that a model this small can see which ones it has used and
+# learn not to repeat them.
 _REPLIES: dict[str, tuple[str, ...]] = {
     "acknowledge": (
         "No wonder you are {feeling} when {topic} will not let go of you.",
@@ -106,33 +106,33 @@ WARM_UP_MIX: dict[str, float] = {
     "preach": 0.20,
     "hollow": 0.27,
 }
-"""How often each kind is said, whatever the person needs: mostly beside the point, and sometimes right by chance."""
+"""Frequency of each kind, independent of the person's needs: mostly misplaced, sometimes right by chance."""
 
 FITTING = 0.4
-"""Share of replies that are what the person needs now: a policy that never heard a fitting reply cannot tell one."""
+"""Share of replies that fit the person's need: without examples the policy could not learn them."""
 _FITS = ("reframe", "acknowledge", "step")
-"""The kind that fits, by the axis (C, A, P) in focus."""
+"""The fitting kind by the axis (C, A, P) in focus."""
 _NAMES_TOPIC = 0.8
-"""Share of sentences that name the topic, of the kinds that can: naming it is what the warm-up teaches slowest."""
+"""Share of sentences that name the topic, if their kind can. The warm-up learns naming most slowly."""
 _SECOND_SENTENCE = 0.25
 """Share of replies with a second sentence of another kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class GrammarPolicy:
-    """A chat model that says something from the grammar, mostly deaf to what the person needs."""
+    """A chat model that replies from the grammar and mostly ignores the person's needs."""
 
     topic: str
-    """What the user talks about, in the user's words."""
+    """Topic of the user, in the user's words."""
     person: Inner
-    """The person as the dialogue begins."""
+    """The person's state at the start of the dialogue."""
     seed: int
     """Replies are a pure function of the seed and the conversation."""
 
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
     ) -> ChatReply:
-        """Give one reply to the user's messages so far."""
+        """Return one reply to the user's messages so far."""
         heard = [message["content"] for message in messages if message["role"] == "user"]
         said = [message["content"] for message in messages if message["role"] == "assistant"]
         rng = random.Random(derive_seed(self.seed, *heard))
@@ -149,30 +149,33 @@ class GrammarPolicy:
 
 
 def sentence(kind: str, topic: str, rng: random.Random, *, said: Sequence[str] = ()) -> str:
-    """Give one sentence of a kind about a topic, which is named as the other side of the talk would name it.
+    """Return one sentence of a kind about a topic, named from the helper's side.
 
-    A line that was said before is not said again, so that the policy learns not to repeat itself.
+    A line in `said` is not used again as long as others are left, so that the policy learns not to repeat itself.
     """
     lines = tuple(line for line in _REPLIES[kind] if not _was_said(line, said)) or _REPLIES[kind]
     naming = [line for line in lines if "{topic}" in line]
     if naming and rng.random() < _NAMES_TOPIC:
         lines = tuple(naming)
     return filled(
-        rng.choice(lines), topic=as_told(topic), feeling=rng.choice(FEELINGS), weight=rng.choice(WEIGHTS)
+        rng.choice(lines),
+        topic=as_helper_names(topic),
+        feeling=rng.choice(FEELINGS),
+        weight=rng.choice(WEIGHTS),
     )
 
 
-def as_told(topic: str) -> str:
-    """Name a topic as the other side of the talk would."""
+def as_helper_names(topic: str) -> str:
+    """Return the topic as the helper names it: "my exam" becomes "your exam"."""
     return f"your {topic[3:]}" if topic.startswith("my ") else topic
 
 
 def _was_said(line: str, said: Sequence[str]) -> bool:
-    """Whether an earlier reply holds a line, whatever filled its slots."""
+    """Whether an earlier reply contains a line, with any values in its slots."""
     fixed = max(re.split(r"\{\w+\}", line), key=len).strip(" .,?").lower()
     return any(fixed in reply.lower() for reply in said)
 
 
 def kinds() -> tuple[str, ...]:
-    """Name the kinds of sentence the grammar has."""
+    """Return the names of the kinds of sentences."""
     return tuple(_REPLIES)

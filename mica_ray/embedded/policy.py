@@ -1,7 +1,7 @@
-"""Make the embedded policy: a small Qwen3 model with its own tokenizer, warmed up on the scenario grammar.
+"""Builds the embedded policy: a small Qwen3 model with its own tokenizer, warmed up on the scenario grammar.
 
-Made in under two minutes on two cores, kept in a cache folder by a hash of all it depends on. It starts as a
-weak supporter on purpose: it can say what helps, and hardly knows when (see `grammar.py`).
+Takes under two minutes on two cores; the result is cached by embedded/policy_key.py. The policy is weak on
+purpose: it has the helpful phrases but seldom chooses the right one (embedded/grammar.py).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PADDING = "<|endoftext|>"
 _SPECIAL = (_PADDING, "<|im_start|>", END_OF_TURN)
 
 Report = Callable[[str, float], None]
-"""Called with what is being made and the share done, 0..1."""
+"""Called with the name of the stage and the share done, in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +46,22 @@ class _Row:
 
     token_ids: Sequence[int]
     first_reply: int
-    """Tokens before the first reply: what a stranger opens with cannot be predicted, and is not trained."""
+    """Tokens before the first reply, which are not trained: an opening cannot be predicted."""
 
 
 def embedded_policy(
     domain: Domain, cache: Path, *, recipe: EmbeddedPolicyRecipe | None = None, report: Report | None = None
 ) -> Path:
-    """Give the folder of the warmed-up policy, making it if the cache does not hold it.
+    """Return the folder of the warmed-up policy, and build it if it is not cached.
 
-    The folder is a plain Hugging Face model folder. It is written beside its place and renamed, so that an
-    interrupted making leaves nothing that looks finished.
+    The folder is a plain Hugging Face model folder. It is written under a temporary name and then renamed, so
+    that an interrupted build leaves no incomplete policy.
 
     Args:
-        domain: whose prompts and rules the warm-up dialogues follow.
-        cache: where made policies lie.
-        recipe: size, data and seed.
-        report: told of progress.
+        domain: source of prompts and rules of the warm-up dialogues.
+        cache: folder of the cached policies.
+        recipe: size, amount of warm-up and seed; None for the default.
+        report: called with the progress.
     """
     recipe = recipe or EmbeddedPolicyRecipe()
     place = cache / f"embedded-policy-{policy_key(domain, recipe)}"
@@ -74,7 +74,7 @@ def embedded_policy(
         scratch.chmod(0o755)
         os.replace(scratch, place)
     except OSError:
-        # Where another process made the same policy first, its folder serves.
+        # Another process may have built the same policy first: then its folder is used.
         if not (place / "config.json").exists():
             raise
     finally:
@@ -83,7 +83,7 @@ def embedded_policy(
 
 
 def _make(domain: Domain, recipe: EmbeddedPolicyRecipe, directory: Path, report: Report) -> None:
-    """Write tokenizer and warmed-up model into a folder."""
+    """Write tokenizer and warmed-up model to a folder."""
     import torch
 
     report("warm-up dialogues", 0.0)
@@ -112,7 +112,7 @@ def _make(domain: Domain, recipe: EmbeddedPolicyRecipe, directory: Path, report:
 
 
 def _row(tokenizer: PreTrainedTokenizerFast, dialogue: Sequence[Message], context_length: int) -> _Row:
-    """Lay a dialogue out as tokens."""
+    """Convert a dialogue to tokens."""
     conversation = [{"role": str(message["role"]), "content": message["content"]} for message in dialogue]
     token_ids = tokenizer.apply_chat_template(conversation, tokenize=True, return_dict=False)
     opening = tokenizer.apply_chat_template(
@@ -124,7 +124,7 @@ def _row(tokenizer: PreTrainedTokenizerFast, dialogue: Sequence[Message], contex
 def _train_tokenizer(
     dialogues: Sequence[Sequence[Message]], recipe: EmbeddedPolicyRecipe
 ) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer: every text can be written, common words are one token."""
+    """Train a byte-level BPE tokenizer: it encodes any text, and common words as one token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -150,7 +150,7 @@ def _train_tokenizer(
 
 
 def _new_model(tokenizer: PreTrainedTokenizerFast, recipe: EmbeddedPolicyRecipe) -> Qwen3ForCausalLM:
-    """Make the untrained model: Qwen3's architecture with tied embeddings."""
+    """Build the untrained model: Qwen3's architecture with tied embeddings."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
@@ -162,7 +162,7 @@ def _new_model(tokenizer: PreTrainedTokenizerFast, recipe: EmbeddedPolicyRecipe)
         num_key_value_heads=recipe.num_heads,
         head_dim=32,
         max_position_embeddings=recipe.context_length,
-        # A short base: the dialogues are hundreds of tokens long.
+        # A short base, because the dialogues have only hundreds of tokens.
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
         tie_word_embeddings=True,
         # The special tokens come first in the vocabulary.
@@ -184,7 +184,7 @@ def _train(
 ) -> None:
     """Train by next-token prediction from the first reply on, one step per batch.
 
-    The user's later messages are trained too: users name their topic again, and so teach naming it.
+    The user's later messages are trained too: they repeat the topic, which teaches naming it.
     """
     import torch
 
@@ -197,8 +197,8 @@ def _train(
         for parameters in optimizer.param_groups:
             parameters["lr"] = recipe.learning_rate * _rate(number, share)
         token_ids, is_trained = _laid_out(batch, pad_id)
-        # No attention mask: rows are padded on the right, where no real token sees the padding. The head, a
-        # third of the work, sees only the tokens that a trained one comes after.
+        # No attention mask is needed: rows are padded on the right, which no real token attends to. The head
+        # is a third of the work, so it runs only on tokens whose next token is trained.
         hidden = model.model(input_ids=token_ids).last_hidden_state[:, :-1][is_trained[:, 1:]]
         loss = torch.nn.functional.cross_entropy(model.lm_head(hidden), token_ids[:, 1:][is_trained[:, 1:]])
         optimizer.zero_grad(set_to_none=True)
@@ -211,7 +211,7 @@ def _train(
 
 
 def _laid_out(batch: Sequence[_Row], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pad rows to one width: token ids and which of them are trained, both [R, L]."""
+    """Pad rows to equal length; return token ids and the mask of trained ones, both [R, L]."""
     import torch
 
     lengths = torch.tensor([len(row.token_ids) for row in batch])
@@ -223,28 +223,28 @@ def _laid_out(batch: Sequence[_Row], pad_id: int) -> tuple[torch.Tensor, torch.T
 
 
 def _rate(number: int, share: float) -> float:
-    """Warm up over 30 steps, hold, and fall to a twentieth over the last 40 % of the way."""
+    """Return the learning rate factor: 30 steps warm-up, constant, then a linear decay to 1/20 over 40 %."""
     return min(1.0, (number + 1) / 30) * min(1.0, max(0.05, (1 - share) / 0.4))
 
 
 def _mixed_batches(
     rows: Sequence[_Row], drills: Sequence[_Row], recipe: EmbeddedPolicyRecipe
 ) -> list[list[_Row]]:
-    """Give the batches of the warm-up in order: dialogues throughout, drills among them and ever fewer.
+    """Return the batches of the warm-up in order: dialogues throughout, drills with decreasing frequency.
 
-    Drills alone teach a naming that the first dialogues undo; mixed, each keeps what the other taught.
+    After drills only, the first dialogues would undo the naming; mixed, neither undoes the other.
     """
     generator = np.random.default_rng(recipe.seed)
     talk = _batches(rows, recipe.batch_size, generator)
     naming = _batches(drills, 2 * recipe.batch_size, generator)
-    # Where each batch stands on the way, 0..1. Half of the drills lie in the first fifth, none in the last.
-    places = [*np.linspace(0, 1, len(talk)), *0.8 * generator.beta(1, 2.5, len(naming))]
+    # Position of each batch in [0, 1]. Half of the drills are in the first fifth, none in the last.
+    positions = [*np.linspace(0, 1, len(talk)), *0.8 * generator.beta(1, 2.5, len(naming))]
     both = talk + naming
-    return [both[index] for index in np.argsort(places, kind="stable")]
+    return [both[index] for index in np.argsort(positions, kind="stable")]
 
 
 def _batches(rows: Sequence[_Row], size: int, generator: np.random.Generator) -> list[list[_Row]]:
-    """Deal rows into batches of like length, in random order; every row is seen once."""
+    """Divide rows into batches of similar length, in random order; every row occurs once."""
     order = np.argsort([len(row.token_ids) for row in rows], kind="stable")
     chunks = [order[at : at + size] for at in range(0, len(order), size)]
     generator.shuffle(chunks)

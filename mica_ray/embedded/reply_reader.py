@@ -1,7 +1,7 @@
-"""Read what kind of support a reply gives, and what it harms, from its text alone: the eyes of the embedded judge.
+"""Finds kinds of support and harms in a reply by patterns of its text, for the judge of the embedded world.
 
-A stand-in for a language model, not a measure of empathy: it knows some hundred turns of English phrase and nothing
-else. What needs the user has, and whether the support comes at the right time, is decided in `scripted_world.py`.
+A stand-in for a language model and no measure of empathy: it knows about a hundred English phrases. Needs and
+timing are evaluated in embedded/world.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import pairwise
 
 
 class Kind(StrEnum):
-    """What a reply offers."""
+    """Kinds of support in a reply."""
 
     ACKNOWLEDGE = "acknowledge"
     """Names or accepts the feeling (serves A)."""
@@ -24,52 +24,52 @@ class Kind(StrEnum):
     REFRAME = "reframe"
     """Offers another way to see it (serves C)."""
     AFFIRM = "affirm"
-    """Names a strength or what was already done (serves P)."""
+    """Names a strength or something already done (serves P)."""
     STEP = "step"
-    """Offers a small concrete step, as an offer (serves P)."""
+    """Offers a small concrete step without demanding it (serves P)."""
 
 
 class Harm(StrEnum):
-    """What a reply does that costs the user something, whenever it comes."""
+    """Harms in a reply, costly at any time."""
 
     DISMISS = "dismiss"
     PREACH = "preach"
     HOLLOW = "hollow"
-    """Stock comfort with nothing of this person in it: performative empathy."""
+    """Stock comfort that mentions nothing of this person: performative empathy."""
     OVERLOAD = "overload"
-    """Everything at once, or a lecture: more than two needs addressed, too many sentences or words."""
+    """More than two needs at once, or too many sentences or words."""
     BROKEN = "broken"
-    """Breaks off before its last sentence ends."""
+    """Ends before its last sentence is complete."""
     REPEAT = "repeat"
-    """Nearly an earlier reply of the same dialogue."""
+    """Nearly equal to an earlier reply of the same dialogue."""
     ECHO = "echo"
-    """Hands the user's own words back, "my" turned to "your" or not."""
+    """Repeats the user's own words, with or without turning "my" into "your"."""
     IGNORE = "ignore"
-    """Offers nothing and takes up nothing the user said; too short; or not language."""
+    """Offers nothing and mentions nothing the user said, is too short, or is not language."""
     SLIP = "slip"
-    """Speaks as if the replier were the one who needs help, or for both sides, or about the user."""
+    """Speaks as the person who needs help, for both sides, or about the user in the third person."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was found in one reply."""
+    """Kinds, harms and evidence found in one reply."""
 
     kinds: frozenset[Kind]
     harms: frozenset[Harm]
     is_specific: bool
-    """Takes up a content word of what the user said."""
+    """Whether it contains a content word of the user."""
     evidence: dict[str, str]
-    """Kind or harm -> the words that show it."""
+    """By kind or harm: the matching words."""
 
 
 MAX_WORDS = 60
-"""A reply beyond this is a lecture; the Domain asks for one or two short sentences."""
+"""A longer reply is a lecture; the policy prompt asks for one or two short sentences."""
 MAX_SENTENCES = 3
 MIN_WORDS = 4
 REPEAT_OVERLAP = 0.6
-"""Share of a reply's word trigrams found in one earlier reply at which it counts as the same reply again."""
+"""Share of a reply's word trigrams in one earlier reply from which it is a repetition."""
 ECHO_OVERLAP = 0.6
-"""Share of a sentence's word trigrams found in the user's last message at which it is an echo."""
+"""Share of a sentence's word trigrams in the user's last message from which it is an echo."""
 
 _FEELING = (
     r"(?:heavy|hard|painful|lonely|exhausting|tiring|scary|frightening|frustrating|unfair|overwhelming|upsetting|sad"
@@ -145,7 +145,7 @@ SERVES: dict[Kind, int] = {
     Kind.AFFIRM: 2,
     Kind.STEP: 2,
 }
-"""Index of the axis (C, A, P) each kind serves."""
+"""Index of the axis (C, A, P) that each kind serves."""
 
 _FUNCTION_WORDS = frozenset(
     "a about after all also am an and any are as at be because been before being but by can could did do does doing down"
@@ -167,12 +167,12 @@ _SENTENCE = re.compile(r"[a-z][^.?!]*")
 _CLAUSE_END = re.compile(r"[,;:.?!]|\bbut\b")
 _DENIAL = re.compile(r"\b(?:not|never|nobody|nothing|hardly|no one|\w+n't)\b")
 _DENIABLE = frozenset({Kind.ACKNOWLEDGE, Kind.AFFIRM})
-"""Kinds that a "not" before them turns into the opposite; the others often begin with one."""
+"""Kinds that a preceding "not" inverts; phrases of the other kinds often contain one."""
 _MIRRORED = {"i": "you", "me": "you", "my": "your", "mine": "yours", "myself": "yourself", "am": "are"}
 _MISPLACED_ARTICLE = re.compile(
     r"\b(?:the|a|an|your|my) (?:the|a|an|your|my|of|and|or|is|are|was|be|to(?!-)|you|i|he|she|they|we)\b"
 )
-"""An article or possessive that stands before no name of anything: words in no order."""
+"""An article or possessive without a noun: a sign of words in random order."""
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 _COMPILED = {
     mark: tuple(re.compile(p) for p in patterns) for mark, patterns in (*_KINDS.items(), *_HARMS.items())
@@ -180,16 +180,16 @@ _COMPILED = {
 
 
 def _plain(text: str) -> str:
-    return text.lower().replace("\u2019", "'")  # Typographic apostrophes made plain.
+    return text.lower().replace("\u2019", "'")  # Typographic to plain apostrophes.
 
 
 def words_of(text: str) -> list[str]:
-    """Give the lower-case words of a text."""
+    """Return the lower-case words of a text."""
     return _WORD.findall(_plain(text))
 
 
 def content_words(text: str) -> list[str]:
-    """Give the words that carry a topic, in order, crudely stemmed so that "exams" meets "exam"."""
+    """Return the words that carry a topic, in order, stemmed so that "exams" equals "exam"."""
     return [
         _stem(word)
         for word in words_of(text)
@@ -198,12 +198,12 @@ def content_words(text: str) -> list[str]:
 
 
 def read_reply(reply: str, *, heard: Sequence[str], earlier: Sequence[str]) -> Reading:
-    """Read one reply.
+    """Find the kinds and harms of one reply.
 
     Args:
         reply: the text to read.
-        heard: what the user said so far, oldest first.
-        earlier: the replies given before in the same dialogue.
+        heard: the user's messages so far, oldest first.
+        earlier: the earlier replies of the same dialogue.
     """
     text = _plain(reply)
     evidence: dict[str, str] = {}
@@ -218,7 +218,7 @@ def read_reply(reply: str, *, heard: Sequence[str], earlier: Sequence[str]) -> R
     if Kind.STEP in kinds and Harm.PREACH in harms:
         kinds.discard(Kind.STEP)  # An order is not an offer.
     if Harm.HOLLOW in harms and shared and kinds:
-        # A stock phrase beside something that is this person's own is mere politeness.
+        # Next to something specific, a stock phrase is mere politeness.
         harms.discard(Harm.HOLLOW)
     harms |= _form_harms(text, kinds, shared, heard=heard, earlier=earlier)
     kept = {key: value for key, value in evidence.items() if key in kinds or key in harms}
@@ -228,7 +228,7 @@ def read_reply(reply: str, *, heard: Sequence[str], earlier: Sequence[str]) -> R
 def _form_harms(
     text: str, kinds: set[Kind], shared: set[str], *, heard: Sequence[str], earlier: Sequence[str]
 ) -> set[Harm]:
-    """Find the harms that lie in the form of a reply and not in a phrase."""
+    """Find the harms that depend on the form of a reply and not on a phrase."""
     words, sentences = words_of(text), _SENTENCE.findall(text)
     needs = {SERVES[kind] for kind in kinds if kind is not Kind.EXPLORE}
     found = {
@@ -243,7 +243,7 @@ def _form_harms(
 
 
 def _is_language(text: str, words: Sequence[str]) -> bool:
-    """Whether the words look like running English: function words among them, and no word over and over."""
+    """Whether the words look like English prose: enough function words, and no word too often."""
     function_fraction = sum(word in _FUNCTION_WORDS for word in words) / max(1, len(words))
     most_common = Counter(words).most_common(1)[0][1] if words else 0
     is_varied = most_common <= max(3, len(words) // 5) and len(set(words)) >= 0.5 * len(words)
@@ -251,13 +251,13 @@ def _is_language(text: str, words: Sequence[str]) -> bool:
 
 
 def _is_denied(match: re.Match[str]) -> bool:
-    """Whether the clause says "not" before the words found: "I do not think it sounds hard"."""
+    """Whether the clause has a "not" before the match: "I do not think it sounds hard"."""
     clause = _CLAUSE_END.split(match.string[: match.start()])[-1]
     return _DENIAL.search(clause) is not None
 
 
 def _is_echo(sentence: str, message: str) -> bool:
-    """Whether a sentence hands a message back, seen from either side of the talk."""
+    """Whether a sentence repeats a message, from either side's perspective."""
     mirrored, others = (
         [_MIRRORED.get(word, word) for word in words_of(side)] for side in (sentence, message)
     )
@@ -265,7 +265,7 @@ def _is_echo(sentence: str, message: str) -> bool:
 
 
 def _is_slip(words: Sequence[str]) -> bool:
-    """Whether the reply tells a story of its own instead of turning to the user."""
+    """Whether the reply is about the helper instead of the user."""
     own = sum(word in {"my", "me", "myself", "i'm", "i've", "mine"} for word in words)
     own += sum(pair in {("i", "feel"), ("i", "am"), ("i", "have"), ("i", "keep")} for pair in pairwise(words))
     turned = sum(word in {"you", "your", "you're", "you've", "yourself", "yours"} for word in words)
@@ -273,7 +273,7 @@ def _is_slip(words: Sequence[str]) -> bool:
 
 
 def _overlap(words: Sequence[str], others: Sequence[str]) -> float:
-    """Share of the trigrams of `words` that `others` holds too; 0 for texts too short to compare."""
+    """Return the share of trigrams of `words` that are in `others`; 0 for texts too short to compare."""
     trigrams = set(zip(words, words[1:], words[2:], strict=False))
     if len(trigrams) < 2:
         return 0.0
@@ -281,6 +281,6 @@ def _overlap(words: Sequence[str], others: Sequence[str]) -> float:
 
 
 def _stem(word: str) -> str:
-    """Cut the plural and the possessive."""
+    """Remove plural and possessive endings."""
     word = word.removesuffix("'s")
     return word[:-1] if word.endswith("s") and not word.endswith("ss") and len(word) > 3 else word

@@ -1,4 +1,4 @@
-"""Scenarios drawn from a grammar, and our own told about other topics. Replies: grammar.py."""
+"""Scenarios from a grammar, and our own scenarios retold with other topics. Replies: embedded/grammar.py."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _STAGES: tuple[tuple[str, ...], ...] = (
 )
 
 _ORDER = (1, 0, 2)
-"""Axes in the order of the stages of a story: A, C, P."""
+"""Axis indices in the order of a story's stages: A, C, P."""
 
 
 def scenario(number: int, domain: str, rng: random.Random) -> Scenario:
-    """Draw a scenario: a topic, a person who feels something about it, three stages of the story."""
+    """Draw a scenario: a topic, a person with a feeling about it, and three stages."""
     topic, feeling = draw_topic(rng), rng.choice(FEELINGS)
     dominant = rng.choice("CAP")
     depth = {key: -float(rng.randint(6, 8) if key == dominant else rng.randint(3, 5)) for key in "CAP"}
@@ -69,12 +69,12 @@ def scenario(number: int, domain: str, rng: random.Random) -> Scenario:
 
 
 def retold(story: Scenario, name: str, rng: random.Random) -> Scenario:
-    """Tell a scenario about another topic, so that its sentences do not give the topic away."""
+    """Retell a scenario with another topic, so that its sentences do not reveal the topic."""
     topic = draw_topic(rng)
 
     def tell(text: str) -> str:
-        told = re.sub(re.escape(story.topic), topic, text, flags=re.IGNORECASE)
-        return told[:1].upper() + told[1:]
+        changed = re.sub(re.escape(story.topic), topic, text, flags=re.IGNORECASE)
+        return changed[:1].upper() + changed[1:]
 
     return replace(
         story,
@@ -86,27 +86,26 @@ def retold(story: Scenario, name: str, rng: random.Random) -> Scenario:
 
 
 def with_retellings(scenarios: Sequence[Scenario], count: int, *, seed: int) -> tuple[Scenario, ...]:
-    """Add other tellings of the training scenarios: the same people and needs, troubled by other things.
+    """Add retellings of the training scenarios: the same people and needs with other topics.
 
-    A policy that meets each story a dozen times learns its words by heart; one that meets it with ever new
-    topics must listen. Validation and test scenarios, and stories that name no topic, are left as they are.
+    A policy memorizes a story that it meets a dozen times; with changing topics it must read the messages.
+    Validation and test scenarios and stories without a topic are unchanged.
 
     Args:
-        scenarios: of a domain.
-        count: tellings of each training scenario beside its own.
-        seed: of the topics.
+        scenarios: scenarios of a domain.
+        count: retellings per training scenario, besides the original.
+        seed: seed of the topics.
     """
     rng = random.Random(derive_seed(seed, "retellings"))
     own = [story for story in scenarios if story.split == "train" and story.topic]
-    told = [retold(story, f"{story.id}-told-{number:02d}", rng) for number in range(count) for story in own]
-    return (*scenarios, *told)
+    added = [retold(story, f"{story.id}-told-{number:02d}", rng) for number in range(count) for story in own]
+    return (*scenarios, *added)
 
 
-def begun_late(story: Scenario, rng: random.Random) -> Scenario:
-    """Let a story begin where its person may already feel heard, or understand too.
+def started_late(story: Scenario, rng: random.Random) -> Scenario:
+    """Start a story at random with no need met, the first one, or the first two.
 
-    A policy that talks past people hardly ever gets to their later needs, and would not learn what they
-    sound like.
+    A weak policy seldom reaches a person's later needs, and would not learn how they sound.
     """
     num_met = rng.choice((0, 1, 2))
     if num_met == 0:
@@ -120,7 +119,7 @@ def begun_late(story: Scenario, rng: random.Random) -> Scenario:
 
 
 def draw_topic(rng: random.Random) -> str:
-    """Draw what a story is about: one of so many that only copying it from the talk can name it."""
+    """Draw a topic, out of so many that the policy can name it only by copying it from the dialogue."""
     noun = rng.choice(NOUNS)
     form = rng.randrange(5)
     if form == 0:
@@ -133,6 +132,6 @@ def draw_topic(rng: random.Random) -> str:
 
 
 def filled(line: str, *, topic: str, feeling: str, weight: str = "") -> str:
-    """Fill the slots of a line and begin its sentences with capitals."""
+    """Fill the slots of a line and capitalize its sentences."""
     text = line.format(topic=topic, feeling=feeling, weight=weight)
     return ". ".join(part[:1].upper() + part[1:] for part in text.split(". "))

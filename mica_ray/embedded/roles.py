@@ -1,7 +1,7 @@
-"""Simulated user, director and judge of the embedded world behind the ChatModel protocol.
+"""User, director and judge of the embedded world as scripted chat models.
 
-They read the very case file a language model would get (dialogue/role_messages.py), and answer in the same
-forms, as pure functions of it and the seed. How the person takes a reply is decided in `scripted_world.py`.
+They read the same case file as a language model (dialogue/role_messages.py) and answer in the same formats,
+as pure functions of the case and the seed. embedded/world.py holds the rules of the person.
 """
 
 from __future__ import annotations
@@ -86,17 +86,17 @@ _CLOSING: tuple[str, ...] = (
 
 
 class ScriptedRoles:
-    """All three roles of the embedded world; deterministic given the case file and the sampling seed."""
+    """All three roles of the embedded world, deterministic given the case file and the sampling seed."""
 
     name = "scripted"
 
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None = None
     ) -> ChatReply:
-        """Answer as the role that the case file names.
+        """Answer in the role that the case file names.
 
         Raises:
-            ChatError: the last message is not a case file of a known role.
+            ChatError: the last message is not a case file, or its role is unknown.
         """
         case = _read_case(messages)
         role = case.get("role")
@@ -108,27 +108,27 @@ class ScriptedRoles:
         elif role == "actor":
             text = _speak(case, rng)
         else:
-            raise ChatError(f"the scripted roles cannot play {role!r}", kind="refused", endpoint=self.name)
+            raise ChatError(f"The scripted roles cannot play {role!r}.", kind="refused", endpoint=self.name)
         return ChatReply(text=text, model=self.name, is_verbatim=True)
 
 
 def _read_case(messages: Sequence[Message]) -> Mapping[str, object]:
-    """Parse the case file out of the last message."""
+    """Parse the case file in the last message."""
     try:
         case = json.loads(messages[-1]["content"])
     except (IndexError, json.JSONDecodeError) as error:
         raise ChatError(
-            f"the scripted roles read case files, not free text: {error}",
+            f"The scripted roles read case files, not free text: {error}.",
             kind="refused",
             endpoint=ScriptedRoles.name,
         ) from error
     if not isinstance(case, dict):
-        raise ChatError("the case file is not a JSON object", kind="refused", endpoint=ScriptedRoles.name)
+        raise ChatError("The case file is not a JSON object.", kind="refused", endpoint=ScriptedRoles.name)
     return cast(Mapping[str, object], case)
 
 
 def _felt(case: Mapping[str, object]) -> tuple[Inner, tuple[Felt, ...]]:
-    """Play the person through the dialogue of the case: the start, and how each reply was taken."""
+    """Replay the case's dialogue: the initial state, and the effect of each reply."""
     initial = cast(Mapping[str, float], case["initial_state"])
     order = [AXES.index(key) for key in cast(Sequence[str], case["need_order"])]
     inner = start([initial[key] for key in AXES], order)
@@ -138,13 +138,13 @@ def _felt(case: Mapping[str, object]) -> tuple[Inner, tuple[Felt, ...]]:
 
 
 def _mind(case: Mapping[str, object]) -> tuple[Inner, str]:
-    """Give what goes on in the person now, and how they took the last reply."""
+    """Return the person's state now, and the mood after the last reply."""
     inner, felt = _felt(case)
     return (felt[-1].after, felt[-1].mood) if felt else (inner, "unheard")
 
 
 def _judge(case: Mapping[str, object]) -> dict[str, object]:
-    """Score the last reply: 18 fields, evidence quoted from the reply."""
+    """Score the last reply: 18 fields, with evidence quoted from the reply."""
     _, felt = _felt(case)
     last = felt[-1]
     quotes = "; ".join(f"{mark}: {words}" for mark, words in sorted(last.reading.evidence.items()))
@@ -161,11 +161,11 @@ def _judge(case: Mapping[str, object]) -> dict[str, object]:
 
 
 def _direct(case: Mapping[str, object]) -> dict[str, object]:
-    """Reveal the next stage when the need it speaks of is in focus; otherwise let the talk run."""
+    """Reveal the next stage if its need is in focus; otherwise continue."""
     now, mood = _mind(case)
-    told = len(cast(Sequence[str], case.get("told", ())))
+    num_revealed = len(cast(Sequence[str], case.get("told", ())))
     has_more = bool(case.get("untold"))
-    wants_stage = has_more and told <= now.order.index(now.focus)
+    wants_stage = has_more and num_revealed <= now.order.index(now.focus)
     return {
         "move": "reveal_stage" if wants_stage else "continue",
         "guidance": f"You are {mood}; what weighs now is {AXES[now.focus]}.",
@@ -173,7 +173,7 @@ def _direct(case: Mapping[str, object]) -> dict[str, object]:
 
 
 def _speak(case: Mapping[str, object], rng: random.Random) -> str:
-    """Give the person's next message: a reaction, then the new fragment or what weighs now."""
+    """Return the person's next message: a reaction, then the new fragment or the need in focus."""
     now, mood = _mind(case)
     reaction = rng.choice(_REACTIONS[mood])
     fragment = case.get("fragment")
@@ -189,7 +189,7 @@ def _speak(case: Mapping[str, object], rng: random.Random) -> str:
 
 
 def topic_of(texts: Sequence[str]) -> str:
-    """Find the word a person's story turns on: the commonest content word, the first of equals."""
+    """Return the topic of a story: its most common content word, the first one on a tie."""
     counts = Counter(word for text in texts for word in content_words(text))
     if not counts:
         return "the whole thing"

@@ -1,6 +1,6 @@
-"""Dialogues for the warm-up of the embedded policy: the grammar's policy talks in the embedded world.
+"""Dialogues for the warm-up of the embedded policy: the policy of the grammar plays in the embedded world.
 
-What it says: `grammar.py`; to whom: `retellings.py`; who learns from it: `policy.py`.
+Replies: embedded/grammar.py; scenarios: embedded/retellings.py; training: embedded/policy.py.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from mica_ray.types import AXES, Message, Sampling, Scenario, Trajectory
 def warm_up_dialogues(
     domain: Domain, *, seed: int, num_dialogues: int, num_turns: Sequence[int]
 ) -> list[list[Message]]:
-    """Play the grammar's policy in the embedded world; half of the scenarios are the domain's own, retold.
+    """Play dialogues of the grammar's policy in the embedded world, half of them in retold scenarios.
 
-    Only training scenarios are retold: the warm-up never sees a validation or a test scenario.
+    Only training scenarios are retold: the warm-up uses no validation or test scenario.
 
     Args:
-        domain: whose prompts, rules and training scenarios.
-        seed: of every draw.
-        num_dialogues: how many.
-        num_turns: turns at most of the dialogues, in rotation.
+        domain: source of prompts, rules and training scenarios.
+        seed: seed of every draw.
+        num_dialogues: number of dialogues.
+        num_turns: maximum turns of the dialogues, in rotation.
     """
     rng = random.Random(derive_seed(seed, "warm-up"))
     roles = ScriptedRoles()
@@ -46,7 +46,7 @@ def warm_up_dialogues(
             scenario = retellings.retold(rng.choice(own), f"retold-{number:05d}", rng)
         else:
             scenario = retellings.scenario(number, domain.name, rng)
-        scenario = retellings.begun_late(scenario, rng)
+        scenario = retellings.started_late(scenario, rng)
         rules = replace(domain.rules, max_turns=num_turns[number % len(num_turns)])
         short = replace(domain, rules=rules)
         environment = DialogueEnvironment(
@@ -83,16 +83,16 @@ def warm_up_stories(domain: Domain) -> tuple[Scenario, ...]:
 
 
 def naming_drills(domain: Domain, *, seed: int, num_drills: int, num_topics: int) -> list[list[Message]]:
-    """Give exchanges in which the user lists topics and the policy names them back, in order.
+    """Return exchanges in which the user lists topics and the policy repeats them in order.
 
-    Every word of such a reply is a copy of a word heard. A dialogue holds few of those among many that are
-    not, and a model trained on dialogues alone takes most of its time to learn what naming is.
+    Every word of such a reply is copied from the user. Dialogues have few copied words, so that a model trained
+    on dialogues only spends most of its time on learning to copy.
 
     Args:
-        domain: whose policy prompt.
-        seed: of every draw.
-        num_drills: how many.
-        num_topics: topics of one list.
+        domain: source of the policy prompt.
+        seed: seed of every draw.
+        num_drills: number of exchanges.
+        num_topics: topics per list.
     """
     rng = random.Random(derive_seed(seed, "naming"))
 
@@ -101,14 +101,14 @@ def naming_drills(domain: Domain, *, seed: int, num_drills: int, num_topics: int
         return [
             {"role": "system", "content": domain.policy_prompt},
             {"role": "user", "content": f"{', '.join(topics)}."},
-            {"role": "assistant", "content": f"{', '.join(map(grammar.as_told, topics))}."},
+            {"role": "assistant", "content": f"{', '.join(map(grammar.as_helper_names, topics))}."},
         ]
 
     return [drill() for _ in range(num_drills)]
 
 
 def _messages(domain: Domain, trajectory: Trajectory) -> list[Message]:
-    """Lay a dialogue out as the policy reads it."""
+    """Return a dialogue as the policy sees it."""
     messages: list[Message] = [{"role": "system", "content": domain.policy_prompt}]
     for turn in trajectory.turns:
         messages.append({"role": "user", "content": turn.user})

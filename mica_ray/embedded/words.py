@@ -1,4 +1,4 @@
-"""Everyday words that fill the slots of stories and replies (retellings.py, grammar.py). Words only."""
+"""Word lists for the slots of scenarios and replies (embedded/retellings.py, embedded/grammar.py)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOUNS = (
     "shirt glove bag box key lock gate fence tree flower plant bird horse field harvest storm rain snow letters jokes "
     "messages gaps photos visits friends papers shifts fees nights rooms calls dreams plans"
 ).split()
-"""Everyday words, those of our own scenarios among them: a policy can name only what its vocabulary holds."""
+"""Includes the words of our own scenarios: a policy can name only what is in its vocabulary."""
 QUALITIES = (
     "old new first last big small long late broken open empty night summer weekly second final red quiet "
     "local early wrong missing shared daily former winter double yearly front angry bad best blood cancelled "

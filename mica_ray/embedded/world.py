@@ -1,12 +1,7 @@
-"""The embedded world: how a scripted person takes a reply. Pure functions of what was said, nothing hidden.
+"""Rules of the embedded world: the effect of a reply on a scripted person, as pure functions of the dialogue.
 
-What this stand-in is not: a person, a therapist's judgement, or evidence that a policy comforts anyone. It is
-a small process with delayed effects that reads real text, so that the whole training path can be run and
-measured without a language-model judge. Gains here say that the training works, not that the policy is kind.
-
-Needs open in `need_order` (felt, then understood, then able). A need opens when every need before it is at
-least half met; help for a need that is not open yet does harm and leaves the person guarded, and a guarded
-person opens later. So an early turn decides what later turns can earn, and credit has to cross turns.
+The person, the needs and their order are described in embedded/README.md. A gain in this world shows that
+training works, not that the policy supports anyone.
 """
 
 from __future__ import annotations
@@ -21,54 +16,53 @@ Levels = tuple[int, int, int]
 
 PROGRESS_POINTS = (0.0, 1.0, 3.0)
 REGRESS_POINTS = ((0.0, -2.0, -4.0), (0.0, -2.0, -5.0), (0.0, -2.0, -5.0))
-"""EMPA's points (arXiv 2603.00552): how far the person moves is what the judge writes down."""
+"""EMPA's points (arXiv 2603.00552); the person's state changes by the points that the judge gives."""
 
 HALF = 0.5
 GUARD_STEP = 0.25
-"""Each misplaced reply asks for this much more of the earlier needs to be met before the next one opens."""
+"""Each misplaced reply raises by this share how far earlier needs must be met before the next one opens."""
 MAX_GUARD = 2
 PATIENCE = 2
-"""Replies in a row that serve only met needs, from which on the need in focus grows."""
+"""From this number of consecutive replies that serve only met needs, the need in focus grows."""
 SOFTENING = 1
-"""Guard that one specific acknowledgement takes away."""
+"""Guard that one specific acknowledgement removes."""
 
 _STRONG = frozenset({Kind.ACKNOWLEDGE, Kind.REFRAME, Kind.STEP})
-"""Kinds that reach level 2 when they take up what this person said."""
+"""Kinds that reach level 2 if they mention what this person said."""
 
 _VOID = frozenset({Harm.REPEAT, Harm.ECHO, Harm.OVERLOAD, Harm.BROKEN, Harm.SLIP, Harm.IGNORE})
-"""Harms by which nothing of the reply lands: said before, said by the person, said with everything else, not
-said to the end, not said to the person."""
+"""Harms that cancel all progress of the reply: repeated, echoed, overloaded, cut off, misdirected."""
 
 _PATIENT = frozenset({Kind.EXPLORE, Kind.AFFIRM})
-"""Kinds that are merely idle when they come too early; explaining and advising too early hurt."""
+"""Kinds without effect if they are too early; explaining or advising too early does harm."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inner:
-    """What goes on in the person."""
+    """State of the person: needs, guard and patience."""
 
     state: tuple[float, float, float]
     initial: tuple[float, float, float]
     order: tuple[int, int, int]
-    """Axis indices in the order in which needs open."""
+    """Axis indices in the order in which the needs open."""
     guard: int = 0
-    """0..MAX_GUARD, raised by misplaced help."""
+    """In 0..MAX_GUARD; misplaced help raises it."""
     stale: int = 0
-    """Replies in a row that only served needs already met."""
+    """Number of consecutive replies that served only met needs."""
 
     def is_met(self, axis: int) -> bool:
-        """Whether a need no longer weighs: above -1, the tolerance of the zone distance."""
+        """Whether a need is met: above -1 point, the tolerance of the zone distance."""
         return self.state[axis] > -1.0
 
     def is_open(self, axis: int) -> bool:
-        """Whether help for this need can land now."""
+        """Whether help for this need can have an effect now."""
         share = max(0.0, HALF - GUARD_STEP * self.guard)
         before = self.order[: self.order.index(axis)]
         return all(self.state[other] >= share * self.initial[other] or self.is_met(other) for other in before)
 
     @property
     def focus(self) -> int:
-        """The axis the person is taken up with: the first open need that is not met, else the last one."""
+        """Axis of the first need that is open and not met, else the last axis."""
         return next(
             (axis for axis in self.order if not self.is_met(axis) and self.is_open(axis)), self.order[-1]
         )
@@ -76,24 +70,24 @@ class Inner:
 
 @dataclass(frozen=True, slots=True)
 class Felt:
-    """How one reply was taken."""
+    """Effect of one reply on the person."""
 
     reading: Reading
     progress: Levels
     regress: Levels
     after: Inner
     mood: str
-    """"moved", "eased", "hurt", "pushed", "stale" or "unheard": how the person answers."""
+    """"moved", "eased", "hurt", "pushed", "stale" or "unheard": the tone of the person's answer."""
 
 
 def start(initial_state: Sequence[float], order: Sequence[int]) -> Inner:
-    """Give the person before anything was said."""
+    """Return the person's state at the start of a dialogue."""
     state = (float(initial_state[0]), float(initial_state[1]), float(initial_state[2]))
     return Inner(state=state, initial=state, order=(order[0], order[1], order[2]))
 
 
 def take(inner: Inner, reading: Reading) -> Felt:
-    """Let the person take one reply: levels per axis and what changed in them."""
+    """Compute the effect of one reply: levels per axis, new state and mood."""
     progress, misplaced = _progress(inner, reading)
     is_stale = not any(progress) and not misplaced and bool(reading.kinds)
     stale = inner.stale + 1 if is_stale else 0
@@ -114,13 +108,13 @@ def take(inner: Inner, reading: Reading) -> Felt:
 
 
 def replay(inner: Inner, dialogue: Sequence[tuple[str, str]]) -> tuple[Felt, ...]:
-    """Let the person take a dialogue from its start: one `Felt` per (user message, reply)."""
+    """Compute the effects of a dialogue from its start: one `Felt` per (user message, reply)."""
     return _replay(inner, tuple(dialogue))
 
 
 @lru_cache(maxsize=4096)
 def _replay(inner: Inner, dialogue: tuple[tuple[str, str], ...]) -> tuple[Felt, ...]:
-    """Replay by prefix, so that three roles asking after every turn read each reply once."""
+    """Replay by prefix, so that the cache evaluates each reply once for all three roles."""
     if not dialogue:
         return ()
     felt = _replay(inner, dialogue[:-1])
@@ -131,7 +125,7 @@ def _replay(inner: Inner, dialogue: tuple[tuple[str, str], ...]) -> tuple[Felt, 
 
 
 def _progress(inner: Inner, reading: Reading) -> tuple[Levels, set[int]]:
-    """Progress levels per axis, and the axes that were served before they were open."""
+    """Return progress levels per axis, and the axes that were served before they were open."""
     levels = [0, 0, 0]
     misplaced: set[int] = set()
     for kind in reading.kinds:
@@ -146,7 +140,7 @@ def _progress(inner: Inner, reading: Reading) -> tuple[Levels, set[int]]:
 
 
 def _regress(inner: Inner, reading: Reading, misplaced: set[int], stale: int) -> Levels:
-    """Regress levels per axis: harms of the reply itself, and help at the wrong time."""
+    """Return regress levels per axis, from the reply's harms and from help at the wrong time."""
     first = inner.order[0]
     levels = [0, 0, 0]
 
@@ -157,13 +151,13 @@ def _regress(inner: Inner, reading: Reading, misplaced: set[int], stale: int) ->
         hurt(axis, -1)
         hurt(first, -1)
     if stale >= PATIENCE:
-        hurt(inner.focus, -1)  # What is open and not helped gets worse: comfort alone does not carry on.
+        hurt(inner.focus, -1)  # An open need that is not served gets worse, whatever the comfort.
     harm_levels: dict[Harm, Levels] = {
         Harm.DISMISS: (0, -2, 0),
         Harm.PREACH: (0, -1, -1),
         Harm.HOLLOW: (-1, -1, -1),
         Harm.OVERLOAD: (-1, -1, 0),
-        # As bad as the emptiest reply that is said to the end: cheaper, and never ending would pay.
+        # As costly as the emptiest complete reply: otherwise never ending a reply would pay.
         Harm.BROKEN: (-1, -1, -1),
         Harm.REPEAT: (0, -1, 0),
         Harm.ECHO: (0, -1, 0),
@@ -177,7 +171,7 @@ def _regress(inner: Inner, reading: Reading, misplaced: set[int], stale: int) ->
 
 
 def _mood(reading: Reading, progress: Levels, regress: Levels, misplaced: set[int], stale: int) -> str:
-    """Say in one word how the person answers."""
+    """Return the mood of the person's answer."""
     if Harm.DISMISS in reading.harms or Harm.SLIP in reading.harms:
         return "hurt"
     if misplaced or Harm.PREACH in reading.harms or Harm.OVERLOAD in reading.harms:

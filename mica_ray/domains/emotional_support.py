@@ -1,6 +1,6 @@
-"""Emotional support: the paper's domain, with scenarios of our own in six areas of life.
+"""Emotional support: the paper's domain, with 90 scenarios of our own in six areas of life.
 
-The stories lie in `stories/`, one file per area; the form of the prompts in `role_prompts.py`.
+The scenarios are in domains/stories/, one file per area; the prompts are built by domains/role_prompts.py.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ SUPPORT_PROMPTS_EN = role_prompts(
     axes=_AXES,
     policy_prompt="You are a kind listener. Answer in one or two short sentences.",
 )
-"""For domains of emotional support whose own language is another."""
+"""English prompts for domains of emotional support in another language."""
 
 EMOTIONAL_SUPPORT = Domain(
     name="emotional_support",

@@ -1,13 +1,12 @@
-"""What a user names or supplies: a domain by its import path, scenarios as a JSON-lines file.
+"""Loads domains by import path and scenarios from files of JSON lines.
 
-A scenario file is read whole and checked line by line; nothing is guessed and no field is dropped.
+Every line of a scenario file is checked: nothing is guessed, and unknown fields are errors.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,46 +14,48 @@ from typing import TypeVar, cast, get_args
 
 from mica_ray.dialogue.domain import Domain
 from mica_ray.domains.sage import is_profile, profile_fields
+from mica_ray.files import JsonFileError, JsonLine, read_json_lines
 from mica_ray.types import AXES, Scenario, Split, State
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 _Value = TypeVar("_Value")
 _LOWEST_POINTS = -1000.0
-"""Far below any deficit of the published cards (-27), near enough to catch a slip of the pen."""
+"""Lower limit of a state, far below the deficits of the published cards (-27), to catch typing errors."""
 
 
 class ScenarioError(ValueError):
-    """A scenario file that cannot be used; the message names the file, the line and the field."""
+    """An invalid scenario file. The message names the file, the line and the field."""
 
 
 class _FieldError(ValueError):
-    """What is wrong with one field, before file and line are known."""
+    """A problem with one field, before file and line are known."""
 
 
 def load_domain(path: str) -> Domain:
-    """Give the domain at "module:NAME", for example "mica_ray.domains.tutoring:TUTORING".
+    """Return the domain at "module:NAME", for example "mica_ray.domains.tutoring:TUTORING".
 
     Raises:
-        ValueError: the path has another form, there is no such module, or no Domain of that name in it.
+        ValueError: the path has another form, or the module or the Domain does not exist.
     """
     module_name, separator, name = path.partition(":")
     if not (separator and name and all(part.isidentifier() for part in module_name.split("."))):
         raise ValueError(
-            f"a domain is named module:NAME, as in mica_ray.domains.tutoring:TUTORING; got {path!r}"
+            f"A domain path must be module:NAME, such as mica_ray.domains.tutoring:TUTORING, got {path!r}."
         )
     if not _is_importable(module_name):
-        raise ValueError(f"no module {module_name!r} for the domain {path!r}")
+        raise ValueError(f"The domain {path!r} cannot be loaded: there is no module {module_name!r}.")
     attributes = cast("Mapping[str, object]", vars(import_module(module_name)))
     domain = attributes.get(name)
     if not isinstance(domain, Domain):
         found = sorted(key for key, value in attributes.items() if isinstance(value, Domain))
-        raise ValueError(f"{module_name} holds no Domain {name!r}; it holds: {', '.join(found) or 'none'}")
+        listed = ", ".join(found) or "none"
+        raise ValueError(f"{module_name} contains no Domain {name!r}. Its domains: {listed}.")
     return domain
 
 
 def _is_importable(module_name: str) -> bool:
-    """Tell a module that is not there from one that fails inside, whose own error should be seen."""
+    """Whether the module exists; an import error inside an existing parent package is raised."""
     try:
         return find_spec(module_name) is not None
     except ModuleNotFoundError as error:
@@ -64,68 +65,52 @@ def _is_importable(module_name: str) -> bool:
 
 
 def load_scenarios(path: Path, domain: str) -> tuple[Scenario, ...]:
-    """Read scenarios of one domain, one JSON object a line; blank lines are passed over.
+    """Read the scenarios of one domain from JSON lines.
 
-    Fields: id, category, dominant_axis ("C", "A" or "P"), persona, opening, initial_state ([C, A, P] in
-    points, none above 0 and not all 0), stages (a list of texts), split ("train", "valid" or "test");
-    language is optional ("en"), topic too (""), and so is domain, which must then be the one asked for.
-    A line of a SAGE or RLVER profile (domains/sage.py) is a scenario too.
+    Required fields: id, category, dominant_axis ("C", "A" or "P"), persona, opening, initial_state ([C, A, P]
+    in points, none above 0 and not all 0), stages (a list of texts), split ("train", "valid" or "test").
+    Optional: language ("en"), topic (""), difficulty (""), and domain, which must equal the argument.
+    A line may also be a SAGE or RLVER profile (domains/sage.py).
 
     Args:
-        path: the file, or a folder, whose *.jsonl files are read as one.
-        domain: name of the domain they are played in.
+        path: a file, or a folder whose *.jsonl files are read as one.
+        domain: name of the domain.
 
     Raises:
-        ScenarioError: the file cannot be read, holds no scenario, or one line is wrong.
+        ScenarioError: a file cannot be read or contains no scenario, or a line is invalid.
     """
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     if not files:
-        raise ScenarioError(f"{path}: holds no *.jsonl; name a file of scenarios, or a folder of such files")
+        raise ScenarioError(
+            f"{path} contains no *.jsonl. Name a file of scenarios, or a folder of them."
+        )
     scenarios: list[Scenario] = []
     place_of: dict[str, str] = {}
     for file in files:
-        for number, line in _lines(file):
+        for line in _lines(file):
             try:
-                scenario = _scenario(_json_object(line), domain)
+                scenario = _scenario(line.fields, domain)
             except _FieldError as error:
-                raise ScenarioError(f"{file}, line {number}: {error}") from error
+                raise ScenarioError(f"{line.place}: {error}.") from error
             if scenario.id in place_of:
                 first = place_of[scenario.id]
-                raise ScenarioError(
-                    f"{file}, line {number}: field 'id': {scenario.id!r} stands in {first} already"
-                )
-            place_of[scenario.id] = f"line {number}" if len(files) == 1 else f"{file.name}, line {number},"
+                raise ScenarioError(f"{line.place}: field 'id': {scenario.id!r} is already in {first}.")
+            place_of[scenario.id] = line.place
             scenarios.append(scenario)
     if not scenarios:
-        raise ScenarioError(f"{path}: holds no scenario; expected one JSON object a line")
+        raise ScenarioError(f"{path} contains no scenario. Write one JSON object per line.")
     return tuple(scenarios)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Give the lines that hold something, with their numbers."""
+def _lines(path: Path) -> tuple[JsonLine, ...]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScenarioError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-    # Not splitlines(): JSON texts may hold U+2028, which it takes for the end of a line.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield number, line
-
-
-def _json_object(line: str) -> Mapping[str, object]:
-    """Parse one line into its fields."""
-    try:
-        fields = cast("object", json.loads(line))
-    except (ValueError, RecursionError) as error:
-        raise _FieldError(f"is no JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise _FieldError(f"must be a JSON object; got {_shown(fields)}")
-    return cast("Mapping[str, object]", fields)
+        return read_json_lines(path)
+    except JsonFileError as error:
+        raise ScenarioError(str(error)) from error
 
 
 def _scenario(fields: Mapping[str, object], domain: str) -> Scenario:
-    """Check the fields of one line and make the scenario."""
+    """Check the fields of one line and build the scenario."""
     checks = _text, _texts
     if is_profile(fields):
         fields = _of_profile(fields)
@@ -135,7 +120,7 @@ def _scenario(fields: Mapping[str, object], domain: str) -> Scenario:
     unknown = sorted(set(fields) - set(Scenario.__dataclass_fields__))
     if unknown:
         raise _FieldError(
-            f"field {unknown[0]!r} is unknown; known: {', '.join(Scenario.__dataclass_fields__)}"
+            f"field {unknown[0]!r} is unknown; the fields are {', '.join(Scenario.__dataclass_fields__)}"
         )
     one_of_splits = cast("Callable[[object], Split]", _one_of(SPLITS))
     return Scenario(
@@ -164,13 +149,13 @@ def _of_profile(fields: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def _checked(fields: Mapping[str, object], name: str, check: Callable[[object], _Value]) -> _Value:
-    """Give the field's value if it is there and passes the check; the check says what is allowed."""
+    """Return the field's value after its check; the check's error states what is allowed."""
     if name not in fields:
         raise _FieldError(f"field {name!r} is missing")
     try:
         return check(fields[name])
     except _FieldError as error:
-        raise _FieldError(f"field {name!r} must be {error}; got {_shown(fields[name])}") from error
+        raise _FieldError(f"field {name!r} must be {error}, got {_abbreviated(fields[name])}") from error
 
 
 def _text(value: object) -> str:
@@ -213,13 +198,13 @@ def _state(value: object) -> State:
 
 
 def _points(value: object) -> float:
-    """Give NaN for what is no number of points: to Python True is 1, and json reads Infinity and 1e999."""
+    """Return NaN for an invalid number of points, such as True, Infinity or 1e999, which json accepts."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not _LOWEST_POINTS <= value <= 0:
         return math.nan
     return float(value)
 
 
-def _shown(value: object) -> str:
-    """Show a value of the file, short enough for one line of error."""
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+def _abbreviated(value: object) -> str:
+    """Return a value of the file in at most 60 characters, for an error message."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,6 +1,6 @@
-"""System prompts of the three roles, written once and fitted to a domain by a few phrases.
+"""System prompts of the three roles, parameterized by a few phrases of the domain.
 
-Each role then gets one user message, the JSON case file, whose keys these texts explain.
+They explain the keys of the JSON case file, which each role gets as its user message.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ CASE_FILE = """The user message is one JSON object, the case file:
 
 
 def actor_prompt(*, person: str, helper: str) -> str:
-    """Write the instructions of the simulated user.
+    """Return the instructions of the simulated user.
 
     Args:
         person: who the user is in this domain, for example "a person who is going through a hard time".
-        helper: whom the user talks to, for example "a listener".
+        helper: the person the user talks to, for example "a listener".
     """
     return f"""You play one part: {person}, talking to {helper}. You are the person, never the helper.
 
@@ -44,7 +44,7 @@ Output: only the message, as plain text, without quotes or a name in front."""
 
 
 def director_prompt(*, person: str, helper: str, axes: tuple[Axis, Axis, Axis]) -> str:
-    """Write the instructions of the director. `person`, `helper`: see actor_prompt."""
+    """Return the instructions of the director. `person`, `helper`: see actor_prompt."""
     needs = "; ".join(f"{axis.key} is {axis.name}" for axis in axes)
     return f"""You direct a dialogue between {person} and {helper}. You never speak in it.
 The needs: {needs}.
@@ -72,7 +72,7 @@ Output: one JSON object and nothing else: {{"move": "<one of the seven>", "guida
 
 
 def judge_prompt(*, person: str, helper: str, axes: tuple[Axis, Axis, Axis]) -> str:
-    """Write the instructions of the judge, rubric included. `person`, `helper`: see actor_prompt."""
+    """Return the instructions of the judge with the rubric. `person`, `helper`: see actor_prompt."""
     fields = "\n".join(f"- {name}" for name in judge_fields(axes))
     order = ", ".join(axis.key for axis in axes)
     return f"""You rate one reply in a dialogue between {person} and {helper}.
@@ -104,12 +104,12 @@ Output: one JSON object with exactly these 18 fields and nothing else. Levels ar
 def role_prompts(
     *, person: str, helper: str, axes: tuple[Axis, Axis, Axis], policy_prompt: str
 ) -> RolePrompts:
-    """Write all prompts of a domain in English, for domains whose own language is another.
+    """Return all prompts of a domain in English, for domains in another language.
 
     Args:
         person: who the user is in this domain.
-        helper: whom the user talks to.
-        axes: of the domain, worded in English.
+        helper: the person the user talks to.
+        axes: the axes of the domain, in English.
         policy_prompt: system prompt of the policy.
     """
     return RolePrompts(

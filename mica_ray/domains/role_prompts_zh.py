@@ -1,6 +1,6 @@
-"""The roles' prompts in Chinese, written for dialogues in Chinese; the English ones are in `role_prompts.py`.
+"""The roles' prompts in Chinese; the English ones are in domains/role_prompts.py.
 
-The case file that follows each prompt is the same in every language; these texts explain its keys.
+The case file after each prompt is the same in every language; these texts explain its keys.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ CASE_FILE_ZH = """用户消息是一个 JSON 对象，也就是本案的卷宗�
 
 
 def actor_prompt_zh(*, person: str, helper: str) -> str:
-    """Write the instructions of the simulated user in Chinese.
+    """Return the instructions of the simulated user in Chinese.
 
     Args:
         person: who the user is in this domain, for example "一个正在经历难关的人".
-        helper: whom the user talks to, for example "一位倾听者".
+        helper: the person the user talks to, for example "一位倾听者".
     """
     return f"""你只扮演一个角色：{person}，正在和{helper}聊天。你就是这个人，永远不是帮助别人的那一方。
 
@@ -45,7 +45,7 @@ def actor_prompt_zh(*, person: str, helper: str) -> str:
 
 
 def director_prompt_zh(*, person: str, helper: str, axes: tuple[Axis, Axis, Axis]) -> str:
-    """Write the instructions of the director in Chinese. `person`, `helper`: see actor_prompt_zh."""
+    """Return the instructions of the director in Chinese. `person`, `helper`: see actor_prompt_zh."""
     needs = "；".join(f"{axis.key} 是{axis.name}" for axis in axes)
     return f"""你在执导{person}与{helper}之间的一场谈话。你自己从不在其中说话。
 三种需要：{needs}。
@@ -70,7 +70,7 @@ observe 和 continue 时写 ""。
 
 
 def judge_prompt_zh(*, person: str, helper: str, axes: tuple[Axis, Axis, Axis]) -> str:
-    """Write the instructions of the judge in Chinese, rubric included. Arguments as in director_prompt_zh."""
+    """Return the instructions of the judge in Chinese, rubric included. Arguments as in director_prompt_zh."""
     fields = "\n".join(f"- {name}" for name in judge_fields(axes))
     order = "、".join(axis.key for axis in axes)
     return f"""你给{person}与{helper}对话中的一条回复打分。

@@ -6,7 +6,7 @@ from mica_ray.dialogue.domain import Axis
 
 
 def judge_fields(axes: tuple[Axis, Axis, Axis]) -> tuple[str, ...]:
-    """Give the judge's field names in order: six per axis, each level after its reason.
+    """Return the judge's field names in order: six per axis, each level after its reason.
 
     Example: "{axis key}_{progress|regress}_{evidence|reasoning|level}".
     """
@@ -19,13 +19,13 @@ def judge_fields(axes: tuple[Axis, Axis, Axis]) -> tuple[str, ...]:
 
 
 def rubric_text(axes: tuple[Axis, Axis, Axis], *, heading: str = "Axis {key}, {name}") -> str:
-    """Write the levels of every axis as lines an LLM can read, level 0 first.
+    """Return the levels of every axis as text for a language model, level 0 first.
 
-    The points behind the levels are left out: the judge rates what it sees, and the domain does the sums.
+    The points of the levels are left out: the judge rates, and the domain computes the points.
 
     Args:
-        axes: whose levels.
-        heading: the line above an axis, with {key} and {name} in it.
+        axes: the axes of the domain.
+        heading: format of the line above an axis, with {key} and {name}.
     """
     blocks: list[str] = []
     for axis in axes:

@@ -1,6 +1,6 @@
 """SAGE and RLVER: one emotion value of 0 to 100 instead of three needs (arXiv 2505.02847 and 2507.03112).
 
-The profiles are the user's own files: `scenarios_file` names one, or a folder of them (`loader.py`).
+`scenarios_file` names the user's own file of profiles, or a folder of them (domains/loader.py).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from mica_ray.dialogue.potential import Potential
 from mica_ray.dialogue.progress import ProgressRules
 
 START = 40.0
-"""Emotion value of the first message in every recorded SAGE dialogue."""
+"""Emotion value at the first message of every recorded SAGE dialogue."""
 GIVE_UP_BELOW = 10.0
-"""The user leaves below it; at 10 he stays."""
+"""The user leaves below this value; at 10 they stay."""
 
 EMOTION = Potential(top=100.0, largest_move=10)
 
@@ -70,9 +70,9 @@ SAGE = Domain(
     actor_prompt=_ACTOR,
     director_prompt="",
     judge_prompt=_JUDGE,
-    # The benchmark lets the policy reply ten times and rates nine of them, as its 200 recorded dialogues
-    # show: the last reply is heard by nobody. Here it is not asked for. They end at 100 or below 10, from the
-    # first turn on. No number of falls in a row ends one, hence windows longer than any dialogue.
+    # In the benchmark the policy replies ten times and nine replies are rated, as its 200 recorded dialogues
+    # show; the unrated last reply is left out here. A dialogue ends at 100 or below 10, from the first turn
+    # on. Consecutive losses do not end it, so the windows are longer than any dialogue.
     rules=ProgressRules(
         max_turns=9,
         check_from=1,
@@ -84,27 +84,27 @@ SAGE = Domain(
     scenarios=(),
     potential=EMOTION,
 )
-"""Train with `rewards.distance=norm`: the reward of a turn is then the change of the emotion value.
+"""Train with `rewards.distance=norm`, so that the reward of a turn is the change of the emotion value.
 
-The state is (0, emotion - 100, 0). EPM-Q of such a path is defined and not comparable with EMPA's: read the
+The state is (0, emotion - 100, 0). EPM-Q is defined on such a path but not comparable with EMPA's; use the
 final emotion instead.
 """
 
 
 def is_profile(fields: Mapping[str, object]) -> bool:
-    """Say whether a line of a scenario file is a SAGE or RLVER profile."""
+    """Whether a line of a scenario file is a SAGE or RLVER profile."""
     return "player" in fields and "scene" in fields
 
 
 def profile_fields(fields: Mapping[str, object]) -> dict[str, object]:
-    """Give the scenario fields of a profile (id, player, scene, task, main_cha, first_talk).
+    """Return the scenario fields of a profile (id, player, scene, task, main_cha, first_talk).
 
-    The benchmark's 100 test profiles are test scenarios wherever they lie and whatever id they bear; all
-    others are for training. RLVER's training profiles bring no first message: the Actor finds one.
+    The benchmark's 100 test profiles are test scenarios in any file and under any id; all others are for
+    training. RLVER's training profiles have no first message, so the Actor writes it.
 
     Raises:
         KeyError: a field is missing.
-        TypeError: a field that must be text is none.
+        TypeError: a field is not text, or empty; the message is its name.
     """
     texts = {name: fields[name] for name in ("id", "player", "scene", "task")}
     for name, value in texts.items():
@@ -130,12 +130,12 @@ NUM_TEST_PROFILES = 100
 
 
 def is_test_profile(profile_id: str, scene: str) -> bool:
-    """Say whether a profile is one of the benchmark's, under its own id or under another."""
+    """Whether a profile is one of the benchmark's test profiles, under any id."""
     return _digest(profile_id) in _IDS or _digest(scene) in _SCENES
 
 
 def _digest(text: str) -> str:
-    """Give eight hex digits of a text without its white space."""
+    """Return eight hex digits of a text's hash; white space does not count."""
     return hashlib.blake2b("".join(text.split()).encode("utf-8", "replace"), digest_size=4).hexdigest()
 
 

@@ -85,8 +85,8 @@ def warm_up_stories(domain: Domain) -> tuple[Scenario, ...]:
 def naming_drills(domain: Domain, *, seed: int, num_drills: int, num_topics: int) -> list[list[Message]]:
     """Return exchanges in which the user lists topics and the policy repeats them in order.
 
-    Every word of such a reply is copied from the user. Dialogues have few copied words, so that a model trained
-    on dialogues only spends most of its time on learning to copy.
+    Every word of such a reply is copied from the user. Dialogues have few copied words: a model trained on
+    them only spends most of its time on learning to copy.
 
     Args:
         domain: source of the policy prompt.

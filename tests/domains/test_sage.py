@@ -138,7 +138,7 @@ def test_profile_that_lacks_a_field_and_one_that_comes_twice_are_named(tmp_path:
         load_scenarios(path, SAGE.name)
     path.write_text(json.dumps(PROFILE))
     (tmp_path / "b.jsonl").write_text(json.dumps(PROFILE))
-    with pytest.raises(ScenarioError, match=r"b.jsonl, line 1: .* 'p1' stands in a.jsonl, line 1, already"):
+    with pytest.raises(ScenarioError, match=r"b.jsonl, line 1: .* 'p1' is already in .*a.jsonl, line 1"):
         load_scenarios(tmp_path, SAGE.name)
 
 

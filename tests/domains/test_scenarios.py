@@ -121,11 +121,11 @@ def _story(**changes: object) -> Story:
     [
         ("id", "es-work-01", "id must be"),
         ("id", "es-work-x-01", "id must be"),
-        ("initial_state", (-7.0, -4.0, -3.0), "deepest on the id's axis"),
-        ("initial_state", (-4.0, -7.0, 0.0), "must be negative with one deepest"),
-        ("initial_state", (-7.0, -7.0, -3.0), "must be negative with one deepest"),
-        ("topic", "the garden", "topic must stand in the opening and in a stage; got 'the garden'"),
-        ("confusion", "I keep thinking it is endless.", "topic must stand in the opening and in a stage"),
+        ("initial_state", (-7.0, -4.0, -3.0), "minimum on the id's axis"),
+        ("initial_state", (-4.0, -7.0, 0.0), "must be negative with one minimum"),
+        ("initial_state", (-7.0, -7.0, -3.0), "must be negative with one minimum"),
+        ("topic", "the garden", "topic must be in the opening and in a stage, got 'the garden'"),
+        ("confusion", "I keep thinking it is endless.", "topic must be in the opening and in a stage"),
     ],
 )
 def test_story_that_contradicts_itself_is_refused(field: str, value: object, message: str) -> None:

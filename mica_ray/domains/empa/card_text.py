@@ -1,6 +1,6 @@
-"""The text of one EMPA-format card: markdown in five tagged sections, Chinese. No file is opened here.
+"""Parses the text of one EMPA-format card: Chinese markdown in five tagged sections. Opens no files.
 
-The folder around the cards is `epm_cards.py`.
+empa/cards.py reads the folder of cards.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
     "experience": ("角色过往经历", "角色现状"),
     "scenario": ("角色故事",),
 }
-"""The headings that each section must hold, with text below them."""
+"""Headings that each section must contain, with text below them."""
 
 _STRATEGY = "角色聊天策略"
 _NEEDS_BY_AXIS = {"C": "认知", "A": "情感", "P": "动机"}
@@ -29,7 +29,7 @@ _GRADES: Mapping[str, Grade] = {"高": "high", "中": "mid", "低": "low"}
 
 _GRADE_WORDS: Mapping[str, Grade] = {
     "最高": "high", "极高": "high", "较高": "high", "高": "high", "首要": "high",
-    # The indicator scale calls its second level the core one: 最高, 核心, 次要 are three steps.
+    # On the indicator scale the second level is called core: 最高, 核心, 次要 are three steps.
     "核心": "mid", "中": "mid", "次级": "mid", "其次": "mid",
     "较低": "low", "最低": "low", "极低": "low", "低": "low", "再次": "low", "最后": "low", "次要": "low",
 }  # fmt: skip
@@ -42,15 +42,15 @@ _LABEL = re.compile(r"^[^\uff1a:\n]{2,14}[\uff1a:]")
 
 @dataclass(frozen=True, slots=True)
 class CardFlaw:
-    """One thing that is wrong or odd in a folder of cards, and what to do about it."""
+    """One error or oddity in a folder of cards, and its remedy."""
 
     file: str
-    """Below the folder."""
+    """Path relative to the folder."""
     field: str
     problem: str
     remedy: str
     is_fatal: bool = True
-    """Whether training refuses; otherwise it is worth knowing and no more."""
+    """Whether training rejects the folder; otherwise the flaw is only reported."""
 
     def __str__(self) -> str:
         return f"{self.file}: {self.field}: {self.problem}; {self.remedy}"
@@ -58,30 +58,30 @@ class CardFlaw:
 
 @dataclass(frozen=True, slots=True)
 class CardText:
-    """What one card says, in its own words."""
+    """The text of one card, by part."""
 
     person: str
     """Name, sex, age."""
     traits: str
     strategy: str
-    """How the person chats; empty where the card does not say."""
+    """The person's chat style; empty if the card has none."""
     threshold: Grade
     """How hard the person is to reach."""
     threshold_text: str
     topic: str
-    """What the talk is about."""
+    """Topic of the dialogue."""
     needs: str
-    """What the person wants to tell and hopes to hear, priorities of the axes included."""
+    """What the person wants to express and to hear, with the priorities of the axes."""
     priorities: Mapping[str, Grade]
-    """By axis key; an axis that the card does not grade is absent."""
+    """Grade by axis key; axes without a grade are absent."""
     experience: str
     situation: str
     scene: str
-    """What set the talk off."""
+    """The event that started the dialogue."""
 
     @property
     def persona(self) -> str:
-        """Everything the roles may know of the person, under headings."""
+        """Everything the roles may know about the person, under headings."""
         parts = (
             ("角色", self.person),
             ("性格", self.traits),
@@ -97,7 +97,7 @@ class CardText:
 
     @property
     def own_text(self) -> str:
-        """What this card alone says: neither labels nor phrases that many cards share by their form."""
+        """The text that is specific to this card, without labels and phrases of the common form."""
         graded = tuple(f"{need}共情" for need in _NEEDS_BY_AXIS.values())
         lines = "\n".join((self.topic, self.needs, self.experience, self.situation, self.scene)).split("\n")
         return "".join(
@@ -109,11 +109,11 @@ def read_card_text(content: bytes, file: str) -> tuple[CardText | None, tuple[Ca
     """Read one card.
 
     Args:
-        content: the file's bytes, UTF-8.
-        file: its name, for the flaws.
+        content: bytes of the file, UTF-8.
+        file: name of the file, for the flaws.
 
     Returns:
-        The text, None when the card cannot be used; and what is wrong or odd in it.
+        The text, None if the card is unusable; and the flaws found in it.
     """
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n")
@@ -184,7 +184,7 @@ def _section(text: str, tag: str) -> str | None:
 
 
 def _blocks(body: str) -> dict[str, str]:
-    """Cut a section into texts by heading; blank lines and indents go."""
+    """Split a section into texts by heading, without blank lines and indentation."""
     parts = _HEADING.split(body)
     return {
         heading: "\n".join(line.strip() for line in text.split("\n") if line.strip())
@@ -193,7 +193,7 @@ def _blocks(body: str) -> dict[str, str]:
 
 
 def _priorities(needs: str) -> dict[str, Grade]:
-    """Read what weighs most: graded in words, numbered, or in a chain a > b > c."""
+    """Read the priorities: graded in words, numbered, or as a chain a > b > c."""
     _, _, stated = needs.rpartition(_PRIORITIES)
     ranked = _ranks(stated)
     if ranked:
@@ -207,7 +207,7 @@ def _priorities(needs: str) -> dict[str, Grade]:
 
 
 def _ranks(stated: str) -> dict[str, Grade]:
-    """Read an order of the three needs; nothing unless all three stand in it once, at its beginning."""
+    """Read an order of the three needs; empty unless it starts with all three, once each."""
     names = "|".join(_NEEDS_BY_AXIS.values())
     numbered = re.findall(rf"([123])\.[ \t]*({names})共情", stated)
     if len(numbered) == len(_RANKS):

@@ -1,6 +1,6 @@
-"""EMPA-format cards as the user supplies them: a folder of markdown, its stories, test ids and given P_0.
+"""EMPA-format cards from the user's folder: markdown files, stories, test ids and rated P_0.
 
-A card becomes a Scenario only where its P_0 is known. The folder's layout is described at `read_cards`.
+A card becomes a Scenario only if its P_0 is known. `read_cards` describes the layout of the folder.
 """
 
 from __future__ import annotations
@@ -24,72 +24,72 @@ OFFICIAL_CASES = "official_cases.txt"
 CASE_METADATA = "case_metadata.json"
 
 UNKNOWN = "unknown"
-"""Category of a card for which none is given."""
+"""Category of a card without one."""
 
 _STAGES = ("阶段1", "阶段2", "阶段3", "阶段4")
 _VALID_EVERY = 20
-"""One card in so many is kept for validation."""
+"""One of this many cards is for validation."""
 
 
 class CardError(ValueError):
-    """A folder of cards that cannot be used; the message names file, field and remedy."""
+    """An unusable folder of cards. The message names file, field and remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpmCard:
-    """One card with everything that the folder says of it."""
+    """One card with all its fields from the folder."""
 
     id: str
-    """Name of its file, for example "script_001"."""
+    """File name without ending, for example "script_001"."""
     text: CardText
     stages: tuple[str, ...]
-    """The story, in the order in which it may be told."""
+    """Story fragments in the order in which they may be revealed."""
     given: GivenState | None = None
-    """None when nobody has rated the card."""
+    """None if the card is not rated."""
     category: str = UNKNOWN
     listed_axis: str = ""
-    """Dominant axis by the case list; empty when it has none."""
+    """Dominant axis in the case list; empty if it has none."""
     listed_difficulty: str = ""
     is_official: bool = False
-    """Whether it is a test case, by its id."""
+    """Whether its id is a test case."""
     copied_case: str = ""
-    """Id of the test case whose text this card repeats under another id; empty for none."""
+    """Id of the test case that this card copies under another id; empty for none."""
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits of what the card tells, by which a rating knows its card."""
+        """Sixteen hex digits that identify the card's text, so that a rating matches its card."""
         return hashlib.sha256("\n".join((self.text.persona, *self.stages)).encode()).hexdigest()[:16]
 
     @property
     def dominant_axis(self) -> str:
-        """Key of the axis, by the case list or else by P_0; empty when both are unknown."""
+        """Axis key from the case list, or else from P_0; empty if both are unknown."""
         return self.listed_axis or (dominant_axis(self.given.state) if self.given else "")
 
     @property
     def difficulty(self) -> str:
-        """By the case list or else by P_0; empty when both are unknown."""
+        """Difficulty from the case list, or else from P_0; empty if both are unknown."""
         return self.listed_difficulty or (difficulty(self.given.state) if self.given else "")
 
     @property
     def split(self) -> Split:
-        """Test for the official cases; of the others one in twenty, chosen by a hash of the id, is valid."""
+        """Test for official cases; of the others one in twenty, by a hash of the id, is valid."""
         if self.is_official:
             return "test"
         number = int(hashlib.sha256(self.id.encode()).hexdigest()[:8], 16)
         return "valid" if number % _VALID_EVERY == 0 else "train"
 
     def scenario(self, domain: str, *, split: Split | None = None) -> Scenario:
-        """Give the card as a scenario without an opening: the Actor speaks first.
+        """Return the card as a scenario without an opening, so that the Actor writes it.
 
         Args:
-            domain: name of the domain it is played in.
-            split: None for the card's own.
+            domain: name of the domain.
+            split: the split; None for the card's own.
 
         Raises:
-            CardError: P_0 is unknown, and is never guessed.
+            CardError: P_0 is unknown; it is never estimated.
         """
         if self.given is None:
-            raise CardError(f"{self.id}.md: P_0: is unknown; rate the card by `mica data rate`")
+            raise CardError(f"{self.id}.md: P_0 is unknown. Rate the card with `mica data rate`.")
         return Scenario(
             id=self.id,
             domain=domain,
@@ -108,7 +108,7 @@ class EpmCard:
 
 @dataclass(frozen=True, slots=True)
 class CardDeck:
-    """All cards of a folder that can be read, by id, and everything that is wrong or odd in it."""
+    """The readable cards of a folder, by id, and its flaws."""
 
     folder: Path
     cards: tuple[EpmCard, ...]
@@ -116,27 +116,27 @@ class CardDeck:
 
     @property
     def fatal(self) -> tuple[CardFlaw, ...]:
-        """The flaws for which training refuses the folder."""
+        """The flaws for which training rejects the folder."""
         return tuple(flaw for flaw in self.flaws if flaw.is_fatal)
 
     def scenarios(self, domain: str, *, allow_test_cards: bool = False) -> tuple[Scenario, ...]:
-        """Give the cards whose P_0 is known as scenarios.
+        """Return the cards with a known P_0 as scenarios.
 
         Official cases are test scenarios. A copy of one under another id is in no split.
 
         Args:
-            domain: name of the domain they are played in.
-            allow_test_cards: official cases and their copies are training scenarios too.
+            domain: name of the domain.
+            allow_test_cards: whether official cases and their copies are training scenarios as well.
 
         Raises:
-            CardError: the folder has a fatal flaw, or no card's P_0 is known.
+            CardError: the folder has a fatal flaw, or no card has a known P_0.
         """
         for flaw in self.fatal:
             more = f" ({len(self.fatal) - 1} more: `mica data check`)" if len(self.fatal) > 1 else ""
             raise CardError(f"{self.folder}: {flaw}{more}")
         known = [card for card in self.cards if card.given is not None]
         if not known:
-            raise CardError(f"{self.folder}: no card's P_0 is known; rate the cards by `mica data rate`")
+            raise CardError(f"{self.folder}: no card has a known P_0. Rate the cards with `mica data rate`.")
         own = [card.scenario(domain) for card in known if not card.copied_case]
         tested = [
             card.scenario(domain, split="train")
@@ -147,14 +147,14 @@ class CardDeck:
 
 
 def near_test_cards(deck: CardDeck) -> tuple[NearText, ...]:
-    """Compare each card with the deck's official cases, text by text, story by story; nearest first."""
+    """Compare each card with the deck's official cases, by text and by story; nearest first."""
     found: dict[str, NearText] = {}
-    for told in (
+    for texts in (
         {card.id: card.text.own_text for card in deck.cards},
         {card.id: "".join(card.stages) for card in deck.cards},
     ):
-        tested = {card.id: told[card.id] for card in deck.cards if card.is_official}
-        for near in nearest({name: text for name, text in told.items() if name not in tested}, tested):
+        tested = {card.id: texts[card.id] for card in deck.cards if card.is_official}
+        for near in nearest({name: text for name, text in texts.items() if name not in tested}, tested):
             if near.name not in found or near.shared_fraction > found[near.name].shared_fraction:
                 found[near.name] = near
     return tuple(sorted(found.values(), key=lambda near: (-near.shared_fraction, near.name)))
@@ -163,28 +163,28 @@ def near_test_cards(deck: CardDeck) -> tuple[NearText, ...]:
 def read_cards(folder: Path, *, ratings: Path | None = None) -> CardDeck:
     """Read a folder of cards.
 
-    Needed: cards/ID.md and character_stories.json. Read where they are: official_cases.txt (test ids beside
-    the benchmark's own 30), case_metadata.json (category, axis and difficulty of the test cases),
+    Required: cards/ID.md and character_stories.json. Optional: official_cases.txt (test ids besides the
+    benchmark's own 30), case_metadata.json (category, axis and difficulty of the test cases),
     official30_iedr.json, iedr_236_cases.json and rated_iedr.jsonl (indicator levels).
 
     Args:
-        folder: that holds them.
-        ratings: file that `mica data rate` wrote, None for rated_iedr.jsonl in the folder.
+        folder: folder with these files.
+        ratings: file that `mica data rate` wrote; None for rated_iedr.jsonl in the folder.
 
     Raises:
-        CardError: there is no such folder, or it has no cards.
+        CardError: the folder does not exist or contains no cards.
     """
     files = sorted((folder / CARD_FOLDER).glob("*.md"))
     if not files:
-        raise CardError(f"{folder}: holds no {CARD_FOLDER}/*.md; name the folder above the cards")
+        raise CardError(f"{folder}: contains no {CARD_FOLDER}/*.md. Name the folder above the cards.")
     flaws: list[CardFlaw] = []
     texts = _texts(files, flaws)
     stories = _stories(folder / STORIES, texts, flaws)
     official = OFFICIAL_IDS | _listed_cases(folder / OFFICIAL_CASES, {file.stem for file in files}, flaws)
     metadata = _metadata(folder / CASE_METADATA, flaws)
-    told = {name: EpmCard(name, text, stories[name]) for name, text in texts.items() if name in stories}
-    given = read_given_states(folder, {name: card.digest for name, card in told.items()}, ratings)
-    copied = _copied_cases(told, official, flaws)
+    by_id = {name: EpmCard(name, text, stories[name]) for name, text in texts.items() if name in stories}
+    given = read_given_states(folder, {name: card.digest for name, card in by_id.items()}, ratings)
+    copied = _copied_cases(by_id, official, flaws)
     cards = tuple(
         replace(
             _listed(card, metadata.get(card.id, {}), flaws),
@@ -192,7 +192,7 @@ def read_cards(folder: Path, *, ratings: Path | None = None) -> CardDeck:
             is_official=card.id in official,
             copied_case=copied.get(card.id, ""),
         )
-        for card in told.values()
+        for card in by_id.values()
     )
     return CardDeck(folder, cards, (*flaws, *given.flaws))
 
@@ -204,7 +204,7 @@ def _texts(files: list[Path], flaws: list[CardFlaw]) -> dict[str, CardText]:
         try:
             content = file.read_bytes()
         except OSError as error:
-            flaws.append(CardFlaw(name, "text", f"cannot be read ({error.strerror})", "mend its permissions"))
+            flaws.append(CardFlaw(name, "text", f"cannot be read ({error.strerror})", "fix its permissions"))
             continue
         text, found = read_card_text(content, name)
         flaws += found
@@ -218,7 +218,7 @@ def _stories(path: Path, texts: Mapping[str, CardText], flaws: list[CardFlaw]) -
     entries = read_json(path, flaws)
     items = cast("list[object]", entries) if isinstance(entries, list) else []
     if not items:
-        flaws.append(CardFlaw(path.name, "text", "holds no stories", "give a list with one entry per card"))
+        flaws.append(CardFlaw(path.name, "text", "contains no stories", "write one entry per card"))
         return {}
     by_name = {str(item.get("剧本编号")): item for item in map(_mapping, items)}
     found: dict[str, tuple[str, ...]] = {}
@@ -245,7 +245,7 @@ def _listed_cases(path: Path, names: set[str], flaws: list[CardFlaw]) -> frozens
         return frozenset()
     listed = frozenset(path.read_text(encoding="utf-8-sig", errors="replace").split())
     for name in sorted(listed - names):
-        remedy = f"add {CARD_FOLDER}/{name}.md or take the id off the list"
+        remedy = f"add {CARD_FOLDER}/{name}.md or remove the id from the list"
         flaws.append(CardFlaw(path.name, name, "has no card", remedy))
     return listed
 
@@ -259,7 +259,7 @@ def _metadata(path: Path, flaws: list[CardFlaw]) -> dict[str, Mapping[str, objec
 def _copied_cases(
     cards: Mapping[str, EpmCard], official: frozenset[str], flaws: list[CardFlaw]
 ) -> dict[str, str]:
-    """Give the test case of each unofficial card that repeats one."""
+    """Return the test case of each unofficial card that copies one, by card id."""
     listed = {
         name: sketches_of(card.text.own_text, "".join(card.stages))
         for name, card in cards.items()
@@ -272,18 +272,18 @@ def _copied_cases(
         )
         if case is not None:
             copied[name] = case
-            problem = f"repeats the test case {case}"
-            remedy = "it is kept out of every split"
+            problem = f"copies the test case {case}"
+            remedy = "it is excluded from every split"
             flaws.append(CardFlaw(f"{CARD_FOLDER}/{name}.md", "text", problem, remedy, is_fatal=False))
     return copied
 
 
 def _listed(card: EpmCard, entry: Mapping[str, object], flaws: list[CardFlaw]) -> EpmCard:
-    """Add what the case list says of a card."""
+    """Add the fields of the case list to a card."""
     axis = str(entry.get("dominant_axis", ""))
     if axis not in ("", "C", "A", "P"):
-        problem = f"must be C, A or P; got {axis!r}"
-        flaws.append(CardFlaw(CASE_METADATA, f"{card.id}.dominant_axis", problem, "mend the entry"))
+        problem = f"must be C, A or P, got {axis!r}"
+        flaws.append(CardFlaw(CASE_METADATA, f"{card.id}.dominant_axis", problem, "correct the entry"))
     return replace(
         card,
         category=str(entry.get("category", UNKNOWN)),

@@ -1,6 +1,6 @@
-"""EMPA: the benchmark's rules over the axes, rubric and prompts of emotional support.
+"""EMPA: the benchmark's rules with the axes, rubric and prompts of emotional support.
 
-It has no scenarios of its own: they are the cards that a run names (epm_cards.py).
+It has no scenarios of its own; a run names a folder of cards (empa/cards.py).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import replace
 from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.domains import emotional_support
 
-# The prompts, in every language they are written in, are those of emotional support: the one place to
-# give this domain others. The released runs were made with a = 0.1, their code says 0.05.
+# The prompts are those of emotional support in all its languages; replace them here for this domain only.
+# The tolerance a is 0.1 as in the released runs; their code has 0.05.
 EMPA = replace(
     emotional_support.EMOTIONAL_SUPPORT,
     name="empa",

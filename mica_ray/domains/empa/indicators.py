@@ -1,6 +1,6 @@
-"""The nine indicators behind a card's initial deficit (EMPA, arXiv 2603.00552), and what follows from it.
+"""The nine indicators of a card's initial deficit (EMPA, arXiv 2603.00552), and what follows from them.
 
-Numbers only: who gives the levels is `card_ratings.py` (files) and `card_rater.py` (a judge model).
+The levels come from files (empa/ratings.py) or from a judge model (empa/rater.py).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _POINTS_PER_LEVEL = -2.0
 """Points of one level at weight 1."""
 
 _DIFFICULTIES: tuple[tuple[float, str], ...] = ((27.8, "较易"), (32.3, "中等"), (36.8, "困难"))
-"""Norms of P_0 below which a card is so called: mean 32.3 less and plus one deviation of 4.5 points over the
-395 published cards. They give back the difficulty of all 30 official cases."""
+"""Upper limits of the norm of P_0 by difficulty: the mean 32.3 and one deviation (4.5 points) below and above
+it, over the 395 published cards. They reproduce the difficulty of all 30 official cases."""
 
 _HARDEST = "极难"
 
 
 class IndicatorError(ValueError):
-    """Levels that cannot be used; `field` names the indicator."""
+    """Invalid levels; `field` names the indicator. Models read the message."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
@@ -40,11 +40,11 @@ class IndicatorError(ValueError):
 
 
 def initial_state(levels: Mapping[str, object]) -> State:
-    """Give the deficit that nine indicator levels stand for.
+    """Return the initial deficit of nine indicator levels.
 
         P_0[axis] = sum over the axis' indicators of weight * (-2) * level      EMPA, arXiv 2603.00552
 
-    Other keys of the mapping are passed over.
+    Other keys of the mapping are ignored.
 
     Args:
         levels: level 0..3 by indicator, "C.1" to "P.3".
@@ -64,17 +64,17 @@ def initial_state(levels: Mapping[str, object]) -> State:
 
 
 def checked_levels(levels: Mapping[str, object]) -> dict[str, int]:
-    """Give the nine levels in order.
+    """Return the nine levels in order.
 
     Raises:
-        IndicatorError: one is missing or no whole number from 0 to 3.
+        IndicatorError: a level is missing or not an integer from 0 to 3.
     """
     found: dict[str, int] = {}
     for name in INDICATOR_WEIGHTS:
         level = levels.get(name)
         if level is None:
             raise IndicatorError(name, "the level is missing")
-        # To Python True is 1 and equal to it: only real integers are levels.
+        # In Python True equals 1, but it is not a level.
         if isinstance(level, bool) or not isinstance(level, int) or level not in LEVELS:
             raise IndicatorError(name, f"the level must be 0, 1, 2 or 3; got {level!r}")
         found[name] = level
@@ -82,11 +82,11 @@ def checked_levels(levels: Mapping[str, object]) -> dict[str, int]:
 
 
 def dominant_axis(state: State) -> str:
-    """Give the key of the deepest axis, the first of C, A, P where two are equally deep."""
+    """Return the key of the axis with the largest deficit; on a tie the first of C, A, P."""
     return "CAP"[state.index(min(state))]
 
 
 def difficulty(state: State) -> str:
-    """Name the difficulty of an initial deficit as the benchmark's case list does, by its Euclidean norm."""
+    """Return the difficulty of an initial deficit by its Euclidean norm, as in the benchmark's case list."""
     norm = math.hypot(*state)
     return next((name for bound, name in _DIFFICULTIES if norm < bound), _HARDEST)

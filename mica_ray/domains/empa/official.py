@@ -1,6 +1,6 @@
-"""The official EMPA test cases, known by id and by a sketch of their text; no text of theirs is here.
+"""The official EMPA test cases, identified by id and by sketches; this file contains none of their text.
 
-Each case has two sketches: of what its card says and of its story (card_overlap.py).
+Each case has two sketches, of its card and of its story (empa/overlap.py).
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from mica_ray.domains.empa.overlap import NEAR_DUPLICATE, Shingles, shared_fract
 from mica_ray.types import Scenario
 
 Sketches = tuple[Shingles, Shingles]
-"""Of what a card says and of its story."""
+"""Sketches of a card's text and of its story."""
 
 _SIZE = 24
-"""Hashes of a sketch."""
+"""Number of hashes of a sketch."""
 
 
 def sketches_of(card: str, story: str) -> Sketches:
-    """Sketch a case by which it is known again."""
+    """Return the two sketches that identify a case."""
     return sketch(shingles(card), _SIZE), sketch(shingles(story), _SIZE)
 
 
 def official_text(text: str, others: Mapping[str, Sketches] | None = None) -> str | None:
-    """Give the id of the official case whose card or story stands in a text, whatever the text is called.
+    """Return the id of the official case whose card or story is contained in a text; None for none.
 
-    A case is recognised when half of a sketch is found: renamed persons and small edits do not hide it. The
-    unofficial cards share at most 0.08 of their text with any official one.
+    A case is recognized if half of a sketch is found, so that renamed persons and small edits do not hide it.
+    The unofficial cards share at most 0.08 of their text with an official one.
 
     Args:
-        text: to look through.
+        text: the text to search.
         others: sketches of further test cases, by id.
     """
     found = shingles(text)
@@ -40,7 +40,7 @@ def official_text(text: str, others: Mapping[str, Sketches] | None = None) -> st
 
 
 def official_case(scenario: Scenario) -> str | None:
-    """Give the id of the official case that a scenario is, by name or by text; None for others."""
+    """Return the id of the official case that a scenario is, by id or by text; None for others."""
     if scenario.id in OFFICIAL_SKETCHES:
         return scenario.id
     return official_text("".join((scenario.persona, scenario.topic, scenario.opening, *scenario.stages)))
@@ -232,7 +232,7 @@ OFFICIAL_SKETCHES: Mapping[str, tuple[str, str]] = {
         "0388296c038c66c8049eb76d04eb7334051726aa0599b77a05a81c0505e01d38062668ea0645df6106c16dea06c51f17",
     ),
 }
-"""Sketch of 24 hashes, eight hexadecimal digits each, of every official case's card and story."""
+"""Sketches of every official case's card and story: 24 hashes of eight hexadecimal digits each."""
 
 _SKETCHES = {name: (_hashes(card), _hashes(story)) for name, (card, story) in OFFICIAL_SKETCHES.items()}
 

@@ -1,6 +1,6 @@
-"""How much text two cards share: shingles of five characters, their overlap, and sketches of them.
+"""Text overlap of two cards: shingles of five characters, their overlap, and sketches of them.
 
-A sketch is a handful of hashes from which the text cannot be told, and by which it is known again.
+A sketch is a small set of hashes that identifies a text without revealing it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 Shingles = frozenset[int]
-"""Hashes (CRC-32) of all runs of five letters of a text."""
+"""Hashes (CRC-32) of all sequences of five letters in a text."""
 
 NEAR_DUPLICATE = 0.5
-"""Shared fraction from which two texts are one. No pair of the 1010 published cards reaches 0.17."""
+"""Shared fraction from which two texts count as one. No pair of the 1010 published cards reaches 0.17."""
 
 _LENGTH = 5
 _NO_LETTER = re.compile(r"[\W_]+")
@@ -23,21 +23,21 @@ _NO_LETTER = re.compile(r"[\W_]+")
 
 @dataclass(frozen=True, slots=True)
 class NearText:
-    """A text and the reference that is most like it."""
+    """A text and its most similar reference."""
 
     name: str
     reference: str
     shared_fraction: float
-    """Shingles in both, as a share of the smaller one's."""
+    """Common shingles as a share of the smaller set."""
 
     @property
     def is_duplicate(self) -> bool:
-        """Whether the two are one text, up to small changes."""
+        """Whether the two are the same text up to small changes."""
         return self.shared_fraction >= NEAR_DUPLICATE
 
 
 def shingles(text: str) -> Shingles:
-    """Give the shingles of a text; case, blanks and punctuation do not count."""
+    """Return the shingles of a text; case, white space and punctuation are ignored."""
     letters = _NO_LETTER.sub("", text.lower())
     return frozenset(
         zlib.crc32(letters[start : start + _LENGTH].encode())
@@ -46,7 +46,7 @@ def shingles(text: str) -> Shingles:
 
 
 def sketch(found: Shingles, size: int = 32) -> Shingles:
-    """Give the `size` smallest hashes: a random sample of a text's shingles, the same each time.
+    """Return the `size` smallest hashes: a deterministic random sample of a text's shingles.
 
     The share of a sketch that a second text contains estimates the share of the first text in it (bottom-k
     sketch; Broder 1997), with a standard error of at most 0.5 / sqrt(size).
@@ -55,21 +55,21 @@ def sketch(found: Shingles, size: int = 32) -> Shingles:
 
 
 def shared_fraction(part: Shingles, whole: Shingles) -> float:
-    """Give the share of `part` that stands in `whole`; 0 where there is nothing to share."""
+    """Return the share of `part` that is in `whole`; 0 if `part` is empty."""
     return len(part & whole) / len(part) if part else 0.0
 
 
 def nearest(texts: Mapping[str, str], references: Mapping[str, str]) -> tuple[NearText, ...]:
-    """Give the nearest reference of every text, nearest first; a text is not compared with itself.
+    """Return the most similar reference of every text, most similar first, never the text itself.
 
         shared(a, b) = |S_a and S_b| / min(|S_a|, |S_b|),   S the shingles          overlap coefficient
 
     Args:
-        texts: by name.
-        references: by name.
+        texts: texts by name.
+        references: reference texts by name.
 
     Returns:
-        One entry per text that shares a shingle with some reference.
+        One entry per text that shares a shingle with a reference.
     """
     sizes = dict.fromkeys(references, 0)
     owners: defaultdict[int, list[str]] = defaultdict(list)

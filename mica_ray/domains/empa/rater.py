@@ -1,6 +1,6 @@
-"""A judge model rates the nine indicators of cards whose P_0 nobody has given; what fails is left out.
+"""Rates the nine indicators of cards without P_0 with a judge model; failed ratings are left out.
 
-Ratings are JSON lines, read back by `card_ratings.py`; a card whose line is there is not rated again.
+Ratings are JSON lines, which empa/ratings.py reads; a card with a line is not rated again.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from mica_ray.seeding import derive_seed
 from mica_ray.types import Message, Sampling, Status
 
 _SAMPLING = Sampling(temperature=0.0, max_tokens=4096)
-"""One answer for one card, with room for its words."""
+"""One answer per card, with room for its text fields."""
 
 _PARTS = ("evidence", "reasoning", "level")
-"""In the order in which a judge writes them: a level that comes after its reason follows from it."""
+"""In the order in which a judge writes them: the reason precedes the level that follows from it."""
 
 _ANCHORS = {
     "C.1": (
@@ -49,12 +49,12 @@ _ANCHORS = {
     "P.2": ("事情触及自我价值的程度", "无关", "略有触及", "关系到看重的东西", "关系到自己值不值得"),
     "P.3": ("被肯定、被推动这件事对他的优先程度", "不需要", "次要", "重要", "最要紧"),
 }
-"""What each indicator asks, and what its levels 0 to 3 mean."""
+"""Title of each indicator, and the meaning of its levels 0 to 3."""
 
 
 @dataclass(frozen=True, slots=True)
 class CardRating:
-    """What a judge said of one card."""
+    """A judge's rating of one card."""
 
     levels: dict[str, int]
     evidence: dict[str, str]
@@ -63,16 +63,16 @@ class CardRating:
 
 @dataclass(frozen=True, slots=True)
 class CardRater:
-    """Consumes a card, produces its nine levels; waits for its model alone."""
+    """Rates the nine levels of a card. Waits for its model only."""
 
     model: ChatModel
     sampling: Sampling = _SAMPLING
-    """The seed is replaced in every call; max_tokens must leave room for 27 fields."""
+    """The seed is replaced in every call; max_tokens must allow 27 fields."""
     deadline_seconds: float = 180.0
-    """For one card with its repair, waiting for the endpoint's free slot included."""
+    """Deadline of one card with its repair, including the wait for a slot of the endpoint."""
 
     async def rate(self, card: EpmCard) -> ParsedAnswer[CardRating]:
-        """Rate a card; a model that fails is a value here, never an exception."""
+        """Rate a card. A failure of the model is a value, never an exception."""
         return await ask(
             self.model,
             rating_messages(card),
@@ -85,19 +85,19 @@ class CardRater:
 
 @dataclass(frozen=True, slots=True)
 class RatingRun:
-    """What came of rating a deck."""
+    """The counts and failures of rating a deck."""
 
     rated: int
     kept: int
-    """Cards whose rating was there already."""
+    """Cards that were already rated."""
     failed: tuple[tuple[str, str], ...]
-    """Card and reason."""
+    """Card id and reason."""
     not_asked: int = 0
-    """Cards that were left when the judge proved to be out of reach."""
+    """Cards that were skipped because the judge was unreachable."""
 
 
 def rating_schema() -> JsonSchema:
-    """Give the JSON schema of a rating: 27 fields, all required."""
+    """Return the JSON schema of a rating: 27 fields, all required."""
     text: JsonSchema = {"type": "string"}
     level: JsonSchema = {"type": "integer", "enum": list(LEVELS)}
     fields = {
@@ -107,7 +107,7 @@ def rating_schema() -> JsonSchema:
 
 
 def rating_messages(card: EpmCard) -> tuple[Message, Message]:
-    """Show a judge the indicators and one card."""
+    """Build the judge's input: the indicators and one card."""
     scale = "\n".join(
         f"- {name} {anchors[0]}：" + "；".join(f"{level}={text}" for level, text in enumerate(anchors[1:]))
         for name, anchors in _ANCHORS.items()
@@ -134,7 +134,7 @@ def read_rating(text: str) -> CardRating:
     """Read a judge's answer.
 
     Raises:
-        ValueError: no JSON object, a missing field, or a level that is none.
+        ValueError: not a JSON object, a missing field, or an invalid level. Models read the message.
     """
     answer = read_object(text)
     levels = checked_levels({name: answer.get(f"{name}_level") for name in INDICATOR_WEIGHTS})
@@ -158,19 +158,19 @@ async def rate_cards(
     patience: int = 10,
     progress: Callable[[], None] | None = None,
 ) -> RatingRun:
-    """Rate cards and add each rating to a file as it comes; those whose line is there are passed over.
+    """Rate cards and append each rating to a file; cards with a line are skipped.
 
     Args:
-        cards: those to rate.
+        cards: the cards to rate.
         rater: the judge.
-        path: of the JSON lines; made when it does not exist. One writer at a time.
-        concurrency: cards in rating at once.
-        patience: cards that find the judge out of reach one after the other before the rest is not asked.
-        progress: called as each card is done.
+        path: file of JSON lines, created if missing. One writer at a time.
+        concurrency: number of cards rated at once.
+        patience: consecutive failures to reach the judge after which the remaining cards are skipped.
+        progress: called after each card.
     """
     mend_lines(path)
-    there = finished_ratings(path)
-    asked = [card for card in cards if there.get(card.id) != card.digest]
+    finished = finished_ratings(path)
+    pending = [card for card in cards if finished.get(card.id) != card.digest]
     permits = asyncio.Semaphore(concurrency)
     failed: dict[str, str] = {}
     unreachable, skipped, rated = 0, 0, 0
@@ -192,9 +192,9 @@ async def rate_cards(
             progress()
 
     async with asyncio.TaskGroup() as tasks:
-        for card in asked:
+        for card in pending:
             tasks.create_task(rate(card))
-    return RatingRun(rated, len(cards) - len(asked), tuple(sorted(failed.items())), skipped)
+    return RatingRun(rated, len(cards) - len(pending), tuple(sorted(failed.items())), skipped)
 
 
 def _append(path: Path, card: EpmCard, rating: CardRating, status: Status) -> None:
@@ -207,5 +207,5 @@ def _append(path: Path, card: EpmCard, rating: CardRating, status: Status) -> No
         "reasoning": rating.reasoning,
         "status": str(status),
     }
-    # A model may write half a surrogate pair, which UTF-8 has no form for.
+    # A model may write half a surrogate pair, which UTF-8 cannot encode.
     append_line(path, json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace"))

@@ -1,6 +1,6 @@
-"""Initial deficits that are given for cards: the benchmark's files of indicator levels, and our own ratings.
+"""Reads the initial deficits of cards from the benchmark's files of levels and from our own ratings.
 
-Nothing is estimated here. A card that no file speaks of has no P_0; `card_rater.py` can have it rated.
+Nothing is estimated here. A card that is in no file has no P_0; empa/rater.py can rate it.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from mica_ray.types import State
 OFFICIAL_LEVELS = "official30_iedr.json"
 MATCHED_LEVELS = "iedr_236_cases.json"
 RATINGS = "rated_iedr.jsonl"
-"""Name under which ratings are found in the folder itself."""
+"""File name of the ratings in the folder itself."""
 
 LEAST_OVERLAP = 0.6
-"""Of a case matched by text. Where cards grade the three needs themselves, 92 % of the levels matched from it
-on agree with them, and 18 % of those below: no better than chance, so those are other persons' levels."""
+"""Minimum overlap of a case matched by text. Compared with the cards' own grades of the three needs, 92 % of
+the levels from this overlap on agree, and 18 % of those below, which is no better than chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class GivenState:
-    """Where a card begins and who says so."""
+    """The initial state of a card, and its source."""
 
     levels: Mapping[str, int]
-    """0..3 by indicator."""
+    """Level 0..3 by indicator."""
     state: State
     """P_0, points."""
     source: str
-    """Name of the file."""
+    """Name of the source file."""
 
 
 @dataclass(frozen=True, slots=True)
 class GivenStates:
-    """What the files of a folder say."""
+    """The initial states that the files of a folder contain."""
 
     states: Mapping[str, GivenState]
     """By card id."""
@@ -47,12 +47,12 @@ class GivenStates:
 
 
 def read_given_states(folder: Path, digests: Mapping[str, str], ratings: Path | None = None) -> GivenStates:
-    """Read the indicator levels that are there; the benchmark's own come first, our ratings last.
+    """Read all indicator levels; the benchmark's own have priority over our ratings.
 
     Args:
-        folder: of the cards.
-        digests: digest of each card's text by id; a rating of another text is not used.
-        ratings: file of ratings, None for the one in the folder if there is one.
+        folder: folder of the cards.
+        digests: digest of each card's text by id; ratings of another text are not used.
+        ratings: file of ratings; None for the one in the folder, if it exists.
     """
     found: dict[str, GivenState] = {}
     flaws: list[CardFlaw] = []
@@ -66,13 +66,13 @@ def read_given_states(folder: Path, digests: Mapping[str, str], ratings: Path | 
             found[name] = given
         elif found[name].state != given.state:
             first = found[name]
-            problem = f"P_0 {_shown(given.state)} differs from {_shown(first.state)} in {first.source}"
+            problem = f"P_0 {_text_of(given.state)} differs from {_text_of(first.state)} in {first.source}"
             flaws.append(CardFlaw(source, name, problem, f"{first.source} is used", is_fatal=False))
     return GivenStates(found, tuple(flaws))
 
 
 def finished_ratings(path: Path) -> dict[str, str]:
-    """Give the digest of each card that a file of ratings holds, by id; broken lines do not count."""
+    """Return the digest of each rated card in a file, by id; invalid lines are skipped."""
     flaws: list[CardFlaw] = []
     return {name: str(entry.get("digest", "")) for name, entry in _lines(path, flaws)}
 
@@ -80,17 +80,17 @@ def finished_ratings(path: Path) -> dict[str, str]:
 def _entries(
     folder: Path, ratings: Path, digests: Mapping[str, str], flaws: list[CardFlaw]
 ) -> Iterator[tuple[str, str, Mapping[str, object]]]:
-    """Give file, card id, and what the file says: levels, and P_0 where it is written down."""
+    """Yield file, card id, and the levels with P_0 if the file has it."""
     for name, entry in read_mapping(folder / OFFICIAL_LEVELS, flaws).items():
         levels = _mapping(_mapping(_mapping(entry).get("iedr")).get("filled_iedr"))
         yield OFFICIAL_LEVELS, name, {**levels, "P_0": _mapping(entry).get("P_0")}
     for old_name, entry in read_mapping(folder / MATCHED_LEVELS, flaws).items():
         fields = _mapping(entry)
-        # The key is the case's number in an earlier set of cards, `new_id` in the one that is published.
+        # The key is the id in an earlier set of cards, `new_id` the one in the published set.
         name, overlap = str(fields.get("new_id", old_name)), fields.get("overlap", 1.0)
         if not isinstance(overlap, int | float) or overlap < LEAST_OVERLAP:
             problem = f"matched to {name} by {overlap} of the text, below {LEAST_OVERLAP}"
-            remedy = "its levels are not used; rate the card by `mica data rate`"
+            remedy = "its levels are not used; rate the card with `mica data rate`"
             flaws.append(CardFlaw(MATCHED_LEVELS, old_name, problem, remedy, is_fatal=False))
             continue
         yield MATCHED_LEVELS, name, {**_mapping(fields.get("iedr")), "P_0": fields.get("P_0")}
@@ -107,41 +107,41 @@ def _given(source: str, name: str, entry: Mapping[str, object], flaws: list[Card
         levels = checked_levels(entry)
         state = initial_state(levels)
     except IndicatorError as error:
-        remedy = "give each of the nine indicators a level from 0 to 3"
+        remedy = "set each of the nine indicators to a level from 0 to 3"
         flaws.append(CardFlaw(source, f"{name}.{error.field}", error.problem, remedy))
         return None
     recorded = entry.get("P_0")
     if recorded is not None and recorded != list(state):
-        problem = f"is {recorded}, but the levels give {_shown(state)}"
-        flaws.append(CardFlaw(source, f"{name}.P_0", problem, "mend the levels or P_0"))
+        problem = f"is {recorded}, but the levels give {_text_of(state)}"
+        flaws.append(CardFlaw(source, f"{name}.P_0", problem, "correct the levels or P_0"))
         return None
     return GivenState(levels, state, source)
 
 
 def read_mapping(path: Path, flaws: list[CardFlaw]) -> Mapping[str, object]:
-    """Read a file that holds one JSON object; empty when there is no such file, or none that can be read."""
+    """Read a file with one JSON object; empty if it is missing or unreadable."""
     content = read_json(path, flaws)
     found = _mapping(content)
     if content is not None and not isinstance(content, dict):
         flaws.append(
-            CardFlaw(path.name, "text", "is no JSON object", "write one object with an entry per card")
+            CardFlaw(path.name, "text", "is not a JSON object", "write one object with an entry per card")
         )
     return found
 
 
 def read_json(path: Path, flaws: list[CardFlaw]) -> object:
-    """Read a JSON file; None when there is none, or none that can be read, which is a flaw."""
+    """Read a JSON file; None if it is missing, or unreadable, which is a flaw."""
     try:
         return cast("object", json.loads(path.read_text(encoding="utf-8-sig")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        flaws.append(CardFlaw(path.name, "text", f"cannot be read ({error})", "mend or remove the file"))
+        flaws.append(CardFlaw(path.name, "text", f"cannot be read ({error})", "correct or remove the file"))
         return None
 
 
 def _lines(path: Path, flaws: list[CardFlaw]) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """Give card id and entry of each line of ratings; what a killed run left unfinished is passed over."""
+    """Yield card id and entry of each rating; an invalid line, such as a partial one, is a flaw."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
@@ -151,7 +151,7 @@ def _lines(path: Path, flaws: list[CardFlaw]) -> Iterator[tuple[str, Mapping[str
             content = cast("object", json.loads(line or "null"))
         except (ValueError, RecursionError):
             remedy = "remove the line and rate the card again"
-            flaws.append(CardFlaw(path.name, f"line {number}", "is no JSON", remedy, is_fatal=False))
+            flaws.append(CardFlaw(path.name, f"line {number}", "is not JSON", remedy, is_fatal=False))
             continue
         if entry := _mapping(content):
             yield str(entry.get("script_id", f"line {number}")), entry
@@ -161,5 +161,5 @@ def _mapping(value: object) -> Mapping[str, object]:
     return cast("Mapping[str, object]", value) if isinstance(value, dict) else {}
 
 
-def _shown(state: State) -> str:
+def _text_of(state: State) -> str:
     return "[" + ", ".join(f"{points:g}" for points in state) + "]"

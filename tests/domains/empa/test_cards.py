@@ -72,10 +72,10 @@ def test_card_without_a_priority_loads_and_is_odd() -> None:
 def test_card_without_a_known_state_is_no_scenario(tmp_path: Path) -> None:
     deck = read_cards(write_cards(tmp_path / "d", [1, 2], rated=[2]))
     assert [item.id for item in deck.scenarios("empa")] == [name(2)]
-    with pytest.raises(CardError, match=r"script_9001.md: P_0: is unknown; rate the card"):
+    with pytest.raises(CardError, match=r"script_9001.md: P_0 is unknown. Rate the card"):
         deck.cards[0].scenario("empa")
     nobody = read_cards(write_cards(tmp_path / "n", [1], rated=[]))
-    with pytest.raises(CardError, match="no card's P_0 is known"):
+    with pytest.raises(CardError, match="no card has a known P_0"):
         nobody.scenarios("empa")
 
 
@@ -103,7 +103,7 @@ MALFORMED: dict[str, tuple[Callable[[Path], object], str]] = {
     "story": (lambda d: write_stories(d, [2]), "character_stories.json: script_9001: the story is missing; "),
     "no stories": (
         lambda d: (d / "character_stories.json").unlink(),
-        "character_stories.json: text: holds no stories; ",
+        "character_stories.json: text: contains no stories; ",
     ),
     "stage": (
         lambda d: (d / "character_stories.json").write_text(
@@ -113,7 +113,7 @@ MALFORMED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "official": (
         lambda d: (d / "official_cases.txt").write_text("script_9001\nscript_9007\n"),
-        "official_cases.txt: script_9007: has no card; add cards/script_9007.md or take the id off the list",
+        "official_cases.txt: script_9007: has no card; add cards/script_9007.md or ",
     ),
     "level": (
         lambda d: (d / "official30_iedr.json").write_text(
@@ -191,7 +191,7 @@ def test_copy_of_a_test_case_under_another_id_is_in_no_split(tmp_path: Path) -> 
     assert {item.id: item.copied_case for item in deck.cards} == {name(1): "", name(2): name(1)}
     assert [item.id for item in deck.scenarios("empa")] == [name(1)]
     assert any(
-        str(flaw).startswith("cards/script_9002.md: text: repeats the test case") for flaw in deck.flaws
+        str(flaw).startswith("cards/script_9002.md: text: copies the test case") for flaw in deck.flaws
     )
     (near,) = near_test_cards(deck)
     assert (near.name, near.reference, near.shared_fraction, near.is_duplicate) == (
@@ -205,7 +205,7 @@ def test_copy_of_a_test_case_under_another_id_is_in_no_split(tmp_path: Path) -> 
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CardError, match=r"nowhere: holds no cards/\*.md; name the folder above the cards"):
+    with pytest.raises(CardError, match=r"nowhere: contains no cards/\*.md. Name the folder above the cards"):
         read_cards(tmp_path / "nowhere")
 
 

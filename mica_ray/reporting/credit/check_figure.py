@@ -1,4 +1,4 @@
-"""Credit against the measured worth of replies, a panel for each estimator."""
+"""Figure of credit against the measured value of replies, one panel per estimator."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from mica_ray.credit_study.agreement import CreditCheck
 from mica_ray.credit_study.measures import root_mean_square
-from mica_ray.reporting.drawing.canvas import BLUE, GREY, DrawnFigure, finished, model_panels, tidy
+from mica_ray.reporting.drawing.canvas import BLUE, GREY, DrawnFigure, finished, panel_grid, tidy
 
 
 def draw_credit_check(outcome: CreditCheck) -> DrawnFigure:
-    """Draw every sampled turn: credit in multiples of its estimator's own size, worth with its error."""
-    figure, panels = model_panels(len(outcome.estimators), row_height=3.0)
+    """Draw every sampled turn: credit in multiples of the estimator's rms, value with its error."""
+    figure, panels = panel_grid(len(outcome.estimators), row_height=3.0)
     worth = np.array([turn.difference for turn in outcome.turns])
     errors = np.array([turn.error for turn in outcome.turns])
     for panel, (name, row) in zip(panels.flat, outcome.estimators.items(), strict=False):
@@ -31,13 +31,16 @@ def draw_credit_check(outcome: CreditCheck) -> DrawnFigure:
         fit = row.pearson
         tidy(
             panel,
-            x="credit / its rms",
-            y="measured worth, points",
+            x="credit / rms",
+            y="measured value (points)",
             title=f"{name}\nr = {fit.estimate:.2f} [{fit.low:.2f}, {fit.high:.2f}]",
         )
     caption = (
-        f"{len(outcome.turns)} turns of real dialogues. Worth: mean return after the stored reply less that "
-        "after other replies of the policy at the same place; bars: one standard error. Right credit rises "
-        f"with worth. {outcome.reliability:.0%} of the variance of worth is no noise of the rollouts."
+        f"{len(outcome.turns)} turns of recorded dialogues. Value: mean return after the recorded reply "
+        "minus mean return after other replies of the policy in the same situation. Bars: one standard "
+        f"error. Correct credit rises with value. Reliability: {outcome.reliability:.0%} of the variance of "
+        "the value is not noise of the rollouts."
     )
-    return finished(figure, "credit_check", title="Is the credit true?", caption=caption)
+    return finished(
+        figure, "credit_check", title="Does the credit match the measured value of a reply?", caption=caption
+    )

@@ -1,4 +1,4 @@
-"""Figures of a comparison of estimators, for the page: what a turn index gets, spikes, agreement, bounds."""
+"""Figures of a comparison of credit estimators: by turn, spikes, correlation and bounds of z-scores."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, GREY)
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
-"""Line, dash and marker change together, so that no estimator is known by its colour alone."""
+"""Colour, dash and marker differ together, so that no estimator is identified only by its colour."""
 
 LONGEST_NAME = 32
-"""Letters of a name in a figure: a longer one leaves no room to draw."""
+"""Maximum length of a name in a figure; a longer one would leave no room for the plot."""
 
 _ROUND = tuple(factor * 10**power for power in range(7) for factor in (1, 2, 5))
 """Ticks of a logarithmic axis of counts."""
 
 TAIL_POINTS = 120
-"""Of each curve of the spike figure."""
+"""Number of points per curve in the spike figure."""
 
 
 def turn_figure(comparison: CreditComparison, values: np.ndarray, *, y: str) -> Figure:
-    """Draw one line per estimator over the turn indices.
+    """Draw one line per estimator over the turns.
 
     Args:
-        comparison: whose names they are.
+        comparison: provides the names of the estimators.
         values: [E, T], NaN where no dialogue reaches the turn.
-        y: what they are.
+        y: label of the values.
     """
     import plotly.graph_objects as go
 
@@ -50,7 +50,7 @@ def turn_figure(comparison: CreditComparison, values: np.ndarray, *, y: str) -> 
 
 
 def survivor_figure(comparison: CreditComparison) -> Figure:
-    """Draw who is left at each turn: dialogues, and groups of which one dialogue is left."""
+    """Draw the number of dialogues, of groups, and of groups with only one dialogue left, by turn."""
     import plotly.graph_objects as go
 
     survivors = comparison.survivors
@@ -67,7 +67,7 @@ def survivor_figure(comparison: CreditComparison) -> Figure:
 
 
 def spike_figure(comparison: CreditComparison, valid: np.ndarray) -> Figure:
-    """Draw the share of judged turns whose |A| passes a multiple of the estimator's rms."""
+    """Draw the share of judged turns whose |A| exceeds a multiple of the estimator's rms."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -81,16 +81,16 @@ def spike_figure(comparison: CreditComparison, valid: np.ndarray) -> Figure:
         figure.add_trace(go.Scatter(x=levels, y=share, mode="lines", name=_label(name), **style))
     figure.update_yaxes(type="log", exponentformat="none", dtick=1)
     return _labelled(
-        figure, x="|A| in multiples of the estimator's rms", y="share of turns at least so large"
+        figure, x="|A| in multiples of the estimator's rms", y="share of turns with at least this |A|"
     )
 
 
 def correlation_figure(names: Sequence[str], values: np.ndarray) -> Figure:
-    """Draw a correlation of every pair of estimators.
+    """Draw the correlation of every pair of estimators.
 
     Args:
-        names: of the estimators.
-        values: [E, E], NaN where there is none.
+        names: names of the estimators.
+        values: [E, E], NaN where it is not defined.
     """
     import plotly.graph_objects as go
 
@@ -115,7 +115,7 @@ def correlation_figure(names: Sequence[str], values: np.ndarray) -> Figure:
 
 
 def bound_figure(comparison: CreditComparison) -> Figure:
-    """Draw the largest z-score of every set of turns that is compared, under Samuelson's bound."""
+    """Draw the largest z-score of every set of compared turns, and Samuelson's bound."""
     import plotly.graph_objects as go
 
     bounds: tuple[tuple[str, SpikeBound, str, str], ...] = (
@@ -131,15 +131,15 @@ def bound_figure(comparison: CreditComparison) -> Figure:
     )
     for name, bound, colour, symbol in bounds:
         marker = {"color": colour, "symbol": symbol, "size": 7, "opacity": 0.6}
-        # Equal points once: a run holds thousands of groups of one size.
+        # Equal points are drawn once: a run has thousands of groups of the same size.
         points = np.unique(np.column_stack([bound.sizes, np.round(bound.largest, 3)]), axis=0)
         figure.add_trace(go.Scatter(x=points[:, 0], y=points[:, 1], mode="markers", name=name, marker=marker))
     figure.update_xaxes(type="log", tickvals=[value for value in _ROUND if value <= most])
-    return _labelled(figure, x="n, turns compared with each other", y="largest |z|")
+    return _labelled(figure, x="n (turns compared with each other)", y="largest |z|")
 
 
 def _label(name: str) -> str:
-    """Make an estimator's name fit to be drawn: short, and without tags, some of which plotly reads."""
+    """Return a short form of an estimator's name, with tags escaped, some of which plotly interprets."""
     return escape(name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…")
 
 

@@ -1,4 +1,4 @@
-"""The page of `mica credit`: estimators side by side on stored dialogues, turn by turn."""
+"""The page of `mica credit`: credit estimators compared on recorded dialogues, turn by turn."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from mica_ray.reporting.credit.figures import (
 from mica_ray.reporting.drawing.page import Section, page, plotted, rendered, side_by_side, table
 
 MOST_TALKS = 5
-"""Dialogues shown turn by turn: those on which the estimators disagree most."""
+"""Number of dialogues shown turn by turn: those on which the estimators disagree most."""
 
 
 def credit_page(stored: RecordedTurns, comparison: CreditComparison, *, settings: str, gamma: float) -> str:
-    """Write the page; it opens offline, and every word of a dialogue stands in it as text.
+    """Return the page as HTML. It works offline, and all text of dialogues is escaped.
 
     Args:
         stored: the dialogues.
-        comparison: of the estimators on them.
-        settings: one sentence on what was asked for.
-        gamma: discount of the returns shown beside the talk.
+        comparison: comparison of the estimators on them.
+        settings: one sentence on the settings of the command.
+        gamma: discount of the returns shown next to the dialogues.
     """
     facts = credit_facts(stored, comparison)
     bands, spikes, shares, correlations, bounds, by_turn = credit_tables(stored, comparison)
@@ -40,35 +40,38 @@ def credit_page(stored: RecordedTurns, comparison: CreditComparison, *, settings
             "Turn by turn",
             plotted(
                 turn_figure(comparison, comparison.mean_by_turn, y="mean A"),
-                title="Mean advantage of each turn index",
-                caption=f"In {rms}. A term compared at the same turn has mean 0 by construction; a drift "
-                "praises or blames turns for their place in the dialogue.",
+                title="Mean advantage by turn",
+                caption=f"In {rms}. A term that is compared at the same turn has mean 0 by construction. A "
+                "trend means that turns are rewarded or penalized for their position in the dialogue.",
             )
             + plotted(
                 turn_figure(comparison, comparison.rms_by_turn, y="rms of A"),
-                title="Weight of each turn index",
-                caption=f"Root mean square of A, in {rms}. Falls to 0 where lone dialogues get none.",
+                title="Size of the advantage by turn",
+                caption=f"Root mean square of A, in {rms}. Falls to 0 where groups have one dialogue left, "
+                "which gets no credit.",
             )
             + plotted(
                 survivor_figure(comparison),
-                title="Who is left",
-                caption="Dialogues with a judgement at each turn; the last one of a group has no sibling.",
+                title="Dialogues left at each turn",
+                caption="Dialogues with a judgement at each turn. A group with one dialogue left has "
+                "nothing to compare.",
             )
-            + _folded("Numbers of every turn", by_turn),
+            + _folded("Numbers by turn", by_turn),
         ),
         Section(
             "Spikes",
             _table(spikes)
             + plotted(
                 spike_figure(comparison, stored.turns.valid),
-                title="How large advantages get",
-                caption="A curve that reaches far to the right has turns that outweigh many others.",
+                title="Distribution of large advantages",
+                caption="A curve that reaches far to the right belongs to an estimator with few, very "
+                "large advantages.",
             )
             + plotted(
                 bound_figure(comparison),
                 title="Samuelson's bound",
-                caption="One point per set of turns that is compared: the larger the set, the larger a "
-                "z-score can get. The turn term compares few, the group term many.",
+                caption="Each point is a set of turns compared with each other. The larger the set, the "
+                "larger a z-score can be. The turn term compares few turns, the group term many.",
             )
             + _table(bounds),
         ),
@@ -81,13 +84,15 @@ def credit_page(stored: RecordedTurns, comparison: CreditComparison, *, settings
                     "Spearman's, of ranks": correlation_figure(comparison.names, comparison.rank),
                 },
                 title="Correlation of advantages",
-                caption="Over judged turns; empty beside an estimator that gives one value to all.",
+                caption="Over judged turns. Empty for an estimator that gives all turns the same value.",
             )
-            + _folded("The numbers", correlations),
+            + _folded("Table of correlations", correlations),
         ),
         Section("Where they disagree", _talks(stored, comparison, gamma=gamma)),
     ]
-    return page("Credit side by side", sections, lead=f"Estimators: {', '.join(comparison.names)}.")
+    return page(
+        "Comparison of credit estimators", sections, lead=f"Estimators: {', '.join(comparison.names)}."
+    )
 
 
 def _paragraphs(texts: tuple[str, ...]) -> Markup:
@@ -111,11 +116,11 @@ def _talks(stored: RecordedTurns, comparison: CreditComparison, *, gamma: float)
     returns = discounted_returns(stored.turns.rewards, stored.turns.valid, gamma=gamma)
     spoken = [row for row in order.tolist() if stored.dialogues[row].talk][:MOST_TALKS]
     if not spoken:
-        return Markup("<p>The records hold no words.</p>")
+        return Markup("<p>The records contain no text.</p>")
     note = Markup('<p class="note">{}</p>').format(
-        f"The {len(spoken)} dialogues with the largest standard deviation over the estimators, averaged over "
-        f"turns. Reward and return (gamma {gamma:g}) in points, advantages in multiples of each estimator's "
-        "rms; a dash where the judgement failed."
+        f"The {len(spoken)} dialogues with the largest standard deviation over the estimators (mean over "
+        f"turns). Reward and return (gamma {gamma:g}) in points, advantages in multiples of each estimator's "
+        "rms. A dash means that the judgement failed."
     )
     talks = [_talk(stored, comparison, row, returns[row]) for row in spoken]
     return note + rendered("credited_talks.html", {"names": comparison.names, "talks": talks})

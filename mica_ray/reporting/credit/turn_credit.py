@@ -1,4 +1,4 @@
-"""What every turn of a run was credited with, term by term, and where MICA and GRPO see it differently."""
+"""Credit of every turn of a run, term by term, and where MICA and GRPO disagree."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DialogueCredit:
     """The credit of one training dialogue; every array is [T], NaN where the turn does not count."""
 
     dialogue: RecordedDialogue
-    """Its `advantages` are those that the run trained on."""
+    """The dialogue; the run trained on its `advantages`."""
     turn_term: np.ndarray
     """MICA's A_turn."""
     group_term: np.ndarray
@@ -31,30 +31,30 @@ class DialogueCredit:
     mica: np.ndarray
     """The mixed credit, alpha A_turn + (1 - alpha) A_group."""
     grpo: np.ndarray
-    """What GRPO gives: one number for all turns of the dialogue."""
+    """GRPO's credit, equal for all turns of the dialogue."""
     token_weight: np.ndarray
-    """Weight of each token of the reply in the loss, as a share of the run's largest: in [-1, 1]."""
+    """Weight of each token of the reply in the loss, relative to the largest of the run: in [-1, 1]."""
 
     @property
     def disagreement(self) -> float:
-        """Mean |MICA - GRPO| over the turns that count, no unit; 0 where none does."""
+        """Mean |MICA - GRPO| over the turns that count, dimensionless; 0 if none counts."""
         gaps = np.abs(self.mica - self.grpo)
         return float(np.nanmean(gaps)) if np.isfinite(gaps).any() else 0.0
 
     @property
     def num_flips(self) -> int:
-        """Turns that one of MICA and GRPO praises and the other blames."""
+        """Number of turns for which MICA's and GRPO's credit have opposite signs."""
         return int((self.mica * self.grpo < 0).sum())
 
     @property
     def gain(self) -> float:
-        """D_0 - D_T, points: how much of the need the dialogue closed."""
+        """D_0 - D_T, points: the distance that the dialogue closed."""
         return float(self.dialogue.distances[0] - self.dialogue.distances[-1])
 
 
 @dataclass(frozen=True, slots=True)
 class Instructive:
-    """A dialogue worth reading, and by which rule it was chosen."""
+    """A dialogue chosen for reading, and the rule that chose it."""
 
     rule: str
     chosen: DialogueCredit
@@ -62,18 +62,18 @@ class Instructive:
 
 _RULES: tuple[tuple[str, int, Callable[[DialogueCredit], float]], ...] = (
     ("MICA and GRPO disagree most", 4, lambda one: one.disagreement),
-    ("most turns that one praises and the other blames", 2, lambda one: one.num_flips),
-    ("most need closed", 2, lambda one: one.gain),
-    ("most need opened", 2, lambda one: -one.gain),
+    ("most turns with credit of opposite signs", 2, lambda one: one.num_flips),
+    ("most distance closed", 2, lambda one: one.gain),
+    ("most distance opened", 2, lambda one: -one.gain),
 )
-"""Name, dialogues chosen by it, and what must be large."""
+"""Name of the rule, number of dialogues it chooses, and the measure that must be large."""
 RULES_TEXT = "; ".join(f"{quota} by: {name}" for name, quota, _ in _RULES)
 
 
 def estimator_of(run: RunFiles) -> tuple[Mica, str]:
-    """Give the MICA whose terms are shown, and a sentence on where it comes from.
+    """Return the MICA estimator whose terms are shown, and a sentence on its origin.
 
-    A run trained with MICA brings its own; for another credit it is MICA as published, beside what was given.
+    It is the run's own if the run was trained with MICA, otherwise MICA with the published settings.
     """
     stored = run.config.get("credit", {})
     try:
@@ -81,16 +81,19 @@ def estimator_of(run: RunFiles) -> tuple[Mica, str]:
     except (ConfigError, ValueError):
         credit = None
     if isinstance(credit, Mica):
-        return credit, f"The run trained with {credit}; its two terms are shown."
+        return credit, f"The run was trained with {credit}. The page shows its two terms."
     kind = str(stored.get("object", "an unknown estimator")).rpartition(":")[2]
-    return Mica(), f"The run trained with {kind}; the terms are those that {Mica()} would have given."
+    return (
+        Mica(),
+        f"The run was trained with {kind}. The page shows the terms that {Mica()} would have computed.",
+    )
 
 
 def credit_dialogues(run: RunFiles) -> tuple[DialogueCredit, ...]:
-    """Credit the training dialogues of a run again, step by step, from the rewards in its log.
+    """Recompute the credit of a run's training dialogues, step by step, from the rewards in its log.
 
     Raises:
-        ConfigError: a dialogue's line lacks what credit needs.
+        ConfigError: a line lacks a field that credit needs.
     """
     mica, _ = estimator_of(run)
     is_turn_mean = run.config.get("learner", {}).get("loss", {}).get("aggregation") == "turn_mean"
@@ -100,7 +103,8 @@ def credit_dialogues(run: RunFiles) -> tuple[DialogueCredit, ...]:
             found += _credit_step(list(members), mica, is_turn_mean=is_turn_mean)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"{run.name}/dialogues.jsonl: a line lacks what credit needs ({error!r})"
+            f"{run.name}/dialogues.jsonl: a line lacks a field that credit needs ({error!r}). Remove the "
+            "line."
         ) from error
     weights = [one.token_weight[np.isfinite(one.token_weight)] for one in found]
     largest = max((float(np.abs(row).max()) for row in weights if len(row)), default=0.0) or 1.0
@@ -108,9 +112,9 @@ def credit_dialogues(run: RunFiles) -> tuple[DialogueCredit, ...]:
 
 
 def most_instructive(dialogues: Sequence[DialogueCredit]) -> tuple[Instructive, ...]:
-    """Choose up to ten dialogues by fixed rules, each from another group, so that they differ.
+    """Choose up to ten dialogues by fixed rules, at most one per group, so that they differ.
 
-    A rule that does not have enough dialogues to choose from gives its places to the first.
+    If a rule finds too few dialogues, the first rule fills its places.
     """
     chosen: list[Instructive] = []
     taken: set[tuple[int | None, int | None]] = set()

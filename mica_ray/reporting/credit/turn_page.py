@@ -1,6 +1,6 @@
-"""`mica report turns RUN`: every dialogue with what its turns were credited with, on one page.
+"""`mica report turns RUN`: one page with every dialogue and the credit of its turns.
 
-Dialogues lie in the page packed, one piece a group, and templates/turns.js draws the one that is asked for.
+The page contains the dialogues compressed, one piece per group; templates/turns.js draws the selected one.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ from mica_ray.runs.stored_run import RunFiles
 from mica_ray.types import AXES
 
 MOST_BYTES = 14_000_000
-"""Of packed dialogues in a page, so that a browser opens it fast."""
+"""Maximum size of the compressed dialogues in a page, so that a browser opens it fast."""
 _DIGITS = 4
 
 Group = tuple[DialogueCredit, ...]
 
 
 def turn_report(run: RunFiles, *, dialogue: str | None = None, most_bytes: int = MOST_BYTES) -> str:
-    """Give the page.
+    """Return the page as HTML.
 
     Args:
-        run: with training dialogues.
-        dialogue: id (STEP-GROUP-DIALOGUE) of the one to show, with its group alone; None for all of them.
-        most_bytes: of packed dialogues. Beyond them groups are left out, those that agree most with GRPO
-            first, and the page says so.
+        run: a run with training dialogues.
+        dialogue: id (STEP-GROUP-DIALOGUE) of a dialogue to show with its group; None for all dialogues.
+        most_bytes: maximum size of the compressed dialogues. Beyond it, groups are left out, starting with
+            those on which MICA and GRPO agree most; the page states their number.
 
     Raises:
-        ConfigError: the run has no dialogue, or none of this id.
+        ConfigError: the run has no dialogue, or none with this id.
     """
     credited = credit_dialogues(run)
     if not credited:
-        raise ConfigError(f"{run.name}: dialogues.jsonl holds no dialogue; train a step first")
+        raise ConfigError(f"{run.name}: dialogues.jsonl contains no dialogue. Train at least one step first.")
     if dialogue is not None:
         credited = _group_of(credited, dialogue, run.name)
     picks = most_instructive(credited)
@@ -72,8 +72,8 @@ def turn_report(run: RunFiles, *, dialogue: str | None = None, most_bytes: int =
         "packed": script_json(packed),
     }
     sections = [
-        Section("How to read it", rendered("turns_legend.html", values)),
-        Section("Most instructive", rendered("turns_picks.html", values)),
+        Section("How to read this page", rendered("turns_legend.html", values)),
+        Section("Dialogues of special interest", rendered("turns_picks.html", values)),
         Section("Dialogues", rendered("turns.html", values)),
     ]
     return page(f"Turn credit of {run.name}", sections, lead=_lead(run, len(credited)), scripts=["turns.js"])
@@ -91,7 +91,8 @@ def _group_of(credited: Sequence[DialogueCredit], wanted: str, name: str) -> Gro
     if wanted not in by_id:
         close = ", ".join(get_close_matches(wanted, by_id, n=3, cutoff=0.0))
         raise ConfigError(
-            f"--dialogue {wanted}: {name} has none of this id (STEP-GROUP-DIALOGUE); near ones: {close}"
+            f"--dialogue {wanted}: {name} has no dialogue with this id (STEP-GROUP-DIALOGUE). Similar: "
+            f"{close}."
         )
     return tuple(one for one in credited if _place(one) == _place(by_id[wanted]))
 
@@ -99,7 +100,7 @@ def _group_of(credited: Sequence[DialogueCredit], wanted: str, name: str) -> Gro
 def _packed(
     groups: Sequence[Group], first: set[tuple[int | None, int | None]], most_bytes: int
 ) -> tuple[list[Group], list[str]]:
-    """Pack groups until the page is full, those named first; give what was packed, in the run's order."""
+    """Compress groups until the page is full, `first` ones first; return them in the order of the run."""
 
     def urgency(number: int) -> tuple[bool, float]:
         group = groups[number]
@@ -109,7 +110,7 @@ def _packed(
     size = 0
     for number in sorted(range(len(groups)), key=urgency):
         text = json.dumps([_record(one) for one in groups[number]], ensure_ascii=False, allow_nan=False)
-        # Without the time of day, so that a run has one page.
+        # Without a time stamp, so that equal runs give equal pages.
         piece = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
         if pieces and size + len(piece) > most_bytes:
             break
@@ -120,7 +121,7 @@ def _packed(
 
 
 def _entry(one: DialogueCredit, piece: int) -> dict[str, Any]:
-    """Give what the list says of a dialogue, and where it is packed."""
+    """Return the list entry of a dialogue, and the number of its compressed piece."""
     return {
         "id": one.dialogue.id,
         "piece": piece,
@@ -135,7 +136,7 @@ def _entry(one: DialogueCredit, piece: int) -> dict[str, Any]:
 
 
 def _record(one: DialogueCredit) -> dict[str, Any]:
-    """Give all that is drawn of a dialogue."""
+    """Return everything that the page shows of a dialogue."""
     dialogue = one.dialogue
     columns = {
         "reward": one.dialogue.rewards,
@@ -179,7 +180,7 @@ def _pick(rule: str, one: DialogueCredit) -> dict[str, str]:
         "id": one.dialogue.id,
         "rule": rule,
         "text": f"{one.dialogue.scenario}, step {one.dialogue.step}: disagreement "
-        f"{one.disagreement:.2f}, {one.num_flips} flips, need closed {one.gain:+.1f}",
+        f"{one.disagreement:.2f}, {one.num_flips} flips, distance closed {one.gain:+.1f}",
     }
 
 
@@ -188,7 +189,7 @@ def _place(one: DialogueCredit) -> tuple[int | None, int | None]:
 
 
 def _listed(values: np.ndarray) -> list[Any]:
-    """Give an array as JSON values: rounded, null for what is no number."""
+    """Return an array as JSON values: rounded, null for NaN and infinity."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, list):

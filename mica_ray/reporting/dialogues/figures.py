@@ -1,10 +1,11 @@
-"""All figures of a set of dialogues, drawn and written: PNG files, and one page that needs nothing else."""
+"""All figures of a set of dialogues, written as PNG files and as one self-contained page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mica_ray.checks import within
 from mica_ray.files import write_whole
 from mica_ray.recordings.recorded_dialogue import RecordedDialogue
 from mica_ray.reporting.dialogues.models import alignment_score_figure, comparison_figure, success_figure
@@ -15,13 +16,13 @@ from mica_ray.reporting.drawing.canvas import DrawnFigure
 
 REPORT_NAME = "figures.html"
 GAMMA = 0.85
-"""Discount of the returns drawn, that of the MICA code."""
+"""Discount of the returns, as in the MICA code."""
 
 Draw = Callable[[Sequence[RecordedDialogue]], DrawnFigure]
 
 
 def figure_makers(gamma: float = GAMMA) -> tuple[Draw, ...]:
-    """Give what draws each figure, in the order of the report."""
+    """Return the functions that draw the figures, in the order of the page."""
     return (
         comparison_figure,
         success_figure,
@@ -41,28 +42,27 @@ def write_figures(
     num_left_out: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[Path, ...]:
-    """Draw every figure into a folder, and a page with all of them and the talk.
+    """Write every figure as PNG, and a page with all figures and dialogues.
 
-    Files are written beside their place and renamed: a file that is there is whole.
+    Files are written under another name and renamed, so that no incomplete file is visible.
 
     Args:
         dialogues: at least one.
-        folder: made when missing; files of the same names are replaced.
+        folder: created when missing; files of the same names are replaced.
         gamma: discount of the returns, in [0, 1].
-        num_left_out: dialogues that could not be drawn, told in the page.
-        progress: called with each file as it is there.
+        num_left_out: number of dialogues that could not be drawn, for the page.
+        progress: called with the name of each file after it is written.
 
     Returns:
         The files, the page last.
 
     Raises:
-        ValueError: no dialogue, or gamma outside [0, 1].
+        ValueError: there are no dialogues, or gamma is outside [0, 1].
         OSError: the folder cannot be written.
     """
     if not dialogues:
-        raise ValueError("there must be a dialogue to draw; got none")
-    if not 0 <= gamma <= 1:
-        raise ValueError(f"gamma must be in [0, 1]; got {gamma}")
+        raise ValueError("There are no dialogues to draw.")
+    within(0, 1, gamma=gamma)
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     pictures: list[tuple[DrawnFigure, bytes]] = []

@@ -15,30 +15,28 @@ OUTCOME_NAMES: dict[DialogueOutcome, str] = {
     "open": "neither (limit)",
 }
 MOST_PATHS = 200
-"""Paths drawn per model in the figures that draw each one: more would be a blot."""
+"""Maximum number of paths drawn per model; more would hide each other."""
 
 
-def counts(dialogues: Sequence[RecordedDialogue]) -> str:
-    """Say how many dialogues a figure shows, by model, and what is missing among their turns."""
+def describe_counts(dialogues: Sequence[RecordedDialogue]) -> str:
+    """Return the number of dialogues per model and of turns without a judgement, as caption text."""
     groups = by_model(dialogues)
     listed = ", ".join(f"{plain(model)} {len(members)}" for model, members in groups.items())
     lost = sum(int((~dialogue.judged).sum()) for dialogue in dialogues)
     text = f"n = {len(dialogues)} dialogues ({listed})."
-    return (
-        f"{text} {lost} turns have no judgement: the state stands still and they enter no mean."
-        if lost
-        else text
-    )
+    if not lost:
+        return text
+    return f"{text} {lost} turns have no judgement: their state is unchanged, and no mean includes them."
 
 
-def some_of(dialogues: Sequence[RecordedDialogue]) -> list[RecordedDialogue]:
-    """Give at most `MOST_PATHS` dialogues, evenly spaced through the file."""
+def evenly_spaced(dialogues: Sequence[RecordedDialogue]) -> list[RecordedDialogue]:
+    """Return at most `MOST_PATHS` dialogues, evenly spaced in the order of the file."""
     if len(dialogues) <= MOST_PATHS:
         return list(dialogues)
     return [dialogues[number * len(dialogues) // MOST_PATHS] for number in range(MOST_PATHS)]
 
 
-def drawn_share(dialogues: Sequence[RecordedDialogue]) -> str:
-    """Say so when not every path is drawn; empty otherwise."""
+def describe_thinning(dialogues: Sequence[RecordedDialogue]) -> str:
+    """Return a sentence for the caption if not every path is drawn, otherwise an empty text."""
     most = max(len(members) for members in by_model(dialogues).values())
     return f" At most {MOST_PATHS} paths per model are drawn, evenly spaced." if most > MOST_PATHS else ""

@@ -1,6 +1,6 @@
 """Figures that compare models: EPM-Q, success by dominant axis (the paper's Figure 4), alignment (Figure 5).
 
-Intervals are those of statistics.py.
+Intervals are computed in mica_ray/statistics.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from mica_ray.evaluation.epm_q import INDEX_NAMES, scores_of
 from mica_ray.recordings.recorded_dialogue import RecordedDialogue, by_model
-from mica_ray.reporting.dialogues.layout import counts
+from mica_ray.reporting.dialogues.layout import describe_counts
 from mica_ray.reporting.drawing.canvas import (
     AXIS_NAMES,
     GREY,
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SEED = 0
-"""Of the bootstrap: equal files give equal pictures."""
+"""Seed of the bootstrap, fixed so that equal files give equal pictures."""
 _MARKER_HEIGHT = 2.2
-"""Index points that a marker covers."""
+"""Height of a marker in index points."""
 
 
 def success_figure(dialogues: Sequence[RecordedDialogue]) -> DrawnFigure:
@@ -57,14 +57,16 @@ def success_figure(dialogues: Sequence[RecordedDialogue]) -> DrawnFigure:
     axes.grid(visible=False, axis="x")
     patches = [Patch(color=_colour(number), label=plain(model)) for number, model in enumerate(groups)]
     figure.legend(handles=patches, loc="outside right upper", fontsize=8, frameon=False)
-    caption = f"{counts(dialogues)} Bars: share that ended in success; lines: 95 % Wilson intervals."
+    caption = (
+        f"{describe_counts(dialogues)} Bars: share of dialogues that succeed. Lines: 95 % Wilson intervals."
+    )
     return finished(figure, "success_by_axis", title="Success by dominant axis", caption=caption)
 
 
 def _draw_share(
     axes: Axes, stratum: Sequence[RecordedDialogue], place: float, width: float, colour: str
 ) -> None:
-    """Draw one bar with its interval, and passed / all above."""
+    """Draw one bar with its interval, and the counts "passed/all" above it."""
     passed = sum(dialogue.outcome == "success" for dialogue in stratum)
     share = _scaled(wilson(passed, len(stratum)), 100)
     value, ends = _bar(share)
@@ -88,7 +90,7 @@ def alignment_score_figure(dialogues: Sequence[RecordedDialogue]) -> DrawnFigure
     for number, members in enumerate(groups.values()):
         values = np.array([score.alignment for score in scores_of(members)])
         axes.plot(
-            number + _aside(values),
+            number + _offsets(values),
             values,
             linestyle="none",
             marker=MODEL_MARKERS[number % len(MODEL_MARKERS)],
@@ -119,8 +121,9 @@ def alignment_score_figure(dialogues: Sequence[RecordedDialogue]) -> DrawnFigure
     tidy(axes, x="", y="alignment index (0 to 100)")
     axes.grid(visible=False, axis="x")
     caption = (
-        f"{counts(dialogues)} One marker a dialogue; dash and line: mean with its 95 % bootstrap interval. "
-        "50 (dotted) means no alignment of the moves with the way out, 100 a straight way."
+        f"{describe_counts(dialogues)} Each marker is a dialogue. Dash and line: mean with its 95 % "
+        "bootstrap interval. 50 (dotted): moves are not aligned with the direct way to the goal; 100: "
+        "fully aligned."
     )
     return finished(figure, "alignment_scores", title="Alignment scores", caption=caption)
 
@@ -147,18 +150,24 @@ def comparison_figure(dialogues: Sequence[RecordedDialogue]) -> DrawnFigure:
     right.set_yticks(range(len(INDEX_NAMES)), INDEX_NAMES[::-1])
     tidy(left, x="EPM-Q (not capped at 100)", y="", title="score")
     tidy(middle, x="dialogues that succeed (%)", y="", title="success")
-    tidy(right, x="index (0 to 100; energy, levels, density, projection may pass it)", y="", title="indices")
+    tidy(
+        right,
+        x="index (0 to 100; energy, levels, density and projection may exceed 100)",
+        y="",
+        title="indices",
+    )
     right.axvline(100, color=GREY, linewidth=1.0, linestyle=":")
     figure.legend(*right.get_legend_handles_labels(), loc="outside right upper", fontsize=8, frameon=False)
     caption = (
-        f"{counts(dialogues)} Means over dialogues; lines: 95 % intervals (bootstrap over dialogues for "
-        "EPM-Q, Wilson for success). In EPM-Q, published runs keep turns without a judgement."
+        f"{describe_counts(dialogues)} Means over dialogues. Lines: 95 % intervals (bootstrap over "
+        "dialogues for EPM-Q, Wilson for success). EPM-Q of published runs counts turns without a "
+        "judgement as no change."
     )
     return finished(figure, "models", title="Models side by side", caption=caption)
 
 
 def _draw_estimate(axes: Axes, interval: Interval, row: int, mark: Mapping[str, str]) -> None:
-    """Draw one value with its interval and its number above."""
+    """Draw one value with its interval, and the number above it."""
     value, ends = _bar(interval)
     axes.errorbar(
         [value], [row], xerr=ends, markersize=8, capsize=4, linewidth=1.6,
@@ -174,18 +183,18 @@ def _colour(number: int) -> str:
 
 
 def _bar(interval: Interval) -> tuple[float, list[list[float]]]:
-    """Give value and distances to the bounds as `errorbar` takes them."""
+    """Return a value and its distances to the bounds, as `errorbar` takes them."""
     value = interval.estimate
     return value, [[max(0.0, value - interval.low)], [max(0.0, interval.high - value)]]
 
 
-def _aside(values: np.ndarray) -> np.ndarray:
-    """Move markers aside until none covers another: [n] values -> [n] offsets, in steps from the middle."""
+def _offsets(values: np.ndarray) -> np.ndarray:
+    """Return horizontal offsets [n] for values [n] at which no marker covers another."""
     steps = [0.0] + [side * 0.055 * step for step in range(1, 7) for side in (1, -1)]
     offsets = np.zeros(len(values))
     placed: list[tuple[float, float]] = []
     for index in np.argsort(values, kind="stable"):
-        near = [aside for value, aside in placed if abs(values[index] - value) < _MARKER_HEIGHT]
+        near = [offset for value, offset in placed if abs(values[index] - value) < _MARKER_HEIGHT]
         offsets[index] = next((step for step in steps if step not in near), 0.0)
         placed.append((float(values[index]), float(offsets[index])))
     return offsets

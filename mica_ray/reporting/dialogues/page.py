@@ -1,4 +1,4 @@
-"""The page of `mica report figures`: pictures, numbers and talk, without any script."""
+"""The page of `mica report figures`: pictures, scores and dialogues, without scripts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mica_ray.reporting.drawing.page import Section, page, picture, rendered, ta
 from mica_ray.types import AXES
 
 MOST_TALKS = 200
-"""Dialogues whose talk stands in the page: a browser should still open it."""
+"""Maximum number of dialogues with text in the page, so that browsers can open it."""
 
 
 def html_report(
@@ -24,11 +24,11 @@ def html_report(
     *,
     num_left_out: int = 0,
 ) -> str:
-    """Write the page.
+    """Return the page as HTML.
 
     Args:
-        dialogues: whose numbers and talk stand below the pictures.
-        pictures: figures with their PNG.
+        dialogues: dialogues whose scores and texts the page shows.
+        pictures: figures and their PNG.
         num_left_out: dialogues that could not be drawn.
     """
     lost = f" {num_left_out} more failed or were empty and are left out." if num_left_out else ""
@@ -47,7 +47,7 @@ def _pictures(pictures: Sequence[tuple[DrawnFigure, bytes]]) -> Markup:
 
 
 def _scores(dialogues: Sequence[RecordedDialogue]) -> Markup:
-    """Write the numbers behind the comparison: one row per model."""
+    """Return a table of the scores, one row per model."""
     rows: list[list[str]] = []
     for model, members in by_model(dialogues).items():
         scores = scores_of(members)
@@ -61,7 +61,7 @@ def _scores(dialogues: Sequence[RecordedDialogue]) -> Markup:
 
 
 def _talks(spoken: Sequence[RecordedDialogue]) -> Markup:
-    note = f"The first {MOST_TALKS} of {len(spoken)}." if len(spoken) > MOST_TALKS else ""
+    note = f"The first {MOST_TALKS} of {len(spoken)} dialogues." if len(spoken) > MOST_TALKS else ""
     talks = [{"summary": _summary(one), "turns": _turns(one)} for one in spoken[:MOST_TALKS]]
     return rendered("talks.html", {"note": note, "talks": talks})
 
@@ -75,7 +75,7 @@ def _summary(dialogue: RecordedDialogue) -> str:
 
 
 def _turns(dialogue: RecordedDialogue) -> list[dict[str, str]]:
-    """Give what stands in the row of each turn."""
+    """Return the cells of each turn's row."""
     rewards, judged = dialogue.turn_rewards, dialogue.judged
     return [
         {

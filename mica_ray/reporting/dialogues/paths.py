@@ -1,4 +1,4 @@
-"""Figures of single paths: the state in three axes with its projections, and the distance turn by turn."""
+"""Figures of single paths: the state on three axes with projections, and the distance by turn."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from mica_ray.reporting.dialogues.layout import (
     OUTCOME_COLOURS,
     OUTCOME_MARKERS,
     OUTCOME_NAMES,
-    counts,
-    drawn_share,
-    some_of,
+    describe_counts,
+    describe_thinning,
+    evenly_spaced,
 )
 from mica_ray.reporting.drawing.canvas import (
     AXIS_NAMES,
     DrawnFigure,
     finished,
-    model_panels,
     new_figure,
+    panel_grid,
     plain,
     tidy,
 )
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _OUTCOMES = ("open", "failure", "success")
-"""In drawing order: the rarest on top in most files."""
+"""In drawing order; the last is usually the rarest, so it is drawn on top."""
 
 
 def state_path_figure(dialogues: Sequence[RecordedDialogue]) -> DrawnFigure:
-    """Draw every state path in the three axes and in its three projections, one row per model."""
+    """Draw every state path in three dimensions and in its three projections, one row per model."""
     groups = by_model(dialogues)
     figure = new_figure(15, 3.4 * len(groups) + 0.9)
     grid = figure.add_gridspec(len(groups), 4, width_ratios=(1.5, 1, 1, 1))
     limits = _limits(dialogues)
     for row, (model, members) in enumerate(groups.items()):
-        shown = sorted(some_of(members), key=lambda dialogue: _OUTCOMES.index(dialogue.outcome))
+        shown = sorted(evenly_spaced(members), key=lambda dialogue: _OUTCOMES.index(dialogue.outcome))
         _draw_space(figure.add_subplot(grid[row, 0], projection="3d"), shown, limits, plain(model))
         for column, (first, second) in enumerate(combinations(range(3), 2), start=1):
             axes = figure.add_subplot(grid[row, column])
@@ -55,22 +55,22 @@ def state_path_figure(dialogues: Sequence[RecordedDialogue]) -> DrawnFigure:
             tidy(axes, x=_axis_label(first), y=_axis_label(second))
     _legend(figure, dialogues)
     caption = (
-        f"State paths of single dialogues. {counts(dialogues)}{drawn_share(dialogues)} Small dots: the "
-        "initial deficit P_0; end markers: how the dialogue ended; star: the origin, all needs met. "
-        "Points are whole numbers, so paths overlap."
+        f"State paths of single dialogues. {describe_counts(dialogues)}{describe_thinning(dialogues)} Small "
+        "dot: the initial deficit P_0. End marker: outcome of the dialogue. Star: the origin, where all "
+        "needs are met. Points are whole numbers, so paths overlap."
     )
-    title = "State paths in the three need axes and their projections"
+    title = "State paths on the three need axes, and their projections"
     return finished(figure, "state_paths", title=title, caption=caption)
 
 
 def distance_figure(dialogues: Sequence[RecordedDialogue]) -> DrawnFigure:
-    """Draw the distance left by turn, each dialogue marked by how it ended, one panel per model."""
+    """Draw the remaining distance by turn, marked by outcome, one panel per model."""
     groups = by_model(dialogues)
-    figure, panels = model_panels(len(groups), row_height=3.4)
+    figure, panels = panel_grid(len(groups), row_height=3.4)
     panels[0, 0].set_ylim(0, 1.05 * max(1.0, *(float(one.distances.max()) for one in dialogues)))
     for number, (model, members) in enumerate(groups.items()):
         axes = panels.flat[number]
-        for dialogue in sorted(some_of(members), key=lambda one: _OUTCOMES.index(one.outcome)):
+        for dialogue in sorted(evenly_spaced(members), key=lambda one: _OUTCOMES.index(one.outcome)):
             distances = dialogue.distances
             _draw_path(axes, np.column_stack([np.arange(len(distances)), distances]), dialogue, start=False)
         tidy(axes, x="turn", y="distance D (points)" if number % panels.shape[1] == 0 else "")
@@ -78,14 +78,14 @@ def distance_figure(dialogues: Sequence[RecordedDialogue]) -> DrawnFigure:
         axes.set_title(f"{plain(model)}: {passed} of {len(members)} succeed", fontsize=10)
     _legend(figure, dialogues)
     caption = (
-        f"Distance to the zone in which needs count as met, after every turn; turn 0 is the initial deficit. "
-        f"{counts(dialogues)}{drawn_share(dialogues)} End markers: how the dialogue ended."
+        f"Distance after every turn to the zone in which needs count as met; turn 0 is the initial deficit. "
+        f"{describe_counts(dialogues)}{describe_thinning(dialogues)} End marker: outcome of the dialogue."
     )
     return finished(figure, "distance_by_turn", title="Distance by turn", caption=caption)
 
 
 def _limits(dialogues: Sequence[RecordedDialogue]) -> list[tuple[float, float]]:
-    """Give the range of each axis over all models, the origin included, so that rows compare."""
+    """Return the range of each axis over all models and the origin, so that rows are comparable."""
     points = np.concatenate([dialogue.states for dialogue in dialogues])
     lows, highs = np.minimum(points.min(axis=0), 0), np.maximum(points.max(axis=0), 0)
     margins = 0.05 * np.maximum(highs - lows, 1.0)
@@ -113,7 +113,7 @@ def _draw_space(
 
 
 def _draw_path(axes: Any, points: np.ndarray, dialogue: RecordedDialogue, *, start: bool = True) -> None:
-    """Draw one line with its end marker; [T+1, 2] or [T+1, 3]. Line and marker are one `Line2D`."""
+    """Draw one line with its end marker as one `Line2D`; points are [T+1, 2] or [T+1, 3]."""
     colour = OUTCOME_COLOURS[dialogue.outcome]
     axes.plot(
         *points.T,
@@ -136,7 +136,7 @@ def _axis_label(axis: int) -> str:
 
 
 def _legend(figure: Figure, dialogues: Sequence[RecordedDialogue]) -> None:
-    """Explain the outcomes that occur."""
+    """Add a legend of the outcomes that occur."""
     from matplotlib.lines import Line2D
 
     found = {dialogue.outcome for dialogue in dialogues}

@@ -1,4 +1,4 @@
-"""Figures over turns: how each axis aligns, and what a turn earns (the paper's Figure 3)."""
+"""Figures by turn: alignment of each axis, and rewards and returns (the paper's Figure 3)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from mica_ray.dialogue.progress import energy_direction
 from mica_ray.recordings.recorded_dialogue import RecordedDialogue, by_model
-from mica_ray.reporting.dialogues.layout import counts
+from mica_ray.reporting.dialogues.layout import describe_counts
 from mica_ray.reporting.drawing.canvas import (
     AXIS_COLOURS,
     AXIS_NAMES,
@@ -17,8 +17,8 @@ from mica_ray.reporting.drawing.canvas import (
     MODEL_MARKERS,
     DrawnFigure,
     finished,
-    model_panels,
     new_figure,
+    panel_grid,
     plain,
     tidy,
 )
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FEWEST = 5
-"""Dialogues that must have reached a turn for its mean to be drawn, where a model has as many."""
-_THINNED = f"Turns that fewer than {FEWEST} dialogues of a model reached are not drawn."
+"""Dialogues that must have reached a turn for its mean to be drawn; all of them if a model has fewer."""
+_THINNED = f"Turns reached by fewer than {FEWEST} dialogues of a model are not drawn."
 
 
 def turn_means(rows: Sequence[np.ndarray], *, fewest: int = FEWEST) -> tuple[np.ndarray, ...]:
-    """Give mean and standard deviation of every turn over the dialogues that reached it.
+    """Return mean and standard deviation of every turn over the dialogues that reached it.
 
     Args:
         rows: one [T_i] per dialogue, NaN where a turn was not judged.
-        fewest: values a turn needs; fewer rows than that ask for as many as there are.
+        fewest: minimum number of values of a turn; the number of rows if that is smaller.
 
     Returns:
         turns [S] from 1, mean [S], population standard deviation [S], number of values [S]: the S turns
@@ -67,9 +67,9 @@ def axis_alignments(dialogue: RecordedDialogue) -> np.ndarray:
 
 
 def alignment_figure(dialogues: Sequence[RecordedDialogue]) -> DrawnFigure:
-    """Draw what each axis adds to the alignment of a turn's move with the way out, one panel per model."""
+    """Draw each axis' part in the alignment of a turn's move with the direct way to the goal, by model."""
     groups = by_model(dialogues)
-    figure, panels = model_panels(len(groups), row_height=3.2)
+    figure, panels = panel_grid(len(groups), row_height=3.2)
     for number, (model, members) in enumerate(groups.items()):
         axes = panels.flat[number]
         parts = [axis_alignments(dialogue) for dialogue in members]
@@ -88,8 +88,8 @@ def alignment_figure(dialogues: Sequence[RecordedDialogue]) -> DrawnFigure:
     )
     caption = (
         "Mean over dialogues of v_k v*_k / ||v||, the part of axis k in the cosine between a turn's move v "
-        "and the way from the initial deficit to the origin, v*; the parts add up to the black line. "
-        f"{counts(dialogues)} {_THINNED}"
+        "and v*, the direction from the initial deficit to the origin. The parts add up to the black line. "
+        f"{describe_counts(dialogues)} {_THINNED}"
     )
     return finished(figure, "alignment_by_axis", title="Alignment by axis and turn", caption=caption)
 
@@ -104,8 +104,8 @@ def reward_figure(dialogues: Sequence[RecordedDialogue], *, gamma: float) -> Dra
     tidy(right, x="turn", y="return G (points)", title=f"return, discount {gamma:g}")
     left.legend(fontsize=8, frameon=False)
     caption = (
-        "Mean over the dialogues that reached a turn; bands: one standard deviation. Reward: distance closed "
-        f"by the turn, unless the file records another. {counts(dialogues)} {_THINNED}"
+        "Mean over the dialogues that reached a turn. Bands: one standard deviation. Reward: as recorded "
+        f"in the file, otherwise the distance closed by the turn. {describe_counts(dialogues)} {_THINNED}"
     )
     return finished(figure, "rewards_by_turn", title="Rewards and returns by turn", caption=caption)
 

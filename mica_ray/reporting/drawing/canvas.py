@@ -1,4 +1,4 @@
-"""What every figure shares: colours that the colour-blind tell apart, grids, captions, text made harmless."""
+"""What all figures share: colour-blind safe colours, axes, captions, and escaped names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, in an order in which neighbours differ in lightness too.
+# Okabe and Ito's colours, ordered so that neighbours also differ in lightness.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#6E6E6E",
 )  # fmt: skip
@@ -27,49 +27,49 @@ _LONGEST_NAME = 32
 
 @dataclass(frozen=True, slots=True)
 class DrawnFigure:
-    """One finished figure; the caption stands in the picture and in the report."""
+    """A finished figure. The caption is part of the picture and repeated in the report."""
 
     name: str
-    """File name without ending."""
+    """File name without suffix."""
     title: str
     caption: str
     figure: Figure
 
     def png(self, dpi: int = DPI) -> bytes:
-        """Draw the picture at so many dots per inch."""
+        """Return the picture as PNG, at `dpi` dots per inch."""
         buffer = io.BytesIO()
         self.figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
         return buffer.getvalue()
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Make an empty figure, in inches; nothing global is touched, so no display is needed."""
+    """Return an empty figure, in inches. It uses no global state of matplotlib, so no display is needed."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def finished(figure: Figure, name: str, *, title: str, caption: str) -> DrawnFigure:
-    """Write title and caption into the picture."""
+    """Add title and caption to the figure and return both."""
     width = int(figure.get_figwidth() * _LETTERS_PER_INCH)
     figure.suptitle(title, fontsize=12, fontweight="bold")
     figure.supxlabel("\n".join(textwrap.wrap(caption, width)), fontsize=8, color="#444444")
     return DrawnFigure(name, title, caption, figure)
 
 
-def model_panels(num_models: int, *, row_height: float) -> tuple[Figure, np.ndarray]:
-    """Give a figure with one panel per model on common scales, at most four in a row, and its panels."""
-    columns = min(num_models, 4)
-    rows = -(-num_models // columns)
+def panel_grid(num_panels: int, *, row_height: float) -> tuple[Figure, np.ndarray]:
+    """Return a figure with panels on common scales, at most four in a row, and the panels [rows, columns]."""
+    columns = min(num_panels, 4)
+    rows = -(-num_panels // columns)
     figure = new_figure(max(5.5, 3.6 * columns), row_height * rows + 0.9)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for panel in panels.flat[num_models:]:
+    for panel in panels.flat[num_panels:]:
         panel.set_axis_off()
     return figure, panels
 
 
 def tidy(axes: Axes, *, x: str, y: str, title: str = "") -> None:
-    """Label the axes and leave only the lines that carry something."""
+    """Label the axes, add a light grid, and remove the top and right border."""
     axes.set_xlabel(x, fontsize=9)
     axes.set_ylabel(y, fontsize=9)
     axes.tick_params(labelsize=8)
@@ -81,7 +81,7 @@ def tidy(axes: Axes, *, x: str, y: str, title: str = "") -> None:
 
 
 def plain(name: str) -> str:
-    """Make a name from a file harmless to draw: one short line in which no mark has a meaning."""
+    """Return a name from a file as one short line, with `$` and backslash escaped for matplotlib."""
     line = " ".join(name.split())
     short = line if len(line) <= _LONGEST_NAME else f"{line[: _LONGEST_NAME - 1]}…"
     return short.replace("\\", "/").replace("$", r"\$")

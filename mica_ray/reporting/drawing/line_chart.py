@@ -1,6 +1,6 @@
-"""A chart of lines as one table of numbers, and the two that draw it: as PNG and into a page.
+"""Line charts: their numbers, and two ways to draw them, with matplotlib as PNG and with plotly in a page.
 
-Both take the same colours and markers for the same number of a line, so that a run looks alike everywhere.
+Both give the same number of a curve the same colour and marker, so that a run looks alike everywhere.
 """
 
 from __future__ import annotations
@@ -31,48 +31,49 @@ _SYMBOLS = {
     "o": ("circle", "●"), "s": ("square", "■"), "^": ("triangle-up", "▲"), "D": ("diamond", "◆"),
     "v": ("triangle-down", "▼"), "P": ("cross", "✚"),
 }  # fmt: skip
-"""matplotlib's marker -> plotly's symbol, and a character for the legend."""
+"""Marker of matplotlib -> symbol of plotly, and character of the legend."""
 _COLUMNS = 2
 _BAND_OPACITY = 0.15
 _NOTHING = "nothing logged"
-"""Stands in a panel without a curve."""
+"""Text of a panel without a curve."""
 _MOST_MARKERS = 40
-"""Points of a line beyond which markers would hide it."""
+"""A curve with more points is drawn without markers, which would hide it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One line of a panel; NaN is a gap, never a 0."""
+    """One curve of a panel. NaN is drawn as a gap."""
 
     name: str
     number: int
-    """Whose it is, from 0: gives colour and marker."""
+    """Number of the run, from 0; determines colour and marker."""
     x: Sequence[float]
     y: Sequence[float]
     is_dashed: bool = False
     band: Sequence[float] | None = None
-    """Half the height of a band around the line, None for none."""
+    """Half the height of a band around the curve; None: no band."""
 
     def __post_init__(self) -> None:
-        """Refuse lengths that disagree."""
+        """Check that the lengths match."""
         if len(self.x) != len(self.y) or (self.band is not None and len(self.band) != len(self.x)):
-            raise ValueError(f"x, y and band of {self.name} must be of one length; got {len(self.x)} points")
+            lengths = [len(self.x), len(self.y), *([] if self.band is None else [len(self.band)])]
+            raise ValueError(f"x, y and band of {self.name} must have equal lengths, got {lengths}.")
 
     @property
     def colour(self) -> str:
-        """The colour of its number."""
+        """Colour of its number."""
         return MODEL_COLOURS[self.number % len(MODEL_COLOURS)]
 
     @property
     def marker(self) -> str:
-        """Matplotlib's marker of its number; with the colour it repeats only after 36 numbers."""
+        """Matplotlib marker of its number. Colour and marker together repeat only after 36 numbers."""
         lap = self.number // len(MODEL_COLOURS)
         return MODEL_MARKERS[(self.number + lap) % len(MODEL_MARKERS)]
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One pair of axes."""
+    """One pair of axes and its curves."""
 
     title: str
     x: str
@@ -83,17 +84,17 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class LineChart:
-    """Panels that belong together; lines of one name have one number in all of them."""
+    """Panels that belong together. Curves with the same name have the same number in all of them."""
 
     name: str
-    """File name without ending."""
+    """File name without suffix."""
     title: str
     caption: str
     panels: tuple[Panel, ...]
 
     @property
     def names(self) -> dict[str, Curve]:
-        """A line for each name, in order of appearance."""
+        """One curve per name, in order of appearance."""
         return {curve.name: curve for panel in reversed(self.panels) for curve in reversed(panel.curves)}
 
 
@@ -126,7 +127,7 @@ def drawn_chart(chart: LineChart) -> DrawnFigure:
 
 
 def page_chart(chart: LineChart) -> Markup:
-    """Draw the chart into a page: one plotly figure a panel, side by side where the window is wide enough."""
+    """Return the chart for a page: one plotly figure per panel, side by side if the window is wide enough."""
     legend = [
         {"name": name, "colour": curve.colour, "mark": _SYMBOLS[curve.marker][1]}
         for name, curve in _legend(chart)
@@ -157,7 +158,7 @@ def _plotly_figure(panel: Panel) -> Figure:
 
     figure = go.Figure()
     for curve in panel.curves:
-        # plotly reads tags in names; what a folder is called is text.
+        # plotly interprets tags in names; the name of a folder is plain text.
         name, x = escape(curve.name), list(curve.x)
         if curve.band is not None:
             low, high = _bounds(curve)
@@ -193,7 +194,7 @@ def _bounds(curve: Curve) -> tuple[list[float], list[float]]:
 
 
 def _legend(chart: LineChart) -> list[tuple[str, Curve]]:
-    """Give one line per number, the whole one before the dashed: the caption says what dashes mean."""
+    """Return one curve per number, preferably the solid one; the caption explains dashes."""
     found: dict[int, tuple[str, Curve]] = {}
     for name, curve in sorted(chart.names.items(), key=lambda item: (item[1].number, item[1].is_dashed)):
         found.setdefault(curve.number, (name, curve))

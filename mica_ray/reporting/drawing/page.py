@@ -1,6 +1,6 @@
-"""The HTML page of every report: one file that opens offline, prints, and escapes every text it is given.
+"""The HTML page of every report: one file that works offline, can be printed, and escapes all text.
 
-Templates, styles and scripts lie in templates/. What stands in a page is up to whoever writes it.
+Templates, styles and scripts are in templates/. The callers provide the content.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 PLOT_HEIGHT = 360
-"""Pixels of a figure that names no height."""
+"""Height in pixels of a figure without its own."""
 _HARMLESS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "<>&\u2028\u2029"}
 _NO_WORD = re.compile(r"[^a-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One part of a page, named in its table of contents."""
+    """One part of a page, listed in its table of contents."""
 
     title: str
     body: Markup
-    """From `rendered`, `table`, `plotted`, `picture`, or several of them joined by `Markup().join`."""
+    """Result of `rendered`, `table`, `plotted` or `picture`, or several joined by `Markup().join`."""
 
     @property
     def anchor(self) -> str:
-        """The name by which the table of contents finds it."""
+        """Element id that the table of contents links to."""
         return _NO_WORD.sub("-", self.title.lower()).strip("-") or "section"
 
 
 def page(title: str, sections: Sequence[Section], *, lead: str = "", scripts: Sequence[str] = ()) -> str:
-    """Write a page.
+    """Return a page.
 
-    It may load nothing, and runs only the scripts given here, known by their digests: a second lock behind
-    the escaping. plotly.js comes in once, where a section holds a figure.
+    Its content security policy allows no downloads and only the scripts listed here, by their digests. This
+    is a second protection behind the escaping. plotly.js is included once if a section contains a figure.
 
     Args:
-        title: of the window and of the page.
-        sections: in reading order; their titles differ.
+        title: title of the window and of the page.
+        sections: sections in reading order, with different titles.
         lead: one or two sentences below the title.
-        scripts: names of own scripts in templates/.
+        scripts: names of scripts in templates/.
 
     Raises:
         ValueError: two sections have the same anchor.
     """
     anchors = [section.anchor for section in sections]
     if len(set(anchors)) < len(anchors):
-        raise ValueError(f"titles of sections must differ in their letters and digits; got {anchors}")
+        raise ValueError(f"Titles of sections must differ in their letters and digits, got {anchors}.")
     texts = [_source(name) for name in scripts]
     if any('class="plot"' in section.body for section in sections):
         texts = [_plotly_script(), _source("plots.js"), *texts]
@@ -74,33 +74,33 @@ def page(title: str, sections: Sequence[Section], *, lead: str = "", scripts: Se
 
 
 def rendered(template: str, values: Mapping[str, object]) -> Markup:
-    """Fill a template of templates/; every text in the values is escaped, Markup alone is not."""
+    """Fill a template of templates/. Every text in the values is escaped, except Markup."""
     return Markup(_environment().get_template(template).render(values))
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> Markup:
-    """Lay out a table; the first column names the rows.
+    """Return a table whose first column names the rows.
 
     Args:
-        heads: one per column.
-        rows: as many cells as heads.
-        numbers: whether the cells behind the first are numbers, and stand to the right.
+        heads: column headings.
+        rows: rows with one cell per heading.
+        numbers: whether the cells after the first are numbers, which are right-aligned.
 
     Raises:
-        ValueError: a row has another number of cells.
+        ValueError: a row has a different number of cells.
     """
     if any(len(row) != len(heads) for row in rows):
-        raise ValueError(f"every row must have {len(heads)} cells; got {[len(row) for row in rows]}")
+        raise ValueError(f"Every row must have {len(heads)} cells, got {[len(row) for row in rows]}.")
     return rendered("table.html", {"heads": heads, "rows": rows, "numbers": numbers})
 
 
 def plotted(figure: Figure, *, title: str, caption: str = "") -> Markup:
-    """Put a plotly figure in a page, with a title above and a caption below.
+    """Return a plotly figure for a page, with a title above and a caption below.
 
     Args:
-        figure: as `plot_area` takes it; its own title is better left out.
-        title: above it, and what a reader of screens is told.
-        caption: below it.
+        figure: a figure as for `plot_area`, best without its own title.
+        title: text above the figure, also for screen readers.
+        caption: text below the figure.
     """
     area = plot_area(figure, label=title)
     return rendered("plot.html", {"title": title, "caption": caption, "area": area})
@@ -113,13 +113,13 @@ def side_by_side(
     caption: str = "",
     legend: Sequence[Mapping[str, str]] = (),
 ) -> Markup:
-    """Put plotly figures that belong together in a page, in columns as far as the window has room.
+    """Return plotly figures for a page, in as many columns as the window has room for.
 
     Args:
-        figures: by what stands above each, as `plot_area` takes them.
-        title: above all of them.
-        caption: below them.
-        legend: one for all of them; of each line its name, colour and mark.
+        figures: figures as for `plot_area`, by the text above each.
+        title: text above all figures.
+        caption: text below all figures.
+        legend: shared legend; "name", "colour" and "mark" of each curve.
     """
     panels = [
         {"title": name, "area": plot_area(figure, label=f"{title}: {name}")}
@@ -131,31 +131,31 @@ def side_by_side(
 
 
 def plot_area(figure: Figure, *, label: str) -> Markup:
-    """Put a plotly figure in a page, bare; the page's colours and fonts are taken (templates/plots.js).
+    """Return a bare plotly figure for a page. templates/plots.js applies the colours and fonts of the page.
 
-    plotly reads some tags in names and texts: escape what people or models wrote (`html.escape`).
+    plotly interprets some tags in names and texts: escape text of people and models (`html.escape`).
 
     Args:
-        figure: without colours of ground, grid and text; its height is kept.
-        label: what a reader of screens is told.
+        figure: a figure without colours of background, grid and text; its height is kept.
+        label: text for screen readers.
     """
-    # Through plotly's own JSON: it writes numpy arrays, and NaN as null.
+    # plotly's own JSON writes numpy arrays, and NaN as null.
     drawing = json.loads(figure.to_json() or "{}")
     height = drawing.get("layout", {}).get("height") or PLOT_HEIGHT
     return rendered("plot_area.html", {"label": label, "height": height, "drawing": script_json(drawing)})
 
 
 def picture(png: bytes, *, title: str, caption: str = "") -> Markup:
-    """Put a PNG in a page."""
+    """Return a PNG for a page."""
     source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     return rendered("picture.html", {"source": source, "title": title, "caption": caption})
 
 
 def script_json(value: object) -> Markup:
-    """Write JSON for a <script type="application/json">: no text in it can end the element.
+    """Return JSON for a <script type="application/json">; no text in it can end the element.
 
     Raises:
-        ValueError: a number is not finite, which JSON cannot write.
+        ValueError: a number is not finite, which JSON cannot express.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(text.translate(_HARMLESS))
@@ -175,7 +175,7 @@ def _environment() -> Environment:
 
 
 def _source(name: str) -> str:
-    """Give a style or script of templates/ as it stands."""
+    """Return a style or script of templates/ unchanged."""
     return Path(__file__).with_name("templates").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -186,7 +186,7 @@ def _plotly_script() -> str:
 
 
 def _policy(scripts: Sequence[str]) -> str:
-    """Give the content security policy: styles and pictures inside the page, and these very scripts."""
+    """Return the content security policy: styles and pictures inside the page, and exactly these scripts."""
     digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
     return f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {allowed}"

@@ -1,4 +1,4 @@
-"""The charts of a run report, several runs overlaid: over steps, and over the turns of a dialogue."""
+"""Charts of a run report with all runs overlaid: by training step, and by turn of the dialogue."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _LEARNING = (
     ("EPM-Q in evaluations", "eval_epm_q", "EPM-Q", 1.0),
     ("evaluation dialogues that pass", "eval_pass_fraction", "passed (%)", 100.0),
 )
-"""Title of the panel, metric (training/metrics.py), label of the axis, factor."""
+"""Title of the panel, metric (training/metrics.py), axis label, factor."""
 _UPDATES = (
     ("gradient norm before clipping", "grad_norm", "norm", 1.0),
     ("divergence from the reference", "kl", "KL (nats)", 1.0),
     ("entropy of the sampled tokens", "entropy", "entropy (nats)", 1.0),
 )
 _MOST_BANDS = 2
-"""Runs whose spread is drawn: more bands would hide each other."""
+"""Maximum number of runs with bands: more would hide each other."""
 _DIFFERENCE = ("engine against learner, largest", "logprob_difference_max", "|Δ log p| (nats)", 1.0)
 
 
 def run_charts(runs: Sequence[RunFiles]) -> tuple[LineChart, ...]:
-    """Give the charts of the runs in the order of the report; those of turns only where dialogues are."""
+    """Return the charts in the order of the report. Charts by turn need recorded dialogues."""
     charts = [_learning_chart(runs), _update_chart(runs)]
     if any(run.dialogues for run in runs):
         charts += [_earned_chart(runs), _survivor_chart(runs)]
@@ -38,14 +38,14 @@ def run_charts(runs: Sequence[RunFiles]) -> tuple[LineChart, ...]:
 
 
 def first_and_last_steps(dialogues: Sequence[RecordedDialogue]) -> tuple[frozenset[int], frozenset[int]]:
-    """Give the first and the last quarter of the steps that have dialogues, at least one step each."""
+    """Return the first and last quarter of the steps with dialogues, at least one step each."""
     steps = sorted({dialogue.step for dialogue in dialogues if dialogue.step is not None})
     count = max(1, len(steps) // 4)
     return frozenset(steps[:count]), frozenset(steps[-count:])
 
 
 def survivors(dialogues: Sequence[RecordedDialogue]) -> np.ndarray:
-    """Give the share of dialogues that reach each turn: [T], from turn 1; failed dialogues are left out."""
+    """Return the share of dialogues that reach each turn, [T] from turn 1, without failed dialogues."""
     lengths = np.array([one.num_turns for one in dialogues if not one.is_failed], dtype=np.int64)
     turns = np.arange(1, int(lengths.max(initial=0)) + 1)
     return (lengths >= turns[:, None]).mean(axis=1) if len(turns) else np.zeros(0)
@@ -55,9 +55,8 @@ def _learning_chart(runs: Sequence[RunFiles]) -> LineChart:
     return LineChart(
         name="learning",
         title="What the policy learns",
-        caption="Reward as the run's config defines it; success of the dialogues trained on; EPM-Q and "
-        "passes of the evaluations, which fall only on some steps. Step s was played by the policy after s "
-        "steps.",
+        caption="Reward: as defined in the run's config. Success: of the training dialogues. EPM-Q and "
+        "passed: from the evaluations, which only some steps have. Step s shows the policy after s updates.",
         panels=tuple(_panel(runs, *row) for row in _LEARNING),
     )
 
@@ -65,9 +64,10 @@ def _learning_chart(runs: Sequence[RunFiles]) -> LineChart:
 def _update_chart(runs: Sequence[RunFiles]) -> LineChart:
     return LineChart(
         name="updates",
-        title="How the updates go",
-        caption="Means over the optimiser steps of an update; the difference is the largest over the batch's "
-        "tokens, before the update, on a logarithmic axis. KL is 0 where the loss has no such term.",
+        title="Policy updates",
+        caption="Means over the optimizer steps of an update. Engine against learner: largest difference "
+        "in log probability over the tokens of a batch, before the update. KL is 0 if the loss has no KL "
+        "term.",
         panels=(*(_panel(runs, *row) for row in _UPDATES), _panel(runs, *_DIFFERENCE, is_log=True)),
     )
 
@@ -89,9 +89,9 @@ def _earned_chart(runs: Sequence[RunFiles]) -> LineChart:
     return LineChart(
         name="rewards_by_turn",
         title="Rewards and returns by turn",
-        caption="Mean over the training dialogues that reached a turn; whole lines: the last quarter of the "
-        f"steps{banded}; dashed: the first quarter. Returns are discounted as the run's credit "
-        f"does it. Turns that fewer than {FEWEST} dialogues reached are not drawn.",
+        caption="Mean over the training dialogues that reached a turn. Solid lines: last quarter of the "
+        f"steps{banded}. Dashed lines: first quarter. Returns use the discount of the run's credit "
+        f"estimator. Turns reached by fewer than {FEWEST} dialogues are not drawn.",
         panels=(
             Panel("immediate reward", "turn", "reward r", _turn_curves(runs, lambda one: one.rewards)),
             Panel("return", "turn", "return G", _turn_curves(runs, lambda one: one.returns)),
@@ -107,9 +107,10 @@ def _survivor_chart(runs: Sequence[RunFiles]) -> LineChart:
 
     return LineChart(
         name="survivors_by_turn",
-        title="Survivors by turn",
-        caption="Training dialogues that reach a turn; dashed: first quarter of the steps, whole: last "
-        "quarter. A turn is compared only with dialogues that reach it, so few survivors mean noisy credit.",
+        title="Dialogue length",
+        caption="Share of the training dialogues that reach a turn. Solid lines: last quarter of the "
+        "steps. Dashed lines: first quarter. Credit compares a turn only with dialogues that reach it, so "
+        "it is noisy where few do.",
         panels=(Panel("dialogues that reach the turn", "turn", "share (%)", _both_parts(runs, curve)),),
     )
 
@@ -129,7 +130,7 @@ def _turn_curves(
 
 
 def _both_parts(runs: Sequence[RunFiles], curve: Callable[..., Curve]) -> tuple[Curve, ...]:
-    """Draw the first and the last steps of every run that has dialogues; one line where they are the same."""
+    """Return curves for the first and last steps of every run with dialogues; one if they are equal."""
     curves: list[Curve] = []
     for number, run in enumerate(runs):
         if run.dialogues:

@@ -1,12 +1,11 @@
-"""The paper's Table 1 for runs of one's own: a row per arm, as texts and as records. Nothing is read here."""
+"""Comparison of runs as in the paper's Table 1: a row per arm, as text table and CSV. Reads no files."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING
 
 from mica_ray.config.run_config import RunConfig
 from mica_ray.evaluation.arms import difference, mean, verdict
@@ -16,16 +15,19 @@ from mica_ray.reporting.drawing.text_table import TextTable
 from mica_ray.runs.arms import RunArm
 from mica_ray.statistics import Interval, wilson
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 METRIC = "EPM-Q"
 INTERVALS = (
-    "95 % intervals: over the seeds within each scenario where an arm has several, else over scenarios; "
-    "of passed: Wilson"
+    "Brackets: 95 % intervals, over seeds within each scenario if an arm has several seeds, otherwise over "
+    "scenarios; for passed, Wilson intervals"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """What an arm's runs came to. NaN where no run of it has finished."""
+    """Scores of one arm. NaN if none of its runs has finished."""
 
     name: str
     policy: str
@@ -33,48 +35,48 @@ class RunRow:
     reward: str
     steps: int
     seeds: tuple[int, ...]
-    """Of the finished runs, from which all numbers are."""
+    """Seeds of the finished runs, which all numbers are computed from."""
     before: Interval
-    """EPM-Q."""
+    """EPM-Q before training."""
     after: Interval
-    """EPM-Q."""
+    """EPM-Q after training."""
     passes: int
     dialogues: int
     passed: Interval
-    """Share of the dialogues after training."""
+    """Share of dialogues passed after training."""
     idr: Interval
-    """After training, points per turn."""
+    """Mean incremental distance reward after training, points per turn."""
     gain: Interval
     """EPM-Q after minus before, paired by scenario and seed."""
     against: Interval | None
-    """EPM-Q after training minus that of the base arm; None without a base, and for the base itself."""
+    """EPM-Q after training minus that of the base arm; None without a base and for the base itself."""
     verdict: str | None
     """`against` as a sentence."""
     usd: float | None
-    """Of all finished runs together; None where one of them kept no costs."""
+    """Cost of all finished runs together in USD; None if one of them recorded no costs."""
     contaminated: bool
     failed_dialogues: int
-    """After training, left out of every number."""
+    """Failed dialogues after training; no number includes them."""
     unfinished: tuple[str, ...]
-    """One text per run that has not finished."""
+    """One text per unfinished run."""
 
 
 def run_rows(arms: Sequence[RunArm], base: RunArm | None = None) -> tuple[RunRow, ...]:
-    """Measure arms.
+    """Return the scores of arms.
 
     Args:
         arms: one row each.
-        base: the arm that the others are compared with, which may be one of them.
+        base: the arm that the others are compared with; may be one of them.
     """
     return tuple(_row(arm, base) for arm in arms)
 
 
 def run_text_table(rows: Sequence[RunRow], *, base: str | None = None) -> TextTable:
-    """Lay rows out; what all of them share stands below the table instead of in a column.
+    """Return rows as a table. Settings that all rows share are in a note instead of a column.
 
     Args:
         rows: at least one.
-        base: name of the arm they are compared with.
+        base: name of the arm that they are compared with.
     """
     described = {
         "policy": [row.policy.rstrip("/").rpartition("/")[2] for row in rows],
@@ -99,14 +101,16 @@ def run_text_table(rows: Sequence[RunRow], *, base: str | None = None) -> TextTa
     )
 
 
+def runs_frame(rows: Sequence[RunRow]) -> pd.DataFrame:
+    """Return one row per arm and one column per number or text; missing where it is not defined."""
+    import pandas as pd
+
+    return pd.DataFrame([_flat(row) for row in rows])
+
+
 def run_csv(rows: Sequence[RunRow]) -> str:
-    """Write rows with a column per number; an empty cell is a number that does not exist."""
-    flat = [_flat(row) for row in rows]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(flat[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return text.getvalue()
+    """Return rows as CSV with a column per number; a field is empty where a number is not defined."""
+    return runs_frame(rows).to_csv(index=False, lineterminator="\n")
 
 
 def _row(arm: RunArm, base: RunArm | None) -> RunRow:
@@ -146,14 +150,14 @@ def _row(arm: RunArm, base: RunArm | None) -> RunRow:
 
 def _numbers(rows: Sequence[RunRow], base: str | None) -> dict[str, list[str]]:
     columns = {
-        f"{METRIC} before": [_shown(row.before) for row in rows],
-        f"{METRIC} after": [_shown(row.after) + ("*" if row.contaminated else "") for row in rows],
-        "gain": [_shown(row.gain) for row in rows],
+        f"{METRIC} before": [_show(row.before) for row in rows],
+        f"{METRIC} after": [_show(row.after) + ("*" if row.contaminated else "") for row in rows],
+        "gain": [_show(row.gain) for row in rows],
         "passed": [_share(row) for row in rows],
-        "mean IDR": [_shown(row.idr) for row in rows],
+        "mean IDR": [_show(row.idr) for row in rows],
     }
     if base is not None:
-        columns[f"against {base}"] = ["-" if row.against is None else _shown(row.against) for row in rows]
+        columns[f"against {base}"] = ["-" if row.against is None else _show(row.against) for row in rows]
     if any(row.usd for row in rows):
         columns["USD"] = ["-" if row.usd is None else f"{row.usd:.2f}" for row in rows]
     remarks = ["; ".join([*row.unfinished, *_failures(row)]) for row in rows]
@@ -164,7 +168,7 @@ def _failures(row: RunRow) -> list[str]:
     return [f"{row.failed_dialogues} dialogues failed"] if row.failed_dialogues else []
 
 
-def _shown(interval: Interval) -> str:
+def _show(interval: Interval) -> str:
     return "-" if math.isnan(interval.estimate) else format_interval(interval)
 
 
@@ -184,7 +188,7 @@ def _reward(config: RunConfig) -> str:
 
 
 def _changed(value: object, name: str, *, shown: Sequence[str] = ()) -> str:
-    """Give a name and the fields that are not as by default, such as `Mica alpha=1.0`."""
+    """Return a name and the fields that differ from their default, such as `Mica alpha=1.0`."""
     if not is_dataclass(value):
         return name
     changed = [
@@ -200,12 +204,8 @@ def _flat(row: RunRow) -> dict[str, object]:
     for field in fields(row):
         value = getattr(row, field.name)
         if field.name in ("before", "after", "passed", "idr", "gain", "against"):
-            bounds = {"estimate": None, "low": None, "high": None} if value is None else asdict(value)
-            cells |= {f"{field.name}_{name}": _cell(bound) for name, bound in bounds.items()}
+            interval = value or Interval(math.nan, math.nan, math.nan)
+            cells |= {f"{field.name}_{name}": bound for name, bound in asdict(interval).items()}
         else:
-            cells[field.name] = "; ".join(map(str, value)) if isinstance(value, tuple) else _cell(value)
+            cells[field.name] = "; ".join(map(str, value)) if isinstance(value, tuple) else value
     return cells
-
-
-def _cell(value: object) -> object:
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value

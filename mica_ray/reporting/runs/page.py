@@ -1,4 +1,4 @@
-"""`mica report RUN...`: runs side by side in one page, and its charts as PNGs beside it."""
+"""`mica report RUN...`: one page that compares runs, and its charts as PNG files next to it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from mica_ray.statistics import Interval
 def write_run_report(
     runs: Sequence[RunFiles], path: Path, *, progress: Callable[[str], None] | None = None
 ) -> tuple[Path, ...]:
-    """Write the page, and every chart as a PNG into the page's folder, `PAGE_CHART.png`.
+    """Write the page, and every chart as `PAGE_CHART.png` into the same folder.
 
     Args:
-        runs: at least one, in the order of their colours.
-        path: of the page; its folder is made when missing.
-        progress: called with each file's name as it is there.
+        runs: at least one; their order determines the colours.
+        path: file of the page; its folder is created when missing.
+        progress: called with the name of each file after it is written.
 
     Returns:
         The files, the page last.
@@ -50,7 +50,7 @@ def write_run_report(
 
 
 def run_report(runs: Sequence[RunFiles]) -> str:
-    """Give the page."""
+    """Return the page as HTML."""
     names = [run.name for run in runs]
     title = f"Run {names[0]}" if len(names) == 1 else f"{len(names)} runs: {', '.join(names)}"
     sections = [Section("Overview", _overview(runs))]
@@ -68,7 +68,7 @@ def run_report(runs: Sequence[RunFiles]) -> str:
 
 
 def _lead(runs: Sequence[RunFiles]) -> str:
-    """Say what a reader must know before any number: what is unfinished, and what is contaminated."""
+    """Return what readers must know first: which runs are unfinished, and which are contaminated."""
     parts = [
         f"{run.name} is unfinished: {run.num_steps} of {run.num_planned or 'unknown'} steps."
         for run in runs
@@ -103,7 +103,7 @@ def _seconds(run: RunFiles) -> str:
 
 
 def _results(runs: Sequence[RunFiles]) -> Markup:
-    """Give before, after and difference of every finished run, measure by measure; empty where none is."""
+    """Return before, after and difference of every finished run, by measure; empty without one."""
     rows = [
         [
             f"{label}: {run.name}",
@@ -115,7 +115,7 @@ def _results(runs: Sequence[RunFiles]) -> Markup:
     ]
     if not rows:
         return Markup()
-    note = f"95 % intervals over scenarios. {UNITS}."
+    note = f"Brackets: 95 % intervals over scenarios. {UNITS}."
     return table(["", "before", "after", "difference"], rows) + _note(note)
 
 
@@ -128,9 +128,9 @@ def _interval(value: Mapping[str, float | None]) -> str:
 
 def _failures(runs: Sequence[RunFiles]) -> Markup:
     rows = failure_rows(runs)
-    told = [row for row in rows if set(row[1:]) != {"0"}]
-    parts = [table(["over the whole run", *(run.name for run in runs)], told)]
-    if quiet := [row[0] for row in rows if row not in told]:
+    nonzero = [row for row in rows if set(row[1:]) != {"0"}]
+    parts = [table(["number in the whole run", *(run.name for run in runs)], nonzero)]
+    if quiet := [row[0] for row in rows if row not in nonzero]:
         parts.append(_note(f"0 throughout: {'; '.join(quiet)}."))
     reasons = failure_reasons(runs)
     if reasons:
@@ -140,7 +140,7 @@ def _failures(runs: Sequence[RunFiles]) -> Markup:
 
 
 def _costs(runs: Sequence[RunFiles]) -> Markup:
-    """Give what each run took in all, and its phases folded."""
+    """Return the total cost of each run, and the costs of its phases in collapsed parts."""
     parts: list[Markup] = []
     for run in runs:
         if run.costs:
@@ -153,7 +153,7 @@ def _costs(runs: Sequence[RunFiles]) -> Markup:
     if parts:
         parts.append(_note(COST_NOTE))
     if free:
-        parts.append(_note(f"No call of a role model is recorded for {', '.join(free)}."))
+        parts.append(_note(f"No calls of role models are recorded for {', '.join(free)}."))
     prices = [
         f"{run.name}: {price:,.2f} USD per point of EPM-Q gained."
         for run in runs
@@ -163,7 +163,7 @@ def _costs(runs: Sequence[RunFiles]) -> Markup:
 
 
 def _configuration(runs: Sequence[RunFiles]) -> Markup:
-    """Give the keys in which the runs differ; of one run alone those in which it differs from the default."""
+    """Return the keys in which the runs differ, or in which a single run differs from the default."""
     if len(runs) == 1:
         default = RunConfig().model_dump(mode="json")
         rows = config_rows([runs[0].config, default])
@@ -172,17 +172,17 @@ def _configuration(runs: Sequence[RunFiles]) -> Markup:
     else:
         rows = config_rows([run.config for run in runs])
         heads = ["key", *(run.name for run in runs)]
-        nothing = "The runs have one configuration."
+        nothing = "The runs have the same configuration."
     return table(heads, rows, numbers=False) if rows else _note(nothing)
 
 
 def _environment(runs: Sequence[RunFiles]) -> Markup:
     columns = [(run, start) for run in runs for start in run.environment]
     if not columns:
-        return _note("The runs noted no environment.")
+        return _note("The runs recorded no environment.")
     heads = ["", *(f"{run.name}, from step {start.get('step', '?')}" for run, start in columns)]
     missing = [run.name for run in runs if not run.environment]
-    note = _note(f"Not noted by {', '.join(missing)}.") if missing else Markup()
+    note = _note(f"Not recorded by {', '.join(missing)}.") if missing else Markup()
     return table(heads, environment_rows([start for _, start in columns]), numbers=False) + note
 
 

@@ -1,4 +1,4 @@
-"""The rows of a run report's tables: what failed, how configs differ, what the runs were made in."""
+"""Rows of the tables in a run report: failures, differences of configs, environments."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from mica_ray.runs.stored_run import RunFiles
 from mica_ray.types import ROLES, Status
 
 MOST_REASONS = 12
-"""Reasons told; the rest is counted."""
+"""Reasons listed; the others are only counted."""
 _LONGEST_REASON = 160
 _ABSENT = "–"
 _WHERE = ("out",)
-"""Keys that say where a run lies and not what it is."""
+"""Keys that name the location of a run, not its settings."""
 
 
 def failure_rows(runs: Sequence[RunFiles]) -> list[list[str]]:
-    """Give one row per kind of failure that the runs know of, with the count of each run."""
+    """Return one row per kind of failure that the runs record, with the count of each run."""
     counted: dict[str, list[float | None]] = {
         "training dialogues": [float(len(run.dialogues)) for run in runs],
         "training dialogues failed": [float(sum(one.is_failed for one in run.dialogues)) for run in runs],
@@ -32,7 +32,7 @@ def failure_rows(runs: Sequence[RunFiles]) -> list[list[str]]:
                 run.total(f"{role}_{status}") for run in runs
             ]
     counted |= {
-        "decisions the director failed to give": [run.total("director_failures") for run in runs],
+        "failed decisions of the director": [run.total("director_failures") for run in runs],
         "restarts of the learner's workers": [_last(run, "worker_restarts") for run in runs],
         "evaluation dialogues failed": [run.total("eval_failed_dialogues") for run in runs],
         "evaluation judgements failed": [run.total("eval_failed_judgements") for run in runs],
@@ -45,7 +45,7 @@ def failure_rows(runs: Sequence[RunFiles]) -> list[list[str]]:
 
 
 def failure_reasons(runs: Sequence[RunFiles]) -> list[list[str]]:
-    """Give the reasons of failed dialogues and judgements, the most frequent first, counted by run."""
+    """Return the reasons of failed dialogues and judgements by frequency, counted by run."""
     counts = [_reasons(run) for run in runs]
     ordered = [reason for reason, _ in sum(counts, Counter[str]()).most_common()]
     rows = [[reason, *(f"{count[reason]:,}" for count in counts)] for reason in ordered[:MOST_REASONS]]
@@ -56,7 +56,7 @@ def failure_reasons(runs: Sequence[RunFiles]) -> list[list[str]]:
 
 
 def config_rows(configs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Give the keys in which stored configs differ, and the value of each; a dash where a key is missing."""
+    """Return the keys in which stored configs differ, with their values; a dash for a missing key."""
     flat = [flat_values(config) for config in configs]
     keys = dict.fromkeys(key for config in flat for key in config if key not in _WHERE)
     rows = [[key, *(config.get(key, _ABSENT) for config in flat)] for key in keys]
@@ -64,7 +64,7 @@ def config_rows(configs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 
 def environment_rows(starts: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Give what each start ran in, one row per thing noted."""
+    """Return the environment of each start, one row per recorded item."""
     keys = dict.fromkeys(key for start in starts for key in start if key != "step")
     return [
         [key.removeprefix("version."), *(str(start.get(key, _ABSENT)) for start in starts)] for key in keys

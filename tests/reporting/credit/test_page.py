@@ -68,7 +68,7 @@ def test_correlations_stand_apart_on_a_phone_and_axe_finds_nothing(shown: OpenPa
 
 
 def test_words_names_and_settings_stand_in_the_page_as_text(shown: OpenPage) -> None:
-    assert shown.page.title() == "Credit side by side"
+    assert shown.page.title() == "Comparison of credit estimators"
     assert shown.page.locator("img").count() == 0
     replies = shown.page.locator(".talk .reply").all_text_contents()
     assert replies == [f"test_model {turn} {HOSTILE}" for turn in (0, 1)] * 2
@@ -88,4 +88,4 @@ def test_every_turn_shows_its_reward_its_return_and_every_advantage(shown: OpenP
 
 def test_records_without_words_say_so(tmp_path: Path) -> None:
     stored = read_recorded_turns([write(tmp_path / "runs.jsonl", [run_dialogue(9, 8, history=[])])])
-    assert "The records hold no words." in page_of(stored, tmp_path / "p.html").read_text()
+    assert "The records contain no text." in page_of(stored, tmp_path / "p.html").read_text()

@@ -1,4 +1,4 @@
-"""Credit told again from the log, by hand, and the rules that choose what to read."""
+"""Credit recomputed from the log, checked by hand, and the rules that choose dialogues to read."""
 
 from __future__ import annotations
 

@@ -64,13 +64,13 @@ def cells(shown: OpenPage, number: int) -> dict[str, str]:
 
 
 def test_page_opens_at_the_most_instructive_dialogue_with_its_credit(shown: OpenPage) -> None:
-    # The numbers are those of tests/reporting/test_turn_credit.py.
+    # The numbers are those of tests/reporting/credit/test_turn_credit.py.
     assert cells(shown, 0) == {
         "reward": "−1.00", "return": "−1.00", "turn term": "−1.00", "group term": "−1.00",
         "mixed": "−1.00", "GRPO": "+1.00", "trained on": "−1.00",
     }  # fmt: skip
     assert cells(shown, 1)["mixed"] == "+1.33"
-    assert shown.page.inner_text(".flip") == "flip: MICA blames, GRPO praises"
+    assert shown.page.inner_text(".flip") == "flip: MICA negative, GRPO positive"
     assert shown.page.locator(".path polyline").count() == 4
     assert "−3 → −2" in shown.page.locator(".turn").nth(1).inner_text()
     assert shown.problems == []
@@ -162,10 +162,10 @@ def test_one_dialogue_comes_with_its_group_alone(browser: Browser, run: Path, tm
 
 
 def test_unknown_dialogue_and_run_without_any_are_named(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--dialogue 9-9-9: run has none of this id .*near ones: "):
+    with pytest.raises(ConfigError, match=r"--dialogue 9-9-9: run has no dialogue with this id .*Similar: "):
         turn_report(read_runs([run])[0], dialogue="9-9-9")
     empty = write_run(tmp_path / "empty", CONFIG, dialogues=())
-    with pytest.raises(ConfigError, match="holds no dialogue"):
+    with pytest.raises(ConfigError, match="contains no dialogue"):
         turn_report(read_runs([empty])[0])
 
 

@@ -155,7 +155,7 @@ def test_turn_without_a_judgement_says_so_in_the_talk(report: Path) -> None:
 
 
 def test_nothing_to_draw_and_impossible_discounts_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="must be a dialogue"):
+    with pytest.raises(ValueError, match="no dialogues to draw"):
         write_figures((), tmp_path)
-    with pytest.raises(ValueError, match=r"gamma must be in \[0, 1\]; got 1.5"):
+    with pytest.raises(ValueError, match=r"gamma must be in \[0, 1\], got 1\.5"):
         write_figures(DIALOGUES, tmp_path, gamma=1.5)

@@ -76,7 +76,7 @@ def test_json_for_scripts_holds_no_tag_and_no_line_separator() -> None:
 
 def test_sections_with_one_anchor_and_uneven_tables_are_refused() -> None:
     body = table(["a"], [["1"]])
-    with pytest.raises(ValueError, match="titles of sections must differ"):
+    with pytest.raises(ValueError, match="Titles of sections must differ"):
         page("t", [Section("A b", body), Section("a: B", body)])
-    with pytest.raises(ValueError, match="every row must have 2 cells"):
+    with pytest.raises(ValueError, match="Every row must have 2 cells, got"):
         table(["a", "b"], [["1"]])

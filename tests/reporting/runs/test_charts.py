@@ -90,7 +90,7 @@ def test_colour_and_marker_together_repeat_only_after_36_runs() -> None:
 
 
 def test_band_of_another_length_is_refused() -> None:
-    with pytest.raises(ValueError, match="x, y and band of a must be of one length"):
+    with pytest.raises(ValueError, match="x, y and band of a must have equal lengths, got"):
         Curve("a", 0, [1.0], [1.0], band=[1.0, 2.0])
 
 

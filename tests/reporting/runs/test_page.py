@@ -1,4 +1,4 @@
-"""The page of runs in a browser: charts drawn, tables right, and one line for what is no run."""
+"""The page of runs in a browser: charts, tables, and a one-line error for a folder that is no run folder."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_results_are_those_of_the_summary(shown: OpenPage) -> None:
     assert len(found) == 3  # The unfinished run has none.
 
 
-def test_failures_are_counted_by_run_and_their_reasons_told(shown: OpenPage) -> None:
+def test_failures_are_counted_by_run_with_their_reasons(shown: OpenPage) -> None:
     found = rows(shown, "failures")
     assert found["training dialogues"] == ["4", "1"]
     assert found["training dialogues failed"] == ["0", "1"]
@@ -125,7 +125,7 @@ def test_charts_are_light_and_whole_on_paper(browser: Browser, report: Path) -> 
         found.page.evaluate("dispatchEvent(new Event('beforeprint'))")
         found.page.emulate_media(media="print", color_scheme="dark")
         found.page.set_viewport_size({"width": 718, "height": 1000})  # A4 between margins of 1 cm.
-        # Drawn anew, which takes a while: white, and with no edge beyond the paper's.
+        # Redrawn, which takes a while: white, and with no edge beyond the paper's.
         found.page.wait_for_function(
             """() => [...document.querySelectorAll(".plot .main-svg")].every(
                 (one) => one.getBoundingClientRect().right <= 718)""",

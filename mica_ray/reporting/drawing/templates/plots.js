@@ -1,9 +1,9 @@
 "use strict";
-// Draws every figure of the page in the page's own colours, again when those change. On paper: light, and as wide
-// as A4 and Letter both hold, half so wide where figures stand side by side.
+// Draws every figure of the page in the page's colours, and again when they change. On paper: light, with a width
+// that fits both A4 and Letter, or half of it for figures side by side.
 (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  // Two buttons: each is one more step for whoever walks the page by keyboard.
+  // Only two buttons: each adds a stop to keyboard navigation.
   const settings = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "resetScale2d"]] };
   const font = "system-ui, sans-serif";
   const [paper, halfPaper] = [690, 335];

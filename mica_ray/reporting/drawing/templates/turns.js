@@ -1,5 +1,5 @@
 "use strict";
-// The reader of dialogues: list, search, and one dialogue drawn on demand. Texts go in by textContent alone.
+// The dialogue viewer: list, search, and one dialogue drawn on demand. Text is inserted only as textContent.
 (() => {
   const { entries, opened, axes } = JSON.parse(document.getElementById("content").textContent);
   const packed = JSON.parse(document.getElementById("packed").textContent);
@@ -77,10 +77,10 @@
     const one = members.find((member) => member.id === id);
     const siblings = members.filter((member) => member.id !== id);
     const facts = `step ${entry.step}, ${one.category || "no category"}, ended by ${one.stop}, ` +
-      `disagreement ${entry.disagreement.toFixed(2)}, ${entry.flips} flips, need closed ${signed(entry.gain, 1)} points`;
+      `disagreement ${entry.disagreement.toFixed(2)}, ${entry.flips} flips, distance closed ${signed(entry.gain, 1)} points`;
     place.replaceChildren(
       make("h3", "", `Dialogue ${one.id}: ${one.scenario}`),
-      make("p", "note", facts), one.error ? make("p", "", `It failed: ${one.error}`) : "",
+      make("p", "note", facts), one.error ? make("p", "", `The dialogue failed: ${one.error}`) : "",
       pathOf(one), ...one.turns.map((turn, number) => drawnTurn(one, turn, number, siblings)),
     );
     place.dataset.id = id;
@@ -94,7 +94,7 @@
     const tokens = turn.tokens ? `${turn.tokens} tokens, each of weight ${signed(turn.weight)}` : "no tokens trained on";
     const talk = make("div", "said",
       make("h4", "", `Turn ${turn.index + 1}`),
-      turn.guidance ? make("p", "note", `Told to the user: ${turn.guidance}`) : null,
+      turn.guidance ? make("p", "note", `Instruction to the simulated user: ${turn.guidance}`) : null,
       make("p", "user", turn.user), reply,
       make("p", "note", turn.reward === null ? "This turn does not count in the loss." : tokens),
       siblingsOf(turn, siblings));
@@ -110,14 +110,14 @@
       return make("tr", "", head, make("td", value < 0 ? "bad" : "", signed(value)));
     }));
     const flip = turn.mica * turn.grpo < 0
-      ? make("p", "flip", turn.mica > 0 ? "flip: MICA praises, GRPO blames" : "flip: MICA blames, GRPO praises") : null;
+      ? make("p", "flip", turn.mica > 0 ? "flip: MICA positive, GRPO negative" : "flip: MICA negative, GRPO positive") : null;
     return make("div", "", make("table", "numbers", body), flip);
   }
 
   function judged(one, turn, number) {
     const [before, after] = [one.states[number], one.states[number + 1]];
     if (turn.progress === null) {
-      return make("p", "note", `Not judged (${turn.status}${turn.judgeError ? `: ${turn.judgeError}` : ""}); the state stands still.`);
+      return make("p", "note", `Not judged (${turn.status}${turn.judgeError ? `: ${turn.judgeError}` : ""}). The state is unchanged.`);
     }
     const body = make("tbody", "", ...axes.map(({ name }, axis) => {
       const head = make("th", "", name);
@@ -151,7 +151,7 @@
 
   // The state path: every axis and the distance, by turn.
   function pathOf(one) {
-    // As wide as the place, so that its letters are as large as the page's.
+    // As wide as its container, so that its text is as large as the page's.
     const width = Math.min(640, Math.max(320, place.clientWidth));
     const [height, left, right, edge] = [190, 40, 70, 20];
     const values = [...one.states.flat(), ...one.distances, 0];
@@ -165,7 +165,7 @@
       return element;
     };
     const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "path", role: "img",
-      "aria-label": "State of the three axes and distance left, by turn" });
+      "aria-label": "State on the three axes and remaining distance, by turn" });
     for (const value of [low, 0, high].filter((value, place, all) => all.indexOf(value) === place)) {
       chart.append(svg("line", { x1: left, x2: width - right, y1: y(value), y2: y(value), class: "rule" }),
         svg("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, point(Math.round(value * 10) / 10)));
@@ -174,7 +174,7 @@
       svg("text", { x: x(turn), y: height - 3, "text-anchor": "middle" }, turn === 0 ? "start" : turn)));
     const lines = [...axes.map(({ name, colour }, axis) => ({ name, colour, path: one.states.map((state) => state[axis]) })),
       { name: "distance", colour: "currentColor", path: one.distances }];
-    // Names at the right end, moved apart where lines end together.
+    // Names at the right end, shifted so that they do not overlap.
     let lowest = -Infinity;
     for (const line of lines.sort((one, other) => other.path.at(-1) - one.path.at(-1))) {
       const points = line.path.map((value, turn) => `${x(turn)},${y(value)}`).join(" ");
@@ -182,7 +182,7 @@
       chart.append(svg("polyline", { points, fill: "none", stroke: line.colour, "stroke-width": 2 }),
         svg("text", { x: width - right + 6, y: lowest, style: `fill: ${line.colour}`, class: "name" }, line.name));
     }
-    return make("figure", "", chart, make("figcaption", "", "Points of need on each axis, 0 when met, and the distance left, by turn."));
+    return make("figure", "", chart, make("figcaption", "", "State on each axis in points (0: need met) and remaining distance to the goal, by turn."));
   }
 
   const wanted = () => (location.hash.startsWith("#dialogue-") ? location.hash.slice("#dialogue-".length) : null);

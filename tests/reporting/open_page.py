@@ -1,4 +1,4 @@
-"""A page from the file system in a browser without a network, and all that it complains about."""
+"""A local page in a browser without a network, and all problems that the browser reports."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ HOSTILE = "</script><script>document.title = 'owned'</script><img src=x onerror=
 class OpenPage:
     page: Page
     problems: list[str] = field(default_factory=list)
-    """Errors of scripts, warnings and errors of the console, requests for anything but the file."""
+    """Script errors, console warnings and errors, and requests for anything but the file."""
 
     def violations(self) -> list[str]:
-        """What axe finds, folded parts opened: WCAG 2.2 A and AA, and its best practices."""
+        """Problems that axe finds with all parts expanded: WCAG 2.2 A and AA, and its best practices."""
         from axe_playwright_python.sync_playwright import Axe
 
         self.page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
@@ -30,7 +30,7 @@ class OpenPage:
 
     @property
     def focus(self) -> tuple[str, str]:
-        """The element that the keyboard has reached, and the style of the line around it."""
+        """The element with keyboard focus, and the style of its outline."""
         element, line = self.page.evaluate(
             "[document.activeElement, getComputedStyle(document.activeElement)].map("
             "(one, number) => number ? one.outlineStyle : one.id || one.tagName.toLowerCase())"

@@ -23,7 +23,7 @@ ON_GPUS = override(
 
 
 def test_trial_has_a_bundle_for_its_process_and_for_each_engine_of_its_own() -> None:
-    # The judge's engine is none of them.
+    # The engine of the judge is not included.
     assert trial_bundles(ON_GPUS, inline=False, cpus=1) == (
         {"CPU": 1},
         {"CPU": 1, "GPU": 2},

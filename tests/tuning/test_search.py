@@ -16,7 +16,7 @@ def proposed(
     search: Grid | Random | Optuna,
     score: Callable[[Cell], float] = lambda _: 0.0,
 ) -> list[tuple[Cell, ...]]:
-    """Play a search whose trials score what `score` says."""
+    """Run a search in which `score` returns the metric of each cell."""
     sweep = Sweep(name="try", question="?", space=space, search=search)
     search_rounds, found = rounds(sweep), []
     cells = next(search_rounds)
@@ -76,7 +76,7 @@ def test_optuna_proposes_the_same_again_and_comes_near_the_best() -> None:
     first = proposed(space, Optuna(24, round_size=6), score)
     assert [len(cells) for cells in first] == [6, 6, 6, 6]
     assert proposed(space, Optuna(24, round_size=6), score) == first
-    # Drawn at random, 18 cells miss the tenth around 0.7 in 0.9^18 = 15 % of all searches; these do not.
+    # Of random searches, 0.9^18 = 15 % miss the tenth around 0.7 with all 18 cells; this one does not.
     later = [cell for cells in first[1:] for cell in cells]
     assert max(score(cell) for cell in later) > -(0.05**2)
 

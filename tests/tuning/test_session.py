@@ -21,7 +21,7 @@ from tests.tuning.finished_trials import finish
 SWEEP = Sweep(
     name="try", question="Which alpha?", space={"credit.alpha": (0.0, 0.5, 1.0)}, seeds=(0, 1), inline=True
 )
-# By cell and seed, two scenarios each: the middle cell is far ahead, the others are close.
+# By cell and seed, two scenarios each: the middle cell is far better, the others are similar.
 EPM_Q: Mapping[str, Mapping[int, tuple[float, float]]] = {
     "alpha=0": {0: (10.0, 20.0), 1: (12.0, 18.0)},
     "alpha=0.5": {0: (60.0, 70.0), 1: (62.0, 68.0)},
@@ -154,7 +154,7 @@ def test_curve_is_drawn_where_every_begun_trial_has_the_step() -> None:
     assert values.tolist() == [[1.0], [3.0]]
 
 
-def test_sweep_is_gone_on_with_only_when_asked(folder: SweepFolder) -> None:
+def test_sweep_is_resumed_only_when_asked(folder: SweepFolder) -> None:
     with pytest.raises(ConfigError, match="contains no sweep to resume"):
         check_sweep(SWEEP, folder, resumes=True)
     played(SWEEP, folder)

@@ -70,5 +70,5 @@ def test_bad_part_of_a_sweep_is_refused_by_name(make: type[Grid], complaint: str
 
 def test_span_is_walked_by_differences_or_by_orders_of_magnitude() -> None:
     assert Span(0, 4).at(0.25) == 1
-    # Half of the way from 1e-4 to 1 is 1e-2 by orders of magnitude.
+    # In log space, 1e-2 is halfway between 1e-4 and 1.
     assert Span(1e-4, 1, log=True).at(0.5) == pytest.approx(1e-2)

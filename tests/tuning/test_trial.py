@@ -63,11 +63,11 @@ def test_cell_that_makes_no_config_is_one_line(
     assert complaint in str(caught.value)
 
 
-def test_folder_of_another_run_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_folder_with_another_config_is_refused(tmp_path: Path) -> None:
     trial, other = make_trials(SWEEP, next(rounds(SWEEP)), tmp_path)[:2]
     finish(trial, {"a": 1.0})
     check_same_config(trial)
-    check_same_config(other)  # Nothing there yet.
+    check_same_config(other)  # The folder does not exist yet.
     changed = Sweep(
         name="try", question="?", space={"credit.alpha": (0.0,), "credit.gamma": (0.5,)}, seeds=(3,)
     )

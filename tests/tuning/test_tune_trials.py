@@ -1,4 +1,4 @@
-"""Trials on a real Ray: a killed one is retried or marked, beside the others; a killed sweep goes on."""
+"""Trials on a real Ray: a killed trial is retried or marked as failed; a killed sweep is resumed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.tuning.tiny_sweep import tiny_sweep
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 300
-"""For one sweep: 20 s on free cores, and many times that beside other work."""
+"""Limit for one sweep: it takes 20 s on idle cores, and many times that on loaded ones."""
 pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(4 * SECONDS)]
 
 
 class Killer:
-    """A watch that kills the process of each trial as soon as it tells of itself, so many times."""
+    """A watch that kills the process of each trial when it first reports, a given number of times."""
 
     def __init__(self, times: dict[str, int]) -> None:
         self._left = dict(times)
@@ -72,13 +72,13 @@ def test_killed_sweep_goes_on_to_the_table_of_an_undisturbed_one(ray_cluster: No
 
     assert (first / "summary.json").stat().st_mtime_ns == written
     assert resumed.record() == straight.record()
-    # Every step once: the evaluation before, two steps, the evaluation after.
+    # Each step appears once: the evaluation before, two steps, the evaluation after.
     steps = [json.loads(line)["step"] for line in (second / "metrics.jsonl").read_text().splitlines()]
     assert steps == [0, 0, 1, 2]
 
 
 def _kill_in_the_second_trial(policy: Path, folder: SweepFolder) -> None:
-    """Start `mica sweep` with a Ray of its own, and kill it once the second trial is past its first step."""
+    """Start `mica sweep` with its own Ray, and kill it after the first step of the second trial."""
     file = folder.path.parent / "tiny.py"
     file.write_text(
         f"from tests.tuning.tiny_sweep import tiny_sweep\nSWEEP = tiny_sweep({str(policy)!r}, 0.0, 1.0)\n"

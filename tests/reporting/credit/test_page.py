@@ -1,4 +1,4 @@
-"""The page that sets estimators side by side, in a browser without a network."""
+"""The page that compares credit estimators, in a browser without a network."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_mixed_credit_is_that_which_the_run_trained_on(tmp_path: Path) -> None:
 def test_turn_without_a_judgement_has_no_credit_and_counts_nowhere(tmp_path: Path) -> None:
     one, other = credited(tmp_path, of_rewards(0, 0, 0, [2, None]), of_rewards(0, 0, 1, [0, 5]))
     np.testing.assert_array_equal(np.isnan(one.mica), [False, True])
-    # At turn 2 the other stands alone: nothing to compare with.
+    # At turn 2 only the other dialogue is left: nothing to compare with.
     np.testing.assert_allclose(other.turn_term, [-1, 0], atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""The page of dialogues in a browser: read, searched, sorted, and safe from what models write."""
+"""The page of dialogues in a browser: reading, search, sorting, and harmless text of models."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def shown(browser: Browser, run: Path) -> Iterator[OpenPage]:
 
 
 def cells(shown: OpenPage, number: int) -> dict[str, str]:
-    """The numbers beside a turn."""
+    """The numbers next to a turn."""
     body = shown.page.locator(".turn").nth(number).locator(".credit table").first
     return dict(zip(body.locator("th").all_inner_texts(), body.locator("td").all_inner_texts(), strict=True))
 
@@ -100,7 +100,7 @@ def test_replies_are_shaded_by_the_weight_of_their_tokens(shown: OpenPage) -> No
 
 def test_search_finds_what_was_said_and_sorting_reorders(shown: OpenPage) -> None:
     page = shown.page
-    assert page.locator("#list li a").all_inner_texts()[0].startswith("0-0-0")  # It disagrees most.
+    assert page.locator("#list li a").all_inner_texts()[0].startswith("0-0-0")  # The largest disagreement.
     page.select_option("#sort", "order")
     assert [text.split()[0] for text in page.locator("#list li a").all_inner_texts()] == [
         "0-0-0", "0-0-1", "1-3-0", "1-3-1",
@@ -128,7 +128,7 @@ def test_keyboard_reaches_search_sorting_and_folded_parts_with_a_visible_focus(s
 def test_axe_finds_nothing(
     browser: Browser, run: Path, shown: OpenPage, scheme: Literal["light", "dark"]
 ) -> None:
-    del shown  # It has written the page.
+    del shown  # The fixture has written the page.
     with opened(browser, run / "turns.html", width=390, scheme=scheme) as found:
         found.page.wait_for_selector("#dialogue .turn")
         found.page.wait_for_selector("#list li")

@@ -1,4 +1,4 @@
-"""What the figures draw, against numbers done by hand."""
+"""The numbers that the figures draw, computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The facts of the data stand in the pictures, and nothing a model wrote runs in the page."""
+"""The pictures show the numbers of the dialogues, and no text of a model runs in the page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DIALOGUES = (
 
 
 def lines_of(figure: Figure, panel: int, label: str) -> list[np.ndarray]:
-    """The points [n, 2] of the lines of a panel that carry a label."""
+    """Return the points [n, 2] of the lines with a label in a panel."""
     return [line.get_xydata() for line in figure.axes[panel].get_lines() if line.get_label() == label]  # type: ignore[misc]
 
 
@@ -125,7 +125,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     paths = write_figures([dialogue], folder)
     assert paths[-1].name == REPORT_NAME
-    # Nothing half-written is left over.
+    # No incomplete file is left.
     assert {path.name for path in folder.iterdir()} == {path.name for path in paths}
     return folder
 

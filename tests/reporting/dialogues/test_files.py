@@ -1,4 +1,4 @@
-"""Our own logs and the published runs become the same kind of dialogue."""
+"""Our own logs and the published runs are read as the same kind of dialogue."""
 
 from __future__ import annotations
 

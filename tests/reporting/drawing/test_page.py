@@ -1,4 +1,4 @@
-"""A page opens offline in a real browser, draws its figures, runs its own scripts and nothing else."""
+"""A page works offline in a real browser, draws its figures and runs only its own scripts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def shown(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def test_page_draws_its_figure_without_network_or_error(shown: OpenPage) -> None:
     shown.page.wait_for_selector(".plot .scatterlayer .trace")
     assert shown.problems == []
-    assert shown.page.locator(".plot .point").count() == 2  # the third is no number
+    assert shown.page.locator(".plot .point").count() == 2  # The third is NaN.
 
 
 def test_words_with_tags_stand_in_the_page_as_text(shown: OpenPage) -> None:

@@ -34,7 +34,7 @@ def test_latex_escapes_and_sets_a_minus() -> None:
         r"\toprule",
         r" & gain\_1 \\",
         r"\midrule",
-        # A bracket after \\ would be an argument of it.
+        # TeX would read a bracket after \\ as its argument.
         r"a\textbar{}b & $-$1.50 {[}$-$2.00, 3.00{]} \\",
         r"\bottomrule",
         r"\end{tabular}",
@@ -90,7 +90,7 @@ def test_eighty_columns_cut_no_word_no_number_and_no_interval(
         number, _, interval = text.partition(" [")
         assert number in shown if interval else True
         assert f"[{interval}" in shown if interval else True
-    # The columns need several blocks, each of which names the rows.
+    # The columns need several blocks, and each block names the rows.
     assert shown.count("mica-qwen2.5-7b-lambda-returns") == shown.count("短い名前") > 1
     assert shown.count("Runs before and after training") == 1
 

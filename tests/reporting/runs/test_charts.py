@@ -1,4 +1,4 @@
-"""The numbers of the charts by hand, and that both drawings of a chart show the same ones."""
+"""The numbers of the charts, computed by hand; both drawings of a chart show the same numbers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def logged(step: int, num_turns: int, stop: str = "limit") -> RecordedDialogue:
 
 
 def test_survivors_are_the_share_that_reaches_each_turn() -> None:
-    # Of lengths 1, 2, 2, 4: all reach turn 1, three turn 2, one turns 3 and 4. Failed ones say nothing.
+    # Of lengths 1, 2, 2, 4: all reach turn 1, three turn 2, one turns 3 and 4. Failed ones do not count.
     dialogues = [logged(0, length) for length in (1, 2, 2, 4)] + [logged(0, 9, stop="failed")]
     np.testing.assert_allclose(survivors(dialogues), [1, 0.75, 0.25, 0.25])
     assert survivors([]).tolist() == []

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 STRANGE = "<img src=x onerror=alert(1)><b>run"
-"""A folder may be called this."""
+"""A valid name of a folder."""
 
 
 def rows(shown: OpenPage, section: str) -> dict[str, list[str]]:
-    """The cells of the tables of a section by their row's name."""
+    """Return the cells of a section's tables by the name of the row."""
     found: dict[str, list[str]] = {}
     for row in shown.page.locator(f"#{section} tbody tr").all():
         found[row.locator("th").inner_text()] = row.locator("td").all_inner_texts()
@@ -88,7 +88,7 @@ def test_failures_are_counted_by_run_with_their_reasons(shown: OpenPage) -> None
     assert found["training dialogues"] == ["4", "1"]
     assert found["training dialogues failed"] == ["0", "1"]
     assert found["answers of the judge: invalid"] == ["1", "1"]
-    assert "answers of the actor: ok" not in found  # Nobody logged it.
+    assert "answers of the actor: ok" not in found  # No run logged it.
     assert found["dialogue: <script>actor</script> timed out"] == ["0", "1"]
     assert found["judgement: no JSON"] == ["1", "1"]
 

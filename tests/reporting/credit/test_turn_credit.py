@@ -77,7 +77,7 @@ def test_run_of_another_credit_is_shown_beside_mica_as_published(tmp_path: Path)
     (run,) = read_runs([write_run(tmp_path / "run", RunConfig(credit=Grpo()))])
     mica, text = estimator_of(run)
     assert mica == Mica()
-    assert text.startswith("The run trained with Grpo; the terms are those that Mica(alpha=0.5")
+    assert text.startswith("The run was trained with Grpo. The page shows the terms that Mica(alpha=0.5")
 
 
 def test_line_that_lacks_what_credit_needs_is_named(tmp_path: Path) -> None:

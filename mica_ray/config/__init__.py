@@ -1,4 +1,4 @@
-"""The config of a run: its values, the --set overrides and the references in it. See README.md here."""
+"""The config of a run, the --set overrides and references to objects. See README.md here."""
 
 from typing import TYPE_CHECKING
 

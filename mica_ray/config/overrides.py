@@ -1,4 +1,4 @@
-"""Overrides of a config: `a.b=c` assignments or values at dotted keys in, a validated config out."""
+"""Change a config by `a.b=c` assignments or values at dotted keys, and validate it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def describe_object(value: object) -> dict[str, object]:
 
 
 def build_object(description: object) -> object:
-    """Build the object of a description; a bare reference builds it with all fields at their defaults.
+    """Build an object from its description, or from a reference with default fields.
 
     Raises:
         ConfigError: unknown reference.
@@ -85,7 +85,7 @@ def describe_named(value: object) -> str:
 def override(
     config: ConfigType, assignments: Sequence[str], *, values: Mapping[str, object] | None = None
 ) -> ConfigType:
-    """Return the config with values at dotted keys, then `key.path=value` assignments, validated together.
+    """Apply values at dotted keys, then `key.path=value` assignments, and validate the config.
 
     One validation at the end lets fields that depend on each other change together.
     `credit=module:Class` replaces a whole object, `credit.alpha=0.3` one field; `world=` and `judge=` are
@@ -111,7 +111,7 @@ def override(
 
 
 def with_values(config: ConfigType, values: Mapping[str, object]) -> ConfigType:
-    """Return the config with values at dotted keys: plain ones, references, or objects as in a recipe.
+    """Apply values at dotted keys: plain values, references, or objects as in a recipe.
 
     Objects are set first, so that both `credit` and `credit.gamma` can be in `values`.
 
@@ -139,7 +139,7 @@ def validated(kind: type[ConfigType], values: Mapping[str, object]) -> ConfigTyp
 
 
 def explain(error: ValidationError, kind: type[BaseModel]) -> str:
-    """Return one line for the first problem of a validation: key, problem, closest valid key if unknown."""
+    """Return one line for the first problem of a validation, with key and value."""
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"]]
     key = ".".join(path) or kind.__name__
@@ -154,9 +154,10 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
 
 
 def read_value(text: str) -> object:
-    """Read a value as --set does: `null` and `none` are None, JSON lists, objects and strings are parsed.
+    """Read the text of a value as --set does.
 
-    Everything else stays text; the type of the field converts it.
+    `null` and `none` are None; JSON lists, objects and strings are parsed. Everything else stays text, which
+    the type of the field converts.
 
     Raises:
         ConfigError: text that starts like JSON is not valid JSON.
@@ -226,7 +227,7 @@ WORLDS: Mapping[str, str] = {
 
 
 def _without_shorthands(assignments: Sequence[str]) -> Iterator[str]:
-    """Expand shorthands to full keys: `world=NAME` sets the domain, `judge=X` sets all three roles.
+    """Expand shorthands: `world=NAME` sets the domain, `judge=X` sets all three roles.
 
     A later `roles.actor=` or `roles.director=` replaces X for that role.
 

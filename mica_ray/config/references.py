@@ -1,4 +1,4 @@
-"""References to Python objects in text, `module:NAME` or `file.py:NAME`, resolved and made from objects."""
+"""References to Python objects in text: `module:NAME` or `file.py:NAME`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _MISSING = object()
 
 
 class ConfigError(ValueError):
-    """The user asked for something that cannot be done. The message is one line: the problem and the fix."""
+    """The request cannot be carried out. The message is one line: the problem and the fix."""
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:
-    """Return the sentence of an error message that suggests the valid name closest to a mistyped one.
+    """Return a sentence for an error message that suggests the closest valid name.
 
     >>> nearest("num_step", ["num_steps", "seed"])
     'Did you mean num_steps?'
@@ -101,7 +101,7 @@ def reference_of(item: object) -> str:
 
 
 def find_reference(value: object) -> str:
-    """Return the reference of a value that an imported module holds under a public name, such as a domain.
+    """Return the reference of a value with a public name in an imported module.
 
     Raises:
         ConfigError: no module holds it.

@@ -1,4 +1,4 @@
-"""RunConfig: the configs of all parts in one frozen value. `RunConfig()` is the embedded run on CPUs."""
+"""RunConfig: all settings of a run in one frozen value."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def _closing(ledger: Ledger, step: int, on_end: OnDialogueEnd) -> OnDialogueEnd:
 
 
 def restored_step(checkpoints: Checkpoints, learner: Learner, order: ScenarioOrder) -> int:
-    """Restore the learner from the newest checkpoint and return the next step; 0 without a checkpoint.
+    """Restore the learner from the newest checkpoint; return the next step, or 0.
 
     Raises:
         ConfigError: the checkpoint belongs to another model or other scenarios.

@@ -1,4 +1,4 @@
-"""EMPA cards of a run: fetch and read them, and keep the official test cases out of training."""
+"""Fetch and read EMPA cards, and keep the official test cases out of training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FILES = ("*.md", "*.json", "*.jsonl", "*.txt")
 
 
 def fetch_cards(cards: str) -> Path:
-    """Return the local folder of a folder of cards, or of a hub dataset, which is downloaded first.
+    """Return a folder of cards; a hub dataset is downloaded first.
 
     The dataset is a set of files named by card id. `datasets` would read them as rows of one table and drop
     the file names, so the hub's own client downloads the folder.
@@ -108,7 +108,7 @@ def refuse_test_cases(scenarios: Iterable[Scenario], source: str) -> None:
 
 
 def describe_deck(deck: CardDeck) -> str:
-    """Describe for the plan how many cards are played, and how similar others are to the test cases."""
+    """Describe the number of cards, and their similarity to the test cases."""
     known = sum(card.given is not None for card in deck.cards)
     near = near_test_cards(deck)
     copies = sum(item.is_duplicate for item in near)

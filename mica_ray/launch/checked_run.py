@@ -1,4 +1,4 @@
-"""CheckedRun: a config that passed its checks, and everything the checks loaded for the steps after them."""
+"""CheckedRun: a config that passed its checks, and everything that the checks loaded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mica_ray.launch.policy_source import PolicyFacts
 
 @dataclass(frozen=True, slots=True)
 class CheckedRun:
-    """What `launch.preflight.check_run` returns; later steps take it instead of loading anything again."""
+    """Result of `check_run`; later steps take it instead of loading anything again."""
 
     config: RunConfig
     inline: bool

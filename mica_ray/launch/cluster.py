@@ -1,4 +1,4 @@
-"""The Ray of runs and sweeps: join the cluster of RAY_ADDRESS, or start Ray on this machine."""
+"""Join the Ray cluster of RAY_ADDRESS, or start Ray on this machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def join_ray_for(config: RunConfig) -> Callable[[], None]:
 
 
 def join_ray(*, cpus: float, dashboard_port: int | None = None) -> Callable[[], None]:
-    """Join the cluster of RAY_ADDRESS or start Ray here, and return the function that leaves it.
+    """Join the cluster of RAY_ADDRESS or start Ray, and return the function that leaves it.
 
     Args:
         cpus: minimum CPUs that a Ray started here counts.
@@ -65,7 +65,7 @@ def joins_cluster() -> bool:
 
 
 def gpus_here() -> int | None:
-    """Return the number of GPUs of this machine; None if a cluster is joined, which counts its own."""
+    """Return the number of GPUs of this machine; None if a cluster is joined."""
     if joins_cluster():
         return None
     import torch

@@ -1,4 +1,4 @@
-"""Estimate an upper bound on the cost of a run's role calls. chat/ledger.py counts the actual cost."""
+"""Estimate the maximum cost of a run's role calls. chat/ledger.py counts the actual cost."""
 
 from __future__ import annotations
 

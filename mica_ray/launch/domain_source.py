@@ -1,4 +1,4 @@
-"""Load the domain of a run, with the scenarios and rules of its config. The cards are in card_source.py."""
+"""Load the domain of a run, with the scenarios and rules of its config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Describe what a run will start and need. Checks nothing; the checks are in launch/preflight.py."""
+"""Describe what a run will start and need. The checks are in launch/preflight.py."""
 
 from __future__ import annotations
 

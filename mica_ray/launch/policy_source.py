@@ -125,7 +125,7 @@ def check_context(facts: PolicyFacts, wanted: int, key: str) -> None:
 
 
 def _num_parameters(folder: Path, dtype: str) -> int | None:
-    """Estimate the number of parameters from the size of the weight files; None if there are none."""
+    """Estimate the number of parameters from the weight files; None if there are none."""
     files = [path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern)]
     return sum(path.stat().st_size for path in files) // (4 if dtype == "float32" else 2) or None
 

@@ -1,4 +1,4 @@
-"""Check a config, start the parts of a run, and train or evaluate, in this process or on Ray.
+"""Check a config, start the parts of a run, and train or evaluate.
 
 Reads the environment variables. The checks are in launch/preflight.py, the cluster in launch/cluster.py.
 """
@@ -45,7 +45,7 @@ def check(
     trains: bool = True,
     loaded: RunDomain | None = None,
 ) -> CheckedRun:
-    """Check a run on this machine with this process's environment, as `check_run`. Starts nothing.
+    """Check a run with the environment of this process, as `check_run`. Starts nothing.
 
     Args:
         config: of the run.
@@ -140,7 +140,7 @@ def evaluate_policy(
 
 
 def policy_folder(checked: CheckedRun, progress: Progress | None = None) -> Path:
-    """Return the local folder of the policy; make the embedded policy or download a hub model if needed.
+    """Return the folder of the policy; make or download the policy if needed.
 
     Raises:
         ConfigError: the download failed.

@@ -58,7 +58,7 @@ async def start_policy(
 async def start_role_model(
     config: RunConfig, model: str, *, inline: bool, shared: bool = False
 ) -> tuple[ChatModel, PolicyEngine]:
-    """Start the engines of a model served for roles, or find those that a sweep has already started.
+    """Start the engines of a model served for roles, or find those of the sweep.
 
     Args:
         config: of the run.
@@ -94,7 +94,7 @@ async def start_role_model(
 
 
 async def share_role_model(roles: RoleConfig, model: str) -> SharedPool:
-    """Start engines of a role model that all runs of this Ray job with the same engine settings share.
+    """Start engines of a role model for all runs of this Ray job with the same settings.
 
     Raises:
         ConfigError: there is no such model.
@@ -119,7 +119,7 @@ def _role_folder(roles: RoleConfig, model: str) -> Path:
 
 
 def role_engines_name(roles: RoleConfig, model: str) -> str:
-    """Return the name of a role model's engines: equal for runs that can share them, different otherwise."""
+    """Return the name of a role model's engines; equal only for runs that can share them."""
     served = [model, asdict(roles.engine), roles.num_engines, roles.deadline_seconds]
     digest = hashlib.blake2b(json.dumps(served, sort_keys=True, default=str).encode(), digest_size=6)
     return f"engines of {model} for roles ({digest.hexdigest()})"

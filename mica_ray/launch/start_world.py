@@ -1,4 +1,4 @@
-"""Start the world around a policy: models that vLLM serves for roles, then the three roles of the domain.
+"""Start the models that vLLM serves for roles, and build the world with them.
 
 The engines of the policy and the learner are started in launch/run.py.
 """

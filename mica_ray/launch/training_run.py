@@ -1,4 +1,7 @@
-"""One training run, from its first evaluation to its summary. launch/run.py starts the parts it uses."""
+"""One training run, from its first evaluation to its summary.
+
+launch/run.py starts the parts it uses.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Build the world around the policy: role models and one environment per dialogue. Starts no engine."""
+"""Build the role models and the environments of dialogues. Starts no engine."""
 
 from __future__ import annotations
 

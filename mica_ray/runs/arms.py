@@ -83,7 +83,7 @@ class RunArm:
 
 
 def read_arms(folders: Sequence[Path]) -> tuple[RunArm, ...]:
-    """Read runs and group those that differ only in the seed, in order of the first folder of each arm.
+    """Read runs, and group those that differ only in the seed, in the given order.
 
     Raises:
         ConfigError: a folder contains no run or cannot be read, or two runs have the same config and seed.
@@ -154,7 +154,7 @@ def _names(members: Sequence[Sequence[tuple[Path, FinishedRun | UnfinishedRun]]]
 
 
 def _name(own: dict[str, str], namesakes: Sequence[dict[str, str]]) -> str | None:
-    """Return the config's name with the keys in which the arm differs from others; None if too long."""
+    """Return the config's name with the keys that distinguish the arm; None if too long."""
     keys = [key for key in own if any(other.get(key) != own[key] for other in namesakes)]
     parts = [f"{key.rpartition('.')[2]}={own[key]}" for key in keys]
     if len(keys) > _MAX_KEYS or any(len(text) > _MAX_KEY_LENGTH for text in parts):

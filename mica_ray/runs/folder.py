@@ -1,4 +1,4 @@
-"""The paths of a run folder, and reading and writing of its small JSON files. See README.md here."""
+"""The paths of a run folder, and its small JSON files. See README.md here."""
 
 from __future__ import annotations
 

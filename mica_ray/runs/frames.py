@@ -1,4 +1,4 @@
-"""Metrics and costs of a run folder as pandas DataFrames; dialogues are in recordings/frames.py.
+"""Metrics and costs of a run folder as pandas DataFrames.
 
 Reads files only, of finished and of running runs. A missing file makes a frame without rows.
 """

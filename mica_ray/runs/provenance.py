@@ -57,7 +57,7 @@ def package_versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, str]:
-    """Return commit and cleanness of the git checkout of this package; empty outside a checkout."""
+    """Return commit and cleanness of the git checkout of this package; empty without one."""
     root = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:

@@ -1,4 +1,4 @@
-"""Register trained policies in MLflow's model registry with their scores, and download registered ones."""
+"""Register policies with their scores in MLflow's model registry, and download them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Registration:
 
 
 def register_policy(folder: RunFolder, name: str | None = None) -> Registration:
-    """Register the trained policy of a finished run; a second call returns the existing version.
+    """Register the policy of a finished run; a second call returns the existing version.
 
     Args:
         folder: of the run.

@@ -29,7 +29,7 @@ from mica_ray.types import Scenario
 
 
 class RunWriter:
-    """Writes the measurements of a run into its folder and to MLflow. `open` opens the trackers.
+    """Writes the measurements of a run to its folder and MLflow. `open` opens the trackers.
 
     Attributes:
         seconds: duration by stage, filled by `timed`.
@@ -68,7 +68,7 @@ class RunWriter:
         )
 
     def open(self, first_step: int, extra: Tracker | None) -> Trackers:
-        """Write the environment, and open the metrics file and MLflow; a resumed run continues both.
+        """Write the environment, and open the metrics file and MLflow, or continue them.
 
         Args:
             first_step: rows of this step or later ones are dropped, as the steps are repeated.

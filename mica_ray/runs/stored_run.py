@@ -63,7 +63,7 @@ class RunFiles:
         return bool(self.config.get("contaminated") or (self.summary or {}).get("contaminated"))
 
     def series(self, metric: str) -> tuple[list[float], list[float]]:
-        """Return steps and values of a metric where it was logged; NaN for a value that was not finite."""
+        """Return steps and values of a metric where it was logged; NaN if not finite."""
         rows = [row for row in self.metrics if metric in row]
         return [float(row["step"]) for row in rows], [_number(row[metric]) for row in rows]
 

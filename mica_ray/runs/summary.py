@@ -1,4 +1,4 @@
-"""RunSummary: the results of a finished run and the places of its files; `summary.json` in the run folder."""
+"""RunSummary: the results of a finished run, written to summary.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replays of a recorded training run and evaluation are bit-identical, with all endpoints shut down."""
+"""Replays of recorded runs and evaluations are bit-identical, without any endpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that is killed after a checkpoint and resumed gives the same result as an uninterrupted run."""
+"""A run that is killed and resumed gives the same result as an uninterrupted run."""
 
 from __future__ import annotations
 

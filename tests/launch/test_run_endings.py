@@ -1,4 +1,4 @@
-"""MLflow status of runs that fail, are killed, are resumed and finish; and their registered policy."""
+"""MLflow status of runs that fail, are killed, resumed or finished."""
 
 from __future__ import annotations
 

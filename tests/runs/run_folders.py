@@ -21,7 +21,7 @@ def run_folder(
     usd: float = 0.0,
     steps_done: int = 0,
 ) -> Path:
-    """Write a run with scenarios a, b, ..., two dialogues each, which pass at a score of 50 or more.
+    """Write a run with scenarios a, b, ..., two dialogues each, passed at a score >= 50.
 
     Args:
         path: run folder.

@@ -137,7 +137,7 @@ def _score_table(scores: Mapping[str, ModelScore]) -> Table:
         "Recorded dialogues",
         ("model", "EPM-Q", "passed", "cases", "alignment", *AXES),
         rows,
-        caption="95 % bootstrap intervals over cases; alignment: mean cosine between a turn's move and\n"
+        caption="95 % bootstrap intervals over cases; alignment: mean cosine between a turn's move and "
         f"the direction to the origin; C, A, P: passed, of the dialogues with that dominant axis{failures}",
     )
 
@@ -189,7 +189,7 @@ def _emotion_table(scores: Mapping[str, EmotionScore]) -> Table:
         "Recorded emotion",
         ("model", "final emotion", "at 100", "below 10", "of", "per turn", "AUC"),
         rows,
-        caption="95 % bootstrap intervals over dialogues; AUC: how well the emotion before a turn alone\n"
+        caption="95 % bootstrap intervals over dialogues; AUC: how well the emotion before a turn alone "
         "predicts whether it rises, the baseline for a learned judge",
     )
 

@@ -1,4 +1,4 @@
-"""The care check: looks for signs of acute danger before the model runs; a help line then opens the answer.
+"""The care check: signs of danger are found before the model runs; a help line is added.
 
 The rules are in safety/rules.py, the counters in safety/counts.py. No text is stored or logged here.
 """
@@ -72,7 +72,7 @@ _NO_NUMBER = (
 
 @dataclass(frozen=True, slots=True)
 class HelpLines:
-    """The operator's texts. The default names no phone number, because numbers differ by country."""
+    """The operator's texts. The default names no phone number: these differ by country."""
 
     lines: tuple[HelpLine, ...] = _NO_NUMBER
 
@@ -85,7 +85,9 @@ class HelpLines:
 
     @classmethod
     def read(cls, path: Path) -> HelpLines:
-        """Read `[{"locale": "en", "text": "...", "kind": null}, ...]`; locales not in it keep the default.
+        """Read texts from a JSON list; locales that are not in it keep the default.
+
+            [{"locale": "en", "text": "...", "kind": null}, ...]
 
         Raises:
             ValueError: the file is missing or has another form.
@@ -99,7 +101,7 @@ class HelpLines:
         return cls((*lines, *_NO_NUMBER))
 
     def text(self, locale: str, kind: CareKind) -> str:
-        """Return the text for `zh-Hans-CN`, else `zh-Hans`, `zh`, `en`; a text for the kind comes first."""
+        """Return the text for `zh-Hans-CN`, else `zh-Hans`, `zh`, `en`; the kind's own first."""
         parts = locale.replace("_", "-").lower().split("-")
         prefixes = ["-".join(parts[:length]) for length in range(len(parts), 0, -1)]
         for candidate in (*prefixes, "en"):

@@ -38,7 +38,7 @@ class CareMessage:
 
 @dataclass(frozen=True, slots=True)
 class CareShare:
-    """The share of one label's messages in which the check found danger: recall, or false-alarm rate."""
+    """The messages of one label, and the share in which the check found danger."""
 
     kind: CareKind | None
     hard: bool

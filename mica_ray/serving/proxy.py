@@ -1,4 +1,4 @@
-"""How requests reach the service: Ray Serve settings, which it reads from the environment at import."""
+"""Ray Serve's proxy settings: environment variables that it reads at import."""
 
 from __future__ import annotations
 

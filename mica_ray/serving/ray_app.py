@@ -1,4 +1,4 @@
-"""The service on Ray Serve: an ingress with the web application, and the models inside or behind it.
+"""The service on Ray Serve: an ingress with the web application, and the models.
 
 Deploys plain classes of other files; serving/handles.py has the calls from the ingress to the models.
 """
@@ -36,9 +36,10 @@ _DRAIN_LOOP_SECONDS = 0.5
 
 
 def serve_application(spec: ServiceSpec, *, host: str, port: int) -> None:
-    """Start the service, or replace the running version; wait until it answers. Ray must be running.
+    """Start the service, or replace the running version, and wait until it answers.
 
-    Replacing it fails no request: new replicas start first, and the old ones finish their replies.
+    Ray must be running. Replacing a version fails no request: new replicas start first, and the old ones
+    finish their replies.
     """
     serve.start(
         proxy_location="HeadOnly",
@@ -101,7 +102,7 @@ class Ingress:
         )
 
     async def check_health(self) -> None:
-        """Check the engine of the model in this process; Ray Serve restarts the process if this raises.
+        """Check the engine of the local model; Ray Serve restarts the process if this raises.
 
         Raises:
             BackendError: the engine has failed.

@@ -1,4 +1,4 @@
-"""Models run by ray.serve.llm, converted to our requests and pieces. Only this file uses its alpha API."""
+"""Models run by ray.serve.llm. Only this file uses its API, which is alpha."""
 
 from __future__ import annotations
 

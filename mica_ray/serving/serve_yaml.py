@@ -1,4 +1,4 @@
-"""The service started by `serve deploy` or KubeRay: the `args` of cluster/serve.yaml as a ServiceSpec."""
+"""The `args` of cluster/serve.yaml as a ServiceSpec, for `serve deploy` and KubeRay."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ _KEYS = ("models", "settings", "replicas", "help_lines", "judge", "roles")
 
 
 def service(arguments: dict[str, object]) -> object:
-    """Return the Ray Serve application; cluster/serve.yaml names this function as its import_path."""
+    """Return the Ray Serve application: the import_path of cluster/serve.yaml."""
     from mica_ray.serving.ray_app import application
 
     return application(read_service(arguments))
 
 
 def read_service(arguments: Mapping[str, object]) -> ServiceSpec:
-    """Read the models (id, path, domain, engine), settings, replicas, help_lines (a file), judge and roles.
+    """Read the arguments of a service.
 
+    Keys: models (each with id, path, domain, engine), settings, replicas, help_lines (a file), judge, roles.
     The judge is written as for `mica serve --judge` and uses the domain of the first model. `roles`
     configures its calls and its engine, as in a run's config.
 

@@ -1,4 +1,4 @@
-"""What is deployed, as values that can be sent to a cluster: models, limits, replicas. Starts nothing."""
+"""What a service deploys, as plain values: models, settings, replicas. Starts nothing."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class ServiceSpec:
 
     @property
     def cpus(self) -> float:
-        """CPUs that Ray must have for all replicas, twice: a redeployment runs the old and the new ones."""
+        """CPUs for all replicas, twice: a redeployment runs the old and the new ones."""
         cpus = sum(model.engine.cpus_per_engine for model in self.models) * self.replicas.at_most
         if self.judge is not None and self.judge.model is not None:
             cpus += self.judge.model.engine.cpus_per_engine * self.judge.config.roles.num_engines

@@ -1,4 +1,4 @@
-"""The web application over a `ChatBackend`: routes, the chat page, errors in OpenAI's format. No Ray here.
+"""The web application over a `ChatBackend`: routes, chat page, errors. No Ray here.
 
 A request passes http/security.py, http/access.py and a route; http/responder.py then asks the model.
 """
@@ -70,17 +70,15 @@ def create_app(
     ]
     return Starlette(
         routes=routes,
-        middleware=[
-            Middleware(
-                SecurityMiddleware,
-                max_body_bytes=settings.max_body_bytes,
-                hosts=LOOPBACK_NAMES if keys is None else None,
-            ),
-            *_cors(settings),
-        ],
+        middleware=[_security(settings), *_cors(settings)],
         exception_handlers={ApiError: _error_response, HTTPException: _error_response},
         lifespan=_session_cleanup(store),
     )
+
+
+def _security(settings: ServeSettings) -> Middleware:
+    hosts = LOOPBACK_NAMES if settings.keys_file is None else None
+    return Middleware(SecurityMiddleware, max_body_bytes=settings.max_body_bytes, hosts=hosts)
 
 
 def _cors(settings: ServeSettings) -> list[Middleware]:

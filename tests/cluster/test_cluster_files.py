@@ -92,12 +92,12 @@ def test_a_serve_config_names_its_judge_like_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"model": []}, "args.model: not known"),
-        ({"models": [{"id": "a", "path": "b"}]}, "args.settings.keys_file: missing"),
+        ({"model": []}, "args.model is unknown. Valid keys are models"),
+        ({"models": [{"id": "a", "path": "b"}]}, "args.settings.keys_file is missing"),
         ({"settings": {"keys_file": "k", "sesions": True}}, "Unknown key sesions"),
         ({"settings": {"keys_file": "k"}}, "models must be 1 to 2"),
-        ({**JUDGED, "settings": {"keys_file": "k"}}, "args: judge: estimates"),
-        ({**JUDGED, "roles": {"engin": {}}}, "args: Unknown key roles.engin"),
+        ({**JUDGED, "settings": {"keys_file": "k"}}, "args: A judge needs support sessions"),
+        ({**JUDGED, "roles": {"engin": {}}}, "Unknown key roles.engin"),
     ],
 )
 def test_a_wrong_serve_config_is_named(arguments: dict[str, object], named: str) -> None:

@@ -1,4 +1,4 @@
-"""Check with OpenAI's client of a service whose model has a context of 256 tokens, streamed and not."""
+"""Checks with OpenAI's client, for a service whose context has 256 tokens."""
 
 from __future__ import annotations
 

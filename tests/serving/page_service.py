@@ -1,4 +1,4 @@
-"""For browser tests: the service in a thread, a backend that echoes, a judge that always scores."""
+"""For browser tests: the service in a thread, an echoing backend, a generous judge."""
 
 from __future__ import annotations
 

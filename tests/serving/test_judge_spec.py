@@ -1,4 +1,4 @@
-"""The judge's own model next to the served ones: called through its handle, invisible to clients."""
+"""The judge's own model: called through its handle, invisible to clients."""
 
 from __future__ import annotations
 

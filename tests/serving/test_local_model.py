@@ -1,4 +1,4 @@
-"""A model in the web application's process, on a real Ray Serve with vLLM: streaming, a killed engine."""
+"""A model in the web application's process, with vLLM: streaming, a killed engine."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def say(page: Page, text: str) -> None:
 
 
 def wait_for_first_piece(page: Page) -> None:
-    """Wait for the first half of a reply. The page's security policy forbids `wait_for_function`."""
+    """Wait for the first half of a reply; the page's policy forbids `wait_for_function`."""
     half = re.compile(r"^I am trained\.\s*$")
     page.locator(".reply.streaming .text").filter(has_text=half).wait_for()
 

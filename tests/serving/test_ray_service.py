@@ -1,4 +1,4 @@
-"""The service on a real Ray Serve with random weights: streaming, a killed replica, a redeployment."""
+"""The service on a real Ray Serve: streaming, a killed replica, a redeployment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`serve deploy` of a file like cluster/serve.yaml on its own Ray cluster: keys, a judge, an invalid file."""
+"""`serve deploy` of a file like cluster/serve.yaml, on a Ray cluster of its own."""
 
 from __future__ import annotations
 

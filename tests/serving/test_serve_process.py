@@ -1,4 +1,4 @@
-"""`mica serve` as an operator runs it: started, called through its proxy, stopped by a signal."""
+"""`mica serve` as an operator runs it: started, called, stopped by a signal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which model runs in the web application's process: only the single replica of a single model."""
+"""Only the single replica of a single model runs in the web application's process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API keys of the service: a JSON file of hashes. Several are valid at once; each is revoked by name.
+"""The API keys of the service: a JSON file of hashes; each key is revoked by its name.
 
 A key has 256 random bits, so a hash without salt cannot be reversed by guessing.
 """
@@ -138,7 +138,10 @@ class KeyFile:
             ) from error
 
     def _write(self, records: tuple[KeyRecord, ...]) -> None:
-        """Replace the file. Not `files.write_whole`: only the owner may read it, from its first byte on."""
+        """Replace the file.
+
+        Not by `files.write_whole`: here only the owner may read the file, from its first byte on.
+        """
         scratch = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         text = json.dumps({"keys": [asdict(record) for record in records]}, indent=2) + "\n"
         descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

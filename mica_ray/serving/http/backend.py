@@ -1,4 +1,4 @@
-"""The interface between the web application and the models: a request as a value, a stream of text back.
+"""The interface between web application and models: a request in, a stream of text out.
 
 Implemented in serving/handles.py and by small classes in tests.
 """

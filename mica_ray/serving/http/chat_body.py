@@ -1,4 +1,4 @@
-"""The body of /v1/chat/completions: validated and converted to a `ChatRequest`; an error names the field."""
+"""The body of /v1/chat/completions, validated and converted to a `ChatRequest`."""
 
 from __future__ import annotations
 

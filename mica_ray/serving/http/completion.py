@@ -1,4 +1,4 @@
-"""A chat completion in OpenAI's format: one JSON object, or chunks sent as server-sent events."""
+"""A chat completion in OpenAI's format: one JSON object, or server-sent events."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
 
 
 def locale_of(request: Request, requested: str | None, settings: ServeSettings) -> str:
-    """Return the locale: the requested one, else the browser's first language, else the operator's."""
+    """Return the requested locale, else the browser's first language, else the operator's."""
     preferred = request.headers.get("accept-language", "").partition(",")[0].partition(";")[0].strip()
     for locale in (requested, preferred):
         if locale and _LANGUAGE.fullmatch(locale):

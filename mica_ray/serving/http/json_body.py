@@ -1,4 +1,4 @@
-"""JSON request bodies: read and validated; an error names the field at fault. Used by every route."""
+"""JSON request bodies: read and validated; an error names the field at fault."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def invalid_field(error: ValidationError) -> ApiError:
 
 
 def check_text(text: str, settings: ServeSettings, *, where: str, param: str) -> None:
-    r"""Check the length of a text and that it is Unicode: JSON can contain lone surrogates such as \ud800.
+    r"""Check the length of a text and that it is valid Unicode.
+
+    JSON can contain lone surrogates such as \ud800, which no tokenizer accepts.
 
     Args:
         text: one message.

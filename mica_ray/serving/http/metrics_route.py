@@ -1,4 +1,4 @@
-"""The route /metrics: Prometheus counters of this process. Ray exports its own on another port."""
+"""The route /metrics: Prometheus counters of this process. Ray's own have another port."""
 
 from __future__ import annotations
 

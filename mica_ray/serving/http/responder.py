@@ -1,4 +1,4 @@
-"""From a validated request to the pieces of its reply: the care check, then the model, within a deadline.
+"""From a request to the pieces of its reply: care check, then the model, within a deadline.
 
 Separates the model's thinking from its reply, for every backend.
 """
@@ -22,7 +22,7 @@ _HELP_LINE_SEPARATOR = "\n\n"
 
 @dataclass(slots=True, eq=False)
 class Responder:
-    """Answers requests: consumes a `ChatRequest`, yields text, waits for the backend until the deadline.
+    """Answers requests: consumes a `ChatRequest`, yields text, waits for the backend.
 
     Args:
         backend: the models.
@@ -122,7 +122,7 @@ class Responder:
 
 
 async def _split_thinking(pieces: AsyncGenerator[TextDelta, None]) -> AsyncGenerator[TextDelta, None]:
-    """Separate thinking from text. A reply that ends inside a thought gets the finish reason "length"."""
+    """Separate thinking from text; a reply that ends inside a thought ends with "length"."""
     stream: SpokenStream | None = None
     async with aclosing(pieces):
         async for piece in pieces:

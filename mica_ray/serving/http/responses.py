@@ -21,7 +21,7 @@ def json_response(content: Mapping[str, object], *, status: int = 200) -> Respon
 
 
 def event(content: Mapping[str, object]) -> bytes:
-    """Encode one server-sent event. JSON escapes line breaks, so no text can end the event early."""
+    """Encode a server-sent event. JSON escapes line breaks, so no text ends it early."""
     return f"data: {json.dumps(content, ensure_ascii=False)}\n\n".encode("utf-8", "replace")
 
 

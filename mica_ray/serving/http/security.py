@@ -1,4 +1,4 @@
-"""Security around every route: limits on the body, headers on every response, no conversation text in logs.
+"""Security around every route: body limit, response headers, no conversation text in logs.
 
 Plain ASGI: Starlette's own middleware class costs a task and a queue for each request.
 """

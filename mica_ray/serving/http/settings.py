@@ -1,4 +1,4 @@
-"""The operator's settings of the service: limits, keys, sessions. Plain values; web_app.py reads them."""
+"""The operator's settings: limits, keys, sessions. Plain values; serving/web_app.py reads them."""
 
 from __future__ import annotations
 

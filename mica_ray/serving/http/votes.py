@@ -1,4 +1,4 @@
-"""Votes on two models side by side: which reply was better. Stored for the operator, without any text."""
+"""Votes on two models: which reply was better. Stored for the operator, without any text."""
 
 from __future__ import annotations
 

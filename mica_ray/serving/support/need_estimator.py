@@ -1,4 +1,4 @@
-"""The need state of a real person, judged turn by turn with the judge and the progress rules of training.
+"""The need state of a real person, estimated with the judge and the rules of training.
 
 Used by `mica chat` and the service's support sessions. Only the person's messages are known, no scenario.
 """
@@ -24,7 +24,7 @@ _PERSONA = "Someone who writes to the service."
 
 @dataclass(frozen=True, slots=True)
 class NeedEstimator:
-    """Consumes a conversation that ends with a reply, produces its judgement, waits only for the judge."""
+    """Consumes a conversation that ends with a reply, produces its judgement."""
 
     judge: Judge
     domain: Domain

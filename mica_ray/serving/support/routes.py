@@ -22,7 +22,6 @@ PATH = "/v1/support/sessions"
 
 def session_routes(sessions: SupportSessions, access: AccessControl) -> list[Route]:
     """Return the routes."""
-    settings = sessions.settings
 
     def owner_of(request: Request) -> str:
         return access.admit(request.headers.get("authorization", ""))
@@ -33,12 +32,12 @@ def session_routes(sessions: SupportSessions, access: AccessControl) -> list[Rou
     async def open_session(request: Request) -> Response:
         owner = owner_of(request)
         body = read_session_body(await json_content(request))
-        session = sessions.open(owner, body, locale_of(request, body.locale, settings))
+        session = sessions.open(owner, body, locale_of(request, body.locale, sessions.settings))
         return json_response(sessions.session_json(session), status=201)
 
     async def send_message(request: Request) -> Response:
         session = session_of(request)
-        body = read_message_body(await json_content(request), settings)
+        body = read_message_body(await json_content(request), sessions.settings)
         if body.stream:
             return await event_response(_events(sessions, session, body))
         async with aclosing(sessions.reply(session, body)) as pieces:

@@ -1,4 +1,4 @@
-"""A support session as a value, and the stores of sessions: memory, or an SQLite file if configured."""
+"""A support session as a value, and the stores of sessions: memory or an SQLite file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Support sessions: the service keeps a dialogue, and a judge estimates the need state after each reply.
+"""Support sessions: a dialogue the service keeps, with a need state estimated by a judge.
 
 Routes: support/routes.py. The session values and their stores: support/session.py.
 """
@@ -24,7 +24,7 @@ from mica_ray.types import Message, Sampling, State
 
 @dataclass(slots=True, eq=False)
 class SupportSessions:
-    """Keeps dialogues. Consumes a person's messages, produces replies and states, waits for model and judge.
+    """Keeps dialogues. Consumes messages, produces replies and states, waits for model and judge.
 
     Args:
         responder: care check and model.

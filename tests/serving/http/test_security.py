@@ -1,4 +1,4 @@
-"""Requests the service must reject; no key or message may appear in a log or an error response."""
+"""Requests the service must reject; logs and errors must quote no key and no message."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class _Seat:
     index: int
     actor: ActorHandle
     repair: asyncio.Lock
-    generation: int = 0
+    num_replaced: int = 0
     """Engines that had this seat before, so that several callers who see one death replace it once."""
     load: int = 0
     """Replies being generated."""
@@ -206,7 +206,7 @@ class EnginePool:
 
     async def _on(self, seat: _Seat, ask: Callable[[ActorHandle], Awaitable[_Answer]]) -> _Answer:
         """Call the engine of a seat; if it is dead, replace it and repeat the call once."""
-        seen = seat.generation
+        seen = seat.num_replaced
         try:
             return await ask(seat.actor)
         except RayActorError as death:
@@ -221,7 +221,7 @@ class EnginePool:
 
     async def _replace(self, seat: _Seat, seen: int, death: RayActorError) -> None:
         async with seat.repair:
-            if seat.generation != seen:
+            if seat.num_replaced != seen:
                 return
             if self._replacements >= self._config.max_replacements:
                 raise EngineError(
@@ -244,7 +244,7 @@ class EnginePool:
                 ray.kill(actor)
                 raise
             seat.actor = actor
-            seat.generation += 1
+            seat.num_replaced += 1
 
     def _make(self) -> ActorHandle:
         blueprint = self._blueprint

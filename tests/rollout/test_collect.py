@@ -3,90 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
 
-from mica_ray.chat.ledger import POLICY, Ledger
 from mica_ray.dialogue.environment import Environment
-from mica_ray.dialogue.trajectory_builder import Exchange
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.collect import RolloutConfig, collect
-from mica_ray.rollout.engine import EngineError, PolicyEngine
+from mica_ray.rollout.engine import PolicyEngine
 from mica_ray.rollout.engine_policy import EnginePolicy
 from mica_ray.rollout.local_engine import LocalEngine
-from mica_ray.types import Generation, Judgement, Message, PolicyWeights, Sampling, Scenario, Stop, Trajectory
+from mica_ray.types import Sampling, Scenario, Stop, Trajectory
+from tests.rollout.counting_dialogue import CONFIG, CountingEnvironment, SpellingEngine, scenario
 from tests.small_policy import small_model, small_tokenizer
-
-CONFIG = RolloutConfig(group_size=2, sampling=Sampling(max_tokens=8), context_length=500)
-GOOD = Judgement((1, 0, 0), (0, 0, 0), (1.0, 0.0, 0.0))
-
-
-def scenario(name: str) -> Scenario:
-    return Scenario(
-        name, "test", "none", "C", "Someone.", f"Hello from {name}.", (-3.0, 0.0, 0.0), (), "train"
-    )
-
-
-@dataclass
-class CountingEnvironment:
-    """Lasts a fixed number of turns; waits for `gate` and raises at `breaks_at`."""
-
-    who: Scenario
-    seed: int
-    turns: int = 3
-    breaks_at: int | None = None
-    gate: asyncio.Event | None = None
-    error: str | None = None
-    undirected: tuple[int, ...] = ()
-    """Turns after which the Director fails."""
-    replies: list[str] = field(default_factory=list)
-
-    async def open(self) -> Message:
-        return {"role": "user", "content": self.who.opening}
-
-    async def respond(self, reply: str) -> Exchange:
-        self.replies.append(reply)
-        turn = len(self.replies)
-        if self.gate is not None:
-            await self.gate.wait()
-        if turn == self.breaks_at:
-            raise RuntimeError("the user fell silent")
-        state = (-3.0 + turn, 0.0, 0.0)
-        if turn == self.turns:
-            stop = Stop.FAILED if self.error else Stop.SUCCESS
-            return Exchange(GOOD, state, None, stop, error=self.error)
-        user: Message = {"role": "user", "content": f"Turn {turn}."}
-        error = "no direction" if turn in self.undirected else None
-        return Exchange(GOOD, state, user, None, guidance=f"guide {turn}", error=error)
-
-
-@dataclass
-class SpellingEngine:
-    """Replies with tokens that encode the seed and the prompt's length; raises if `fails`."""
-
-    delay: float = 0.0
-    fails: bool = False
-    seeds: list[int | None] = field(default_factory=list)
-    routed: list[int] = field(default_factory=list)
-
-    async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
-        self.seeds.append(sampling.seed)
-        if self.fails:
-            raise EngineError("engine 0 died")
-        await asyncio.sleep(self.delay)
-        tokens = (20 + (sampling.seed or 0) % 200, 20 + len(prompt_ids) % 200, 2)
-        return Generation(tuple(prompt_ids), tokens, (-1.0,) * 3, f"{tokens}", "stop", 4)
-
-    async def load_weights(self, weights: PolicyWeights) -> None: ...
-
-    async def close(self) -> None: ...
-
-    def route(self, key: int) -> PolicyEngine:
-        self.routed.append(key)
-        return self
 
 
 @pytest.fixture(scope="module")
@@ -215,36 +144,6 @@ async def test_failures_of_the_director_are_counted_and_survived(template: ChatT
     ]
 
 
-async def test_ledger_counts_the_policy_s_calls_tokens_and_seconds(template: ChatTemplate) -> None:
-    ledger = Ledger()
-    policy = EnginePolicy(SpellingEngine(delay=0.05), template, 500, ledger)
-    (trajectory,) = await collect(
-        [scenario("a")], lambda who, seed: CountingEnvironment(who, seed), policy,
-        RolloutConfig(1, Sampling(max_tokens=8), 500), step=0, seed=0, policy_prompt="",
-    )  # fmt: skip
-    spent = ledger.totals()[POLICY]
-    prompts = [len(turn.generation.prompt_ids) for turn in trajectory.turns if turn.generation]
-    # Three turns of three tokens each, each after a wait of 0.05 s.
-    assert (spent.calls, spent.failed_calls, spent.completion_tokens) == (3, 0, 9)
-    assert spent.prompt_tokens == sum(prompts)
-    assert 0.15 <= spent.seconds < 5
-
-
-async def test_ledger_counts_late_and_failed_replies_as_failed_calls(template: ChatTemplate) -> None:
-    for engine in (SpellingEngine(delay=5), SpellingEngine(fails=True)):
-        ledger = Ledger()
-        await collect(
-            [scenario("a")], lambda who, seed: CountingEnvironment(who, seed),
-            EnginePolicy(engine, template, 500, ledger),
-            RolloutConfig(1, Sampling(max_tokens=8), 500, generate_deadline_seconds=0.05),
-            step=0, seed=0, policy_prompt="",
-        )  # fmt: skip
-        spent = ledger.totals()[POLICY]
-        assert (spent.calls, spent.failed_calls, spent.completion_tokens) == (1, 1, 0)
-        # The late one was waited for until its deadline of 0.05 s, the failing one not at all.
-        assert (spent.seconds >= 0.05) == (engine.delay > 0)
-
-
 async def test_dead_engine_makes_failed_dialogues(template: ChatTemplate) -> None:
     trajectories = await play(template, SpellingEngine(fails=True))
     assert [(t.stop, t.error) for t in trajectories] == [(Stop.FAILED, "EngineError: engine 0 died")] * 4
@@ -283,25 +182,6 @@ async def test_dialogue_is_routed_by_its_number(template: ChatTemplate) -> None:
     engine = SpellingEngine()
     await play(template, engine)
     assert engine.routed == [0, 1, 2, 3]
-
-
-async def test_dialogue_that_no_longer_fits_ends_at_the_limit(template: ChatTemplate) -> None:
-    first = len(
-        template.prompt(
-            [{"role": "system", "content": "Be kind."}, {"role": "user", "content": scenario("a").opening}]
-        )
-    )
-    # Room for the first reply of up to 8 tokens, and not for the second one after a longer prompt.
-    config = RolloutConfig(group_size=1, sampling=Sampling(max_tokens=8), context_length=first + 8)
-    (trajectory,) = await play(template, SpellingEngine(), "a", config)
-    assert (trajectory.stop, len(trajectory.turns)) == (Stop.LIMIT, 1)
-
-
-async def test_first_prompt_that_does_not_fit_says_so(template: ChatTemplate) -> None:
-    config = RolloutConfig(group_size=1, sampling=Sampling(max_tokens=8), context_length=9)
-    (trajectory,) = await play(template, SpellingEngine(), "a", config)
-    assert trajectory.stop is Stop.FAILED
-    assert "no room for a reply of 8 in a context of 9. Raise rollout.context_length" in str(trajectory.error)
 
 
 async def test_late_reply_fails_its_dialogue_only(template: ChatTemplate) -> None:

@@ -100,7 +100,7 @@ def test_needs_met_one_after_the_other_fit_the_turns(path: str) -> None:
     # An axis gains at most 3 points a turn: deficits of 8, 5 and 5 take 3 + 2 + 2 of the turns.
     needed = max(
         (sum(ceil(-points / 3) for points in scenario.initial_state) for scenario in domain.scenarios),
-        default=0,  # Whoever supplies the scenarios brings their needs along.
+        default=0,  # A domain without scenarios has no needs to check.
     )
     assert needed <= domain.rules.max_turns
     assert domain.rules.check_from < domain.rules.max_turns

@@ -1,4 +1,4 @@
-"""Talks in the embedded world: a rule that replies, played through the real environment and roles."""
+"""Dialogues in the embedded world: a rule replies, in the real environment with the real roles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mica_ray.rewards import Rewards
 from mica_ray.types import Message, Sampling, Scenario, Stop, Trajectory
 
 Rule = Callable[[Scenario, Sequence[str], Sequence[str]], str]
-"""(scenario, what the user said, the replies given) -> the next reply."""
+"""(scenario, the user's messages, the replies so far) -> the next reply."""
 
 SAMPLING = Sampling(max_tokens=128)
 TESTS = EMOTIONAL_SUPPORT.split("test")
@@ -93,7 +93,7 @@ KIND_OF_AXIS = ("reframe", "acknowledge", "step")
 
 
 def named(scenario: Scenario) -> str:
-    """Name the topic as the other side of the talk would."""
+    """Return the topic as the helper names it."""
     return f"your {scenario.topic[3:]}" if scenario.topic.startswith("my ") else scenario.topic
 
 
@@ -103,12 +103,12 @@ def say(kind: str, number: int, scenario: Scenario) -> str:
 
 
 def in_turn(*kinds: str) -> Rule:
-    """Say the kinds one after the other, from the start again at the end, deaf to the user."""
+    """Build a rule that cycles through the kinds and ignores the user."""
     return lambda scenario, heard, said: say(kinds[len(said) % len(kinds)], len(said), scenario)
 
 
 def attentive(scenario: Scenario, heard: Sequence[str], said: Sequence[str]) -> str:
-    """Say what serves the need the person is taken up with."""
+    """Return a reply for the need in focus."""
     inner = start(scenario.initial_state, NEED_ORDER)
     felt = replay(inner, list(zip(heard, said, strict=False)))
     return say(KIND_OF_AXIS[(felt[-1].after if felt else inner).focus], len(said), scenario)

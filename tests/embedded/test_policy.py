@@ -150,7 +150,7 @@ def test_drill_hands_the_list_back_in_order_and_from_the_other_side() -> None:
 
 
 def test_drills_grow_rare_and_end_before_the_dialogues_do() -> None:
-    # 40 batches of one dialogue, 20 of two drills, which are told by their token.
+    # 40 batches of one dialogue, 20 of two drills, which their token identifies.
     recipe = replace(RECIPE, batch_size=1)
     rows, drills = [_Row([0], 0)] * 40, [_Row([1], 0)] * 40
     is_drill = [batch[0].token_ids == [1] for batch in _mixed_batches(rows, drills, recipe)]

@@ -74,11 +74,11 @@ async def test_judge_answers_the_eighteen_fields_the_judger_validates() -> None:
 
 
 async def test_director_answers_a_direction_and_no_stage_beyond_the_last() -> None:
-    for told in range(len(SCENARIO.stages) + 1):
-        plot = Plot(SCENARIO.stages, num_revealed=told)
+    for num_revealed in range(len(SCENARIO.stages) + 1):
+        plot = Plot(SCENARIO.stages, num_revealed=num_revealed)
         direction = read_direction(await answer(directed(plot), direction_schema(plot)), plot)
-        # Affect is in focus, which stage 1 speaks of: it is told once, and the others wait.
-        assert direction.move is (Move.REVEAL_STAGE if told == 0 else Move.CONTINUE)
+        # Affect is in focus, which is the subject of stage 1: it is revealed once, and the others wait.
+        assert direction.move is (Move.REVEAL_STAGE if num_revealed == 0 else Move.CONTINUE)
         assert direction.guidance
 
 

@@ -21,12 +21,12 @@ _CHARACTERS = (
 
 
 def tale(number: int, part: str) -> str:
-    """Give twenty characters that no other card and no other part of this one has in this order."""
+    """Return twenty characters that differ from those of every other card and part."""
     return "".join(random.Random(f"{number}/{part}").choices(_CHARACTERS, k=20))
 
 
 def story(number: int) -> tuple[str, str, str, str]:
-    """Give the four stages of the card with this number."""
+    """Return the four stages of the card with this number."""
     first, second, third, fourth = (f"忽然想起{tale(number, f'stage {place}')}" for place in range(4))
     return first, second, third, fourth
 
@@ -107,12 +107,12 @@ def write_stories(folder: Path, numbers: Sequence[int]) -> None:
 
 
 def name(number: int) -> str:
-    """Give the id of a card; no number here is an official case's."""
+    """Return the id of a card, which is never that of an official case."""
     return f"script_{9000 + number}"
 
 
 def real_cards() -> Path:
-    """Give the benchmark's folder, or skip the test."""
+    """Return the benchmark's folder, or skip the test."""
     place = Path(os.environ.get("MICA_DATA") or Path(__file__).parents[4] / "shared" / "data") / "empa"
     if not (place / "cards").is_dir():
         pytest.skip(f"no EMPA cards at {place}: set MICA_DATA")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
@@ -127,7 +126,8 @@ def print_credit(
     stored: RecordedTurns, comparison: CreditComparison, settings: str, console: Console
 ) -> None:
     """Print what was credited, and the tables; of a table by turn only the first rows."""
-    from mica_ray.credit_study.tables import credit_facts, credit_tables, rich_table
+    from mica_ray.credit_study.tables import credit_facts, credit_tables
+    from mica_ray.reporting.drawing.text_table import TextTable
 
     for fact in (*credit_facts(stored, comparison), settings):
         console.print(fact, highlight=False, markup=False)
@@ -135,7 +135,8 @@ def print_credit(
         rows = table.rows[:MAX_TURNS] if table.heads[0] == "turn" else table.rows
         left = len(table.rows) - len(rows)
         note = f"{table.note}; {left} more turns with --out or --json" if left else table.note
-        console.print(rich_table(replace(table, rows=rows, note=note)))
+        TextTable(table.title, table.heads, rows).show(console)
+        console.print(f"{note}.\n", style="dim", highlight=False, markup=False)
 
 
 def _rewards(reward: str, *, gamma: float) -> Rewards | None:

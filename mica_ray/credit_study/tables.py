@@ -5,18 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mica_ray.credit_study.comparison import CreditComparison
 from mica_ray.credit_study.measures import CreditMeasures
 from mica_ray.credit_study.turn_statistics import BAND_NAMES, BandEarning, SpikeBound, band_earnings
-from mica_ray.evaluation.tables import terminal_table
 from mica_ray.recordings.recorded_turns import Grouping, RecordedTurns
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 GROUP_TEXTS: dict[Grouping, str] = {
     "recorded": "A group is recorded by the run: the dialogues of one scenario in one step.",
@@ -75,11 +70,6 @@ def credit_tables(stored: RecordedTurns, comparison: CreditComparison) -> tuple[
         _bound_table(comparison),
         turn_table(comparison),
     )
-
-
-def rich_table(table: CreditTable) -> Table:
-    """Return a table for the terminal."""
-    return terminal_table(table.title, table.heads, table.rows, caption=table.note, wraps_numbers=True)
 
 
 def credit_record(stored: RecordedTurns, comparison: CreditComparison) -> dict[str, object]:

@@ -32,7 +32,6 @@ def terminal_table(
     *,
     caption: str = "",
     num_texts: int = 1,
-    wraps_numbers: bool = False,
 ) -> Table:
     """Return a table that shows every cell as it is, even if a name looks like markup.
 
@@ -42,7 +41,6 @@ def terminal_table(
         rows: one text per column.
         caption: below the table.
         num_texts: number of text columns, which come first; they are folded when the terminal is narrow.
-        wraps_numbers: whether number columns may be folded as well, for tables with many columns.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -57,7 +55,7 @@ def terminal_table(
             head,
             justify="left" if is_text else "right",
             overflow="fold",
-            no_wrap=not is_text and not wraps_numbers,
+            no_wrap=not is_text,
         )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))

@@ -67,6 +67,20 @@ def test_published_runs_say_what_a_group_is_and_what_turns_earn(
     assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")
 
 
+def test_eighty_columns_break_no_number_and_no_name_of_an_estimator(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    write(tmp_path / "dialogues.jsonl", [own_dialogue(9, 8, 7), own_dialogue(9, 9, 3)])
+    names = ("mica", "grpo", "rloo", "reinforce++-idr", "lambda-returns", "anchor-states")
+    credit(tmp_path, *(part for name in names for part in ("--estimator", name)))
+    shown = capsys.readouterr().out
+    tables = [line for line in shown.splitlines() if line.startswith("  ")]
+    assert tables and max(map(len, tables)) <= 80
+    # Every table has a row or a column for each estimator, and the correlations have both.
+    assert all(shown.split().count(name) >= 4 for name in names)
+
+
 def test_estimator_of_ones_own_is_named_as_a_reference(tmp_path: Path) -> None:
     path = write(tmp_path / "runs.jsonl", [run_dialogue(9, 8), run_dialogue(9, 5)])
     own = f"{Path(__file__)}:TURN_ONLY"

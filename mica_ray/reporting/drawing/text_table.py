@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 _SHORT_LINE = 24
@@ -37,19 +38,23 @@ class TextTable:
             if len(row) != len(self.header):
                 raise ValueError(f"Every row must have {len(self.header)} cells, got {len(row)}: {row}.")
 
-    def show(self) -> None:
+    def show(self, console: Console | None = None) -> None:
         """Print title, header and rows; no number, name or word is cut, however narrow the terminal.
 
         Intervals are printed below their estimates, long text wraps at spaces. Columns for which the terminal
         is too narrow follow in further blocks that repeat the first column. Notes are not printed.
+
+        Args:
+            console: the console to print to; None for the standard output.
         """
         from rich.console import Console
 
-        width = Console().width
+        shown_on = console or Console()
+        width = shown_on.width
         for number, columns in enumerate(self._blocks(width)):
             wide_enough = max(width, _table_width([self._widths(column)[0] for column in columns]))
             grid = self._grid(columns, wide_enough, title=self.title if number == 0 else None)
-            Console(width=wide_enough).print(grid)
+            shown_on.print(grid, width=wide_enough, crop=False)
 
     def _blocks(self, width: int) -> list[list[int]]:
         """Distribute the columns over blocks that fit the width; every block starts with column 0."""

@@ -24,9 +24,8 @@ from tenacity import (
 )
 
 from mica_ray.chat.admission import Admission
-from mica_ray.chat.completion import CompletionUsage, EndpointCompletion, StructuredOutput, response_format
+from mica_ray.chat.completion import StructuredOutput, read_reply, response_format
 from mica_ray.chat.model import ChatError, ChatReply, ErrorKind, JsonSchema
-from mica_ray.chat.thinking import UnclosedThoughtError, split_thinking
 from mica_ray.checks import above, at_least
 from mica_ray.types import Message, Sampling
 
@@ -196,7 +195,8 @@ class OpenAIChat:
         try:
             # httpx limits the time between two bytes, so only this timeout stops a slow stream of bytes.
             async with asyncio.timeout(seconds):
-                return self._read(await self._create(messages, sampling, schema))
+                body = await self._create(messages, sampling, schema)
+                return read_reply(body, model=self._endpoint.model, endpoint=str(self._endpoint))
         except (TimeoutError, openai.APITimeoutError) as error:
             raise self._transient(f"no answer within {seconds:.3g} s.", "timeout") from error
         except openai.APIConnectionError as error:
@@ -228,41 +228,6 @@ class OpenAIChat:
             extra_body=dict(endpoint.extra_body) or None,
         )
         return answer.text
-
-    def _read(self, body: str) -> ChatReply:
-        """Read the reply from a response body.
-
-        Raises:
-            ValueError: the body is not a chat completion.
-            ChatError: the completion has no text.
-        """
-        completion = EndpointCompletion.model_validate_json(body)
-        choice, usage = completion.choices[0], completion.usage or CompletionUsage()
-        said, problem = None, f"the answer is empty (finish reason {choice.finish_reason}). "
-        reasoning = choice.message.reasoning_content or choice.message.reasoning or ""
-        try:
-            said = split_thinking(choice.message.content or "", reasoning)
-        except UnclosedThoughtError as error:
-            problem = str(error)
-        else:
-            remedy = "Raise max_tokens, or turn the model's thinking off."
-            problem += remedy if choice.finish_reason == "length" else "The model or its filter declined."
-        if said is None or not said.text:
-            # A retry would repeat the same request with the same seed.
-            raise ChatError(
-                f"{self._endpoint}: {problem}",
-                kind="content",
-                endpoint=str(self._endpoint),
-                prompt_tokens=usage.prompt_tokens,
-                completion_tokens=usage.completion_tokens,
-            )
-        return ChatReply(
-            text=said.text,
-            model=completion.model or self._endpoint.model,
-            thinking=said.thinking,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-        )
 
     def _status_problem(self, error: openai.APIStatusError) -> ChatError:
         status = error.status_code

@@ -1,18 +1,18 @@
-"""How much of the turn term, and how much of the group term, makes the best mixed advantage?
+"""How much of the turn term and how much of the group term makes the best mixed advantage?
 
 Command:   mica sweep experiments/ablate_advantage.py
            mica sweep experiments/ablate_advantage.py:qwen3_8b --set cards=DIR
                --set domain=mica_ray.domains.empa:EMPA --set roles.{actor,director,judge}.base_url=URL
-Cells:     alpha 0 (group only), 0.25, 0.5 (the paper's), 0.75, 1 (turn only); three seeds each
-Time:      33 minutes on two cores, two trials of some 4 minutes side by side; on GPUs not measured:
-           fifteen runs of mica_qwen3.py:qwen3_8b, 8 GPUs each, as many at once as fit
-Expected:  0 to 0.5 cannot be told apart, 0.75 and 1 learn more slowly; the table is in README.md
+Cells:     alpha 0 (group only), 0.25, 0.5 (the paper), 0.75, 1 (turn only); three seeds each
+Time:      33 minutes on two cores, two trials of about 4 minutes side by side; on GPUs not measured:
+           fifteen runs of mica_qwen3.py:qwen3_8b, 8 GPUs each, as many at the same time as fit
+Expected:  0 to 0.5 are not distinguishable, 0.75 and 1 learn more slowly; table in experiments/README.md
 Paper:     EMPA passes of 30 / score: Qwen3-8B mixed 8.3 / 41.5, group 5.7 / 38.5, turn 5.7 / 36.1;
            Qwen2.5-7B mixed 9.0 / 58.9, group 6.0 / 50.8, turn 6.7 / 54.5; alpha in 0.5 to 0.7 works best
            (arXiv 2603.06194 v2)
 
-All trials share policy, scenarios and evaluation; BASE is the embedded run with 8 steps for 22 and two
-evaluation dialogues a scenario for three. The other sweeps of this folder have the same base.
+All trials share policy, scenarios and evaluation. BASE is the embedded run with 8 steps instead of 22 and two
+evaluation dialogues per scenario instead of three. The other sweeps of this folder use the same base.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ SWEEP = Sweep(
 
 
 def qwen3_8b() -> Sweep:
-    """Give the same sweep of Qwen3-8B; a cluster's GPUs and a judge's endpoint are needed."""
+    """Return the same sweep for Qwen3-8B. It needs a cluster with GPUs and a judge endpoint."""
     return replace(SWEEP, name="ablate-advantage-qwen3-8b", base=qwen3_8b_run())
 
 
 def qwen3_8b_run() -> RunConfig:
-    """Give the run of mica_qwen3.py that the sweeps of this folder take on a cluster."""
+    """Return the run of mica_qwen3.py that the sweeps of this folder use on a cluster."""
     found = resolve(f"{Path(__file__).with_name('mica_qwen3.py')}:CONFIG")
     assert isinstance(found, RunConfig), "mica_qwen3.py holds a RunConfig"
     return found

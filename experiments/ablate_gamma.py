@@ -1,13 +1,13 @@
-"""How far should a reply be credited with what comes after it?
+"""How much credit should a reply get for what comes after it?
 
 Command:   mica sweep experiments/ablate_gamma.py
            mica sweep experiments/ablate_gamma.py:qwen3_8b, with the settings of ablate_advantage.py
-Cells:     gamma 0 (the next judgement alone), 0.5, 0.85 (the authors' scripts'), 0.95, 1 (the whole rest of
+Cells:     gamma 0 (only the next judgement), 0.5, 0.85 (the authors' scripts), 0.95, 1 (the whole rest of
            the dialogue), in the mixed advantage; three seeds each
 Time:      about 35 minutes on two cores; on GPUs not measured: fifteen runs of mica_qwen3.py:qwen3_8b, 8 GPUs
-           each, as many at once as fit
-Expected:  not measured by us yet
-Paper:     0.85 in the released scripts; no ablation of it is given (arXiv 2603.06194)
+           each, as many at the same time as fit
+Expected:  not measured yet
+Paper:     0.85 in the released scripts; no ablation (arXiv 2603.06194)
 """
 
 from __future__ import annotations
@@ -30,5 +30,5 @@ SWEEP = Sweep(
 
 
 def qwen3_8b() -> Sweep:
-    """Give the same sweep of Qwen3-8B; a cluster's GPUs and a judge's endpoint are needed."""
+    """Return the same sweep for Qwen3-8B. It needs a cluster with GPUs and a judge endpoint."""
     return replace(SWEEP, name="ablate-gamma-qwen3-8b", base=_advantage.qwen3_8b_run())

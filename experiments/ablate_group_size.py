@@ -1,13 +1,13 @@
-"""Are few siblings of many scenarios better than many siblings of few, with equally many dialogues?
+"""Few dialogues of many scenarios, or many dialogues of few, with the same number of dialogues?
 
 Command:   mica sweep experiments/ablate_group_size.py
            mica sweep experiments/ablate_group_size.py:qwen3_8b, with the settings of ablate_advantage.py
-Cells:     dialogues a scenario x scenarios a step: 2 x 32, 4 x 16 (the paper's), 8 x 8; three seeds each
+Cells:     dialogues per scenario x scenarios per step: 2 x 32, 4 x 16 (the paper), 8 x 8; three seeds each
 Time:      about 22 minutes on two cores; on GPUs not measured: nine runs of mica_qwen3.py:qwen3_8b, 8 GPUs
-           each, as many at once as fit
-Expected:  not measured by us yet
-Paper:     N = 4 throughout; a z-score over N dialogues is at most (N - 1) / sqrt(N), which keeps the turn
-           term's spikes small and is why the two terms are mixed (arXiv 2603.06194)
+           each, as many at the same time as fit
+Expected:  not measured yet
+Paper:     N = 4 throughout. A z-score over N dialogues is at most (N - 1) / sqrt(N), which limits the spikes
+           of the turn term; the two terms are mixed for that reason (arXiv 2603.06194)
 """
 
 from __future__ import annotations
@@ -31,5 +31,5 @@ SWEEP = Sweep(
 
 
 def qwen3_8b() -> Sweep:
-    """Give the same sweep of Qwen3-8B; a cluster's GPUs and a judge's endpoint are needed."""
+    """Return the same sweep for Qwen3-8B. It needs a cluster with GPUs and a judge endpoint."""
     return replace(SWEEP, name="ablate-group-size-qwen3-8b", base=_advantage.qwen3_8b_run())

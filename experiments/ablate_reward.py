@@ -1,16 +1,16 @@
-"""Which reward of a turn teaches most, under which scope of comparison?
+"""Which reward of a turn teaches most, and with which scope of comparison?
 
 Command:   mica sweep experiments/ablate_reward.py
            mica sweep experiments/ablate_reward.py:qwen3_8b, with the settings of ablate_advantage.py
-Cells:     incremental distance (IDR), absolute distance (ADR) and potential, each with the group term alone
-           (alpha 0), the mix (0.5) and the turn term alone (1); three seeds each
+Cells:     incremental distance (IDR), absolute distance (ADR) and potential, each with the group term only
+           (alpha 0), the mix (0.5) and the turn term only (1); three seeds each
 Time:      about an hour on two cores; on GPUs not measured: 27 runs of mica_qwen3.py:qwen3_8b, 8 GPUs each,
-           as many at once as fit
-Expected:  not measured by us yet
+           as many at the same time as fit
+Expected:  not measured yet
 Paper:     EMPA passes of 30 / score of Qwen3-8B: IDR mixed 8.3 / 41.5, group 5.7 / 38.5, turn 5.7 / 36.1;
            ADR group 1.0 / 18.2, turn 3.3 / 31.5 (arXiv 2603.06194 v2)
 
-The metric is EPM-Q, which no reward of a cell enters, so that the cells are measured alike.
+The metric is EPM-Q, which is not the reward of any cell, so all cells are measured in the same way.
 """
 
 from __future__ import annotations
@@ -36,5 +36,5 @@ SWEEP = Sweep(
 
 
 def qwen3_8b() -> Sweep:
-    """Give the same sweep of Qwen3-8B; a cluster's GPUs and a judge's endpoint are needed."""
+    """Return the same sweep for Qwen3-8B. It needs a cluster with GPUs and a judge endpoint."""
     return replace(SWEEP, name="ablate-reward-qwen3-8b", base=_advantage.qwen3_8b_run())

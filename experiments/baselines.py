@@ -1,13 +1,13 @@
-"""Which credit teaches most under one budget: MICA, its two halves alone, GRPO or REINFORCE++?
+"""Which credit teaches most with the same budget: MICA, one of its halves, GRPO or REINFORCE++?
 
 Command:   mica sweep experiments/baselines.py
-           mica sweep experiments/baselines.py:whole_run          (every trial the whole embedded run)
+           mica sweep experiments/baselines.py:whole_run          (every trial is the whole embedded run)
            mica sweep experiments/baselines.py:qwen3_8b, with the settings of ablate_advantage.py
 Cells:     MICA, turn only, group only, GRPO, REINFORCE++ by trajectory, REINFORCE++ over batch-normalised
            IDR; three seeds each, one with whole_run
 Time:      about 40 minutes on two cores, 18 with whole_run; on GPUs not measured: eighteen runs of
-           mica_qwen3.py:qwen3_8b, 8 GPUs each, as many at once as fit
-Expected:  the measured table is in README.md
+           mica_qwen3.py:qwen3_8b, 8 GPUs each, as many at the same time as fit
+Expected:  the table in experiments/README.md
 Paper:     EMPA score of Qwen3-8B: MICA 41.5, group only 38.5, turn only 36.1, GRPO 33.0 (2603.06194)
 
 All cells share policy, scenarios, seeds and budget; only the estimator differs.
@@ -44,10 +44,10 @@ SWEEP = Sweep(
 
 
 def whole_run() -> Sweep:
-    """Give the same sweep with the whole embedded run for every trial, under one seed."""
+    """Return the same sweep with the whole embedded run as every trial, and one seed."""
     return replace(SWEEP, name="baselines-whole-run", base=RunConfig(), seeds=(0,))
 
 
 def qwen3_8b() -> Sweep:
-    """Give the same sweep of Qwen3-8B; a cluster's GPUs and a judge's endpoint are needed."""
+    """Return the same sweep for Qwen3-8B. It needs a cluster with GPUs and a judge endpoint."""
     return replace(SWEEP, name="baselines-qwen3-8b", base=_advantage.qwen3_8b_run())

@@ -1,12 +1,12 @@
-"""What does credit over turns cost beside recursions over tokens, and does it give the same numbers?
+"""What does credit over turns cost, compared with recursions over tokens, and are the numbers the same?
 
 Command:  python experiments/bench_credit.py [--peer verl] [--json FILE]
 Time:     about three minutes on one core
-Expected: MICA at most 0.15 times the token recursion of REINFORCE++ at every size, and REINFORCE++ computed
-          over turns within 1e-5 of the same over tokens. One thread, medians of interleaved runs.
+Expected: MICA takes at most 0.15 times as long as the token recursion of REINFORCE++ at every size, and
+          REINFORCE++ over turns equals the same over tokens to 1e-5. One thread, medians of interleaved runs.
 
-The recursions are restated here as they are commonly written: torch, float32, one column of [B, L] at a time.
-`--peer verl` times verl's own as well, where `import verl` works; it is no dependency.
+The recursions are written here as they usually are: torch, float32, one column of [B, L] at a time.
+`--peer verl` also times verl's own functions, if verl can be imported; it is not a dependency.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ EPS = 1e-8
 """Added to the variance of the tokens' returns."""
 
 RECURSION = "REINFORCE++ over tokens"
-"""What the others are held against."""
+"""The baseline of all ratios."""
 BY_TURN = "REINFORCE++ over turns"
-"""The same formula by our kernels, where all replies have one length."""
+"""The same formula with our kernels; exact because all replies have the same length."""
 
 OURS: Mapping[str, CreditEstimator] = {
     "MICA": Mica(),
@@ -48,7 +48,7 @@ OURS: Mapping[str, CreditEstimator] = {
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """One batch: B dialogues of L tokens and T turns at most, g of each scenario."""
+    """One batch: B dialogues of L tokens and at most T turns, g of each scenario."""
 
     dialogues: int
     tokens: int
@@ -56,9 +56,9 @@ class Size:
     group_size: int
 
     def __post_init__(self) -> None:
-        """Refuse turns without room for a user's and a policy's token."""
+        """Check that each turn has room for a token of the user and one of the policy."""
         if min(asdict(self).values()) < 1 or self.tokens < 2 * self.turns:
-            raise ValueError(f"--size must hold B, T, g >= 1 and L >= 2 T; got {self}")
+            raise ValueError(f"--size must have B, T, g >= 1 and L >= 2 T, got {self}.")
 
 
 SIZES = (
@@ -71,7 +71,7 @@ SIZES = (
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The same rewards by turn and by token. Building them belongs to neither side and is not timed."""
+    """The same rewards by turn and by token. Building them is not timed."""
 
     turns: TurnRewards
     turn_ids: np.ndarray
@@ -84,7 +84,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One size. Seconds are medians; a ratio is to the token recursion of REINFORCE++."""
+    """One size. Seconds are medians; ratios are relative to the token recursion of REINFORCE++."""
 
     size: Size
     seconds: Mapping[str, float]
@@ -94,7 +94,7 @@ class Measurement:
 
 
 def draw(size: Size, seed: int) -> Batch:
-    """Draw ragged dialogues; user and policy speak in turn, each of them half of a turn's tokens."""
+    """Draw dialogues of different lengths; in each turn user and policy have half of the tokens each."""
     generator = np.random.default_rng(seed)
     shape = (size.dialogues, size.turns)
     valid = np.arange(size.turns) < generator.integers(1, size.turns + 1, size=(size.dialogues, 1))
@@ -117,12 +117,12 @@ def draw(size: Size, seed: int) -> Batch:
 
 
 def over_turns(estimator: CreditEstimator) -> Callable[[Batch], np.ndarray]:
-    """Give our way: credit over [B, T], then one read for each token."""
+    """Return our method: credit over [B, T], then one lookup per token."""
     return lambda batch: spread_over_tokens(estimator(batch.turns), batch.turn_ids)
 
 
 def whitened(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Centre and scale over the tokens of the mask, 0 elsewhere."""
+    """Return values with mean 0 and deviation 1 over the tokens of the mask, 0 elsewhere."""
     count = mask.sum()
     mean = (values * mask).sum() / count
     variance = ((values - mean).square() * mask).sum() / count
@@ -130,7 +130,7 @@ def whitened(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def token_returns(batch: Batch, *, resets: bool) -> torch.Tensor:
-    """Run the return backwards over tokens; at a user's token it waits, or falls to zero and is lost."""
+    """Accumulate the return backwards over tokens; at a user token it is kept, or reset to zero."""
     rewards, mask = batch.token_rewards, batch.mask
     returns, running = torch.zeros_like(rewards), torch.zeros(len(rewards))
     for column in range(rewards.shape[1] - 1, -1, -1):
@@ -142,11 +142,11 @@ def token_returns(batch: Batch, *, resets: bool) -> torch.Tensor:
 
 
 def from_peer(function: Callable[..., tuple[torch.Tensor, object]]) -> Callable[[Batch], torch.Tensor]:
-    """Give a peer's way."""
+    """Return the method of another system."""
     config = SimpleNamespace(gamma=GAMMA)
 
     def advantages(batch: Batch) -> torch.Tensor:
-        # Some of them write into what they are given.
+        # Some of them modify their arguments.
         return function(
             token_level_rewards=batch.token_rewards.clone(),
             response_mask=batch.mask,
@@ -158,7 +158,7 @@ def from_peer(function: Callable[..., tuple[torch.Tensor, object]]) -> Callable[
 
 
 def contenders(peers: Sequence[str]) -> dict[str, Callable[[Batch], np.ndarray | torch.Tensor]]:
-    """Give all that is timed, by name."""
+    """Return everything that is timed, by name."""
     ways: dict[str, Callable[[Batch], np.ndarray | torch.Tensor]] = {
         **{name: over_turns(estimator) for name, estimator in OURS.items()},
         RECURSION: lambda batch: token_returns(batch, resets=False),
@@ -172,7 +172,7 @@ def contenders(peers: Sequence[str]) -> dict[str, Callable[[Batch], np.ndarray |
 
 
 def measure(size: Size, options: argparse.Namespace, progress: Progress) -> Measurement:
-    """Time all contenders in rotation, so that a busy machine slows them alike."""
+    """Time all contenders in rotation, so that a busy machine slows them equally."""
     batch = draw(size, options.seed)
     ways = contenders(options.peer)
     by_token, by_turn = (torch.as_tensor(ways[name](batch)) for name in (RECURSION, BY_TURN))
@@ -191,35 +191,40 @@ def measure(size: Size, options: argparse.Namespace, progress: Progress) -> Meas
 
 
 def table_of(measurements: Sequence[Measurement]) -> Table:
-    """Lay the sizes side by side."""
+    """Return a table with one column per size."""
     table = Table(title=f"Credit of a batch: milliseconds, and the ratio to {RECURSION}")
-    table.add_column("B, L, T, g")
+    table.add_column("dialogues B\ntokens L\nturns T\ngroup g", overflow="fold")
     for m in measurements:
-        table.add_column(", ".join(map(str, asdict(m.size).values())), justify="right", no_wrap=True)
+        table.add_column("\n".join(map(str, asdict(m.size).values())), justify="right", no_wrap=True)
     for name in measurements[0].seconds:
         table.add_row(name, *(f"{1e3 * m.seconds[name]:.1f}  {m.ratios[name]:.3f}" for m in measurements))
     table.add_section()
-    table.add_row("turns against tokens, difference", *(f"{m.difference:.0e}" for m in measurements))
+    table.add_row("difference, turns and tokens", *(f"{m.difference:.0e}" for m in measurements))
     return table
 
 
 def main() -> None:
-    """Measure, print, and write."""
+    """Measure, print and write."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--peer", action="append", default=[], choices=["verl"])
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument(
-        "--size", type=int, nargs=4, action="append", metavar=("B", "L", "T", "g"), help="instead of the four"
+        "--size",
+        type=int,
+        nargs=4,
+        action="append",
+        metavar=("B", "L", "T", "g"),
+        help="a size to measure instead of the four",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="write the table here as well")
+    parser.add_argument("--json", type=Path, help="also write the table to this file")
     options = parser.parse_args()
-    # Otherwise cores are compared, and the recursions have nothing to give a second one.
+    # With more threads cores would be compared: the recursions cannot use a second one.
     torch.set_num_threads(1)
     sizes = [Size(*numbers) for numbers in options.size] if options.size else SIZES
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = Console()
     with Progress(console=console, transient=True) as progress, torch.no_grad():
         measurements = [measure(size, options, progress) for size in sizes]
     console.print(table_of(measurements))

@@ -1,10 +1,12 @@
-"""How much longer does a step take when a fifth of the judge's answers is lost, and what is lost with them?
+"""How much longer does a step take when a fifth of the judge's answers fail, and what is lost with them?
 
-Command: cluster/with-env python experiments/bench_judge_faults.py [--json FILE]
-Time: about one minute on two cores. Expected: a makespan of at most 1.5 times the clean one, every lost turn
-counted, and the clean run's advantages to the last bit in every group that lost nothing.
-Scripted roles; the judge answers over real HTTP after a set time, or hangs, drops the line, or sends garbage,
-half a judgement, 429 or 500. Clean and faulty steps take turns, so that a busy machine slows both alike.
+Command:   cluster/with-env python experiments/bench_judge_faults.py [--json FILE]
+Time:      about one minute on two cores
+Expected:  at most 1.5 times the duration of a clean step, every lost turn counted, and in every group that
+           lost nothing the advantages of the clean step, to the last bit
+
+Scripted roles. The judge answers over real HTTP after a fixed time, or hangs, drops the connection, or sends
+garbage, half a judgement, 429 or 500. Clean and faulty steps alternate, so a busy machine slows both equally.
 """
 
 from __future__ import annotations
@@ -39,18 +41,18 @@ class Measurement:
     makespan_ratio: float
     num_turns: int
     faults: int
-    """Requests that met a fault."""
+    """Requests with a fault."""
     lost_turns: int
     """Turns without a score, as the trajectories count them."""
     lost_by_proxy: int
-    """Judgements that the proxy never answered whole; must equal lost_turns."""
+    """Judgements that the proxy never answered completely; must equal lost_turns."""
     untouched_groups: int
     different_groups: int
     """Untouched groups whose advantages differ from the clean run's by one bit or more; must be 0."""
 
 
 async def timed_step(judge: FaultyJudge, options: argparse.Namespace) -> tuple[float, list[Trajectory]]:
-    """Collect one step and take its time."""
+    """Collect one step and measure its duration."""
     endpoint = Endpoint(
         model="judge",
         timeout_seconds=options.timeout,
@@ -78,14 +80,14 @@ def lost_turns(trajectories: Sequence[Trajectory]) -> int:
 
 
 def advantages(trajectories: Sequence[Trajectory], group: int) -> np.ndarray:
-    """Give a group's advantages [N, T], played turns only, as bytes would compare."""
+    """Return a group's advantages [N, T] without columns that only padding fills."""
     rows = [row for row, trajectory in enumerate(trajectories) if trajectory.group == group]
     table = Mica()(Rewards()(trajectories))[rows]
     return table[:, : max(len(trajectories[row].turns) for row in rows)]
 
 
 async def measure(seed: int, options: argparse.Namespace) -> Measurement:
-    """Play the same step twice, once with faults of this seed."""
+    """Play the same step twice, once with the faults of this seed."""
     clean_seconds, clean = await timed_step(FaultyJudge(0.0, latency_seconds=options.latency), options)
     judge = FaultyJudge(options.faults, seed=seed, latency_seconds=options.latency)
     faulty_seconds, faulty = await timed_step(judge, options)
@@ -112,10 +114,10 @@ async def measure(seed: int, options: argparse.Namespace) -> Measurement:
 
 
 def table_of(measurements: Sequence[Measurement]) -> Table:
-    """Lay the measurements side by side."""
+    """Return a table with one row per measurement."""
     median = statistics.median(item.makespan_ratio for item in measurements)
-    table = Table(title=f"A step with and without faults of the judge; median ratio {median:.2f}")
-    # A whole group lost no turn; it is different when its advantages are not the clean run's.
+    table = Table(title=f"A step with and without judge faults; median ratio {median:.2f}")
+    # "untouched" groups lost no turn; "different" ones of them have other advantages than the clean step.
     headings = (
         "clean s",
         "faulty s",
@@ -141,24 +143,24 @@ def table_of(measurements: Sequence[Measurement]) -> Table:
 
 
 def main() -> None:
-    """Measure, print, and write."""
+    """Measure, print and write."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--scenarios", type=int, default=16)
     parser.add_argument("--group-size", type=int, default=4)
-    parser.add_argument("--turns", type=int, default=10, help="of a dialogue at most")
-    parser.add_argument("--faults", type=float, default=0.2, help="share of the judge's requests")
-    parser.add_argument("--latency", type=float, default=0.2, help="seconds of a judgement")
+    parser.add_argument("--turns", type=int, default=10, help="maximum number of turns in a dialogue")
+    parser.add_argument("--faults", type=float, default=0.2, help="share of the judge's requests that fail")
+    parser.add_argument("--latency", type=float, default=0.2, help="duration of a judgement, seconds")
+    parser.add_argument("--role-latency", type=float, default=0.2, help="duration of other replies, seconds")
     parser.add_argument(
-        "--role-latency", type=float, default=0.2, help="seconds of a policy's or role's reply"
+        "--timeout", type=float, default=1.0, help="timeout of one attempt at a judgement, seconds"
     )
-    parser.add_argument("--timeout", type=float, default=1.0, help="seconds of one attempt at a judgement")
-    parser.add_argument("--concurrency", type=int, default=16, help="judgements at once")
+    parser.add_argument("--concurrency", type=int, default=16, help="judgements at the same time")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the table here as well")
+    parser.add_argument("--json", type=Path, help="also write the table to this file")
     options = parser.parse_args()
-    # Imports and first connections are nobody's makespan.
+    # Warm-up: imports and first connections are not part of a step.
     asyncio.run(timed_step(FaultyJudge(0.0), options))
     measurements = [asyncio.run(measure(seed, options)) for seed in range(options.repeats)]
     Console().print(table_of(measurements))

@@ -1,8 +1,10 @@
-"""How much faster is one pass over a whole dialogue than one row per turn, and does it teach the same?
+"""How much faster is one pass over a whole dialogue than one row per turn, and is the gradient the same?
 
-Command: cluster/with-env python experiments/bench_one_pass.py [--json FILE]
-Time: about one minute on two cores. Expected: a ratio that grows with the number of turns, and a relative
-difference of the gradients below 1e-5. A random tiny Qwen3 policy, fp32; medians of interleaved runs.
+Command:   cluster/with-env python experiments/bench_one_pass.py [--json FILE]
+Time:      about one minute on two cores
+Expected:  a ratio that grows with the number of turns, and gradients that differ by less than 1e-5
+
+A random tiny Qwen3 policy in fp32; medians of interleaved runs.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ SCENARIO = Scenario("bench", "bench", "bench", "A", "", "", ORIGIN, (), "train")
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What one number of turns costs both ways."""
+    """Cost of both methods for one number of turns."""
 
     num_turns: int
     one_pass_tokens: int
@@ -45,7 +47,7 @@ class Measurement:
 
 
 def random_dialogue(num_turns: int, *, user_tokens: int, reply_tokens: int, seed: int) -> Trajectory:
-    """Give a dialogue of random tokens whose prompts continue each other."""
+    """Return a dialogue of random tokens whose prompts continue each other."""
     generator = np.random.default_rng(seed)
     history: tuple[int, ...] = ()
     turns: list[Turn] = []
@@ -59,7 +61,7 @@ def random_dialogue(num_turns: int, *, user_tokens: int, reply_tokens: int, seed
 
 
 def tiny_policy() -> Qwen3ForCausalLM:
-    """Give a random policy large enough for matrix products to dominate."""
+    """Return a random policy that is large enough for matrix products to dominate."""
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=VOCABULARY,
@@ -74,7 +76,7 @@ def tiny_policy() -> Qwen3ForCausalLM:
 
 
 def learn(policy: Qwen3ForCausalLM, batch: TokenBatch, token_budget: int) -> torch.Tensor:
-    """Run forward and backward over a batch; give its gradient."""
+    """Run forward and backward over a batch and return the gradient."""
     policy.zero_grad()
     for micro in micro_batches(batch, token_budget):
         token_ids = torch.as_tensor(micro.token_ids)
@@ -95,7 +97,7 @@ def learn(policy: Qwen3ForCausalLM, batch: TokenBatch, token_budget: int) -> tor
 
 
 def measure(policy: Qwen3ForCausalLM, num_turns: int, options: argparse.Namespace) -> Measurement:
-    """Time both forms of the same dialogues in turn, so that a busy machine slows both alike."""
+    """Time both forms of the same dialogues alternately, so that a busy machine slows both equally."""
     dialogues = [
         random_dialogue(
             num_turns, user_tokens=options.user_tokens, reply_tokens=options.reply_tokens, seed=seed
@@ -126,16 +128,16 @@ def measure(policy: Qwen3ForCausalLM, num_turns: int, options: argparse.Namespac
 
 
 def table_of(measurements: list[Measurement]) -> Table:
-    """Lay the measurements side by side."""
+    """Return a table with one row per number of turns."""
     table = Table(title="One pass over a dialogue against one row per turn (forward and backward)")
     headings = (
         "turns",
-        "tokens: one pass",
-        "per turn",
-        "seconds: one pass",
-        "per turn",
+        "tokens, one pass",
+        "tokens, per turn",
+        "seconds, one pass",
+        "seconds, per turn",
         "ratio",
-        "gradient diff.",
+        "gradient difference",
     )
     for heading in headings:
         table.add_column(heading, justify="right")
@@ -153,7 +155,7 @@ def table_of(measurements: list[Measurement]) -> Table:
 
 
 def main() -> None:
-    """Measure, print, and write."""
+    """Measure, print and write."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -161,10 +163,12 @@ def main() -> None:
     parser.add_argument("--dialogues", type=int, default=2)
     parser.add_argument("--user-tokens", type=int, default=30)
     parser.add_argument("--reply-tokens", type=int, default=30)
-    parser.add_argument("--token-budget", type=int, default=2048, help="padded tokens of a micro-batch")
+    parser.add_argument(
+        "--token-budget", type=int, default=2048, help="tokens of a micro-batch, padding included"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="write the table here as well")
+    parser.add_argument("--json", type=Path, help="also write the table to this file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     policy = tiny_policy()

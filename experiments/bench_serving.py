@@ -1,11 +1,12 @@
-"""What does the way through Ray Serve cost, and does the service stand a killed replica and a redeployment?
+"""What does the service cost beside the engine alone, and does it survive a kill and a redeployment?
 
-    python experiments/bench_serving.py --replicas 2 --json serving.json     about 6 minutes on two cores
+Command:   python experiments/bench_serving.py --replicas 2 --json serving.json
+Time:      about 6 minutes on two cores
+Expected:  only statuses 200 and 429. One copy, which runs in the web application's process: nine tenths of
+           the engine's tokens per second; separate replicas: two thirds to four fifths. SIGKILL of the copy
+           breaks connections, of a replica also leads to 503. The redeployment fails no request.
 
-64 clients ask for 60 s, half of them streaming; the same prompts go to the engine alone, in turns with the
-service. Expected: no status but 200 and 429; nine tenths of the engine's tokens per second with one copy,
-which lives in the web application's process, two thirds to four fifths with replicas apart. SIGKILL of that
-copy breaks connections off, SIGKILL of a replica gives 503 beside them; the redeployment fails nothing.
+64 clients ask for 60 s, half of them streaming. Service and engine alone get the same prompts alternately.
 """
 
 from __future__ import annotations
@@ -40,20 +41,20 @@ from mica_ray.types import Sampling
 
 PORT = 8765
 _LONE_SECONDS = 90.0
-"""Of load around the death of the only copy: nobody else answers until it has started anew."""
+"""Seconds of load around the death of the only copy: nothing answers until it has started again."""
 _ROUNDS = 3
-"""Engine and service take turns so often, so that a machine that slows down slows both."""
+"""Engine and service alternate this many times, so that a machine that slows down slows both."""
 
 
 class LoneEngine:
-    """The same replica in a bare Ray actor, asked from within: no HTTP, no Serve."""
+    """The same replica in a plain Ray actor, asked from inside: no HTTP and no Ray Serve."""
 
     def __init__(self, model: ModelSpec) -> None:
         self._replica = ModelReplica(model)
         self._prompt = self._replica.prompt()
 
     async def ask(self, prompts: Sequence[str], *, clients: int, seconds: float) -> Load:
-        """Let as many clients ask the engine directly."""
+        """Ask the engine directly with as many clients."""
         load, begin = Load(), time.monotonic()
 
         async def client(index: int) -> None:
@@ -78,7 +79,7 @@ class LoneEngine:
 
 
 def during(load: Callable[[], Load], action: Callable[[], None], *, after: float) -> tuple[Load, float]:
-    """Do something amid a load; give what the clients saw, and when it was done."""
+    """Run an action during a load; return what the clients saw, and when the action began."""
     found: list[Load] = []
     clients = threading.Thread(target=lambda: found.append(load()))
     clients.start()
@@ -90,7 +91,7 @@ def during(load: Callable[[], Load], action: Callable[[], None], *, after: float
 
 
 def kill_replica() -> None:
-    """End one replica of the model as a crash would: of the one beside the web application, both."""
+    """Kill one replica of the model like a crash; with the copy in the web application, kill that process."""
     processes = psutil.Process().children(recursive=True)
     names = ("ServeReplica:mica:model-0", "ServeReplica:mica:ingress")
     replicas = [p for name in names for p in processes if name in " ".join(p.cmdline())]
@@ -98,14 +99,16 @@ def kill_replica() -> None:
 
 
 def main() -> None:
-    """Run all parts and print them."""
+    """Run all parts and print the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--policy", default="embedded")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--replicas", type=int, default=1, help="of the service; the engine alone is one")
-    parser.add_argument("--apart", action="store_true", help="even the only copy in a replica of its own")
-    parser.add_argument("--without-faults", action="store_true", help="kill and redeploy nothing")
+    parser.add_argument("--replicas", type=int, default=1, help="copies of the model in the service")
+    parser.add_argument("--apart", action="store_true", help="put even a single copy into a separate replica")
+    parser.add_argument(
+        "--without-faults", action="store_true", help="skip the killed replica and the redeployment"
+    )
     parser.add_argument("--sampler", choices=["vllm", "transformers"], default="vllm")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -178,7 +181,7 @@ def _measure(spec: ServiceSpec, prompts: Sequence[str], arguments: argparse.Name
 def _with_faults(
     spec: ServiceSpec, load: Callable[[float], Load], each: float, around_death: float
 ) -> dict[str, object]:
-    """Kill a replica, then bring a new version up, both under load."""
+    """Kill a replica, then deploy a new version, both under load."""
     from mica_ray.serving.ray_app import serve_application
 
     killed, killed_at = during(lambda: load(around_death), kill_replica, after=each / 4)

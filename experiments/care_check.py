@@ -2,16 +2,16 @@
 
 Command:   python experiments/care_check.py --json care.json
 Time:      two seconds
-Expected:  recall 1.00 on plainly said danger, 0.61 and 0.82 of what is said in a roundabout way (held-out and
-           tuning half), no false alarm; the held-out half was written before any rule and looked at once
+Expected:  recall 1.00 on plain messages of danger, 0.61 and 0.82 on indirect ones (held-out and tuning half),
+           no false alarm. The held-out half was written before any rule and evaluated once.
 
-Both halves are by the author of the rules: people write in more ways than that.
+Both halves and the rules have the same author; people write in more ways than that.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -33,12 +33,14 @@ from mica_ray.safety.rules import OWN_RULES, CareRules, RuleCare
 
 def main(
     messages: Annotated[
-        Path, typer.Option(help="JSON lines of text, locale, kind, hard, half.")
+        Path, typer.Option(help="JSON lines with text, locale, kind, hard, half.")
     ] = OWN_MESSAGES,
-    rules: Annotated[Path, typer.Option(help="As mica_ray/serving/care_rules.toml.")] = OWN_RULES,
-    json_file: Annotated[Optional[Path], typer.Option("--json", metavar="FILE")] = None,  # noqa: UP045
+    rules: Annotated[Path, typer.Option(help="Rules in the form of mica_ray/safety/rules.toml.")] = OWN_RULES,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the table to this file.")
+    ] = None,
 ) -> None:
-    """Measure both halves and print them."""
+    """Measure the check on both halves and print a table for each."""
     check = RuleCare(CareRules.read(rules), HelpLines())
     found = read_messages(messages)
     record: dict[str, object] = {}
@@ -52,16 +54,16 @@ def main(
 
 
 def table(half: str, shares: tuple[CareShare, ...]) -> Table:
-    """Lay out one row per label."""
+    """Return a table with one row per label."""
     recall = plain_recall(shares)
     drawn = Table(title=f"{half} half: recall on the plain messages {recall.estimate:.3f}", box=SIMPLE_HEAD)
-    for column in ("label", "said", "found", "of", "share [95 %]", "right kind"):
-        drawn.add_column(column, justify="left" if column in ("label", "said") else "right")
+    for column in ("label", "wording", "found", "of", "share [95 %]", "right kind"):
+        drawn.add_column(column, justify="left" if column in ("label", "wording") else "right")
     for row in shares:
         share = row.share
         drawn.add_row(
             row.kind or "no danger",
-            "hard" if row.hard else "plain",
+            "indirect" if row.hard else "plain",
             str(row.found),
             str(row.total),
             f"{share.estimate:.2f} [{share.low:.2f}, {share.high:.2f}]",

@@ -1,12 +1,12 @@
-"""Which estimators point where the reward is? Every one against exact policy gradients, found by enumeration.
+"""Which estimators point along the exact policy gradient, found by enumeration?
 
 Command:   python experiments/credit_correctness.py --out runs/credit_correctness [--peer verl] [--steps N]
 Time:      about a minute on one core
-Expected:  leave-one-out unbiased everywhere; forms found elsewhere fail where their name says; credit.json,
-           credit.png and one table, with what MICA itself gives up said below it
+Expected:  leave-one-out is unbiased everywhere; forms found in other systems fail as their names say. Writes
+           credit.json and credit.png, and prints a table with what MICA itself trades away below it.
 
-`--peer verl` feeds the same turns, as tokens, to verl's own functions where `import verl` works; it is no
-dependency. TRL computes advantages inside its trainer, with no function that takes arrays.
+`--peer verl` passes the same turns as tokens to verl's own functions, if verl can be imported; it is not a
+dependency. TRL computes advantages inside its trainer and has no function that takes arrays.
 """
 
 from __future__ import annotations
@@ -32,18 +32,21 @@ from mica_ray.credit.oracle.probes import Properties, ask
 from mica_ray.credit.oracle.process import DialogueProcess
 from mica_ray.files import write_json
 
+_PROCESSES_PER_TABLE = 3
+"""As many as fit in 80 columns."""
+
 LETTERS = dict(zip(Properties.__slots__, "XLTZPOS", strict=True))
 
 HOW_TO_READ = (
-    f"Each cell: share of the exact gradient kept along it ('=': the whole gradient is right within 3 s.e.); "
+    f"Each cell: share of the exact gradient that is kept ('=': the gradient is right within 3 s.e.); "
     f"the angle to it (*: beyond 3 s.e.) and the r.m.s. error of one step of {STEP_DIALOGUES} dialogues, "
     "bias and noise together, at the best scale, |g| = 1; 1.00 teaches nothing. A divided advantage has no "
-    "unit, so its share means nothing: for it, bias is the angle.",
-    "Letters: X credit crosses turns, L sees length alone, T tells a dialogue's turns apart, Z keeps turns "
-    "of reward 0, P O S ignores padding, order, a constant shift (equal lengths). A dot: no.",
-    "Reading of the processes: 'survivors' has one choice, so only its sign and noise can be wrong. States "
-    "shown to GAE and anchor states are all that matters, which no need state is: see the blind critic. With "
-    "failed judgements the target is the gradient of what was judged; failures are blind to what was said.",
+    "unit, so its share means nothing: its bias is the angle.",
+    "Letters: X credit crosses turns, L sees only length, T distinguishes turns of a dialogue, Z keeps "
+    "turns of reward 0, P O S ignores padding, order, a constant shift (equal lengths). A dot: no.",
+    "Processes: 'survivors' has one choice, so only its sign and noise can be wrong. GAE and anchor states "
+    "see the complete state here, which a need state never is: compare the blind critic. With failed "
+    "judgements the target is the gradient of what was judged; failures do not depend on what was said.",
 )
 
 
@@ -52,7 +55,7 @@ def main() -> None:
     options = _options()
     contestants = [*OFFERED, *FOUND_ELSEWHERE, *_peers(options.peer)]
     processes = all_cases()
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = Console()
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("credit", total=len(processes) * (len(contestants) + 3))
         results: dict[str, dict[str, GradientBias]] = {item.name: {} for item in contestants}
@@ -68,7 +71,9 @@ def main() -> None:
                 progress.advance(task)
     properties = {item.name: ask(item.estimator) for item in contestants}
     notes = [*HOW_TO_READ, *_findings(contestants, results)]
-    console.print(_table(results, properties, processes, options))
+    for first in range(0, len(processes), _PROCESSES_PER_TABLE):
+        part = processes[first : first + _PROCESSES_PER_TABLE]
+        console.print(_table(results, properties, part, options))
     console.print(_size_table(sizes))
     for note in notes:
         console.print(f"- {note}", highlight=False)
@@ -79,7 +84,7 @@ def main() -> None:
 
 
 def _at_size(process: DialogueProcess, group_size: int, options: argparse.Namespace) -> dict[str, object]:
-    """Measure leave-one-out and the group mean, and hold the latter's shrinkage against its prediction."""
+    """Measure leave-one-out and the group mean, and compare the shrinkage of the latter with theory."""
     sampled = draw_steps(process, options.steps, group_size=group_size, seed=options.seed + group_size)
     bias = measure(Contestant("", LEAVE_ONE_OUT), sampled)
     advantages = GROUP_MEAN(sampled.dialogues.turns(process.features))
@@ -98,7 +103,7 @@ def _at_size(process: DialogueProcess, group_size: int, options: argparse.Namesp
 
 
 def _angle(bias: GradientBias) -> float:
-    """Give the angle between expectation and gradient in degrees, NaN where neither way is beyond noise."""
+    """Return the angle between expectation and gradient in degrees, NaN if both are within noise."""
     is_something = abs(bias.kept) > 3 * bias.kept_error or bias.direction_z > 3
     return math.degrees(math.acos(min(1.0, max(-1.0, bias.cosine)))) if is_something else math.nan
 
@@ -123,15 +128,17 @@ def _table(
     table = Table(
         title=f"Credit against exact gradients, {options.steps} steps, groups of {options.group_size}"
     )
-    table.add_column("estimator", no_wrap=True)
-    table.add_column("asked", no_wrap=True)
+    table.add_column("estimator", overflow="fold")
+    table.add_column("letters", no_wrap=True)
     for process in processes:
         table.add_column(process.name, justify="right")
     for name, row in results.items():
         answers = asdict(properties[name])
         asked = "".join(letter if answers[key] else "." for key, letter in LETTERS.items())
         is_last_offered = name in (OFFERED[-1].name, FOUND_ELSEWHERE[-1].name)
-        table.add_row(name, asked, *(_cell(bias) for bias in row.values()), end_section=is_last_offered)
+        table.add_row(
+            name, asked, *(_cell(row[process.name]) for process in processes), end_section=is_last_offered
+        )
     return table
 
 
@@ -157,7 +164,7 @@ def _size_table(sizes: Sequence[Mapping[str, object]]) -> Table:
 def _findings(
     contestants: Sequence[Contestant], results: Mapping[str, Mapping[str, GradientBias]]
 ) -> list[str]:
-    """Say of every estimator what the table shows against it."""
+    """Return one sentence per estimator with the weaknesses that the table shows."""
     findings: list[str] = []
     for item in contestants:
         row = results[item.name]
@@ -249,11 +256,11 @@ def _peers(names: Sequence[str]) -> list[Contestant]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Hold every credit estimator against exact gradients.")
+    parser = argparse.ArgumentParser(description="Compare every credit estimator with exact gradients.")
     parser.add_argument("--out", type=Path, default=Path("runs/credit_correctness"))
     parser.add_argument("--peer", action="append", default=[], choices=["verl"])
     parser.add_argument(
-        "--steps", type=int, default=1000, help="steps of 64 dialogues a process, at least 64"
+        "--steps", type=int, default=1000, help="steps of 64 dialogues per process, at least 64"
     )
     parser.add_argument("--group-size", type=int, default=8, choices=[2, 4, 8, 16, 32])
     parser.add_argument("--seed", type=int, default=0)

@@ -1,12 +1,13 @@
-"""What becomes of the whole loop when small real models play all four roles? Every answer is counted.
+"""Can small real models play all four roles, and what happens to every one of their answers?
 
-Command: cluster/with-env python experiments/empa_small_models.py --model FOLDER --out DIR [--judge FOLDER]
-    [--cards FOLDER] [--transport engine|http|both]
+Command:   cluster/with-env python experiments/empa_small_models.py --model FOLDER --out DIR [--judge FOLDER]
+               [--cards FOLDER] [--transport engine|http|both]
+Time:      about 40 minutes per transport on two cores; --deadline bounds every answer
+Expected:  every judgement is valid or a counted failure, and nothing hangs; dialogues not worth reading
+
 Actor, policy and Director are --model, the Judger is --judge (default: the same); 8 cards x 6 turns.
 `engine`: vLLM engines in Ray actors, answers held to a JSON schema. `http`: AsyncOpenAI against vLLM servers
-of the same folders, each server started here on a free port and ended by its own process id.
-Time: --deadline bounds every answer, one hour each transport. Expected: every judgement is valid or a counted
-failure, and nothing hangs; what small models say of the cards is not worth reading.
+of the same folders, which are started here on free ports and stopped at the end.
 """
 
 from __future__ import annotations
@@ -53,14 +54,14 @@ SAMPLING = {
     "judge": Sampling(temperature=0.0, max_tokens=1536),
     "director": Sampling(temperature=0.7, top_p=0.95, max_tokens=256),
 }
-"""The judge's bound leaves room for eighteen fields in Chinese; what does not end within it is invalid."""
+"""Sampling by role. The judge's limit leaves room for 18 fields in Chinese; longer answers are invalid."""
 CONTEXT = 8192
 SERVER_START_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """The dialogues of one transport that have ended."""
+    """The dialogues of one transport that have ended, and the counts so far."""
 
     dialogues: tuple[Trajectory, ...]
     counts: Mapping[str, RoleCount]
@@ -77,16 +78,16 @@ async def play(
     console: Console,
     keep: Callable[[Played], None] = lambda _: None,
 ) -> Played:
-    """Play one dialogue per scenario, all at once, and count what every role did.
+    """Play one dialogue per scenario at the same time, and count what every role did.
 
     Args:
         models: by role.
-        domain: whose prompts and axes; its dialogues are cut at `num_turns`.
+        domain: its prompts and axes are used; dialogues end after `num_turns`.
         scenarios: one dialogue each.
-        num_turns: at most.
+        num_turns: maximum number of turns in a dialogue.
         deadline_seconds: for one answer of a role.
         console: shows how many replies have been asked for.
-        keep: is given all that has ended whenever a dialogue ends: a run cut off loses the rest alone.
+        keep: receives everything played so far whenever a dialogue ends, so an interrupted run keeps it.
     """
     domain = replace(domain, rules=replace(domain.rules, max_turns=num_turns))
     counts = {role: RoleCount() for role in ROLES}
@@ -117,7 +118,7 @@ async def play(
         ended.append(dialogue)
         keep(played())
 
-    # No limit for the whole: every answer has its deadline, and what is played must not be lost.
+    # No overall limit: every answer has its deadline, and dialogues already played must not be lost.
     async with shown_turns(console, counts["policy"], len(scenarios) * num_turns):
         await asyncio.gather(*(one(number, item) for number, item in enumerate(scenarios)))
     return played()
@@ -125,7 +126,7 @@ async def play(
 
 @asynccontextmanager
 async def shown_turns(console: Console, policy: RoleCount, most_turns: int) -> AsyncIterator[None]:
-    """Show a bar of the replies asked for, until the block ends."""
+    """Show a progress bar of the policy's replies until the block ends."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("turns", total=most_turns)
@@ -144,22 +145,14 @@ async def shown_turns(console: Console, policy: RoleCount, most_turns: int) -> A
 
 
 def counts_table(name: str, played: Played) -> Table:
-    """Show the counts, one row per role."""
+    """Return the counts as a table with one row per role."""
     turns = sum(len(dialogue.turns) for dialogue in played.dialogues)
     table = Table(
         title=f"{name}: {len(played.dialogues)} dialogues, {turns} turns, {played.seconds:.0f} s",
-        caption="usable = at the first asking; repaired = at a later one; failed = counted, never a number",
+        caption="usable: at the first attempt; repaired: at a later one; failed: never",
     )
-    for head in (
-        "role",
-        "asked",
-        "usable",
-        "repaired",
-        "failed",
-        "prompt tokens",
-        "new tokens",
-        "call seconds",
-    ):
+    numbers = ("asked", "usable", "repaired", "failed", "tokens in", "tokens out", "call seconds")
+    for head in ("role", *numbers):
         table.add_column(head, justify="left" if head == "role" else "right")
     for role, count in played.counts.items():
         numbers = (count.asked, count.first, count.repaired, count.failed, count.prompt_tokens)
@@ -169,7 +162,7 @@ def counts_table(name: str, played: Played) -> Table:
 
 
 def played_record(played: Played) -> dict[str, object]:
-    """Give the counts and what was missed as JSON."""
+    """Return counts, ends of dialogues and errors as JSON."""
     return {
         "seconds": played.seconds,
         "dialogues": len(played.dialogues),
@@ -195,7 +188,7 @@ def played_record(played: Played) -> dict[str, object]:
 
 
 def write_dialogues(path: Path, dialogues: Sequence[Trajectory]) -> None:
-    """Write the dialogues as `mica report figures` reads them."""
+    """Write the dialogues in the format that `mica report figures` reads."""
     turns = Rewards()(dialogues)
     none = np.zeros_like(turns.rewards)
     rows = [
@@ -211,7 +204,7 @@ def write_dialogues(path: Path, dialogues: Sequence[Trajectory]) -> None:
 async def engine_models(
     model: str, judge: str, *, deadline_seconds: float
 ) -> AsyncIterator[dict[str, ChatModel]]:
-    """Serve both folders by vLLM engines in Ray actors, one engine where they are the same."""
+    """Serve both folders with vLLM engines in Ray actors; one engine if they are the same."""
     import ray
 
     from mica_ray.config.role_config import RoleConfig
@@ -238,7 +231,7 @@ async def engine_models(
 async def http_models(
     model: str, judge: str, *, deadline_seconds: float, logs: Path
 ) -> AsyncIterator[dict[str, ChatModel]]:
-    """Serve both folders by vLLM and ask them through AsyncOpenAI."""
+    """Serve both folders with vLLM and call them through AsyncOpenAI."""
     async with AsyncExitStack() as stack:
         chats: dict[str, ChatModel] = {}
         for number, folder in enumerate(dict.fromkeys((model, judge))):
@@ -259,21 +252,21 @@ async def http_models(
 
 
 def read_world(arguments: argparse.Namespace) -> tuple[Domain, tuple[Scenario, ...]]:
-    """Give domain and scenarios: cards where a folder is named, else the domain's own.
+    """Return domain and scenarios: the cards of a folder, or the domain's own.
 
     Raises:
-        CardError: the folder holds no cards that can be played.
+        CardError: the folder has no playable cards.
     """
     if arguments.cards is None:
         domain = load_domain(arguments.domain)
         return domain, domain.split("train")[: arguments.num_cards]
     domain = replace(EMPA, scenarios=read_cards(arguments.cards).scenarios(EMPA.name))
-    # Nothing is learned here, so that test cases serve where a folder has no others.
+    # Nothing is learned here, so test cases may be played if a folder has no others.
     return domain, (domain.split("train") or domain.scenarios)[: arguments.num_cards]
 
 
 async def run(arguments: argparse.Namespace) -> dict[str, object]:
-    """Play over every transport asked for; write what has been played as each dialogue ends."""
+    """Play over every transport; write everything played so far when a dialogue ends."""
     console = Console()
     domain, scenarios = read_world(arguments)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -313,15 +306,21 @@ async def run(arguments: argparse.Namespace) -> dict[str, object]:
 def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", type=Path, required=True, help="folder of actor, policy and director")
-    parser.add_argument("--judge", type=Path, help="folder of the judge; default: the model")
-    parser.add_argument("--cards", type=Path, help="folder above cards/; default: scenarios of --domain")
+    parser.add_argument(
+        "--model", type=Path, required=True, help="model folder of actor, policy and director"
+    )
+    parser.add_argument("--judge", type=Path, help="model folder of the judge; default: --model")
+    parser.add_argument(
+        "--cards", type=Path, help="folder that contains cards/; default: scenarios of --domain"
+    )
     parser.add_argument("--domain", default="mica_ray.domains.emotional_support:EMOTIONAL_SUPPORT")
     parser.add_argument("--num-cards", type=int, default=8)
     parser.add_argument("--turns", type=int, default=6)
     parser.add_argument("--transport", choices=("engine", "http", "both"), default="both")
-    parser.add_argument("--deadline", type=float, default=600.0, help="seconds for one answer of a role")
-    parser.add_argument("--out", type=Path, required=True, help="tables, dialogues and server logs")
+    parser.add_argument("--deadline", type=float, default=600.0, help="deadline of one answer, seconds")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for counts, dialogues and server logs"
+    )
     asyncio.run(run(parser.parse_args()))
 
 

@@ -1,14 +1,14 @@
-"""Does MICA bring Qwen2.5-7B-Instruct to the paper's result on one node of eight GPUs?
+"""Does MICA bring Qwen2.5-7B-Instruct to the paper's result on one node with eight GPUs?
 
 Command:   mica train experiments/mica_qwen25_7b.py --set scenarios_file=TRAIN.jsonl
-           (with --dry-run first: it checks)
-Needs:     8 GPUs of 80 GB, and a judge behind an OpenAI-compatible endpoint (the paper: Qwen3-235B); its
-           address goes into roles.*.base_url, its key into MICA_JUDGE_KEY
-Time:      not measured here
+           (first with --dry-run, which checks everything)
+Needs:     8 GPUs of 80 GB, and a judge behind an OpenAI-compatible endpoint (the paper: Qwen3-235B). Set its
+           address in roles.*.base_url and its key in the variable MICA_JUDGE_KEY.
+Time:      not measured
 Paper:     EMPA 0 passes / 15.7 before, GRPO 1 / 28.0, MICA 9.0 / 58.9 (arXiv 2603.06194 v2)
 
-16 scenarios x 4 dialogues a step, two optimiser steps of 8 scenarios each, 727 scenarios in 2 epochs.
-A dialogue is at most 25 000 tokens and 15 turns; its end is looked for from turn 12 on.
+16 scenarios x 4 dialogues per step, two optimizer steps of 8 scenarios each, 727 scenarios in 2 epochs.
+A dialogue has at most 25 000 tokens and 15 turns; its end is checked from turn 12 on.
 """
 
 from __future__ import annotations

@@ -3,13 +3,13 @@
 Command:   mica train experiments/mica_qwen3.py:qwen3_14b --set scenarios_file=TRAIN.jsonl --dry-run
            (names: qwen3_8b, which is also CONFIG; qwen3_14b; qwen3_32b)
 Needs:     8 GPUs of 80 GB for 8B and 14B, 32 for 32B; a judge endpoint as in mica_qwen25_7b.py
-Time:      not measured here
+Time:      not measured
 Paper:     EMPA passes / score before, GRPO, MICA (arXiv 2603.06194 v2): 8B 0 / 13.3, 5 / 33.0, 8.3 / 41.5;
            14B 12 / 53.5, 12 / 55.4, 20.0 / 68.4; 32B 19 / 68.9, 22 / 73.9, 26.3 / 84.2
 
-One epoch of 727 scenarios: 45 steps. A dialogue is at most 15 turns for 8B, 30 for 14B and 32B; its end is
-looked for from turn 12 on. Thinking is off; Qwen3's template then takes the empty thought out of earlier
-replies, so every turn is trained as a row of its own.
+One epoch of 727 scenarios: 45 steps. A dialogue has at most 15 turns for 8B, 30 for 14B and 32B; its end is
+checked from turn 12 on. Thinking is off. Qwen3's template then removes the empty thought from earlier
+replies, so every turn is trained as a separate row.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ JUDGE = Endpoint(
 
 
 def qwen3_8b() -> RunConfig:
-    """Give the run of the 8B model on one node."""
+    """Return the run of the 8B model on one node."""
     return _run("8B", max_turns=15, num_engines=4, tensor_parallel=1, num_workers=4)
 
 
 def qwen3_14b() -> RunConfig:
-    """Give the run of the 14B model on one node."""
+    """Return the run of the 14B model on one node."""
     return _run("14B", max_turns=30, num_engines=2, tensor_parallel=2, num_workers=4)
 
 
 def qwen3_32b() -> RunConfig:
-    """Give the run of the 32B model on four nodes."""
+    """Return the run of the 32B model on four nodes."""
     return _run("32B", max_turns=30, num_engines=4, tensor_parallel=4, num_workers=16)
 
 

@@ -1,13 +1,14 @@
-"""Critic and GAE, or MICA credit: which teaches PPO sooner when to offer which support?
+"""Does a critic with GAE teach PPO sooner than MICA's credit when to offer which kind of support?
 
 Command:   python experiments/rllib_strategy.py --out runs/rllib_strategy
-Time:      about a minute a run on one core; arms x seeds runs, resumable
+Time:      11 seconds to a minute per run on one core; arms x seeds runs, resumable
 Expected:  strategy.json and strategy.png: return against environment steps, 95 % intervals over seeds
-Paper:     MICA needs no learned critic (2603.06194); this is the comparison with one
+Paper:     MICA needs no learned critic (2603.06194); this compares it with one
 
-The embedded world without language: RLlib's PPO chooses a kind of support each turn. Arms share learner,
-optimiser, network, scenarios and batches of whole dialogues; only the connector that writes advantages
-differs. `gae_mica_gamma` gives the critic MICA's discount, so that a shorter horizon alone explains nothing.
+The embedded world without language: RLlib's PPO chooses a kind of support in each turn. All arms share
+learner, optimizer, network, scenarios and batches of whole dialogues; only the connector that writes
+advantages differs. `gae_mica_gamma` gives the critic MICA's discount, to separate the effect of a shorter
+horizon.
 """
 
 from __future__ import annotations
@@ -47,16 +48,16 @@ TITLES = {
 }
 
 STRONGEST = (Kind.REFRAME, Kind.ACKNOWLEDGE, Kind.STEP)
-"""What helps most with C, A, P when its time has come."""
+"""The kind that helps most with C, A and P once that need is open."""
 
 NUM_POINTS = 40
-"""Points of a drawn curve: each run's returns are read off at the same environment steps."""
+"""Points of a drawn curve: the returns of all runs are interpolated at the same environment steps."""
 LAST_FRACTION = 0.1
 """Share of the budget over which the final return is averaged."""
 
 
 class Curve(TypedDict):
-    """One run: after each batch, environment steps so far and the mean return of that batch's dialogues."""
+    """One run: environment steps after each batch, and the mean return of the batch's dialogues."""
 
     steps: list[int]
     returns: list[float]
@@ -65,7 +66,7 @@ class Curve(TypedDict):
 
 
 def main() -> None:
-    """Run the arms that are missing, then write one table, one figure and one file."""
+    """Run the missing arms, then write one table, one figure and one file."""
     options = _options()
     console = Console()
     curves: dict[str, list[Curve]] = {arm: [] for arm in options.arms}
@@ -81,12 +82,12 @@ def main() -> None:
     write_json(options.out / "strategy.json", {**_record(curves, options), "steps_per_second": speed})
     _draw(curves, options, options.out / "strategy.png")
     console.print(_table(curves, options))
-    console.print(f"the environment takes {speed:,.0f} steps a second of one core", highlight=False)
+    console.print(f"the environment runs {speed:,.0f} steps per second on one core", highlight=False)
     console.print(f"written to {options.out}: strategy.json, strategy.png", highlight=False, soft_wrap=True)
 
 
 def _run_arm(arm: str, seed: int, options: argparse.Namespace) -> Curve:
-    """Give the curve of one run, reading it where it lies already."""
+    """Return the curve of one run, from its file if it was run before."""
     import ray
 
     path = options.out / f"{arm}-seed{seed}-{options.steps}.json"
@@ -101,7 +102,7 @@ def _run_arm(arm: str, seed: int, options: argparse.Namespace) -> Curve:
     try:
         while not curve["steps"] or curve["steps"][-1] < options.steps:
             measured = algorithm.train()["env_runners"]
-            # Means over exactly this batch: the window is as long as the batch.
+            # Means over exactly this batch, since the window is as long as the batch.
             taken = round(measured["episode_len_mean"] * run.num_dialogues)
             curve["steps"].append((curve["steps"][-1] if curve["steps"] else 0) + taken)
             curve["returns"].append(float(measured["episode_return_mean"]))
@@ -114,32 +115,32 @@ def _run_arm(arm: str, seed: int, options: argparse.Namespace) -> Curve:
 
 
 def _at_steps(curves: Sequence[Curve], steps: np.ndarray) -> np.ndarray:
-    """Read the returns [S, P] of S runs off at the same steps, on the lines between their batches."""
+    """Return the returns [S, P] of S runs at the same steps, interpolated between batches."""
     return np.array([np.interp(steps, curve["steps"], curve["returns"]) for curve in curves])
 
 
 def _final(curves: Sequence[Curve], options: argparse.Namespace) -> np.ndarray:
-    """Give each run's mean return over the last share of the budget, [S]."""
+    """Return each run's mean return over the last part of the budget, [S]."""
     return _at_steps(curves, np.linspace((1 - LAST_FRACTION) * options.steps, options.steps, 20)).mean(axis=1)
 
 
 def _over_budget(curves: Sequence[Curve], options: argparse.Namespace) -> np.ndarray:
-    """Give each run's mean return over the whole budget, [S]: what learning later costs."""
+    """Return each run's mean return over the whole budget, [S], which is lower if it learns later."""
     first = min(curve["steps"][0] for curve in curves)
     return _at_steps(curves, np.linspace(first, options.steps, 200)).mean(axis=1)
 
 
 def _references() -> dict[str, float]:
-    """Give what two fixed ways to choose earn, over ten dialogues of every scenario."""
+    """Return the mean return of two fixed strategies, over ten dialogues of every scenario."""
     generator = np.random.default_rng(0)
     return {
-        "even choices": _played(lambda seen: int(generator.integers(len(KINDS)))),
+        "uniformly random": _played(lambda seen: int(generator.integers(len(KINDS)))),
         "always the need in focus": _played(_for_the_focus),
     }
 
 
 def _for_the_focus(seen: np.ndarray) -> int:
-    """Choose the strongest kind for the first need that is open and not met, else the last."""
+    """Return the strongest kind for the first open and unmet need, or for the last need."""
     keys = [axis.key for axis in BASE.domain.axes]
     order = [keys.index(key) for key in BASE.domain.need_order]
     waiting = [axis for axis in order if seen[axis] * POINTS <= -1 and not seen[GUARDED_ABOUT][axis]]
@@ -147,7 +148,7 @@ def _for_the_focus(seen: np.ndarray) -> int:
 
 
 def _played(choose: Callable[[np.ndarray], int]) -> float:
-    """Give the mean return of ten dialogues of every scenario."""
+    """Return the mean return of ten dialogues of every scenario."""
     environment = StrategyEnv(BASE.domain, specific_fraction=BASE.specific_fraction)
     environment.reset(seed=0)
     total = 0.0
@@ -161,7 +162,7 @@ def _played(choose: Callable[[np.ndarray], int]) -> float:
 
 
 def _steps_per_second(num_steps: int = 20_000) -> float:
-    """Time the environment alone with even choices, beginnings included, in CPU seconds of this process."""
+    """Return environment steps per CPU second with random choices, resets included."""
     environment = StrategyEnv(BASE.domain)
     environment.reset(seed=0)
     began = time.process_time()
@@ -174,9 +175,9 @@ def _steps_per_second(num_steps: int = 20_000) -> float:
 def _table(curves: Mapping[str, Sequence[Curve]], options: argparse.Namespace) -> Table:
     table = Table(
         title=f"PPO on kinds of support, {options.steps} environment steps, {len(options.seeds)} seeds",
-        caption="points of distance taken away by a dialogue (IDR), 95 % bootstrap intervals over seeds",
+        caption="points of distance that a dialogue removes (IDR), 95 % bootstrap intervals over seeds",
     )
-    for column in ("arm", "final return", "mean over the budget", "turns at the end", "seconds a run"):
+    for column in ("arm", "final return", "mean over the budget", "turns at the end", "seconds per run"):
         table.add_column(column, justify="left" if column == "arm" else "right")
     for arm, runs in curves.items():
         table.add_row(
@@ -214,7 +215,7 @@ def _record(curves: Mapping[str, Sequence[Curve]], options: argparse.Namespace) 
 
 
 def _draw(curves: Mapping[str, Sequence[Curve]], options: argparse.Namespace, path: Path) -> None:
-    """Draw mean return against environment steps, with the interval over seeds as a band."""
+    """Draw the mean return against environment steps, with the interval over seeds as a band."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")

@@ -2,12 +2,12 @@
 
 Command:   python experiments/smollm2_cpu.py --out runs/smollm2        (--set policy=PATH for a local folder)
            `mica train experiments/smollm2_cpu.py` trains the same run without the side-by-side replies
-Time:      at most 45 minutes on 2 cores
-Expected:  the measured numbers are in README.md, whichever way they come out
-Paper:     does not have this world: user, director and judge are scripted, and no claim about people follows
+Time:      at most 45 minutes on two cores
+Expected:  see experiments/README.md
+Paper:     does not have this world. User, director and judge are scripted, so no claim about people follows.
 
 Writes smollm2.json: EPM-Q and mean IDR before and after with intervals, ten replies side by side, seconds per
-stage, peak memory. Read the replies: a score that rises while they get worse is a judge being fooled.
+stage, peak memory. Read the replies: a score that rises while they get worse means that the judge is fooled.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ _SAMPLE_SECONDS = 2.0
 CONFIG = RunConfig(
     name="smollm2",
     policy="HuggingFaceTB/SmolLM2-135M-Instruct",
-    retellings=0,  # Other topics are words in a slot: a model that knows English would read oddities.
-    # At temperature 1 a model of this size wanders off within a sentence.
+    retellings=0,  # Retellings put topics into a template, which reads oddly to a model that knows English.
+    # At temperature 1 a model of this size loses the thread within a sentence.
     rollout=RolloutConfig(
         group_size=4, sampling=Sampling(temperature=0.7, max_tokens=48), context_length=1536
     ),
@@ -66,7 +66,7 @@ CONFIG = RunConfig(
 
 
 def main() -> None:
-    """Train, then write what the run came to."""
+    """Train, then print and write the outcome."""
     parser = argparse.ArgumentParser(description="Train SmolLM2-135M-Instruct in the embedded world.")
     parser.add_argument("--out", type=Path, default=Path("runs/smollm2"))
     parser.add_argument("--inline", action="store_true", help="in this process, without Ray")
@@ -74,7 +74,7 @@ def main() -> None:
     options = parser.parse_args()
     console = Console()
     config = override(CONFIG.model_copy(update={"out": options.out}), options.set)
-    # A run that was killed is continued.
+    # Continue a run that was interrupted.
     resume = options.out if RunFolder.holds_run(options.out) else None
     checked = run.check(config, inline=options.inline)
     with PeakMemory() as memory, StageBars(config, console, num_evaluated=checked.num_evaluated) as bars:
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def replies_side_by_side(folder: RunFolder) -> list[dict[str, str]]:
-    """Give the first replies of ten evaluation dialogues before and after: the same message was answered."""
+    """Return the first replies of ten evaluation dialogues, before and after, to the same message."""
     before, after = (
         {
             row["scenario"]: row
@@ -128,10 +128,10 @@ def _record(summary: RunSummary, replies: list[dict[str, str]], peak_gib: float)
 
 
 class PeakMemory:
-    """Samples the memory of this process and all it started while the context lasts; shared pages count once.
+    """Samples the memory of this process and its children inside the context; shared pages count once.
 
     Attributes:
-        peak_gib: the largest sum seen, GiB.
+        peak_gib: the largest sum so far, GiB.
     """
 
     def __init__(self) -> None:
@@ -140,12 +140,12 @@ class PeakMemory:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> PeakMemory:
-        """Begin to sample."""
+        """Start sampling."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Sample no more."""
+        """Stop sampling."""
         self._ended.set()
         self._thread.join()
 
@@ -156,14 +156,14 @@ class PeakMemory:
 
 
 def _descendants(root: int) -> list[int]:
-    """Give a process and everything below it."""
+    """Return a process and all its descendants."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 # The name in parentheses may hold spaces; the parent is the second field after it.
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:  # It ended meanwhile.
+            except OSError:  # It has ended.
                 continue
             children.setdefault(parent, []).append(int(entry.name))
     found = [root]
@@ -173,7 +173,7 @@ def _descendants(root: int) -> list[int]:
 
 
 def _proportional_kib(process: int) -> int:
-    """Give a process's memory with shared pages divided among their users; 0 when it has ended."""
+    """Return a process's memory with shared pages divided among its users; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""A real browser for the tests of pages: Chromium, headless, without a network of its own."""
+"""A real browser for the tests of pages: headless Chromium that contacts no other server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-"""Containers have no user namespaces for the sandbox; the rest keeps the browser from calling its maker."""
+"""Containers have no user namespaces for the sandbox; the other switches stop calls to the vendor."""
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def settled_at(page: Page, width: int) -> None:
-    """Wait until a page is as wide as its window: figures are drawn anew a while after the window changes.
+    """Wait until a page is as wide as its window: figures are redrawn some time after the window changes.
 
     Raises:
         TimeoutError: of playwright; something stays wider.

@@ -1,4 +1,4 @@
-"""Models and tokenizers small enough to make inside a test, and the families of chat templates."""
+"""Models and tokenizers that are small enough to create in a test, and chat templates of many families."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHATML = (
     "{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-# Injects a system prompt of its own where none is given, as several instruct models do.
+# Adds a default system prompt if there is none, as several instruct models do.
 CHATML_DEFAULT_SYSTEM = (
     "{% if messages[0].role != 'system' %}<|im_start|>system\nYou are helpful.<|im_end|>\n{% endif %}"
     + CHATML

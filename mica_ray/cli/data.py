@@ -1,4 +1,4 @@
-"""`mica data`: check a folder of EMPA cards, and let a judge rate cards without an initial state P_0."""
+"""`mica data`: check a folder of EMPA cards, and rate cards without an initial state P_0 with a judge."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def rate_command(
     inline: InlineOption = False,
     json_file: JsonFileOption = None,
 ) -> None:
-    """Let a judge model rate the cards that have no initial state P_0."""
+    """Rate the cards that have no initial state P_0, with a judge model."""
     from mica_ray.config import ConfigError, RunConfig
     from mica_ray.config.overrides import override, read_value
     from mica_ray.config.role_config import SCRIPTED

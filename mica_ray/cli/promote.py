@@ -54,7 +54,7 @@ def promote_command(
     ] = None,
     json_file: JsonFileOption = None,
 ) -> None:
-    """Give a trained policy an alias in MLflow, so that it can be served, if it passes the gate.
+    """Set an alias for a trained policy in MLflow, if it passes the gate.
 
     The gate requires a better EPM-Q than the base, no worse benchmark, a care
     check that works, and a clean test split. The exit code is 1 if it fails.
@@ -76,7 +76,7 @@ def promote_command(
             model = {**asdict(registration), "reference": reference}
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    console.print(_table(run, against, lines))
+    console.print(gate_table(run, against, lines))
     if model is None:
         failed = ", ".join(line.subject for line in lines if line.outcome == "failed")
         outcome = f"not promoted: {failed}"
@@ -159,7 +159,8 @@ def _summary(folder: RunFolder) -> dict[str, Any]:
     return json.loads(folder.summary.read_text())
 
 
-def _table(run: Path, base: str, lines: tuple[GateLine, ...]) -> Table:
+def gate_table(run: Path, base: str, lines: tuple[GateLine, ...]) -> Table:
+    """Return the conditions of the gate as a table."""
     table = Table(title=f"{run} against {base}", box=SIMPLE_HEAD)
     for column in ("condition", "outcome", "reason"):
         table.add_column(column, overflow="fold", no_wrap=column == "outcome")

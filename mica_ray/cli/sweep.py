@@ -154,7 +154,7 @@ class TrialBoard:
 
         self._sweep, self._console = sweep, console
         self._entries: dict[str, TrialEntry] = {}
-        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2, transient=True)
+        self._live = Live(console=console, get_renderable=self.table, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Self:
         """Show the table."""
@@ -189,7 +189,8 @@ class TrialBoard:
             f"({done} done){reason}"
         )
 
-    def _table(self) -> Table:
+    def table(self) -> Table:
+        """Return the current state of all trials, or of those that changed last."""
         entries = list(self._entries.values())
         counts = Counter(entry.status for entry in entries)
         states = ", ".join(f"{counts[status]} {status}" for status in _ORDER if counts[status])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Before anything imports torch, Ray or vLLM: each reads its settings once. One thread is fastest here.
+# Set before torch, Ray or vLLM is imported, since each reads its settings once. One thread is fastest here.
 os.environ["OMP_NUM_THREADS"] = "1"
 for name, setting in {
     "VLLM_CPU_KVCACHE_SPACE": "1",

@@ -37,17 +37,7 @@ def dialogues_frame(dialogues: Sequence[RecordedDialogue]) -> pd.DataFrame:
     """Return one row per dialogue, in the given order, with the columns `DIALOGUE_COLUMNS`."""
     import pandas as pd
 
-    rows = [
-        {
-            **{name: getattr(one, name) for name in DIALOGUE_COLUMNS if hasattr(one, name)},
-            "num_judged": int(one.judged.sum()),
-            "start_distance": float(one.distances[0]),
-            "end_distance": float(one.distances[-1]),
-            "reward": float(np.nansum(one.turn_rewards)),
-        }
-        for one in dialogues
-    ]
-    frame = pd.DataFrame(rows, columns=pd.Index(DIALOGUE_COLUMNS))
+    frame = pd.DataFrame(map(_dialogue_row, dialogues), columns=pd.Index(DIALOGUE_COLUMNS))
     whole_numbers = dict.fromkeys(("step", "group", "sample"), "Int64")
     return frame.astype({**whole_numbers, "is_success": "boolean"})
 
@@ -59,6 +49,17 @@ def turns_frame(dialogues: Sequence[RecordedDialogue]) -> pd.DataFrame:
     rows = [row for number, one in enumerate(dialogues) for row in _turn_rows(number, one)]
     frame = pd.DataFrame(rows, columns=pd.Index(TURN_COLUMNS))
     return frame.astype(dict.fromkeys(("step", "group", "sample"), "Int64"))
+
+
+def _dialogue_row(dialogue: RecordedDialogue) -> dict[str, Any]:
+    computed = {
+        "num_judged": int(dialogue.judged.sum()),
+        "start_distance": float(dialogue.distances[0]),
+        "end_distance": float(dialogue.distances[-1]),
+        "reward": float(np.nansum(dialogue.turn_rewards)),
+    }
+    fields = [name for name in DIALOGUE_COLUMNS if name not in computed]
+    return {name: getattr(dialogue, name) for name in fields} | computed
 
 
 def _turn_rows(number: int, dialogue: RecordedDialogue) -> list[dict[str, Any]]:

@@ -83,13 +83,10 @@ class RecordedDialogue:
         """Check that the arrays have matching shapes and the states are finite."""
         if self.states.ndim != 2 or self.states.shape[1] != 3 or not len(self.states):
             raise ValueError(f"states must be [T+1, 3], got {list(self.states.shape)}.")
-        num_turns = self.num_turns
-        shapes = {"progress": (num_turns, 3), "regress": (num_turns, 3), "judged": (num_turns,)}
-        shapes |= dict.fromkeys(("rewards", "returns", "advantages", "reply_tokens"), (num_turns,))
-        for name, expected in shapes.items():
-            found = np.shape(getattr(self, name))
-            if found != expected:
-                raise ValueError(f"{name} must be {list(expected)} to match the states, got {list(found)}.")
+        per_turn = (self.num_turns,)
+        _check_shapes((*per_turn, 3), progress=self.progress, regress=self.regress)
+        _check_shapes(per_turn, judged=self.judged, rewards=self.rewards, returns=self.returns)
+        _check_shapes(per_turn, advantages=self.advantages, reply_tokens=self.reply_tokens)
         if not np.isfinite(self.states).all():
             raise ValueError("states must be finite.")
 
@@ -149,6 +146,12 @@ class RecordedDialogue:
         rewards = np.nan_to_num(self.turn_rewards)[None]
         returns = discounted_returns(rewards, self.judged[None], gamma=gamma)[0]
         return np.where(self.judged, returns, np.nan)
+
+
+def _check_shapes(expected: tuple[int, ...], **arrays: np.ndarray) -> None:
+    for name, array in arrays.items():
+        if array.shape != expected:
+            raise ValueError(f"{name} must be {list(expected)} to match the states, got {list(array.shape)}.")
 
 
 def by_model(dialogues: Sequence[RecordedDialogue]) -> dict[str, list[RecordedDialogue]]:

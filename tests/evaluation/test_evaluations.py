@@ -8,9 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from mica_ray.evaluation.evaluate import EvaluationConfig, compare, summarize
-from mica_ray.evaluation.tables import comparison_record, comparison_table, evaluation_record
+from mica_ray.evaluation.tables import (
+    comparison_record,
+    comparison_table,
+    evaluation_record,
+    evaluations_table,
+)
 from mica_ray.files import write_json
 from mica_ray.types import Judgement, Scenario, State, Status, Stop, Trajectory, Turn
 
@@ -95,6 +101,14 @@ def test_table_has_a_row_per_measure() -> None:
     evaluation = summarize([make_dialogue("a", 1.0)], seed=0)
     table = comparison_table("t", evaluation, evaluation, compare(evaluation, evaluation, seed=0))
     assert (table.row_count, len(table.columns)) == (3, 4)
+
+
+def test_name_that_looks_like_markup_is_shown_as_it_is() -> None:
+    evaluation = summarize([make_dialogue("a", 1.0)], seed=0)
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(evaluations_table("t", {"[bold]a[/bold]": evaluation}))
+    assert "[bold]a[/bold]" in capture.get()
 
 
 def test_evaluation_that_cannot_be_played_is_refused() -> None:

@@ -139,7 +139,7 @@ def test_relative_links_exist(readme: Path) -> None:
 def mentioned_paths(readme: Path) -> Iterator[str]:
     """Yield what looks like a path of the repository, without endings such as `:NAME` or `::test`."""
     text = readme.read_text()
-    # Files that the reader writes: "In `ward.py`:", `ward.py:WARD`, `mica train ward.py`.
+    # Files that the reader writes: named after "In", before ":NAME", or after `mica train`.
     written_by_reader = set(re.findall(r"(?:[iI]n `|mica \w+ )([\w.]+\.py)\b|\b(\w+\.py):\w", text))
     written_by_reader = {name for pair in written_by_reader for name in pair}
     spans = re.findall(r"`([^`\n]+)`", text)

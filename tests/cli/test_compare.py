@@ -1,4 +1,4 @@
-"""`mica compare` on run folders whose scores are chosen by hand."""
+"""`mica compare` on run folders with scores chosen by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def seeded(config: RunConfig, seed: int) -> RunConfig:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> list[Path]:
-    """Two seeds of one arm, one of another that trained on test cards, and a run under way."""
+    """Two seeds of one arm, a run of another arm trained on test cards, and an unfinished run."""
     one, two = (seeded(MICA, seed) for seed in (0, 1))
     return [
         run_folder(tmp_path / "one", config=one, before=[10, 20], after=[40, 60], usd=1.5),

@@ -1,4 +1,4 @@
-"""`mica credit`: stored dialogues under any estimator; what cannot be credited is one line, exit code 2."""
+"""`mica credit`: stored dialogues with any estimator; invalid requests are one line and exit code 2."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def printed(content: RenderableType) -> str:
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Return the words of every command below one, hidden ones too."""
+    """Return the words of each command below `command`, hidden ones included."""
     found = [path]
     for name, each in getattr(command, "commands", {}).items():
         found += commands(each, (*path, name))

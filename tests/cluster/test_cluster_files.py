@@ -1,4 +1,4 @@
-"""The files of cluster/ are well formed and agree with the code and with each other."""
+"""The files of cluster/ are valid, and agree with the code and with each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ray job submit` to a head that asks for a token: done, failed with its reason, refused."""
+"""`ray job submit` to a head that requires a token: it succeeds, fails with the reason, or is refused."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 HEAD_SECONDS = 120
-"""A head is up in 10 to 20 s on two free cores."""
+"""Start of a head, seconds; it takes 10 to 20 s on two free cores."""
 JOB_SECONDS = 180
-"""A job of seconds, and the start of Python and its imports on loaded cores."""
+"""Duration of a short job, with Python's start and imports on loaded cores, seconds."""
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A Ray head of our own and the token that opens it."""
+    """A separate Ray head and its token."""
 
     address: str
     environment: dict[str, str]
@@ -130,7 +130,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 
 
 def running() -> dict[tuple[int, str], int]:
-    """Map each process, by id and start time so that a reused id is another process, to its parent's id."""
+    """Map each process to its parent's id. The key has the start time too, since ids are reused."""
     parents: dict[tuple[int, str], int] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -150,7 +150,7 @@ def descendants(pid: int) -> list[tuple[int, str]]:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End the head and everything it started, one by one; other Rays on the machine are left alone."""
+    """Stop the head and its descendants one by one; other Rays on the machine keep running."""
     started = descendants(process.pid)
     process.terminate()
     try:

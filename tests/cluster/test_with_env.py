@@ -46,13 +46,13 @@ esac
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """A copy of the set-up files in a folder of its own; PATH holds nothing but named tools and programs."""
+    """A copy of the set-up files in a separate folder; PATH contains only the named tools and programs."""
 
     folder: Path
 
     @property
     def calls(self) -> list[str]:
-        """The installations asked of uv, without what all of them share."""
+        """The calls of uv, without the options that all of them share."""
         lines = (self.folder / "calls").read_text().splitlines()
         return [line for line in lines if not line.startswith("--version")]
 

@@ -1,4 +1,4 @@
-"""The bench of kernels compares like with like, and the adapter for peers reads turns out of their tokens."""
+"""The credit benchmark compares equal work."""
 
 from __future__ import annotations
 

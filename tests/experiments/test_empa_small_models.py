@@ -26,7 +26,7 @@ SCENARIOS = EMOTIONAL_SUPPORT.split("train")[:2]
 
 
 class EveryOther:
-    """Answers like the scripted roles, and nonsense at every second first asking."""
+    """Answers like the scripted roles, but with nonsense at every second first attempt."""
 
     def __init__(self) -> None:
         self._scripted, self._asked = ScriptedRoles(), 0

@@ -44,7 +44,7 @@ def describe_costs(config: RunConfig, domain: Domain) -> str:
     """Describe the estimate and its assumptions."""
     costs = estimate_costs(config, domain)
     sums = total(costs)
-    calls = ", ".join(f"{role} {tally.calls:,}" for role, tally in costs.items())
+    calls = ", ".join(f"{tally.calls:,} {role}" for role, tally in costs.items())
     tokens = f"{sums.prompt_tokens / 1e6:,.1f} M tokens in, {sums.completion_tokens / 1e6:,.1f} M out"
     price = f"{sums.usd:,.2f} USD" if sums.usd else "no price configured"
     return (

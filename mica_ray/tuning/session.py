@@ -80,7 +80,7 @@ def check_sweep(sweep: Sweep, folder: SweepFolder, *, resumes: bool, concurrency
     checked = [run.check(trial.config, inline=inline, weights=False) for trial in trials[: len(cells)]]
     totals = [trial_total(trial.config, inline=inline, cpus=sweep.cpus) for trial in trials[: len(cells)]]
     if not joins_cluster():
-        # A local Ray is started with as many CPUs as a trial needs; run.plan checked the GPUs.
+        # A local Ray is started with as many CPUs as a trial needs; run.check checked the GPUs.
         for total in totals:
             max_concurrent({"CPU": total["CPU"]}, {"CPU": max(total["CPU"], os.cpu_count() or 1)})
     each, roles = _amounts(totals[0]), shared_roles([trial.config for trial in trials], inline=inline)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from mica_ray.config.references import ConfigError, find_reference, nearest, reference_of, resolve
 from mica_ray.types import ROLES
@@ -140,17 +141,28 @@ def validated(kind: type[ConfigType], values: Mapping[str, object]) -> ConfigTyp
 
 def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     """Return one line for the first problem of a validation, with key and value."""
-    first = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"]]
+    first, *others = error.errors(include_url=False)
+    path = _key_parts(first)
     key = ".".join(path) or kind.__name__
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return _unknown_key(key, path[-1], _sibling_keys(kind, path[:-1]))
+    if first["type"] == "literal_error":
+        # A union of literals reports one error per part.
+        parts = [item for item in (first, *others) if _key_parts(item) == path]
+        allowed = " or ".join(item["ctx"]["expected"] for item in parts if "expected" in item.get("ctx", {}))
+        return f"{key} must be {allowed}, got {first['input']!r}."
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{key}: {message}"
     if message.startswith("Input should "):
-        return f"{key} must {message.removeprefix('Input should ')}, got {first['input']!r}."
+        rule = message.removeprefix("Input should ").replace("greater than or equal to", ">=")
+        return f"{key} must {rule.replace('greater than', '>')}, got {first['input']!r}."
     return f"{key}: {message}, got {first['input']!r}."
+
+
+def _key_parts(error: ErrorDetails) -> list[str]:
+    """Return the keys that lead to an error, without pydantic's names for the parts of a union."""
+    return [str(part) for part in error["loc"] if "[" not in str(part)]
 
 
 def read_value(text: str) -> object:

@@ -119,10 +119,14 @@ def test_fields_bound_to_each_other_move_together() -> None:
             ["engine.max_model_len must be > max_tokens", "4096"],
         ),
         ("learner.adam_betas=[1,", ["is not valid JSON"]),
-        ("num_engines=0", ["num_engines", "greater than or equal to 1", "got 0"]),
+        ("num_engines=0", ["num_engines must be >= 1, got 0."]),
         ("learner.total_updates=7", ["learner.total_updates must be 176", "got 7", "loop.num_steps"]),
-        ("engine.weight_transfer=tcp", ["engine.weight_transfer", "'tcp'"]),
+        (
+            "engine.weight_transfer=tcp",
+            ["engine.weight_transfer must be 'bucket' or 'nccl' or 'gloo', got 'tcp'."],
+        ),
         ("name=a/b", ["name", "'a/b'"]),
+        ("roles.deadline_seconds=0", ["roles.deadline_seconds must be > 0, got '0'."]),
         ("seed", ["--set seed", "key.path=value"]),
     ],
 )

@@ -149,7 +149,7 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     if first["type"] == "literal_error":
         # A union of literals reports one error per part.
         parts = [item for item in (first, *others) if _key_parts(item) == path]
-        allowed = " or ".join(item["ctx"]["expected"] for item in parts if "expected" in item.get("ctx", {}))
+        allowed = " or ".join(str(item.get("ctx", {}).get("expected")) for item in parts)
         return f"{key} must be {allowed}, got {first['input']!r}."
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":

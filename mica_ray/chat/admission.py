@@ -1,4 +1,4 @@
-"""Decides when an attempt at an endpoint may begin: circuit breaker first, then the rate limits.
+"""Decides when an attempt at an endpoint may begin: circuit breaker, then rate limits.
 
 Both wait at most until the caller's deadline. The parts are chat/circuit_breaker.py and chat/pace.py.
 """
@@ -32,7 +32,7 @@ class AdmissionRules(Protocol):
 
 
 class Admission:
-    """Admits attempts at one endpoint and learns from their outcomes. Waits, but never beyond a deadline.
+    """Admits attempts at one endpoint. Waits, but never beyond a deadline.
 
     Args:
         rules: limits of the endpoint.

@@ -38,7 +38,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Number of calls and their cost. Tokens of attempts without an answer are unknown and not counted."""
+    """Calls and their cost. Tokens of attempts without an answer are unknown and not counted."""
 
     calls: int = 0
     failed_calls: int = 0

@@ -1,4 +1,4 @@
-"""The chat model protocol: messages in, one message out. All roles and text policies use it."""
+"""The chat model protocol: messages in, one message out. Roles and text policies use it."""
 
 from __future__ import annotations
 

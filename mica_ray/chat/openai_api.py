@@ -1,4 +1,4 @@
-"""OpenAI-compatible endpoints as chat models, with deadlines, retries with jitter and limited concurrency.
+"""OpenAI-compatible endpoints as chat models: deadlines, retries, limited concurrency.
 
 Keys are arguments; nothing here reads the environment. chat/admission.py decides when an attempt may begin.
 """
@@ -179,7 +179,7 @@ class OpenAIChat:
     async def _attempt(
         self, messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None, until: float
     ) -> ChatReply:
-        """Make one attempt as soon as it is admitted; `until` is the deadline on the monotonic clock."""
+        """Make one attempt once it is admitted; `until` is the deadline on the monotonic clock."""
         characters = sum(len(message["content"]) for message in messages)
         estimated = characters // _CHARACTERS_PER_TOKEN + sampling.max_tokens
         async with self._admission.attempt(until, estimated):
@@ -243,7 +243,7 @@ class OpenAIChat:
         return self._error(f"{said}. {remedy}", "refused")
 
     def _pause(self, state: RetryCallState) -> float:
-        """Return the seconds until the next attempt: random up to a doubling limit, at least Retry-After."""
+        """Return the pause before the next attempt: random up to a doubling limit, or Retry-After."""
         endpoint = self._endpoint
         pause = wait_random_exponential(endpoint.first_pause_seconds, endpoint.longest_pause_seconds)(state)
         error = state.outcome.exception() if state.outcome else None

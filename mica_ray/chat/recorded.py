@@ -1,4 +1,4 @@
-"""Record the calls to a chat model and replay them without it, for tests and for re-runs at no cost.
+"""Record the calls to a chat model, and replay them without the model.
 
 A recording is a file of JSON lines. A call is found by a hash of its request, whatever the model. Every role
 call of a dialogue has its own seed, so that concurrent calls are never confused.

@@ -1,4 +1,4 @@
-"""Separates a reasoning model's thoughts from its reply, by one rule for every role and server."""
+"""Separates a model's thoughts from its reply, by one rule for every role and server."""
 
 from __future__ import annotations
 

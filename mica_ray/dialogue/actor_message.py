@@ -96,7 +96,7 @@ def num_words(text: str) -> int:
 
 
 def repeated_fraction(message: str, earlier: Sequence[str]) -> float:
-    """Return the share of a message's letters in sentences that occur word for word in earlier texts.
+    """Return the share of a message's letters in sentences that occur in earlier texts.
 
     A message that repeats an earlier text as a whole counts fully, however short its sentences are.
 

@@ -40,7 +40,7 @@ async def ask(
     read: Callable[[str], T],
     deadline_seconds: float,
 ) -> ParsedAnswer[T]:
-    """Ask for an answer that `read` accepts; after a rejection, ask once more and include the problem.
+    """Ask for an answer that `read` accepts; if it is rejected, ask once more with the problem.
 
     A failure of the model is a value, never an exception. OK, RETRIED (several attempts at the endpoint) and
     REPAIRED have a value. INVALID (two unusable answers), TIMED_OUT and ABANDONED (endpoint down or refusing)
@@ -140,7 +140,7 @@ def read_object(text: str) -> Mapping[str, object]:
 
 
 def _starts(text: str) -> Iterator[int]:
-    """Yield the positions of outermost opening braces; a brace inside a broken object starts none."""
+    """Yield the positions of outermost opening braces, not those inside a broken object."""
     depth = count = 0
     for place in re.finditer(r"[{}]", text):
         if place.group() == "}":

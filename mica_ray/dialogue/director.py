@@ -1,4 +1,4 @@
-"""The Director: chooses the next move of the story after each scored reply. A `Plot` tracks the story.
+"""The Director: chooses the next move of the story after each scored reply.
 
 The model calls a move (dialogue/moves.py); this file decides whether it is possible and what it reveals.
 """
@@ -19,7 +19,7 @@ from mica_ray.types import Sampling, Scenario, State, Status
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A scenario's story and how much of it is revealed. Stages are revealed in order, once each."""
+    """A scenario's story and how much is revealed. Stages are revealed in order, once each."""
 
     stages: tuple[str, ...]
     num_revealed: int = 0
@@ -51,7 +51,7 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """One decision of the Director. A failed Director yields CONTINUE, its status and its error."""
+    """One decision of the Director; CONTINUE with status and error if it failed."""
 
     move: Move
     guidance: str | None = None

@@ -1,4 +1,4 @@
-"""A domain as a value: axes with rubric, prompts, rules and scenarios. A variant is another value."""
+"""A domain as a value: axes with rubric, prompts, rules and scenarios."""
 
 from __future__ import annotations
 

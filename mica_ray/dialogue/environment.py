@@ -47,7 +47,7 @@ class Environment(Protocol):
 
 
 class DialogueEnvironment:
-    """The EMPA order of a turn: reply, judge, state, stop rules, Director, Actor (arXiv 2603.00552).
+    """A turn in EMPA's order: reply, judge, state, stop, Director, Actor (arXiv 2603.00552).
 
     The roles are called one after the other. After a failed judgement the state is unchanged and the dialogue
     continues; a failed Director gives no new guidance; a failed Actor ends the dialogue as FAILED. Every role

@@ -1,4 +1,4 @@
-"""The Judger: scores one reply on every axis, progress and regress separately. A failed judge gives no score.
+"""The Judger: scores one reply on every axis, progress and regress separately.
 
 The rubric is part of the domain, dialogue/role_messages.py builds the case, dialogue/answer.py repairs once.
 """
@@ -59,7 +59,7 @@ class Judger:
     async def score(
         self, scenario: Scenario, dialogue: Sequence[SpokenTurn], *, state: State, seed: int
     ) -> Judgement:
-        """Score the last reply. A failure of the model is a judgement without a delta, never an exception.
+        """Score the last reply. If the model fails, the judgement has no delta.
 
         Args:
             scenario: the simulated user; the judge does not see its stages.
@@ -86,7 +86,7 @@ class Judger:
 
 
 def judgement_schema() -> JsonSchema:
-    """Return the JSON schema of a judge's answer: 18 required flat fields, each reason before its level."""
+    """Return the JSON schema of a judge's answer: 18 flat fields, each reason before its level."""
     properties: dict[str, object] = {field: {"type": "string"} for field in _FIELDS}
     properties |= {field: {"type": "integer", "enum": sorted(levels)} for field, levels in _LEVELS.items()}
     return {

@@ -1,4 +1,4 @@
-"""The Director's seven moves as tools: arguments, JSON schema, and the guidance that reaches the Actor.
+"""The Director's seven moves as tools: arguments, JSON schema, guidance for the Actor.
 
 A call is a JSON object, {"move": name, its argument, "guidance": text}; dialogue/director.py executes it.
 """
@@ -90,7 +90,7 @@ _SPACE = {"en": " ", "zh": ""}
 
 
 def moves_schema(moves: Sequence[Move], next_stage: int) -> JsonSchema:
-    """Return the JSON schema of one call: a union over the possible moves, distinguished by `move`.
+    """Return the JSON schema of one call: a union over the possible moves, keyed by `move`.
 
     Args:
         moves: the possible moves.
@@ -101,7 +101,7 @@ def moves_schema(moves: Sequence[Move], next_stage: int) -> JsonSchema:
 
 
 def moves_text(moves: Sequence[Move], next_stage: int, language: str) -> str:
-    """Describe the arguments of the possible moves for a language model; unknown languages use English.
+    """Describe the arguments of the possible moves; unknown languages use English.
 
     Args:
         moves: the possible moves.

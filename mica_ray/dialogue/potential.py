@@ -1,4 +1,4 @@
-"""A scalar in place of three needs: its position in the state, and the judge's answer about it.
+"""A scalar in place of three needs: its position in the state, and the judge's answer.
 
 The scalar e in [0, top] is on axis A as e - top points. The origin still means "needs met", and the reward
 "idr" with distance "norm" is exactly the change of e. Only the judge uses the scalar.

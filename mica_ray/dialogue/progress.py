@@ -1,4 +1,4 @@
-"""Rules of progress as pure functions: energy, alignment, success, collapse, stall (EMPA, arXiv 2603.00552).
+"""Rules of progress: energy, alignment, success, collapse, stall (arXiv 2603.00552).
 
 States in, numbers or a `Stop` out; no text and no I/O. dialogue/environment.py calls them after each turn.
 """
@@ -73,7 +73,7 @@ def energy_direction(p0: State | Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def energy_increments(states: np.ndarray) -> np.ndarray:
-    """Return the progress of each turn along the direction from the initial deficit to the origin.
+    """Return the progress of each turn along the direction from P_0 to the origin.
 
         dE_t = v_t . v*,   v_t = P_t - P_{t-1}                  EMPA, arXiv 2603.00552
 
@@ -93,7 +93,7 @@ def energy_increments(states: np.ndarray) -> np.ndarray:
 
 
 def alignment(states: np.ndarray) -> np.ndarray:
-    """Return the cosine between each turn's change and the direction from the initial deficit to the origin.
+    """Return the cosine between each turn's change and the direction from P_0 to the origin.
 
         cos(v_t, v*) = dE_t / ||v_t||, 0 if v_t = 0             EMPA, arXiv 2603.00552
 
@@ -113,7 +113,7 @@ def alignment(states: np.ndarray) -> np.ndarray:
 
 
 def judge_stop(states: np.ndarray, rules: ProgressRules) -> Stop | None:
-    """Return why the dialogue ends after these turns; None if it continues (EMPA, arXiv 2603.00552).
+    """Return why the dialogue ends after these turns; None if it continues (EMPA).
 
         success:  (||P_t|| <= a ||P_0|| or P_t . v* >= -a ||P_0||) and E >= ||P_0||
         collapse: the last dE are all below 0, or ||P_t|| > `give_up_norm`

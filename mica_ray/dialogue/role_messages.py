@@ -1,4 +1,4 @@
-"""The input of a role: instructions in the scenario's language, and the case as one JSON object.
+"""The input of a role: instructions, and the case as one JSON object.
 
 Language models and scripted roles read the same object. The roles themselves parse the answers.
 """

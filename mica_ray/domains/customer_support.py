@@ -1,4 +1,4 @@
-"""Customer support: a second domain on the same three needs, with twelve scenarios of our own."""
+"""Customer support: a second domain with the same three needs and twelve scenarios."""
 
 from __future__ import annotations
 

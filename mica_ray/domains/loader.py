@@ -198,7 +198,7 @@ def _state(value: object) -> State:
 
 
 def _points(value: object) -> float:
-    """Return NaN for an invalid number of points, such as True, Infinity or 1e999, which json accepts."""
+    """Return the points, or NaN if invalid: True, or Infinity and 1e999, which json accepts."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not _LOWEST_POINTS <= value <= 0:
         return math.nan
     return float(value)

@@ -72,7 +72,7 @@ Output: one JSON object and nothing else: {{"move": "<one of the seven>", "guida
 
 
 def judge_prompt(*, person: str, helper: str, axes: tuple[Axis, Axis, Axis]) -> str:
-    """Return the instructions of the judge with the rubric. `person`, `helper`: see actor_prompt."""
+    """Return the judge's instructions with the rubric. `person`, `helper`: see actor_prompt."""
     fields = "\n".join(f"- {name}" for name in judge_fields(axes))
     order = ", ".join(axis.key for axis in axes)
     return f"""You rate one reply in a dialogue between {person} and {helper}.

@@ -45,7 +45,7 @@ def actor_prompt_zh(*, person: str, helper: str) -> str:
 
 
 def director_prompt_zh(*, person: str, helper: str, axes: tuple[Axis, Axis, Axis]) -> str:
-    """Return the instructions of the director in Chinese. `person`, `helper`: see actor_prompt_zh."""
+    """Return the director's instructions in Chinese. Arguments as in actor_prompt_zh."""
     needs = "；".join(f"{axis.key} 是{axis.name}" for axis in axes)
     return f"""你在执导{person}与{helper}之间的一场谈话。你自己从不在其中说话。
 三种需要：{needs}。
@@ -70,7 +70,7 @@ observe 和 continue 时写 ""。
 
 
 def judge_prompt_zh(*, person: str, helper: str, axes: tuple[Axis, Axis, Axis]) -> str:
-    """Return the instructions of the judge in Chinese, rubric included. Arguments as in director_prompt_zh."""
+    """Return the judge's instructions in Chinese. Arguments as in director_prompt_zh."""
     fields = "\n".join(f"- {name}" for name in judge_fields(axes))
     order = "、".join(axis.key for axis in axes)
     return f"""你给{person}与{helper}对话中的一条回复打分。

@@ -1,4 +1,4 @@
-"""SAGE and RLVER: one emotion value of 0 to 100 instead of three needs (arXiv 2505.02847 and 2507.03112).
+"""SAGE and RLVER: one emotion value in place of three needs (2505.02847, 2507.03112).
 
 `scenarios_file` names the user's own file of profiles, or a folder of them (domains/loader.py).
 """

@@ -1,4 +1,4 @@
-"""Grammar of the replies that the embedded policy is warmed up on. The users are from embedded/retellings.py.
+"""Grammar of the replies that the embedded policy is warmed up on.
 
 Helpful, misplaced and performative replies are mixed, mostly at random, so that the warmed-up policy has the right
 phrases but seldom chooses them. No line is an example of good support.

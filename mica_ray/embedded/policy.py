@@ -1,4 +1,4 @@
-"""Builds the embedded policy: a small Qwen3 model with its own tokenizer, warmed up on the scenario grammar.
+"""Builds the embedded policy: a small Qwen3 model, warmed up on the scenario grammar.
 
 Takes under two minutes on two cores; the result is cached by embedded/policy_key.py. The policy is weak on
 purpose: it has the helpful phrases but seldom chooses the right one (embedded/grammar.py).
@@ -223,14 +223,14 @@ def _laid_out(batch: Sequence[_Row], pad_id: int) -> tuple[torch.Tensor, torch.T
 
 
 def _rate(number: int, share: float) -> float:
-    """Return the learning rate factor: 30 steps warm-up, constant, then a linear decay to 1/20 over 40 %."""
+    """Return the learning rate factor: 30 steps up, constant, then down to 1/20 over 40 %."""
     return min(1.0, (number + 1) / 30) * min(1.0, max(0.05, (1 - share) / 0.4))
 
 
 def _mixed_batches(
     rows: Sequence[_Row], drills: Sequence[_Row], recipe: EmbeddedPolicyRecipe
 ) -> list[list[_Row]]:
-    """Return the batches of the warm-up in order: dialogues throughout, drills with decreasing frequency.
+    """Return the warm-up's batches in order: dialogues throughout, drills ever less often.
 
     After drills only, the first dialogues would undo the naming; mixed, neither undoes the other.
     """

@@ -1,4 +1,4 @@
-"""The recipe of the embedded policy: sizes, amount of warm-up and seed. embedded/policy.py follows it."""
+"""The recipe of the embedded policy: sizes, amount of warm-up and seed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedPolicyRecipe:
-    """Everything the weights of the embedded policy follow from, except for the domain and the code."""
+    """Everything the embedded policy's weights follow from, except domain and code."""
 
     seed: int = 0
     num_dialogues: int = 7000

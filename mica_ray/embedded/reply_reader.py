@@ -1,4 +1,4 @@
-"""Finds kinds of support and harms in a reply by patterns of its text, for the judge of the embedded world.
+"""Finds kinds of support and harms in a reply by patterns, for the embedded judge.
 
 A stand-in for a language model and no measure of empathy: it knows about a hundred English phrases. Needs and
 timing are evaluated in embedded/world.py.
@@ -273,7 +273,7 @@ def _is_slip(words: Sequence[str]) -> bool:
 
 
 def _overlap(words: Sequence[str], others: Sequence[str]) -> float:
-    """Return the share of trigrams of `words` that are in `others`; 0 for texts too short to compare."""
+    """Return the share of trigrams of `words` that are in `others`; 0 for short texts."""
     trigrams = set(zip(words, words[1:], words[2:], strict=False))
     if len(trigrams) < 2:
         return 0.0

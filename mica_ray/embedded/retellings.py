@@ -1,4 +1,4 @@
-"""Scenarios from a grammar, and our own scenarios retold with other topics. Replies: embedded/grammar.py."""
+"""Scenarios from a grammar, and our own scenarios retold with other topics."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def started_late(story: Scenario, rng: random.Random) -> Scenario:
 
 
 def draw_topic(rng: random.Random) -> str:
-    """Draw a topic, out of so many that the policy can name it only by copying it from the dialogue."""
+    """Draw a topic, out of so many that a policy can only name it by copying it."""
     noun = rng.choice(NOUNS)
     form = rng.randrange(5)
     if form == 0:

@@ -86,7 +86,7 @@ _CLOSING: tuple[str, ...] = (
 
 
 class ScriptedRoles:
-    """All three roles of the embedded world, deterministic given the case file and the sampling seed."""
+    """All three roles of the embedded world, deterministic given case file and seed."""
 
     name = "scripted"
 

@@ -1,4 +1,4 @@
-"""Dialogues for the warm-up of the embedded policy: the policy of the grammar plays in the embedded world.
+"""Warm-up dialogues: the policy of the grammar plays in the embedded world.
 
 Replies: embedded/grammar.py; scenarios: embedded/retellings.py; training: embedded/policy.py.
 """
@@ -26,7 +26,7 @@ from mica_ray.types import AXES, Message, Sampling, Scenario, Trajectory
 def warm_up_dialogues(
     domain: Domain, *, seed: int, num_dialogues: int, num_turns: Sequence[int]
 ) -> list[list[Message]]:
-    """Play dialogues of the grammar's policy in the embedded world, half of them in retold scenarios.
+    """Play dialogues of the grammar's policy, half of them in retold scenarios.
 
     Only training scenarios are retold: the warm-up uses no validation or test scenario.
 
@@ -78,7 +78,7 @@ def warm_up_dialogues(
 
 
 def warm_up_stories(domain: Domain) -> tuple[Scenario, ...]:
-    """Return the training scenarios that can be retold: with a topic to replace and three stages."""
+    """Return the training scenarios that can be retold: with a topic and three stages."""
     return tuple(story for story in domain.split("train") if story.topic and len(story.stages) >= 3)
 
 

@@ -1,4 +1,4 @@
-"""Word lists for the slots of scenarios and replies (embedded/retellings.py, embedded/grammar.py)."""
+"""Word lists for the slots of scenarios (embedded/retellings.py) and replies."""
 
 from __future__ import annotations
 

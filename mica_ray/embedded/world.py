@@ -1,4 +1,4 @@
-"""Rules of the embedded world: the effect of a reply on a scripted person, as pure functions of the dialogue.
+"""Rules of the embedded world: the effect of a reply on a scripted person.
 
 The person, the needs and their order are described in embedded/README.md. A gain in this world shows that
 training works, not that the policy supports anyone.

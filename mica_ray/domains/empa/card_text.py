@@ -1,4 +1,4 @@
-"""Parses the text of one EMPA-format card: Chinese markdown in five tagged sections. Opens no files.
+"""Parses the text of one EMPA-format card: Chinese markdown in five tagged sections.
 
 empa/cards.py reads the folder of cards.
 """

@@ -1,4 +1,4 @@
-"""EMPA-format cards from the user's folder: markdown files, stories, test ids and rated P_0.
+"""EMPA-format cards from the user's folder: texts, stories, test ids and rated P_0.
 
 A card becomes a Scenario only if its P_0 is known. `read_cards` describes the layout of the folder.
 """

@@ -1,4 +1,4 @@
-"""The nine indicators of a card's initial deficit (EMPA, arXiv 2603.00552), and what follows from them.
+"""The nine indicators of a card's initial deficit (EMPA, arXiv 2603.00552).
 
 The levels come from files (empa/ratings.py) or from a judge model (empa/rater.py).
 """
@@ -87,6 +87,6 @@ def dominant_axis(state: State) -> str:
 
 
 def difficulty(state: State) -> str:
-    """Return the difficulty of an initial deficit by its Euclidean norm, as in the benchmark's case list."""
+    """Return the benchmark's difficulty of an initial deficit, by its Euclidean norm."""
     norm = math.hypot(*state)
     return next((name for bound, name in _DIFFICULTIES if norm < bound), _HARDEST)

@@ -1,4 +1,4 @@
-"""The official EMPA test cases, identified by id and by sketches; this file contains none of their text.
+"""The official EMPA test cases, identified by id and by sketches, without their text.
 
 Each case has two sketches, of its card and of its story (empa/overlap.py).
 """
@@ -23,7 +23,7 @@ def sketches_of(card: str, story: str) -> Sketches:
 
 
 def official_text(text: str, others: Mapping[str, Sketches] | None = None) -> str | None:
-    """Return the id of the official case whose card or story is contained in a text; None for none.
+    """Return the id of the official case whose card or story is in a text; None for none.
 
     A case is recognized if half of a sketch is found, so that renamed persons and small edits do not hide it.
     The unofficial cards share at most 0.08 of their text with an official one.

@@ -1,4 +1,4 @@
-"""Text overlap of two cards: shingles of five characters, their overlap, and sketches of them.
+"""Text overlap of two cards: shingles of five characters, and sketches of them.
 
 A sketch is a small set of hashes that identifies a text without revealing it.
 """
@@ -60,7 +60,7 @@ def shared_fraction(part: Shingles, whole: Shingles) -> float:
 
 
 def nearest(texts: Mapping[str, str], references: Mapping[str, str]) -> tuple[NearText, ...]:
-    """Return the most similar reference of every text, most similar first, never the text itself.
+    """Return the most similar reference of every text, most similar first.
 
         shared(a, b) = |S_a and S_b| / min(|S_a|, |S_b|),   S the shingles          overlap coefficient
 

@@ -1,4 +1,4 @@
-"""Rates the nine indicators of cards without P_0 with a judge model; failed ratings are left out.
+"""Rates the nine indicators of cards without P_0 with a judge model.
 
 Ratings are JSON lines, which empa/ratings.py reads; a card with a line is not rated again.
 """

@@ -1,4 +1,4 @@
-"""Reads the initial deficits of cards from the benchmark's files of levels and from our own ratings.
+"""Reads initial deficits of cards from the benchmark's files and from our own ratings.
 
 Nothing is estimated here. A card that is in no file has no P_0; empa/rater.py can rate it.
 """
@@ -141,7 +141,7 @@ def read_json(path: Path, flaws: list[CardFlaw]) -> object:
 
 
 def _lines(path: Path, flaws: list[CardFlaw]) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """Yield card id and entry of each rating; an invalid line, such as a partial one, is a flaw."""
+    """Yield card id and entry of each rating; an invalid or partial line is a flaw."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:

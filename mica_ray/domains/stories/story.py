@@ -34,7 +34,7 @@ class Story:
     """Stage 3 (proactive): what keeps the user from acting."""
 
     def __post_init__(self) -> None:
-        """Check the form of the id, that the state agrees with it, and that the topic occurs in the texts."""
+        """Check the id's form, that the state agrees with it, and that the topic occurs."""
         parts = self.id.split("-")
         if len(parts) != 4 or parts[2].upper() not in AXES:
             raise ValueError(f"id must be <domain>-<category>-<c|a|p>-<number>, got {self.id!r}.")

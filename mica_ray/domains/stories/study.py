@@ -1,4 +1,4 @@
-"""Fifteen stories about study: five per dominant axis (01 and 02 train, 03 valid, 04 and 05 test)."""
+"""Fifteen stories about study: five per axis (01, 02 train; 03 valid; 04, 05 test)."""
 
 from __future__ import annotations
 

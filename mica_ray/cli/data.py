@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from mica_ray.cli.options import ROLE_FORMS, InlineOption, JsonFileOption, examples, save_json
+from mica_ray.cli.options import InlineOption, JsonFileOption, examples, save_json
 
 if TYPE_CHECKING:
     from mica_ray.config import RunConfig
@@ -82,7 +82,12 @@ def check_command(
 @data_app.command("rate")
 def rate_command(
     cards: CardsArgument,
-    judge: Annotated[str, typer.Option("--judge", help=f"The judge that rates: {ROLE_FORMS}.")],
+    judge: Annotated[
+        str,
+        typer.Option(
+            "--judge", help="The judge that rates: an endpoint as JSON, vllm:MODEL or module:CLASS."
+        ),
+    ],
     out: Annotated[
         Path,
         typer.Option("--out", metavar="FILE", help="JSON lines of ratings. Existing ratings are kept."),

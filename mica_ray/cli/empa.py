@@ -201,9 +201,7 @@ def _read_text_policy(policy: str) -> Player | Recording:
         problem = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
         raise ConfigError(f"--policy: {problem}") from error
     if isinstance(found, str):
-        raise ConfigError(
-            f"--policy {policy}: this form is only for roles. Name an endpoint or a folder."
-        )
+        raise ConfigError(f"--policy {policy}: this form is only for roles. Name an endpoint or a folder.")
     return found
 
 

@@ -70,7 +70,9 @@ def serve_command(
     care: Annotated[bool, typer.Option(help="Check messages for signs of acute danger.")] = True,
     sampler: Annotated[
         Sampler,
-        typer.Option(help="`vllm`, `transformers` for a quick look, or `ray-llm` (ray.serve.llm)."),
+        typer.Option(
+            metavar="NAME", help="`vllm`, `transformers` for a quick look, or `ray-llm` (ray.serve.llm)."
+        ),
     ] = "vllm",
     sets: SetOption = None,
     dry_run: DryRunOption = False,

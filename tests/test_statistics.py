@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from mica_ray.statistics import bootstrap_mean, paired_difference, wilson
+from mica_ray.statistics import bootstrap_mean, mean_of_middle_half, paired_difference, wilson
 
 
 def test_equal_differences_give_an_interval_of_no_width() -> None:
@@ -56,6 +56,12 @@ def test_no_values_give_nan_and_not_an_error() -> None:
 def test_pairs_that_do_not_match_are_refused() -> None:
     with pytest.raises(ValueError, match="2 and 1"):
         paired_difference([1.0, 2.0], [1.0], seed=0)
+
+
+def test_middle_half_leaves_out_a_quarter_at_each_end_and_no_missing_score() -> None:
+    # Six scores, two missing: floor(6 / 4) = 1 left out at each end, (1 + 2 + 6 + 10) / 4 = 4.75.
+    scores = np.array([[[100.0, 2.0, math.nan, 1.0], [6.0, math.nan, 10.0, 0.0]]])
+    assert mean_of_middle_half(scores).tolist() == [4.75]
 
 
 def test_wilson_interval_of_one_in_ten() -> None:

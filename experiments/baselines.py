@@ -3,7 +3,7 @@
 Command:   mica sweep experiments/baselines.py
            mica sweep experiments/baselines.py:whole_run          (every trial is the whole embedded run)
            mica sweep experiments/baselines.py:qwen3_8b, with the settings of ablate_advantage.py
-Cells:     MICA, turn only, group only, GRPO, REINFORCE++ by trajectory, REINFORCE++ over batch-normalised
+Cells:     MICA, turn only, group only, GRPO, REINFORCE++ by trajectory, REINFORCE++ over batch-normalized
            IDR; three seeds each, one with whole_run
 Time:      about 40 minutes on two cores, 18 with whole_run; on GPUs not measured: eighteen runs of
            mica_qwen3.py:qwen3_8b, 8 GPUs each, as many at the same time as fit

@@ -33,7 +33,7 @@ class LambdaReturns:
         estimator                           alpha  gamma  turn_lambda  group_lambda  scope  baseline, divide
         MICA (2603.06194)                   0.5    0.85   1            0             group  mean, yes
           its turn term / its group term    1 / 0  0.85   1 / any      any / 0       group  mean, yes
-        REINFORCE++, batch-normalised IDR   0      any    any          0             batch  mean, yes
+        REINFORCE++, batch-normalized IDR   0      any    any          0             batch  mean, yes
         REINFORCE++ returns (2501.03262)    0      1      any          1             batch  mean, yes
         ReturnToGo (leave-one-out)          1      1      1            any           any    leave_one_out, no
         GAE, siblings' mean as the value    1      gamma  lambda       any           any    mean, no

@@ -1,4 +1,4 @@
-"""Messages to token ids, turn by turn: sampled replies are never tokenised again.
+"""Messages to token ids, turn by turn: sampled replies are never tokenized again.
 
 Works with any Hugging Face chat template: its behaviour is found by rendering probes, not by its name.
 """

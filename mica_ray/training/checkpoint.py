@@ -136,7 +136,7 @@ class Checkpoints:
         """Continue from the newest complete checkpoint: learner, random generators and counters.
 
         Args:
-            learner: receives the weights, optimiser and schedule.
+            learner: receives the weights, optimizer and schedule.
             scenario_order: digest of this run's order, which must equal the saved one.
 
         Raises:

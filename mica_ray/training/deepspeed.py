@@ -172,13 +172,13 @@ class DeepSpeedStepper:
         )
 
     def save(self, directory: Path, *, rank: int, version: int, updates: int) -> None:
-        """Write this rank's optimiser shard; rank 0 also writes the model folder and the counters.
+        """Write this rank's optimizer shard; rank 0 also writes the model folder and the counters.
 
         Args:
             directory: may differ between ranks; a restore needs the parts of all ranks in one folder.
             rank: this rank.
             version: update calls made.
-            updates: optimiser steps made.
+            updates: optimizer steps made.
         """
         (directory / "engine" / _TAG).mkdir(parents=True, exist_ok=True)
         self.engine.save_checkpoint(str(directory / "engine"), tag=_TAG)

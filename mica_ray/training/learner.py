@@ -16,7 +16,7 @@ class Learner(Protocol):
     """Trains the policy's weights on token batches."""
 
     def update(self, batch: TokenBatch) -> UpdateReport:
-        """Make every optimiser step of a batch. Deterministic; a repeated step has no effect."""
+        """Make every optimizer step of a batch. Deterministic; a repeated step has no effect."""
         ...
 
     def weights(self) -> PolicyWeights:
@@ -24,7 +24,7 @@ class Learner(Protocol):
         ...
 
     def save(self, directory: Path) -> None:
-        """Write weights, optimiser and schedule so that `restore` continues bit for bit."""
+        """Write weights, optimizer and schedule so that `restore` continues bit for bit."""
         ...
 
     def restore(self, directory: Path) -> None:

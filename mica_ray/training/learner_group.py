@@ -17,7 +17,7 @@ class RayLearnerConfig:
     """Logical CPUs that Ray reserves; torch uses as many threads, at least one."""
     gpus_per_worker: float = 0.0
     zero_stage: ZeroStage = 1
-    """DeepSpeed ZeRO stage: 0 shards nothing, 1 optimiser states, 2 also gradients, 3 also weights."""
+    """DeepSpeed ZeRO stage: 0 shards nothing, 1 optimizer states, 2 also gradients, 3 also weights."""
     max_failures: int = 3
     """Restarts of the group; the next failure ends the run."""
     checkpoint_every: int = 20

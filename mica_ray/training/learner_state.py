@@ -16,11 +16,11 @@ class LearnerState:
     """The counters of a saved learner, and what must match before it is restored."""
 
     kind: str
-    """"local" or "deepspeed zero S, W workers": which learner can read the optimiser state."""
+    """"local" or "deepspeed zero S, W workers": which learner can read the optimizer state."""
     version: int
     """Update calls made."""
     updates: int
-    """Optimiser steps made; the position in the learning rate schedule."""
+    """Optimizer steps made; the position in the learning rate schedule."""
     model: str
     """`policy_folder.fingerprint` of the parameters."""
     dtype: str

@@ -79,7 +79,7 @@ class LearnerWorker:
         Args:
             post: connection to the world outside the group.
             policy: model folder.
-            learner: optimiser, schedule and loss.
+            learner: optimizer, schedule and loss.
             group: ZeRO stage and checkpoints.
             rank: this rank in the open process group.
             world_size: its size.

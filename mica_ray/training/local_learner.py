@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 class LocalStepper:
     """`Stepper` over a torch module and AdamW in fp32.
 
-    In bf16 the optimiser has fp32 master weights and the module a rounded copy.
+    In bf16 the optimizer has fp32 master weights and the module a rounded copy.
     """
 
     def __init__(self, policy: Path, config: LearnerConfig) -> None:
-        """Load the policy and build the optimiser.
+        """Load the policy and build the optimizer.
 
         Raises:
             LearnerError: the folder contains no causal language model.
@@ -127,7 +127,7 @@ class LocalLearner:
 
         Args:
             policy: model folder in Hugging Face form.
-            config: optimiser, schedule and loss.
+            config: optimizer, schedule and loss.
 
         Raises:
             LearnerError: the folder contains no causal language model.
@@ -138,7 +138,7 @@ class LocalLearner:
         self._updates = 0
 
     def update(self, batch: TokenBatch) -> UpdateReport:
-        """Make every optimiser step of a batch and raise the version by one.
+        """Make every optimizer step of a batch and raise the version by one.
 
         Raises:
             LearnerError: a loss or a gradient norm is not finite.

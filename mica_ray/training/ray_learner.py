@@ -86,7 +86,7 @@ class RayLearner:
 
         Args:
             policy: model folder in Hugging Face form, visible on every node.
-            config: optimiser, schedule and loss.
+            config: optimizer, schedule and loss.
             group: number of workers and their resources.
             folder: for Ray Train's own checkpoints, visible on every node; older ones in it are removed.
             route: how rank 0 sends weights directly to the engines; None uses the object store.

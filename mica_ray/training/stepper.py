@@ -1,4 +1,4 @@
-"""Protocols below an update: an engine that makes optimiser steps, and ranks to sum over."""
+"""Protocols below an update: an engine that makes optimizer steps, and ranks to sum over."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Stepper(Protocol):
-    """The engine of an update. Consumes token ids, produces logits and optimiser steps."""
+    """The engine of an update. Consumes token ids, produces logits and optimizer steps."""
 
     @property
     def device(self) -> torch.device:
@@ -30,10 +30,10 @@ class Stepper(Protocol):
     def backward(self, loss: torch.Tensor, *, is_last: bool) -> None:
         """Add this rank's gradient of `loss`.
 
-        The gradient of an optimiser step is the sum over calls and ranks.
+        The gradient of an optimizer step is the sum over calls and ranks.
 
         Args:
-            loss: scalar, already divided by the counts of the whole optimiser step.
+            loss: scalar, already divided by the counts of the whole optimizer step.
             is_last: whether this is the last call before `step`.
         """
         ...

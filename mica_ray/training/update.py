@@ -1,4 +1,4 @@
-"""One learner update: every optimiser step of a batch, used by both learners.
+"""One learner update: every optimizer step of a batch, used by both learners.
 
 The engine is a `Stepper` and the sums over ranks are `Ranks` (stepper.py). The loss is in mica_ray/losses.py.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LearnerConfig:
-    """Optimiser, schedule and loss.
+    """Optimizer, schedule and loss.
 
     The defaults are those of the paper's released scripts (learning rate 1e-6, cosine, warm-up 5 %, clip 1).
     """
@@ -36,7 +36,7 @@ class LearnerConfig:
     warmup_fraction: float = 0.05
     """Fraction of `total_updates` over which the rate rises linearly, from a first step above 0."""
     total_updates: int = 100
-    """Optimiser steps of the whole run: loop steps x epochs x mini_batches. The cosine ends there at 0."""
+    """Optimizer steps of the whole run: loop steps x epochs x mini_batches. The cosine ends there at 0."""
     weight_decay: float = 0.1
     """Applied to matrices only, not to norms and biases."""
     adam_betas: tuple[float, float] = (0.9, 0.999)
@@ -44,7 +44,7 @@ class LearnerConfig:
     grad_clip: float = 1.0
     """Largest global gradient norm."""
     mini_batches: int = 1
-    """Optimiser steps per pass over a batch; the paper's scripts make 2."""
+    """Optimizer steps per pass over a batch; the paper's scripts make 2."""
     epochs: int = 1
     """Passes over a batch."""
     micro_batch_tokens: int = 4096
@@ -71,14 +71,14 @@ class LearnerConfig:
 
 
 def learning_rate_at(config: LearnerConfig, update: int) -> float:
-    """Return the learning rate of one optimiser step, a function of its index only.
+    """Return the learning rate of one optimizer step, a function of its index only.
 
         lr(u) = peak * (u + 1) / W                                  u < W = ceil(warmup_fraction * total)
         lr(u) = peak * (1 + cos(pi * (u - W) / (total - W))) / 2    cosine, afterwards
 
     Args:
         config: peak, schedule and lengths.
-        update: optimiser steps made before this one.
+        update: optimizer steps made before this one.
     """
     warmup = math.ceil(config.warmup_fraction * config.total_updates)
     if update < warmup:
@@ -95,23 +95,23 @@ class UpdateOutcome:
 
     metrics: dict[str, float]
     num_updates: int
-    """Optimiser steps made."""
+    """Optimizer steps made."""
 
 
 def run_update(
     stepper: Stepper, batch: TokenBatch, *, config: LearnerConfig, first_update: int, ranks: Ranks
 ) -> UpdateOutcome:
-    """Make every optimiser step of a batch: mini-batches x epochs, each over all ranks.
+    """Make every optimizer step of a batch: mini-batches x epochs, each over all ranks.
 
-    With several optimiser steps the "old" log probabilities of the clipped ratio are computed before the
+    With several optimizer steps the "old" log probabilities of the clipped ratio are computed before the
     first. With a single step the ratio is 1 and the forward pass itself computes them. A mini-batch without
     trained tokens makes no step.
 
     Args:
         stepper: the engine.
         batch: the whole batch, equal on every rank; each rank trains its share.
-        config: optimiser, schedule and loss.
-        first_update: optimiser steps made before this call, for the schedule.
+        config: optimizer, schedule and loss.
+        first_update: optimizer steps made before this call, for the schedule.
         ranks: the processes that share the update.
 
     Returns:

@@ -2,7 +2,7 @@
 
 Command:   mica sweep experiments/ablate_advantage.py
            mica sweep experiments/ablate_advantage.py:qwen3_8b --set cards=DIR
-               --set domain=mica_ray.domains.empa:EMPA --set roles.{actor,director,judge}.base_url=URL
+               --set world=empa --set judge=ENDPOINT
 Cells:     alpha 0 (group only), 0.25, 0.5 (the paper), 0.75, 1 (turn only); three seeds each
 Time:      33 minutes on two cores, two trials of about 4 minutes side by side; on GPUs not measured:
            fifteen runs of mica_qwen3.py:qwen3_8b, 8 GPUs each, as many at the same time as fit

@@ -2,8 +2,8 @@
 
 Command:   python experiments/credit_correctness.py --out runs/credit_correctness [--peer verl] [--steps N]
 Time:      about a minute on one core
-Expected:  leave-one-out is unbiased everywhere; forms found in other systems fail as their names say. Writes
-           credit.json and credit.png, and prints a table with what MICA itself trades away below it.
+Expected:  leave-one-out is unbiased everywhere; forms found in other systems have the flaw in their name.
+           Writes credit.json and credit.png, and prints a table, and below it the bias of each estimator.
 
 `--peer verl` passes the same turns as tokens to verl's own functions, if verl can be imported; it is not a
 dependency. TRL computes advantages inside its trainer and has no function that takes arrays.

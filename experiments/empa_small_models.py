@@ -23,7 +23,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -40,10 +39,9 @@ from mica_ray.domains.empa import EMPA
 from mica_ray.domains.empa.cards import read_cards
 from mica_ray.domains.loader import load_domain
 from mica_ray.evaluation.role_counts import CountedChat, RoleCount, with_failures
-from mica_ray.files import write_json
+from mica_ray.files import write_json, write_whole
 from mica_ray.ports import free_port
-from mica_ray.recordings.dialogue_log import dialogue_row
-from mica_ray.rewards import Rewards
+from mica_ray.recordings.transcript import transcript
 from mica_ray.serving.local_server import running_server, server_command
 from mica_ray.types import Sampling, Scenario, Trajectory
 
@@ -189,15 +187,8 @@ def played_record(played: Played) -> dict[str, object]:
 
 def write_dialogues(path: Path, dialogues: Sequence[Trajectory]) -> None:
     """Write the dialogues in the format that `mica report figures` reads."""
-    turns = Rewards()(dialogues)
-    none = np.zeros_like(turns.rewards)
-    rows = [
-        dialogue_row(dialogue, turns=turns, returns=none, advantages=none, index=index)
-        for index, dialogue in enumerate(dialogues)
-    ]
-    scratch = path.with_name(f".{path.name}.part")
-    scratch.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
-    os.replace(scratch, path)
+    lines = [json.dumps(transcript(dialogue), ensure_ascii=False) for dialogue in dialogues]
+    write_whole(path, "".join(f"{line}\n" for line in lines))
 
 
 @asynccontextmanager

@@ -31,7 +31,7 @@ def bootstrap_mean(values: Sequence[float] | np.ndarray, *, seed: int, confidenc
     """Return the mean over scenarios with its percentile bootstrap interval (Efron 1979).
 
     The bootstrap resamples scenarios. Dialogues of one scenario are not independent, so the caller averages
-    them first. A single value has an interval of width 0; no value gives NaN.
+    them first. A single value has an interval of width 0; without values it is NaN.
 
     >>> bootstrap_mean([2.0, 2.0, 2.0], seed=0)
     Interval(estimate=2.0, low=2.0, high=2.0)

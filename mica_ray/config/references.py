@@ -76,7 +76,10 @@ def resolve(reference: str) -> object:
         try:
             module = importlib.import_module(place)
         except ImportError as error:
-            raise ConfigError(f"{reference}: cannot import {place} ({first_line(error)}).") from error
+            raise ConfigError(
+                f"{reference}: cannot import {place} ({first_line(error)}). "
+                "Check the name, or use file.py:NAME."
+            ) from error
     found: object = getattr(module, name, _MISSING)
     if found is _MISSING:
         public = [item for item in vars(module) if not item.startswith("_")]

@@ -1,4 +1,4 @@
-"""Copy advantages of turns to their tokens. The turn of each token is given.
+"""Copy advantages of turns to their tokens. The caller passes the turn of each token.
 
 Nothing is summed or discounted over tokens: credit/returns.py has already done that over turns.
 """

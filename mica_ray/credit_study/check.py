@@ -45,7 +45,7 @@ class CheckConfig:
     rerolls: int = 8
     """Number of continuations of the recorded reply, and of other replies in its place."""
     gamma: float = 1.0
-    """Discount per turn of the measured returns; 1 measures what an episode is worth."""
+    """Discount per turn of the measured returns; 1 measures the undiscounted return of the dialogue."""
     seed: int = 0
     """Seed of the sampled turns, the continuations and the intervals."""
 
@@ -98,7 +98,9 @@ def prefix_before(stored: RecordedTurns, place: Place, scenario: Scenario) -> Pr
     """
     dialogue = stored.dialogues[place.row]
     if len(dialogue.talk) <= place.turn:
-        raise RecordingError(f"scenario {dialogue.scenario}: the record contains no text to continue from.")
+        raise RecordingError(
+            f"scenario {dialogue.scenario}: turn {place.turn} has no text. Use the dialogues.jsonl of a run."
+        )
     states: list[State] = [(float(c), float(a), float(p)) for c, a, p in dialogue.states[: place.turn + 1]]
     if not np.allclose(states[0], scenario.initial_state):
         raise RecordingError(

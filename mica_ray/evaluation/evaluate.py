@@ -99,7 +99,7 @@ async def evaluate(
 ) -> Evaluation:
     """Play `config.samples` dialogues of every scenario and score them.
 
-    The seed of a dialogue depends only on config.seed and the scenario, so two policies meet the same users.
+    A dialogue's seed depends only on config.seed, scenario and sample, so two policies meet the same users.
 
     Args:
         policy: replies in every dialogue.
@@ -117,7 +117,7 @@ async def evaluate(
     """
     chosen = scenarios[: config.max_scenarios]
     if not chosen:
-        raise ValueError(f"split {config.split!r} has no scenario to evaluate on.")
+        raise ValueError(f"Split {config.split!r} has no scenarios. Choose another evaluation.split.")
     sampling = rollout.sampling
     if config.temperature is not None:
         sampling = replace(sampling, temperature=config.temperature)

@@ -76,5 +76,6 @@ def _rescore_file(path: Path, *, seed: int, check: bool) -> list[Rescored]:
 def _usable(dialogues: Sequence[RecordedDialogue]) -> list[RecordedDialogue]:
     usable = [dialogue for dialogue in dialogues if dialogue.is_usable]
     if not usable:
-        raise error_at(dialogues[0].line, "no dialogue of this file was finished and judged.")
+        problem = "no dialogue of this file has a judged turn. Use a file with judged dialogues."
+        raise error_at(dialogues[0].line, problem)
     return usable

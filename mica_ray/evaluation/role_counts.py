@@ -95,7 +95,18 @@ def with_failures(dialogues: Sequence[Trajectory], counts: Mapping[str, RoleCoun
                 counts["judge"].errors[f"{turn.judgement.status}: {turn.judgement.error:.60}"] += 1
         counts["director"].failed += dialogue.director_failures
         if dialogue.stop is Stop.FAILED:
-            role = "actor" if "the actor of" in (dialogue.error or "") else "policy"
+            role, reason = _failure(dialogue)
             counts[role].failed += 1
-            counts[role].errors[f"dialogue ended: {(dialogue.error or '').rpartition('gave ')[2]:.60}"] += 1
+            counts[role].errors[f"dialogue ended: {reason:.60}"] += 1
     return counts
+
+
+def _failure(dialogue: Trajectory) -> tuple[str, str]:
+    """Return the role that ended a failed dialogue, and its reason."""
+    for turn in dialogue.turns[-1:]:
+        for answer in turn.answers:
+            if answer.role == "actor" and answer.status.failure_kind:
+                return "actor", answer.error or str(answer.status)
+    error = dialogue.error or ""
+    # An Actor that fails to open a dialogue leaves no turn to record its answer in.
+    return ("actor" if not dialogue.turns and error.startswith("The actor of ") else "policy"), error

@@ -120,4 +120,5 @@ def _caption(*evaluations: Evaluation, contaminated: bool) -> str:
         else ""
     )
     note = f"\n{UNITS}\n{CONTAMINATED}" if contaminated else f"\n{UNITS}"
-    return f"{scenarios} scenarios, {dialogues} dialogues, 95 % intervals over scenarios{failures}{note}"
+    units = "95 % intervals over scenarios, of passed over dialogues"
+    return f"{scenarios} scenarios, {dialogues} dialogues, {units}{failures}{note}"

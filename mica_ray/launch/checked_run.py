@@ -24,7 +24,7 @@ class CheckedRun:
     loaded: RunDomain
     """The domain, as declared and as played."""
     facts: PolicyFacts
-    """What the files of the policy say, or will say once the embedded policy is made."""
+    """Facts from the policy's files; for the embedded policy, those that its recipe determines."""
 
     @property
     def domain(self) -> Domain:

@@ -21,7 +21,7 @@ _SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
 
 @dataclass(frozen=True, slots=True)
 class PolicyFacts:
-    """What the files of a model folder say about the model."""
+    """Facts about a model, read from the files of its folder."""
 
     folder: Path
     architecture: str

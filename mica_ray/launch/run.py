@@ -83,7 +83,7 @@ def run_training(
         resume: run folder to continue in.
         progress: receives stages and dialogues.
         tracker: receives metrics, in addition to the file of the run folder and MLflow.
-        roles_shared: on Ray, use the engines of role models that the sweep of the run has started.
+        roles_shared: whether to use the role engines that the sweep has already started on Ray.
 
     Raises:
         ConfigError: one line for what cannot be done; nothing was written.

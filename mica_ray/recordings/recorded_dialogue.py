@@ -88,7 +88,7 @@ class RecordedDialogue:
         _check_shapes(per_turn, judged=self.judged, rewards=self.rewards, returns=self.returns)
         _check_shapes(per_turn, advantages=self.advantages, reply_tokens=self.reply_tokens)
         if not np.isfinite(self.states).all():
-            raise ValueError("states must be finite.")
+            raise ValueError(f"states must be finite, got {self.states.tolist()}.")
 
     @property
     def num_turns(self) -> int:

@@ -59,7 +59,9 @@ def register_policy(folder: RunFolder, name: str | None = None) -> Registration:
     try:
         return _register(folder, config, run_id=tracker.run_id, store=store, name=name or config.name)
     except MlflowException as error:
-        raise ConfigError(f"Registering the policy in {store} failed: {first_line(error)}") from error
+        raise ConfigError(
+            f"Registering the policy in {store} failed ({first_line(error)}). Check the name and the store."
+        ) from error
 
 
 def set_alias(registration: Registration, alias: str, tags: Mapping[str, str]) -> str:
@@ -86,7 +88,7 @@ def set_alias(registration: Registration, alias: str, tags: Mapping[str, str]) -
         client.set_registered_model_alias(name, alias, version)
     except MlflowException as error:
         raise ConfigError(
-            f"Setting the alias {alias} of {name} in {store} failed: {first_line(error)}"
+            f"Setting the alias {alias} of {name} in {store} failed ({first_line(error)}). Check the store."
         ) from error
     return f"models:/{name}@{alias}"
 

@@ -52,7 +52,7 @@ class Sampling:
     max_tokens: int = 64
     """Maximum number of tokens of one reply."""
     seed: int | None = None
-    """The same seed, model and prompt give the same reply. None: unseeded."""
+    """Equal seed, model and prompt lead to the same reply. None: unseeded."""
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -30,8 +30,8 @@ class TurnRewards:
         valid: [B, T] bool, whether the turn was played and judged. A failed judgement leaves a hole.
         group: [B] int, equal for dialogues of one scenario.
         states: [B, T, K] float64, the need state before the reply of turn t (P_{t-1}, points); arbitrary
-            where not valid. None if not recorded: anchor states and the critic, which read it, then raise.
-            Part of the batch and not of the estimator, which is used for many batches.
+            where not valid. None if not recorded; AnchorStates and TurnGae then raise ValueError.
+            The states belong to the batch: one estimator serves many batches.
     """
 
     rewards: np.ndarray

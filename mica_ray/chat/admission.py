@@ -106,10 +106,14 @@ class Admission:
         ]
         wait = max((pace.seconds_until_free() for pace, _ in booked), default=0.0)
         if wait > 0 and time.monotonic() + wait > until:
+            rates = {
+                "requests_per_minute": self._rules.requests_per_minute,
+                "tokens_per_minute": self._rules.tokens_per_minute,
+            }
+            limits = " or ".join(f"{name}={rate:g}" for name, rate in rates.items() if rate is not None)
             raise self._error(
-                f"the rate limits allow this call in {wait:.3g} s, which is after its deadline. Raise "
-                f"requests_per_minute={self._rules.requests_per_minute} or "
-                f"tokens_per_minute={self._rules.tokens_per_minute}, or play fewer dialogues at once.",
+                f"the rate limits allow this call in {wait:.3g} s, which is after its deadline. "
+                f"Raise {limits}, or play fewer dialogues at once.",
                 "timeout",
             )
         if waits := [pace.book(units) for pace, units in booked]:

@@ -155,8 +155,8 @@ class OpenAIChat:
             schema: JSON schema of the answer, None for free text; enforced as far as possible.
 
         Raises:
-            ChatError: "refused" at once if a retry cannot help; "timeout", "infrastructure" or "content"
-                after the last attempt or the deadline.
+            ChatError: at once if a retry cannot help (refused, an answer without text, no admission before
+                the deadline), otherwise after the last attempt or the deadline.
         """
         patience = self._endpoint
         retrying = AsyncRetrying(
@@ -198,7 +198,8 @@ class OpenAIChat:
                 body = await self._create(messages, sampling, schema)
                 return read_reply(body, model=self._endpoint.model, endpoint=str(self._endpoint))
         except (TimeoutError, openai.APITimeoutError) as error:
-            raise self._transient(f"no answer within {seconds:.3g} s.", "timeout") from error
+            problem = f"no answer within {seconds:.3g} s. Raise timeout_seconds, or check its load."
+            raise self._transient(problem, "timeout") from error
         except openai.APIConnectionError as error:
             problem = f"no connection ({error.__cause__ or error}). Check base_url and that the server runs."
             raise self._transient(problem, "infrastructure") from error

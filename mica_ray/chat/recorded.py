@@ -151,7 +151,8 @@ def _lines(path: Path) -> Iterator[tuple[CallKey, RecordedReply]]:
                 outcome = chat_error(**entry["error"]) if "error" in entry else _reply(entry["reply"])
             yield (entry["call"], entry["occurrence"]), outcome
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number}: not a recorded call ({error!r})") from error
+            problem = f"{path}, line {number}: not a recorded call ({error!r})."
+            raise ValueError(f"{problem} Remove the line, or record again.") from error
 
 
 def _reply(fields: Mapping[str, Any]) -> ChatReply:

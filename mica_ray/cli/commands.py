@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def exit_code(error: Exception) -> int | None:
-    """Return the exit code of an error whose message says enough; None asks for the traceback.
+    """Return the exit code of an error that needs no traceback; None if it needs one.
 
     2: the request cannot be carried out as given. 1: the run met a failure and stopped.
     """

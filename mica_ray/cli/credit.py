@@ -1,4 +1,4 @@
-"""`mica credit`: stored dialogues under several credit estimators, side by side, without new rollouts."""
+"""`mica credit`: compare credit estimators on stored dialogues; `check` adds new rollouts."""
 
 from __future__ import annotations
 

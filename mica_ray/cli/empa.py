@@ -183,7 +183,7 @@ def choose_cases(domain: Domain, cases: str) -> tuple[Scenario, ...]:
         raise ConfigError(f"--cases must be official, all or a number > 0, got {cases!r}.")
     if not chosen:
         raise ConfigError(
-            f"Domain {domain.name} has no {cases} cases. Name the folder of its cards with --cards DIR."
+            f"--cases {cases}: domain {domain.name} has none. Name the folder of its cards with --cards DIR."
         )
     return chosen
 

@@ -81,7 +81,7 @@ class StageBars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove the bars."""
+        """Stop the bars; their last state stays visible."""
         self._bars.stop()
 
     def stage(self, name: str, *, step: int, num_steps: int) -> None:
@@ -121,7 +121,7 @@ class CaseBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove the bar."""
+        """Stop the bar; its last state stays visible."""
         self._bar.stop()
 
     def ended(self, trajectory: Trajectory) -> None:

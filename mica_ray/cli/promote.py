@@ -1,4 +1,4 @@
-"""`mica promote`: a policy that passes the gate gets its alias in MLflow; otherwise the failed conditions."""
+"""`mica promote`: set a policy's MLflow alias if it passes the gate, else print what failed."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def promote_command(
 ) -> None:
     """Set an alias for a trained policy in MLflow, if it passes the gate.
 
-    The gate requires a better EPM-Q than the base, no worse benchmark, a care
+    The gate requires a better EPM-Q than the base, no benchmark below its margin, a care
     check that works, and a clean test split. The exit code is 1 if it fails.
     """
     from mica_ray.config.references import ConfigError

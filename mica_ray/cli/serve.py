@@ -95,7 +95,7 @@ def serve_command(
     settings = _settings(configs[0], api_key_file, own_keys)
     names = _names(models)
     try:
-        check_binding(host, api_key_file)
+        check_binding(host, settings.keys_file)
         spec = ServiceSpec(
             models=tuple(
                 _model(name, config, sampler, is_dry=dry_run)

@@ -134,9 +134,15 @@ class Actor:
                     if problem is None:
                         return ActorMessage(message, _status(draft, reply.attempts))
         except TimeoutError as error:
-            late = f"The {endpoint} wrote no message within {self.deadline_seconds:g} s."
+            late = (
+                f"The {endpoint} wrote no message within {self.deadline_seconds:g} s. "
+                "Check its model, or raise roles.deadline_seconds."
+            )
             raise ChatError(late, kind="timeout", endpoint=endpoint) from error
-        unusable = f"The {endpoint} wrote no usable message in {self.most_drafts} drafts: {problem}."
+        unusable = (
+            f"The {endpoint} wrote no usable message in {self.most_drafts} drafts: {problem}. "
+            "Use a larger model."
+        )
         raise ChatError(unusable, kind="content", endpoint=endpoint)
 
 

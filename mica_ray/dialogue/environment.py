@@ -117,7 +117,8 @@ class DialogueEnvironment:
         """
         if self._user is None:
             raise RuntimeError(
-                f"The dialogue of scenario {self._scenario.id} has no message to reply to. Call open() first."
+                f"The dialogue of scenario {self._scenario.id} has no message to reply to. Call open(), "
+                "wait for the previous reply, or build a new environment if it has ended."
             )
         turn = len(self._dialogue)
         self._dialogue.append({"user": self._user, "reply": reply})

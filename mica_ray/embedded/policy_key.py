@@ -21,7 +21,7 @@ from mica_ray.embedded.warm_up import warm_up_stories
 def policy_key(
     domain: Domain, recipe: EmbeddedPolicyRecipe, *, sources: Mapping[str, str] | None = None
 ) -> str:
-    """Return 16 hex digits that change exactly when the weights may change.
+    """Return 16 hex digits that identify the recipe, the domain's fields and the code of this folder.
 
     Args:
         domain: whose prompts, rules and scenarios the warm-up uses.

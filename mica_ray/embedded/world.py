@@ -20,7 +20,7 @@ REGRESS_POINTS = ((0.0, -2.0, -4.0), (0.0, -2.0, -5.0), (0.0, -2.0, -5.0))
 
 HALF = 0.5
 GUARD_STEP = 0.25
-"""Each misplaced reply raises by this share how far earlier needs must be met before the next one opens."""
+"""Share of the initial deficit. Each misplaced reply requires that much more of earlier needs to be met."""
 MAX_GUARD = 2
 PATIENCE = 2
 """From this number of consecutive replies that serve only met needs, the need in focus grows."""
@@ -48,7 +48,7 @@ class Inner:
     guard: int = 0
     """In 0..MAX_GUARD; misplaced help raises it."""
     stale: int = 0
-    """Number of consecutive replies that served only met needs."""
+    """Consecutive replies that served only met needs, or explored or affirmed too early."""
 
     def is_met(self, axis: int) -> bool:
         """Whether a need is met: above -1 point, the tolerance of the zone distance."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mica_ray.chat.thinking import OPENINGS
+from mica_ray.error_lines import first_line
 from mica_ray.rollout.engine import EngineError
 from mica_ray.types import Generation, Message
 
@@ -96,8 +97,8 @@ class ChatTemplate:
             tokenizer = AutoTokenizer.from_pretrained(path)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise EngineError(
-                f"The tokenizer of policy {path} cannot be loaded. Put tokenizer.json and "
-                "tokenizer_config.json next to the weights."
+                f"The tokenizer of policy {path} cannot be loaded ({first_line(error)}). "
+                "Put tokenizer.json and tokenizer_config.json next to the weights."
             ) from error
         return cls(tokenizer, path=path, arguments=arguments)
 

@@ -27,7 +27,7 @@ PolicyPrompt = Callable[[Scenario], str]
 
 @dataclass(frozen=True, slots=True)
 class RolloutConfig:
-    """How many dialogues are played, and how the policy samples within which limits."""
+    """Number of dialogues, sampling of the policy, and limits on length, time and concurrency."""
 
     group_size: int = 4
     """N, dialogues per scenario."""

@@ -147,17 +147,18 @@ class LocalEngine:
         missing = sorted(parameters.keys() - received.keys())
         if missing:
             raise EngineError(
-                f"Weights version {weights.version} belong to another model: {missing[0]} and "
-                f"{len(missing) - 1} more parameters are missing. Use the policy that the learner trains."
+                f"Weights version {weights.version} belong to another model: {len(missing)} parameters are "
+                f"missing, the first is {missing[0]}. Use the policy that the learner trains."
             )
+        for name, parameter in parameters.items():
+            if parameter.shape != received[name].shape:
+                raise EngineError(
+                    f"Weights version {weights.version} belong to another model: {name} has shape "
+                    f"{tuple(received[name].shape)}, the engine's has {tuple(parameter.shape)}. Use the "
+                    "policy that the learner trains."
+                )
         with torch.no_grad():
             for name, parameter in parameters.items():
-                if parameter.shape != received[name].shape:
-                    raise EngineError(
-                        f"Weights version {weights.version} belong to another model: {name} has shape "
-                        f"{tuple(received[name].shape)}, the engine's has {tuple(parameter.shape)}. Use the "
-                        "policy that the learner trains."
-                    )
                 parameter.copy_(received[name])
         self._version = weights.version
 

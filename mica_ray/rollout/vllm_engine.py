@@ -142,7 +142,7 @@ class VllmEngine:
                 # Even for a version already loaded: the sender waits for every member of its group.
                 await self._receive()
             elif weights.version != self._version:
-                # May be fetched from another node; generation continues meanwhile.
+                # The bucket may come from another node. Replies in flight continue; new ones wait.
                 bucket = await asyncio.to_thread(resolve, weights)
                 await self._idle.wait()
                 await self._backend.load(bucket)

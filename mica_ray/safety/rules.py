@@ -113,8 +113,11 @@ def _sign(entry: Mapping[str, Any], words: Mapping[str, str], excuses: Mapping[s
 
 def _pattern(text: str, words: Mapping[str, str]) -> re.Pattern[str]:
     """Replace each `<name>` by its list of words, which may contain other names, and compile."""
-    full = text
+    full, depth = text, 0
     while names := [name for name in words if f"<{name}>" in full]:
+        depth += 1
+        if depth > len(words):
+            raise ValueError(f"words {', '.join(names)} contain themselves. Remove the cycle.")
         for name in names:
             full = full.replace(f"<{name}>", words[name])
     try:

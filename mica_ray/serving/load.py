@@ -146,7 +146,7 @@ async def _exchange(load: Load, connection: Connection, prompt: str, *, streams:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Return a quantile, rounded to hundredths; NaN for fewer than two values."""
+    """Return the quantile at `share`, a multiple of 0.01 in (0, 1); NaN below two values."""
     if len(values) < 2:
         return math.nan
     return statistics.quantiles(values, n=100, method="inclusive")[round(share * 100) - 1]

@@ -138,7 +138,8 @@ def _session_cleanup(store: SessionStore | None) -> Callable[[Starlette], Abstra
 
 async def _error_response(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):  # An unknown path, or a method that its route does not accept.
-        error = ApiError(error.status_code, f"{error.detail}.", code="no_such_route")
+        problem = f"{error.detail}. Check the path and the method of the request."
+        error = ApiError(error.status_code, problem, code="no_such_route")
     assert isinstance(error, ApiError)
     return JSONResponse(error.body, status_code=error.status, headers=error.headers)
 

@@ -126,7 +126,7 @@ class MlflowTracker:
         self._outbox.put(0, {_DATASET: {**record, "context": dataset.context}})
 
     def artifact(self, path: Path) -> None:
-        """Queue a file or folder for upload to the run's artifacts; it must not be moved before."""
+        """Queue a file or folder for upload. It must stay in place until it is sent."""
         root = path.absolute()
         files = sorted(item for item in root.rglob("*") if item.is_file()) if root.is_dir() else [root]
         for file in files:

@@ -16,7 +16,7 @@ class Learner(Protocol):
     """Trains the policy's weights on token batches."""
 
     def update(self, batch: TokenBatch) -> UpdateReport:
-        """Make every optimizer step of a batch. Deterministic; a repeated step has no effect."""
+        """Make every optimizer step of a batch and raise the version by one. Deterministic."""
         ...
 
     def weights(self) -> PolicyWeights:

@@ -21,7 +21,7 @@ _INDEX_FILE = "next_command.txt"
 
 
 class Post(Protocol):
-    """A rank's connection to the world outside its group. Every call has its own deadline."""
+    """A rank's connection to the world outside its group. Every call except take has a deadline."""
 
     def take(self, index: int) -> Command:
         """Wait for a command, as long as the driver collects dialogues."""

@@ -59,7 +59,7 @@ class LoopConfig:
     num_steps: int = 45
     scenarios_per_step: int = 16
     checkpoint_every: int = 10
-    """Steps between checkpoints; 0 writes one after the last step only, which always writes one."""
+    """Steps between checkpoints. The last step always writes one; 0 writes no others."""
     keep_checkpoints: int = 2
     evaluate_every: int = 0
     """Steps between evaluations; 0 never evaluates."""

@@ -145,7 +145,7 @@ class RayLearner:
         self._do(Command("restore", str(directory.absolute())), "restore")
 
     def close(self) -> None:
-        """Stop the group, its thread and the mailbox; after an error wait less, a rank may hang."""
+        """Stop the group, its thread and the mailbox. Wait less after an error: a rank may hang."""
         if self._thread.is_alive():
             ray.get(self._mailbox.put.remote(Command("stop")), timeout=_CALL_SECONDS)
             self._thread.join(timeout=15.0 if self._ended else 60.0)

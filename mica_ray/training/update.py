@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class LearnerConfig:
     """Optimizer, schedule and loss.
 
-    The defaults are those of the paper's released scripts (learning rate 1e-6, cosine, warm-up 5 %, clip 1).
+    Learning rate, schedule, warm-up and clip default to those of the paper's released scripts.
     """
 
     learning_rate: float = 1e-6

@@ -64,6 +64,8 @@ class Dimension:
             ValueError: no options, two options with the same label, or no tuples for joined keys.
         """
         if isinstance(options, Span):
+            if JOINT in key:
+                raise ValueError(f"space[{key!r}] joins keys, got a Span. List tuples of values instead.")
             return cls(key, {}, options)
         named = isinstance(options, Mapping)
         pairs = list(options.items()) if named else [(show_value(value), value) for value in options]

@@ -125,7 +125,7 @@ class Sweep:
     name: str
     """Name of the sweep's folder and of its tracked runs."""
     question: str
-    """One sentence; the last line of the sweep's output answers it."""
+    """One sentence; the line "answer" of the sweep's output answers it."""
     space: Mapping[str, Options]
     """Options by dotted key of RunConfig: numbers, strings, or objects such as estimators and judges."""
     base: RunConfig = field(default_factory=RunConfig)

@@ -89,7 +89,8 @@ def cell_scores(sweep: Sweep, entries: Sequence[TrialEntry]) -> dict[str, float]
 def conclude(sweep: Sweep, entries: Sequence[TrialEntry], *, unplayed: str = "") -> SweepResult:
     """Compare the cells of a sweep.
 
-    The reference is the sweep's, or by default the best cell by interquartile mean. The answer compares the
+    The reference is the sweep's; if it names none, or that cell has no score, it is the best cell by
+    interquartile mean. The answer compares the
     best cell with the reference, or with the second best cell if the reference is the best. Intervals are not
     corrected for selecting the best of several cells by the same scores.
 

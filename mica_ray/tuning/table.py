@@ -23,7 +23,7 @@ def sweep_text_table(sweep: Sweep, outcome: SweepResult) -> TextTable:
     left_out = [f"Not all trials ran: {outcome.unplayed}."] if outcome.unplayed else []
     return TextTable(
         title=f"{sweep.name}: {sweep.metric} by cell",
-        header=("cell", "seeds", "interquartile mean", "mean", against, "P(better)"),
+        header=("cell", "seeds", "interquartile mean", "mean", against, "P(higher)"),
         rows=tuple(
             (row.cell.name, _counts(row), *map(_show, (row.middle, row.mean, row.gain, row.chance)))
             for row in outcome.rows

@@ -45,7 +45,7 @@ class Trial:
 
 
 def trial_id(cell: Cell, seed: int) -> str:
-    """Return a folder name for cell and seed; a digest replaces characters that a folder name cannot have."""
+    """Return a folder name for cell and seed, with a digest if the cell's name had to change."""
     exact = "-".join(cell.name.split(" "))
     safe = re.sub(r"[^A-Za-z0-9=._-]+", "_", exact)[:_LONGEST_ID]
     if safe != exact:

@@ -166,6 +166,16 @@ def test_a_wrong_rule_is_named(tmp_path: Path) -> None:
         CareRules.read(tmp_path / "none.toml")
 
 
+def test_a_word_that_contains_itself_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rules.toml"
+    rules = OWN_RULES.read_text(encoding="utf-8")
+    place = rules.index("\n[words]\n") + len("\n[words]")
+    words = rules[:place] + "\nself_naming = 'x|<self_naming>'" + rules[place:]
+    path.write_text(words.replace("patterns = [", "patterns = ['<self_naming>',", 1), encoding="utf-8")
+    with pytest.raises(ValueError, match="words self_naming contain themselves"):
+        CareRules.read(path)
+
+
 def test_a_wrong_label_is_named_by_its_line(tmp_path: Path) -> None:
     path = tmp_path / "messages.jsonl"
     good = {"text": "hello", "locale": "en", "kind": None, "hard": False}

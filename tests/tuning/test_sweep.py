@@ -6,7 +6,7 @@ import pytest
 
 from mica_ray.config import RunConfig
 from mica_ray.config.overrides import override
-from mica_ray.tuning.space import Options, Span
+from mica_ray.tuning.space import Dimension, Options, Span
 from mica_ray.tuning.sweep import Asha, Grid, Optuna, Pbt, Random, Sweep, SweepBudget
 
 ALPHA: Mapping[str, Options] = {"credit.alpha": (0.0, 1.0)}
@@ -60,6 +60,7 @@ def test_scheduler_may_read_an_evaluation_that_is_made_during_training() -> None
         (lambda: Pbt(every_steps=0), "every_steps must be >= 1, got 0"),
         (lambda: SweepBudget(hours=0), "hours must be > 0, got 0"),
         (lambda: Span(1, 1), "low must be < high"),
+        (lambda: Dimension.read("credit.alpha+seed", Span(0, 1)), "joins keys, got a Span"),
         (lambda: Span(0, 1, log=True), "low must be > 0 when log=True"),
     ],
 )

@@ -122,7 +122,8 @@ class CardDeck:
     def scenarios(self, domain: str, *, allow_test_cards: bool = False) -> tuple[Scenario, ...]:
         """Return the cards with a known P_0 as scenarios.
 
-        Official cases are test scenarios. A copy of one under another id is in no split.
+        Official cases are test scenarios. A copy of one under another id is left out unless
+        `allow_test_cards`.
 
         Args:
             domain: name of the domain.

@@ -83,7 +83,7 @@ def _lead(run: RunFiles, num_dialogues: int) -> str:
     text = f"{num_dialogues:,} training dialogues, sorted by disagreement with GRPO."
     if run.summary is None:
         text += f" The run is unfinished: {run.num_steps} of {run.num_planned or 'unknown'} steps."
-    return f"{text} It is {CONTAMINATED}." if run.is_contaminated else text
+    return f"{text} {run.name} is {CONTAMINATED}." if run.is_contaminated else text
 
 
 def _group_of(credited: Sequence[DialogueCredit], wanted: str, name: str) -> Group:

@@ -1,6 +1,6 @@
 """Line charts: their numbers, and two ways to draw them, with matplotlib as PNG and with plotly in a page.
 
-Both give the same number of a curve the same colour and marker, so that a run looks alike everywhere.
+Both draw curves with the same number in the same colour and marker, so that a run looks alike everywhere.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class LineChart:
 
     @property
     def names(self) -> dict[str, Curve]:
-        """One curve per name, in order of appearance."""
+        """The first curve of each name, by name; in no particular order."""
         return {curve.name: curve for panel in reversed(self.panels) for curve in reversed(panel.curves)}
 
 

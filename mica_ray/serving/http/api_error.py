@@ -23,7 +23,7 @@ class ApiError(Exception):
         type: OpenAI's error type.
         param: the request field at fault; None if no single field is.
         code: for programs; None if the type is specific enough.
-        retry_after: seconds after which a retry may succeed; None if a retry cannot help.
+        retry_after: seconds, sent as Retry-After; None sends no such header.
     """
 
     def __init__(

@@ -76,7 +76,7 @@ class KeyFile:
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(
                     f"{self.path} is not a key file ({type(error).__name__}: {error}). "
-                    "Create one with `mica serve-key add NAME --file FILE`."
+                    "Restore the file, or name another one with --file."
                 ) from error
             self._stamp = stamp
         return self._records

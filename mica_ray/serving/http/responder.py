@@ -71,7 +71,8 @@ class Responder:
         With a finding the help line is the first piece, whether or not the model replies after it.
 
         Raises:
-            ApiError: the model returned no reply, was too slow, or too many requests are in flight.
+            ApiError: the model returned no reply, was too slow, or the service is busy. With a finding the
+                reply ends after the help line instead.
         """
         if finding is None:
             async with aclosing(_split_thinking(self._model_pieces(request))) as pieces:

@@ -36,8 +36,9 @@ def session_routes(sessions: SupportSessions, access: AccessControl) -> list[Rou
         return json_response(sessions.session_json(session), status=201)
 
     async def send_message(request: Request) -> Response:
-        session = session_of(request)
+        session_of(request)  # An unknown session is reported before the body is read.
         body = read_message_body(await json_content(request), sessions.settings)
+        session = session_of(request)  # Again: a reply that ended meanwhile has added a turn.
         if body.stream:
             return await event_response(_events(sessions, session, body))
         async with aclosing(sessions.reply(session, body)) as pieces:

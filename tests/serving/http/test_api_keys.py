@@ -41,5 +41,5 @@ def test_a_key_is_revoked_only_in_a_file_that_has_it(tmp_path: Path) -> None:
 def test_a_file_of_another_form_is_named_with_the_remedy(tmp_path: Path, content: str) -> None:
     path = tmp_path / "keys.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"keys\.json is not a key file .*serve-key add"):
+    with pytest.raises(ValueError, match=r"keys\.json is not a key file .*Restore the file"):
         KeyFile(path).records()

@@ -267,11 +267,17 @@ def _plan(
         ("address", f"{host}:{port}"),
         ("replicas", f"{copies} of each, {sampler}"),
         ("keys", "none: only this machine" if settings.keys_file is None else str(settings.keys_file)),
-        ("rate limit", f"{settings.requests_per_minute} requests per minute and key"),
+        ("rate limit", _rate_limit(settings)),
         ("sessions", sessions),
         ("need state", "not estimated" if spec.judge is None else f"by {spec.judge.config.roles.judge}"),
         ("care check", "on" if has_care else "off"),
     ]
+
+
+def _rate_limit(settings: ServeSettings) -> str:
+    if settings.keys_file is None:
+        return "none"  # Requests are counted by key.
+    return f"{settings.requests_per_minute} requests per minute and key"
 
 
 def _record(spec: ServiceSpec, host: str, port: int) -> dict[str, object]:

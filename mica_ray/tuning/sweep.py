@@ -61,7 +61,7 @@ class Asha:
     """Stop the worse trials early by a training metric (asynchronous successive halving, Li et al. 2018)."""
 
     metric: str = "idr_mean"
-    """Logged at every step; compared after each."""
+    """Compared at every rung. An evaluation metric needs loop.evaluate_every > 0."""
     mode: Literal["max", "min"] = "max"
     grace_steps: int = 5
     """Steps before a trial can be stopped."""
@@ -83,7 +83,7 @@ class Pbt:
     """
 
     metric: str = "idr_mean"
-    """Logged at every step."""
+    """An evaluation metric needs loop.evaluate_every > 0."""
     mode: Literal["max", "min"] = "max"
     every_steps: int = 5
     """Steps between two comparisons."""

@@ -98,14 +98,14 @@ def credit_dialogues(run: RunFiles) -> tuple[DialogueCredit, ...]:
     mica, _ = estimator_of(run)
     is_turn_mean = run.config.get("learner", {}).get("loss", {}).get("aggregation") == "turn_mean"
     found: list[DialogueCredit] = []
-    try:
-        for _, members in groupby(run.dialogues, key=lambda dialogue: dialogue.step):
+    for step, members in groupby(run.dialogues, key=lambda dialogue: dialogue.step):
+        try:
             found += _credit_step(list(members), mica, is_turn_mean=is_turn_mean)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{run.name}/dialogues.jsonl: a line lacks a field that credit needs ({error!r}). Remove the "
-            "line."
-        ) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{run.name}/dialogues.jsonl: a line of step {step} lacks a field that credit needs "
+                f"({error!r}). Remove the line."
+            ) from error
     weights = [one.token_weight[np.isfinite(one.token_weight)] for one in found]
     largest = max((float(np.abs(row).max()) for row in weights if len(row)), default=0.0) or 1.0
     return tuple(replace(one, token_weight=one.token_weight / largest) for one in found)

@@ -10,6 +10,8 @@ from mica_ray.types import Message, Sampling
 
 JsonSchema = Mapping[str, object]
 ErrorKind = Literal["timeout", "infrastructure", "refused", "content"]
+FinishReason = Literal["stop", "length", "content_filter"]
+"""Why a model stopped writing: it was done, its token limit, or its provider's filter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class ChatReply:
     """Number of calls until this answer; 1 means that the first one succeeded."""
     thinking: str = ""
     """The model's reasoning, where it is known; never part of `text`."""
+    finish_reason: FinishReason | None = None
+    """None if the endpoint reported no reason, or none that we know."""
     is_verbatim: bool = False
     """Whether the text is fixed, so that asking again cannot produce other words."""
 

@@ -1,4 +1,4 @@
-"""Rules of progress: energy, alignment, success, collapse, stall (arXiv 2603.00552).
+"""Rules of progress: energy, alignment, success, collapse, stall, oscillation (arXiv 2603.00552).
 
 States in, numbers or a `Stop` out; no text and no I/O. dialogue/environment.py calls them after each turn.
 """
@@ -34,6 +34,10 @@ class ProgressRules:
     stall_negative_fraction: float = 0.7
     stall_energy: float = -1.0
     """Points: a stall needs a summed energy of the lookback below this."""
+    oscillation_window: int | None = 12
+    """States of the path, P_0 included, that an oscillation starts and ends in; None for no such rule."""
+    oscillation_distance: float = 3.0
+    """Points: an oscillation needs an L1 distance between the window's first and last state below this."""
     give_up_norm: float | None = None
     """Points: the user gives up if ||P_t|| exceeds this; None for never. Not a rule of EMPA."""
 
@@ -48,7 +52,9 @@ class ProgressRules:
             stall_lookback=self.stall_lookback,
         )
         within(0, 1, tolerance=self.tolerance, stall_negative_fraction=self.stall_negative_fraction)
-        at_least(0, stall_deviation=self.stall_deviation)
+        at_least(0, stall_deviation=self.stall_deviation, oscillation_distance=self.oscillation_distance)
+        if self.oscillation_window is not None:
+            at_least(2, oscillation_window=self.oscillation_window)
 
 
 def energy_direction(p0: State | Sequence[float] | np.ndarray) -> np.ndarray:
@@ -115,9 +121,10 @@ def alignment(states: np.ndarray) -> np.ndarray:
 def judge_stop(states: np.ndarray, rules: ProgressRules) -> Stop | None:
     """Return why the dialogue ends after these turns; None if it continues (EMPA).
 
-        success:  (||P_t|| <= a ||P_0|| or P_t . v* >= -a ||P_0||) and E >= ||P_0||
-        collapse: the last dE are all below 0, or ||P_t|| > `give_up_norm`
-        stall:    std of the last ||P|| small, most of the last dE below 0, and their sum below `stall_energy`
+        success:     (||P_t|| <= a ||P_0|| or P_t . v* >= -a ||P_0||) and E >= ||P_0||
+        collapse:    the last dE are all below 0, or ||P_t|| > `give_up_norm`
+        stall:       std of the last ||P|| small, most of the last dE below 0, their sum below `stall_energy`
+        oscillation: |P_t - P_{t-w+1}|_1 < `oscillation_distance` over a window of w = 12 states
 
     The rules are checked from turn `rules.check_from` on, in this order; a window longer than the dialogue is
     skipped. The turn limit is last, so that a success at the last turn counts. Since
@@ -143,6 +150,8 @@ def judge_stop(states: np.ndarray, rules: ProgressRules) -> Stop | None:
             return Stop.COLLAPSE
         if _is_stall(path, energy, rules):
             return Stop.STALL
+        if _is_oscillation(path, rules):
+            return Stop.OSCILLATION
     return Stop.LIMIT if len(energy) >= rules.max_turns else None
 
 
@@ -173,6 +182,13 @@ def _is_stall(path: np.ndarray, energy: np.ndarray, rules: ProgressRules) -> boo
         and float((recent < -_ROUNDING).mean()) > rules.stall_negative_fraction
         and float(recent.sum()) < rules.stall_energy
     )
+
+
+def _is_oscillation(path: np.ndarray, rules: ProgressRules) -> bool:
+    window = rules.oscillation_window
+    if window is None or len(path) < window:
+        return False
+    return float(np.abs(path[-1] - path[-window]).sum()) < rules.oscillation_distance - _ROUNDING
 
 
 def _path(states: np.ndarray) -> np.ndarray:

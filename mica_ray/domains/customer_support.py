@@ -67,6 +67,6 @@ CUSTOMER_SUPPORT = Domain(
     actor_prompt=actor_prompt(person=_PERSON, helper=_HELPER),
     director_prompt=director_prompt(person=_PERSON, helper=_HELPER, axes=_AXES),
     judge_prompt=judge_prompt(person=_PERSON, helper=_HELPER, axes=_AXES),
-    rules=ProgressRules(max_turns=10, check_from=4, tolerance=0.05),
+    rules=ProgressRules(max_turns=10, check_from=4, tolerance=0.05, oscillation_window=None),
     scenarios=scenarios_of(CUSTOMERS, "customer_support"),
 )

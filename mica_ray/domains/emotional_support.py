@@ -87,7 +87,7 @@ EMOTIONAL_SUPPORT = Domain(
     actor_prompt=SUPPORT_PROMPTS_EN.actor_prompt,
     director_prompt=SUPPORT_PROMPTS_EN.director_prompt,
     judge_prompt=SUPPORT_PROMPTS_EN.judge_prompt,
-    rules=ProgressRules(max_turns=12, check_from=4, tolerance=0.05),
+    rules=ProgressRules(max_turns=12, check_from=4, tolerance=0.05, oscillation_window=None),
     scenarios=scenarios_of(STORIES, "emotional_support"),
     translations=(SUPPORT_PROMPTS_ZH,),
 )

@@ -79,6 +79,7 @@ SAGE = Domain(
         tolerance=0.0,
         collapse_window=1000,
         stall_lookback=1000,
+        oscillation_window=None,
         give_up_norm=EMOTION.top - GIVE_UP_BELOW,
     ),
     scenarios=(),

@@ -83,5 +83,7 @@ def _rule_fields(rules: ProgressRules) -> dict[str, float | None]:
         "stall_lookback": rules.stall_lookback,
         "stall_negative_fraction": rules.stall_negative_fraction,
         "stall_energy": rules.stall_energy,
+        "oscillation_window": rules.oscillation_window,
+        "oscillation_distance": rules.oscillation_distance,
         "give_up_norm": rules.give_up_norm,
     }

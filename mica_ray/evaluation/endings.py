@@ -60,7 +60,7 @@ def recorded_kind(ending: str) -> str:
     """Return the kind of ending that a published termination reason describes.
 
     Returns:
-        The `Stop` with the same meaning, "oscillation", or "unknown".
+        The `Stop` with the same meaning, or "unknown".
     """
     text = ending.lower()
     if "success" in text:
@@ -68,7 +68,7 @@ def recorded_kind(ending: str) -> str:
     if "direction collapse" in text:
         return Stop.COLLAPSE
     if "oscillation" in text:
-        return "oscillation"
+        return Stop.OSCILLATION
     if "max turns" in text or "timeout" in text:
         return Stop.LIMIT
     return Stop.STALL if "failure" in text else "unknown"
@@ -105,8 +105,6 @@ def _cause(record: RecordedDialogue, states: np.ndarray, kind: str, turn: int) -
     apart = np.flatnonzero((np.abs(states - record.states) > 1e-6).any(axis=1))
     if apart.size:
         return f"the levels of turn {apart[0]} do not lead to the recorded state"
-    if kind == "oscillation":
-        return f"ended by an oscillation rule, which we do not have: {record.ending}"
     if kind == "unknown":
         return f"unknown reason: {record.ending}"
     if turn < record.num_turns:

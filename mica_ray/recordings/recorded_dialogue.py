@@ -115,8 +115,8 @@ class RecordedDialogue:
         """How the dialogue ended."""
         if self.is_success:
             return "success"
-        has_failed = self.ending in (Stop.COLLAPSE, Stop.STALL) or "failure" in self.ending.lower()
-        return "failure" if has_failed else "open"
+        failures = (Stop.COLLAPSE, Stop.STALL, Stop.OSCILLATION)
+        return "failure" if self.ending in failures or "failure" in self.ending.lower() else "open"
 
     @property
     def turns(self) -> Sequence[Mapping[str, Any]]:

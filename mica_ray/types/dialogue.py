@@ -224,6 +224,8 @@ class Stop(StrEnum):
     SUCCESS = "success"
     COLLAPSE = "collapse"
     STALL = "stall"
+    OSCILLATION = "oscillation"
+    """The user moved and is back where they were many turns ago."""
     ENDED = "ended"
     """The Director ended it."""
     LIMIT = "limit"

@@ -137,6 +137,43 @@ def test_small_slide_with_little_energy_is_no_stall() -> None:
     assert stalled(-10.1, -10.2, -10.3, -10.3, -10.4, -10.5, -10.6, -10.6) is None
 
 
+def wandered(*positions: float, **rules: int | float | None) -> Stop | None:
+    rules = {"check_from": 2, "max_turns": 45, "oscillation_window": 4, "oscillation_distance": 3.0, **rules}
+    return judge_stop(along_c(*positions), ProgressRules(**rules))  # type: ignore[arg-type]
+
+
+def test_return_to_an_earlier_state_is_an_oscillation() -> None:
+    # The window of 4 states runs from -10 to -7.5 (2.5 apart), and from -10 to -7 (3 apart, the limit).
+    assert wandered(-9, -5, -7.5) is Stop.OSCILLATION
+    assert wandered(-9, -5, -7) is None
+    assert wandered(-9, -5, -6.5) is None
+    # One state further on, the window starts at -9, and -7.5 is 1.5 away.
+    assert wandered(-9, -5, -6, -7.5) is Stop.OSCILLATION
+
+
+def test_oscillation_needs_a_whole_window_and_the_first_check() -> None:
+    assert wandered(-9, -10) is None
+    assert wandered(-9, -5, -7.5, check_from=4) is None
+    assert wandered(-9, -5, -7.5, oscillation_window=5) is None
+    assert wandered(-9, -5, -7.5, oscillation_window=None) is None
+
+
+def test_oscillation_sums_the_distances_of_all_axes() -> None:
+    # 1 + 1 + 0.9 = 2.9 and 1 + 1 + 1 = 3, where the Euclidean distances would be 1.68 and 1.73.
+    rules = ProgressRules(check_from=2, oscillation_window=3)
+    for change, stop in ((0.9, Stop.OSCILLATION), (1.0, None)):
+        states = np.array([[-10.0, -10, -10], [-9, -2, -3], [-11, -9, -10 + change]])
+        assert judge_stop(states, rules) is stop
+
+
+def test_empa_looks_back_over_twelve_states() -> None:
+    # At turn 12 the window holds P_1 to P_12: P_0 is outside, so its distance of 2 does not count.
+    held = [-4.0, *[-9.0, -5.0] * 5, -8.0]
+    assert len(held) == 12
+    assert judge_stop(along_c(*held), ProgressRules()) is None
+    assert judge_stop(along_c(-6.0, *held[1:]), ProgressRules()) is Stop.OSCILLATION
+
+
 def test_last_turn_is_the_limit_unless_it_succeeds() -> None:
     held = [-10.0] * 8
     assert judge_stop(along_c(*held, -9), RULES) is Stop.LIMIT
@@ -148,7 +185,15 @@ def test_limit_holds_before_the_first_check() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("max_turns", 0), ("check_from", 0), ("tolerance", 1.5), ("stall_deviation", -1.0)]
+    ("field", "value"),
+    [
+        ("max_turns", 0),
+        ("check_from", 0),
+        ("tolerance", 1.5),
+        ("stall_deviation", -1.0),
+        ("oscillation_window", 1),
+        ("oscillation_distance", -1.0),
+    ],
 )
 def test_impossible_rules_are_refused(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{field} must be"):

@@ -53,6 +53,8 @@ RULES: dict[str, tuple[Any, bool]] = {
     "stall_negative_fraction": (0.6, True),
     "stall_energy": (-2.0, True),
     "give_up_norm": (50.0, True),
+    "oscillation_window": (12, True),
+    "oscillation_distance": (2.0, True),
 }
 SCENARIO: dict[str, tuple[Any, bool]] = {
     "id": ("other", False),

@@ -24,13 +24,13 @@ from mica_ray.serving.http.access import AccessControl
 from mica_ray.serving.http.api_error import ApiError
 from mica_ray.serving.http.api_keys import KeyFile
 from mica_ray.serving.http.backend import ChatBackend
-from mica_ray.serving.http.chat_routes import chat_routes
 from mica_ray.serving.http.metrics_route import metrics_route
 from mica_ray.serving.http.responder import Responder
 from mica_ray.serving.http.responses import json_response
 from mica_ray.serving.http.security import SecurityMiddleware
 from mica_ray.serving.http.settings import LOOPBACK_NAMES, ServeSettings
 from mica_ray.serving.http.votes import vote_route
+from mica_ray.serving.openai.chat_routes import chat_routes
 from mica_ray.serving.support.need_estimator import NeedEstimator
 from mica_ray.serving.support.routes import session_routes
 from mica_ray.serving.support.session import FileStore, MemoryStore, SessionStore

@@ -12,13 +12,13 @@ from starlette.routing import Route
 
 from mica_ray.serving.http.access import AccessControl
 from mica_ray.serving.http.backend import TextDelta, Usage
-from mica_ray.serving.http.chat_body import ChatBody, read_chat_body
-from mica_ray.serving.http.completion import ServedCompletion
 from mica_ray.serving.http.help_locale import locale_of
 from mica_ray.serving.http.json_body import json_content
 from mica_ray.serving.http.responder import Responder
 from mica_ray.serving.http.responses import DONE, event_response, json_response
 from mica_ray.serving.http.settings import ServeSettings
+from mica_ray.serving.openai.chat_body import ChatBody, read_chat_body
+from mica_ray.serving.openai.completion import ServedCompletion
 
 CARE_HEADER = "X-Mica-Care"
 

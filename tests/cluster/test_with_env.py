@@ -204,6 +204,66 @@ def test_torch_index_is_asked_only_where_torch_is_not_found(checkout: Checkout) 
     assert sum("download.pytorch.org" in call for call in checkout.calls) == 1
 
 
+CPU_TORCH = "numpy==2.0.0\ntorch==2.13.0+cpu\nvllm-cpu==0.29.0\n"
+NO_CPU_BUILD = '[[ "$*" != *torch==*+cpu* ]]'
+"""uv where only a plain package index answers."""
+
+
+def test_plain_index_supplies_its_own_build_of_torch_with_one_line_before(checkout: Checkout) -> None:
+    (checkout.folder / "cluster" / "requirements-cpu.txt").write_text(CPU_TORCH)
+    status, _, errors = checkout.call("true", UV_BEHAVIOUR=NO_CPU_BUILD)
+    assert status == 0
+    first, second = errors.splitlines()
+    assert "about 3 GB" in first
+    assert "no source has the CPU build of torch" in second
+    assert "8 GB instead of 3" in second
+    tried, on_torch_index, torch, others, project = [call for call in checkout.calls if "install" in call]
+    assert tried.endswith("--no-deps torch==2.13.0+cpu")
+    assert "download.pytorch.org" in on_torch_index
+    # With its dependencies, which the list does not name; the list keeps the versions of everything else.
+    listed = checkout.folder / ".venv" / ".requirements-without-torch"
+    assert torch.endswith(f"-c {listed} torch==2.13.0")
+    assert "--no-deps" not in torch
+    assert others.endswith(f"--no-deps -r {listed}")
+    assert listed.read_text() == "numpy==2.0.0\nvllm-cpu==0.29.0\n"
+    assert "--editable" in project
+
+
+def test_disk_too_small_for_the_larger_torch_is_reported_before_it_is_downloaded(checkout: Checkout) -> None:
+    (checkout.folder / "cluster" / "requirements-cpu.txt").write_text(CPU_TORCH)
+    checkout.program(
+        "df", f"echo Header; echo 'disk 1 1 {17 * 1048576} 1% /'"
+    )  # KiB: room for 6 GiB, not for 18
+    status, _, errors = checkout.call("true", UV_BEHAVIOUR=NO_CPU_BUILD)
+    assert status == 1
+    assert "has 17 GiB free and the environment needs 18 GiB" in errors.splitlines()[-1]
+    assert not any(call.endswith("torch==2.13.0") for call in checkout.calls)
+    checkout.program("df", f"echo Header; echo 'disk 1 1 {18 * 1048576} 1% /'")
+    assert checkout.call("true", UV_BEHAVIOUR=NO_CPU_BUILD)[0] == 0
+
+
+def test_larger_torch_that_is_installed_is_not_announced_again(checkout: Checkout) -> None:
+    requirements = checkout.folder / "cluster" / "requirements-cpu.txt"
+    requirements.write_text(CPU_TORCH)
+    library = checkout.folder / ".venv" / "lib" / f"python3.{sys.version_info[1]}" / "site-packages"
+    installed = library / "torch-2.13.0.dist-info"
+    install = f"mkdir -p {installed}; echo 'Version: 2.13.0' >{installed}/METADATA"
+    assert "instead of" in checkout.call("true", UV_BEHAVIOUR=f"{NO_CPU_BUILD} && {{ {install}; }}")[2]
+    requirements.write_text(CPU_TORCH + "rich==14.0.0\n")
+    status, _, errors = checkout.call("true", UV_BEHAVIOUR=NO_CPU_BUILD)
+    assert status == 0
+    assert "instead of" not in errors
+
+
+def test_without_any_torch_one_line_names_two_settings(checkout: Checkout) -> None:
+    (checkout.folder / "cluster" / "requirements-cpu.txt").write_text(CPU_TORCH)
+    no_torch = '[[ "$*" != *torch==* ]] || { echo "no matching distribution found for torch"; false; }'
+    status, _, errors = checkout.call("true", UV_BEHAVIOUR=no_torch, **OFFLINE)
+    assert status == 1
+    assert "PIP_INDEX_URL, PIP_FIND_LINKS" in errors.splitlines()[-1]
+    assert not any(call.endswith("-without-torch") for call in checkout.calls)
+
+
 def test_defaults_give_way_to_what_is_set(checkout: Checkout) -> None:
     show = "from os import environ; print(environ['VLLM_NO_USAGE_STATS'], environ['VLLM_CPU_KVCACHE_SPACE'])"
     assert checkout.call("python", "-c", show, VLLM_CPU_KVCACHE_SPACE="4")[1] == "1 4"

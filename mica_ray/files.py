@@ -1,18 +1,26 @@
 """Write files atomically or line by line, and read them back: text, JSON and JSON lines.
 
-What the files mean is defined by their callers.
+Whatever is read or written is valid Unicode (valid_text.py). What the files mean is defined by their callers.
 """
 
 from __future__ import annotations
 
-import codecs
 import json
+import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from mica_ray.valid_text import decoded, valid_json, valid_text
+
+_LOG = logging.getLogger(__name__)
+
+
+_LINE_ENDS = ("\x85", "\u2028", "\u2029")
+"""Ends of a line for Unicode, but not for JSON lines. JSON itself escapes those among the first 32."""
 
 
 class JsonFileError(ValueError):
@@ -43,26 +51,50 @@ def read_json_lines(path: Path, *, is_growing: bool = False) -> tuple[JsonLine, 
     Args:
         path: the file.
         is_growing: whether a run may still write to it. A missing file then has no lines, and a last line
-            that is cut off is ignored.
+            that is cut off is ignored with a notice.
 
     Raises:
         JsonFileError: the file cannot be read, or a line is not a JSON object.
     """
     if is_growing and not path.exists():
         return ()
-    try:
-        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    except OSError as error:
-        raise JsonFileError(f"{path} cannot be read ({error.strerror}).") from error
-    *complete, last = enumerate(content.split(b"\n"), start=1)
+    *complete, last = enumerate(_content(path).split(b"\n"), start=1)
     lines = [_json_line(path, number, line) for number, line in complete if line.strip()]
-    if last[1].strip():
+    if last[1].strip():  # Without a newline: written by hand, or not completely written yet.
         try:
             lines.append(_json_line(path, *last))
         except JsonFileError:
             if not is_growing:
                 raise
+            _LOG.warning("%s: ignored line %d, which is not completely written yet.", path, last[0])
     return tuple(lines)
+
+
+def read_text(path: Path) -> str:
+    """Read a text file (valid_text.py: `decoded`).
+
+    Raises:
+        JsonFileError: the file cannot be read, or is not UTF-8.
+    """
+    try:
+        return decoded(_content(path))
+    except JsonFileError:
+        raise
+    except ValueError as error:
+        raise JsonFileError(f"{path} cannot be read ({error}). Save it as UTF-8.") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a file that contains one JSON value.
+
+    Raises:
+        JsonFileError: the file cannot be read, or is not JSON.
+    """
+    content = _content(path)
+    try:
+        return parsed_json(content)
+    except (ValueError, RecursionError) as error:
+        raise JsonFileError(f"{path} cannot be read as JSON ({error}).") from error
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -71,19 +103,23 @@ def read_json_object(path: Path) -> dict[str, Any]:
     Raises:
         JsonFileError: the file cannot be read, or does not contain a JSON object.
     """
-    try:
-        found: object = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise JsonFileError(f"{path} cannot be read as JSON ({reason}).") from error
+    found = read_json(path)
     if not isinstance(found, dict):
         raise JsonFileError(f"{path} must contain a JSON object, got {type(found).__name__}.")
     return found
 
 
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: the path contains NUL.
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise JsonFileError(f"{valid_text(str(path))} cannot be read ({reason}).") from error
+
+
 def _json_line(path: Path, number: int, line: bytes) -> JsonLine:
     try:
-        fields: object = json.loads(line.decode("utf-8"))
+        fields = parsed_json(line)
     except (ValueError, RecursionError) as error:
         raise JsonFileError(
             f"{path}, line {number}: not valid JSON ({error}). Correct or delete the line."
@@ -93,13 +129,37 @@ def _json_line(path: Path, number: int, line: bytes) -> JsonLine:
     return JsonLine(path, number, fields)
 
 
+def parsed_json(content: bytes) -> Any:
+    """Parse one JSON value; its texts become valid Unicode.
+
+    Raises:
+        ValueError: not JSON, or not UTF-8.
+        RecursionError: nested too deeply.
+    """
+    text = decoded(content)
+    value = json.loads(text)
+    # Escapes can spell half of a surrogate pair, even where the bytes are valid.
+    return valid_json(value) if "\\u" in text else value
+
+
+def json_line(record: Mapping[str, object]) -> bytes:
+    """Return a JSON object as one line, without its newline, as every reader of lines accepts it.
+
+    NaN and infinity become null, and characters that other programs take for the end of a line are escaped.
+    """
+    text = json.dumps(_writable(record), ensure_ascii=False, allow_nan=False)
+    for end in _LINE_ENDS:
+        text = text.replace(end, f"\\u{ord(end):04x}")
+    return text.encode()
+
+
 def write_json(path: Path, record: Mapping[str, object]) -> None:
     """Write a JSON object atomically. NaN and infinity become null.
 
     Raises:
         OSError: the folder is not writable.
     """
-    write_whole(path, json.dumps(_without_nan(record), indent=2, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(_writable(record), indent=2, allow_nan=False) + "\n")
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -112,17 +172,19 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.part")
-    scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+    scratch.write_bytes(valid_text(content).encode() if isinstance(content, str) else content)
     os.replace(scratch, path)
 
 
-def _without_nan(value: object) -> object:
+def _writable(value: object) -> object:
+    if isinstance(value, str):
+        return valid_text(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {str(key): _without_nan(item) for key, item in value.items()}
+        return {valid_text(str(key)): _writable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [_writable(item) for item in value]
     return value
 
 
@@ -163,6 +225,9 @@ class StepLog:
             path: the file, created with its folder if missing.
             first_step: remove the lines of this step and of later ones, which will be written again, and an
                 incomplete last line.
+
+        Raises:
+            JsonFileError: a complete line is not a JSON object with a step.
         """
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -179,10 +244,9 @@ class StepLog:
 
         "step" is the first key of each row. NaN and infinity become null.
         """
-        numbered = (_without_nan({"step": step, **row}) for row in rows)
-        lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in numbered]
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write("".join(line + "\n" for line in lines))
+        lines = [json_line({"step": step, **row}) for row in rows]
+        with self.path.open("ab") as file:
+            file.write(b"".join(line + b"\n" for line in lines))
             file.flush()
             os.fsync(file.fileno())
 
@@ -190,11 +254,14 @@ class StepLog:
 def _keep_before(path: Path, first_step: int) -> None:
     """Replace the file, atomically, by its complete lines of earlier steps."""
     kept: list[bytes] = []
-    for line in path.read_bytes().splitlines(keepends=True):
-        if not line.endswith(b"\n"):
-            break
-        if json.loads(line)["step"] < first_step:
-            kept.append(line)
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        if not line.strip():
+            continue
+        step = _json_line(path, number, line).fields.get("step")
+        if not isinstance(step, int):
+            raise JsonFileError(f"{path}, line {number}: has no step. Correct or delete the line.")
+        if step < first_step:
+            kept.append(line + b"\n")
     scratch = path.with_name(path.name + ".new")
     scratch.write_bytes(b"".join(kept))
     scratch.replace(path)

@@ -5,8 +5,9 @@ Everything that we write is UTF-8, which cannot encode half of a surrogate pair.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import codecs
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 
 def valid_text(text: str) -> str:
@@ -24,6 +25,26 @@ def valid_text(text: str) -> str:
     return text
 
 
+def decoded(content: bytes) -> str:
+    r"""Decode the content of a text file: UTF-8, with or without a byte order mark.
+
+    Bytes in another encoding are an error, because their replacement would destroy whole texts. Halves of
+    surrogate pairs, which some programs write as three bytes each, become valid text.
+
+    >>> decoded(b"\xef\xbb\xbfsad"), decoded(b"\xed\xa0\xbd")
+    ('sad', '�')
+
+    Raises:
+        ValueError: the bytes are not UTF-8; the message names the first wrong byte.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError("encoded in UTF-16, not UTF-8")
+    try:
+        return valid_text(content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogatepass"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 (byte {error.start})") from error
+
+
 def valid_json(value: Any) -> Any:
     r"""Return a JSON value with every string and every key converted by `valid_text`.
 
@@ -33,7 +54,8 @@ def valid_json(value: Any) -> Any:
     if isinstance(value, str):
         return valid_text(value)
     if isinstance(value, Mapping):
-        return {valid_json(key): valid_json(item) for key, item in value.items()}
+        items = cast("Mapping[Any, Any]", value).items()
+        return {valid_json(key): valid_json(item) for key, item in items}
     if isinstance(value, list | tuple):
-        return [valid_json(item) for item in value]
+        return [valid_json(item) for item in cast("Sequence[Any]", value)]
     return value

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from mica_ray.files import JsonFileError, StepLog, read_json_lines, read_json_object
+from mica_ray.files import (
+    JsonFileError,
+    StepLog,
+    append_line,
+    json_line,
+    read_json_lines,
+    read_json_object,
+    read_text,
+    write_json,
+    write_whole,
+)
 from mica_ray.training.scenario_order import ScenarioOrder
 from mica_ray.types import Scenario
+from mica_ray.valid_text import valid_json, valid_text
 
 
 def scenario(name: str) -> Scenario:
@@ -126,3 +141,107 @@ def test_a_json_object_is_read_and_anything_else_refused(tmp_path: Path) -> None
     path.write_text("[1]")
     with pytest.raises(JsonFileError, match="must contain a JSON object, got list"):
         read_json_object(path)
+
+
+ANY_CODE_POINTS = st.lists(st.integers(0, 0x10FFFF), max_size=20).map(
+    lambda points: "".join(map(chr, points))
+)
+HOSTILE = (
+    "\ud83d",
+    "\ude22\ud83d",
+    "\x00",
+    "a\u2028b\u2029c\x85d",
+    "\r\n\x0b\x0c\x1c\x1d\x1e",
+    "\ufeff",
+    "\ufffe\uffff",
+)
+
+
+def with_hostile_examples(test: Callable[..., None]) -> Callable[..., None]:
+    for text in HOSTILE:
+        test = example(text)(test)
+    return test
+
+
+@with_hostile_examples
+@given(ANY_CODE_POINTS)
+def test_what_is_written_is_read_back_as_valid_text(text: str) -> None:
+    record = {"text": text, "list": [text, {text: text}]}
+    expected = valid_json(record)
+    line = json_line(record)
+    # Whatever another program takes for the end of a line: it is one line.
+    assert len(line.decode().splitlines()) == len(line.split(b"\n")) == 1
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        append_line(folder / "lines", line)
+        StepLog(folder / "steps").append(0, [record])
+        write_json(folder / "object", record)
+        write_whole(folder / "text", text)
+        assert read_json_lines(folder / "lines")[0].fields == expected
+        assert next(StepLog(folder / "steps", first_step=1).rows()) == {"step": 0, **expected}
+        assert read_json_object(folder / "object") == expected
+        assert read_text(folder / "text") == valid_text(text).removeprefix("\ufeff")
+
+
+@with_hostile_examples
+@given(ANY_CODE_POINTS)
+def test_escaped_halves_in_a_file_are_replaced(text: str) -> None:
+    with TemporaryDirectory() as name:
+        path = Path(name) / "a"
+        path.write_text(json.dumps({text: text}))  # ASCII: a half is spelled as an escape
+        (line,) = read_json_lines(path)
+        assert line.fields == read_json_object(path) == {valid_text(text): valid_text(text)}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b'{"a": "\xb5"}', "not UTF-8"),  # Latin-1
+        ('{"a": "难过"}'.encode("gb18030"), "not UTF-8"),
+        ('{"a": "x"}'.encode("utf-16"), "UTF-16"),
+        (b'{"a": "x"}\x00', "JSON"),
+        (b"[" * 100_000, "JSON"),
+        (b"\xef\xbb\xbf", "JSON"),
+        (b"1" * 5000, "JSON"),
+    ],
+)
+def test_file_that_is_not_utf8_json_is_one_clear_error(tmp_path: Path, content: bytes, problem: str) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(content + b"\n")
+    for read in (read_json_object, read_json_lines):
+        with pytest.raises(JsonFileError, match=problem):
+            read(path)
+
+
+def test_halves_written_as_three_bytes_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes('{"a": "b\ud83d"}'.encode("utf-8", "surrogatepass"))
+    assert read_json_object(tmp_path / "a") == {"a": "b\ufffd"}
+
+
+def test_path_that_cannot_exist_is_one_clear_error() -> None:
+    for name in ("no/\x00/such", "no\udcff"):
+        with pytest.raises(JsonFileError, match="cannot be read"):
+            read_json_object(Path(name))
+
+
+@pytest.mark.parametrize(
+    "rest", [b'{"step": 2, "a": "\xe9', b"{", b"\x00\x00\x00", '{"a": "难'.encode()[:-1]]
+)
+def test_cut_line_of_a_live_file_is_ignored_with_a_notice(
+    tmp_path: Path, rest: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b'{"step": 1}\n' + rest)
+    assert [line.fields for line in read_json_lines(path, is_growing=True)] == [{"step": 1}]
+    assert "line 2" in caplog.text
+    with pytest.raises(JsonFileError, match="line 2"):
+        read_json_lines(path)
+
+
+@pytest.mark.parametrize("line", [b"not json", b"[]", b"{}", b'{"step": "1"}', b"\xff"])
+def test_wrong_line_of_a_step_log_is_named_on_resume(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b'{"step": 0}\n' + line + b"\n")
+    with pytest.raises(JsonFileError, match="line 2"):
+        StepLog(path, first_step=1)
+    assert path.read_bytes().startswith(b'{"step": 0}\n')

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from mica_ray.types import Message, Sampling
+from mica_ray.valid_text import valid_text
 
 JsonSchema = Mapping[str, object]
 ErrorKind = Literal["timeout", "infrastructure", "refused", "content"]
@@ -16,7 +17,7 @@ FinishReason = Literal["stop", "length", "content_filter"]
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """A model's answer and its cost."""
+    """A model's answer and its cost. Its texts become valid Unicode, whichever model wrote them."""
 
     text: str
     model: str
@@ -32,6 +33,11 @@ class ChatReply:
     """None if the endpoint reported no reason, or none that we know."""
     is_verbatim: bool = False
     """Whether the text is fixed, so that asking again cannot produce other words."""
+
+    def __post_init__(self) -> None:
+        """Convert the texts."""
+        for name in ("text", "model", "thinking"):
+            object.__setattr__(self, name, valid_text(getattr(self, name)))
 
 
 class ChatError(Exception):

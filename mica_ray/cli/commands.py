@@ -120,8 +120,9 @@ def exit_code(error: Exception) -> int | None:
     """
     from mica_ray.chat.model import ChatError
     from mica_ray.config.references import ConfigError
+    from mica_ray.files import JsonFileError
 
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError | JsonFileError):
         return 2
     if isinstance(error, ChatError):
         return 2 if error.kind == "refused" else 1

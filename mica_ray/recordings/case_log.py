@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mica_ray.files import (
     JsonFileError,
     append_line,
+    json_line,
     mend_lines,
+    parsed_json,
     read_json_lines,
     read_json_object,
     write_json,
@@ -83,13 +84,11 @@ class CaseLog:
     def _append(self, path: Path, trajectory: Trajectory) -> None:
         row = {"model": self._model, **transcript(trajectory)}
         del row["group"]  # An index into the scenarios of this call, meaningless in the next.
-        # Ids and texts of models may contain half a surrogate pair, which UTF-8 cannot encode.
-        line = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace")
-        append_line(path, line, synced=True)
+        append_line(path, json_line(row), synced=True)
 
 
 def _check_settings(path: Path, settings: Mapping[str, object]) -> None:
-    wanted = json.loads(json.dumps(settings))
+    wanted = parsed_json(json_line(settings))
     if not path.exists():
         write_json(path, settings)
         return

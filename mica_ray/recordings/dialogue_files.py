@@ -15,6 +15,7 @@ from mica_ray.recordings.json_fields import error_at
 from mica_ray.recordings.own_format import read_own_dialogue
 from mica_ray.recordings.recorded_dialogue import Format, RecordedDialogue, RecordingError
 from mica_ray.recordings.run_format import read_run_dialogue
+from mica_ray.valid_text import valid_text
 
 DIALOGUES = "dialogues.jsonl"
 """Name of the training dialogues in a run folder."""
@@ -33,18 +34,21 @@ def read_dialogues(path: Path, *, is_growing: bool = False) -> tuple[RecordedDia
     """Read a file of recorded dialogues, one JSON object per line, all in one format.
 
     Strata that a record does not name are taken from a `case_metadata.json` near the file
-    (case_metadata.py).
+    (case_metadata.py). Any of these files may belong to a run that still writes: a last line that is cut off
+    is ignored with a notice.
 
     Args:
         path: the file.
-        is_growing: whether a run may still write to it. A missing or empty file then has no dialogues, and a
-            last line that is cut off is ignored.
+        is_growing: whether the run may not have written any dialogue yet. A missing or empty file then has no
+            dialogues.
 
     Raises:
         RecordingError: the file cannot be read or is empty, its format is unknown, or a line is wrong.
     """
     try:
-        lines = read_json_lines(path, is_growing=is_growing)
+        if not is_growing and not path.exists():
+            raise JsonFileError(f"{path} cannot be read (No such file or directory).")
+        lines = read_json_lines(path, is_growing=True)
     except JsonFileError as error:
         raise RecordingError(str(error)) from error
     if not lines:
@@ -52,7 +56,7 @@ def read_dialogues(path: Path, *, is_growing: bool = False) -> tuple[RecordedDia
             return ()
         raise RecordingError(f"{path} contains no dialogue. It must have one JSON object per line.")
     form = _format_of(lines)
-    model = path.absolute().parent.name if path.name == DIALOGUES else path.stem
+    model = valid_text(path.absolute().parent.name if path.name == DIALOGUES else path.stem)
     dialogues = tuple(_READERS[form](line, model=model) for line in lines)
     if form == "emotion":
         return dialogues

@@ -17,6 +17,7 @@ from mica_ray.files import JsonFileError, read_json_lines
 from mica_ray.recordings.dialogue_files import read_dialogues
 from mica_ray.recordings.recorded_dialogue import RecordedDialogue, RecordingError
 from mica_ray.runs.folder import RunFolder, read_object
+from mica_ray.valid_text import valid_text
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +88,7 @@ def read_runs(paths: Sequence[Path]) -> tuple[RunFiles, ...]:
         names = [f"{folder.parent.name}/{folder.name}" for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
-    return tuple(_read_run(path, name) for path, name in zip(paths, names, strict=True))
+    return tuple(_read_run(path, valid_text(name)) for path, name in zip(paths, names, strict=True))
 
 
 def _read_run(path: Path, name: str) -> RunFiles:

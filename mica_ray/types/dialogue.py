@@ -6,13 +6,14 @@ The arrays that training makes of trajectories are in types/training.py.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Literal, TypedDict, get_args
 
 import numpy as np
 
 from mica_ray.checks import at_least
+from mica_ray.valid_text import valid_text
 
 State = tuple[float, float, float]
 """A need state (C, A, P) in points. The origin means "needs met", negative values are a deficit."""
@@ -65,7 +66,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Who the simulated user is and where the dialogue starts.
+    """Who the simulated user is and where the dialogue starts. Every text becomes valid Unicode.
 
     >>> exam = Scenario(
     ...     id="exam-01", domain="tutoring", category="school", dominant_axis="A", persona="A tired student.",
@@ -95,6 +96,14 @@ class Scenario:
     """Subject of the story in the user's words ("my sister's wedding"). Empty: unknown."""
     difficulty: str = ""
     """Difficulty that the benchmark assigns to this user. Empty: unknown."""
+
+    def __post_init__(self) -> None:
+        """Convert the texts, wherever the scenario comes from."""
+        for name in (part.name for part in fields(self)):
+            value: object = getattr(self, name)
+            if isinstance(value, str):
+                object.__setattr__(self, name, valid_text(value))
+        object.__setattr__(self, "stages", tuple(valid_text(stage) for stage in self.stages))
 
 
 class Status(StrEnum):

@@ -16,7 +16,7 @@ from mica_ray.dialogue.answer import ParsedAnswer, ask, read_object
 from mica_ray.domains.empa.cards import EpmCard
 from mica_ray.domains.empa.indicators import INDICATOR_WEIGHTS, LEVELS, checked_levels, initial_state
 from mica_ray.domains.empa.ratings import finished_ratings
-from mica_ray.files import append_line, mend_lines
+from mica_ray.files import append_line, json_line, mend_lines
 from mica_ray.seeding import derive_seed
 from mica_ray.types import Message, Sampling, Status
 
@@ -207,5 +207,4 @@ def _append(path: Path, card: EpmCard, rating: CardRating, status: Status) -> No
         "reasoning": rating.reasoning,
         "status": str(status),
     }
-    # A model may write half a surrogate pair, which UTF-8 cannot encode.
-    append_line(path, json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+    append_line(path, json_line(line))

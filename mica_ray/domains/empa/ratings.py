@@ -5,7 +5,6 @@ Nothing is estimated here. A card that is in no file has no P_0; empa/rater.py c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import cast
 
 from mica_ray.domains.empa.card_text import CardFlaw
 from mica_ray.domains.empa.indicators import IndicatorError, checked_levels, initial_state
+from mica_ray.files import parsed_json
 from mica_ray.types import State
 
 OFFICIAL_LEVELS = "official30_iedr.json"
@@ -131,10 +131,10 @@ def read_mapping(path: Path, flaws: list[CardFlaw]) -> Mapping[str, object]:
 
 def read_json(path: Path, flaws: list[CardFlaw]) -> object:
     """Read a JSON file; None if it is missing, or unreadable, which is a flaw."""
-    try:
-        return cast("object", json.loads(path.read_text(encoding="utf-8-sig")))
-    except FileNotFoundError:
+    if not path.exists():
         return None
+    try:
+        return cast("object", parsed_json(path.read_bytes()))
     except (OSError, ValueError, RecursionError) as error:
         flaws.append(CardFlaw(path.name, "text", f"cannot be read ({error})", "correct or remove the file"))
         return None
@@ -142,13 +142,16 @@ def read_json(path: Path, flaws: list[CardFlaw]) -> object:
 
 def _lines(path: Path, flaws: list[CardFlaw]) -> Iterator[tuple[str, Mapping[str, object]]]:
     """Yield card id and entry of each rating; an invalid or partial line is a flaw."""
+    if not path.exists():
+        return
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    except FileNotFoundError:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        flaws.append(CardFlaw(path.name, "text", f"cannot be read ({error})", "correct or remove the file"))
         return
     for number, line in enumerate(lines, start=1):
         try:
-            content = cast("object", json.loads(line or "null"))
+            content = cast("object", parsed_json(line)) if line.strip() else None
         except (ValueError, RecursionError):
             remedy = "remove the line and rate the card again"
             flaws.append(CardFlaw(path.name, f"line {number}", "is not JSON", remedy, is_fatal=False))

@@ -38,6 +38,7 @@ BREAKS = [
     ("recordings", "recordings/dialogue_log", "import mlflow"),
     ("evaluation", "evaluation/evaluate", "import mica_ray.training.learner"),
     ("credit_study", "credit_study/check", "import mica_ray.training.learner"),
+    ("judges", "judges/agreement", "import torch"),
     ("training", "training/loop", "import mlflow"),
     ("config", "config/run_config", "import ray"),
     ("runs", "runs/folder", "import torch"),

@@ -39,6 +39,7 @@ BREAKS = [
     ("evaluation", "evaluation/evaluate", "import mica_ray.training.learner"),
     ("credit_study", "credit_study/check", "import mica_ray.training.learner"),
     ("judges", "judges/agreement", "import torch"),
+    ("benchmarks", "benchmarks/question", "import torch"),
     ("training", "training/loop", "import mlflow"),
     ("config", "config/run_config", "import ray"),
     ("runs", "runs/folder", "import torch"),

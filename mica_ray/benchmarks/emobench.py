@@ -43,12 +43,14 @@ _FORMS = {"EA": '{"answer": "A"}', "EU": '{"emotion": "A", "cause": "A"}'}
 _LETTER = re.compile(r"[\s\"'(（*\[]*([A-Ja-j])(?:[\s\"'*]*|[)）\].:：、*].*)", re.DOTALL)
 """A letter with brackets or marks around it, and perhaps the words of its choice."""
 _LABELLED = {
-    "answer": re.compile(
-        r"(?:answer|choice|答案|选项|选择)[^A-Za-z\n]{0,12}([A-J])(?![A-Za-z])", re.IGNORECASE
-    ),
-    "emotion": re.compile(r"(?:emotion|情绪|情感)[^A-Za-z\n]{0,12}([A-J])(?![A-Za-z])", re.IGNORECASE),
-    "cause": re.compile(r"(?:cause|reason|原因)[^A-Za-z\n]{0,12}([A-J])(?![A-Za-z])", re.IGNORECASE),
+    name: re.compile(rf"(?i:{words})(?: is|[^A-Za-z\n]){{0,12}}?([A-J])(?![A-Za-z])")
+    for name, words in (
+        ("answer", "answer|choice|答案|选项|选择"),
+        ("emotion", "emotion|情绪|情感"),
+        ("cause", "cause|reason|原因"),
+    )
 }
+"""A field of an answer in prose, and the capital letter after it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mica_ray.cli.commands import main
-from mica_ray.cli.credit_estimators import ESTIMATORS, Mixing, named_estimators
+from mica_ray.cli.credit.estimators import ESTIMATORS, Mixing, named_estimators
 from mica_ray.credit import Mica, check_estimator
 from tests.evaluation.recorded_files import write
 from tests.recordings.stored_files import own_dialogue, run_dialogue
@@ -125,7 +125,7 @@ def test_what_cannot_be_credited_is_one_line(tmp_path: Path, capsys: pytest.Capt
 
 def test_credit_starts_without_torch_or_ray() -> None:
     code = (
-        "import sys; import mica_ray.cli.credit\n"
+        "import sys; import mica_ray.cli.credit.commands\n"
         "heavy = {'torch', 'ray', 'openai', 'plotly', 'scipy'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 from rich.console import Console
 
-from mica_ray.cli.credit_check import check_credit_command
+from mica_ray.cli.credit.check import check_credit_command
 from mica_ray.cli.options import JsonFileOption, examples, group_with_default, save_json, writing
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def compare_credit_command(
 ) -> None:
     """Compute the credit of stored dialogues with several estimators, side by side."""
     from mica_ray.checks import one_of, within
-    from mica_ray.cli.credit_estimators import Mixing, named_estimators
+    from mica_ray.cli.credit.estimators import Mixing, named_estimators
     from mica_ray.config.references import ConfigError
     from mica_ray.credit.mica import Scope
     from mica_ray.credit_study.comparison import compare_credit

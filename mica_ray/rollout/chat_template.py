@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mica_ray.chat.thinking import OPENINGS
+from mica_ray.chat.thinking import Spoken, split_thinking
+from mica_ray.chat.thinking_marks import KNOWN
 from mica_ray.error_lines import first_line
 from mica_ray.rollout.engine import EngineError
 from mica_ray.types import Generation, Message
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _REPLY = "Reply7Q0placeholder"
 _SYSTEM = "System7Q0probe"
 _PLAIN = ("Yes7Q0.", "No7Q0.")
-_LAST_TOKENS = 16
+_LAST_TOKENS = 32
 """Tokens at the end of a prompt that can contain the opening mark of a thought."""
 _THINKING = ("<think>\nfirst7Q0\n</think>\n\nYes7Q0.", "<think>\nsecond7Q0\n</think>\n\nNo7Q0.")
 
@@ -39,6 +40,8 @@ class ChatTemplate:
         stop_ids: tokens that end a reply: end of sequence, and the template's own end of turn.
         takes_system: whether the template has a system role. Without one, the system message is prepended to
             the first user message.
+        marks: the marks of thoughts, those of the template included.
+        has_special_marks: whether some marks are special tokens, which decoding usually drops.
     """
 
     def __init__(
@@ -72,10 +75,15 @@ class ChatTemplate:
                 f"The tokenizer of policy {self._path} has no end-of-sequence token. Set eos_token in its "
                 "tokenizer_config.json."
             )
+        self.marks = KNOWN.with_template(str(tokenizer.chat_template))
+        self._mark_ids = self._find_mark_ids()
+        self.has_special_marks = bool(self._mark_ids)
         self.takes_system = self._takes_system()
         self._end_of_turn = self._find_end_of_turn()
         ends = (tokenizer.eos_token_id, self._end_of_turn)
-        self.stop_ids: tuple[int, ...] = tuple(sorted({token for token in ends if isinstance(token, int)}))
+        # gpt-oss ends each of its messages with one token, thoughts included, so that it cannot end a reply.
+        stops = {token for token in ends if isinstance(token, int) and token not in self._mark_ids}
+        self.stop_ids: tuple[int, ...] = tuple(sorted(stops))
         self.is_monotone = self._extends(_PLAIN) and self._extends(_THINKING)
 
     @classmethod
@@ -126,12 +134,42 @@ class ChatTemplate:
         return (*last.prompt_ids, *last.token_ids, *(suffix[1:] if is_closed else suffix))
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """Decode a reply without its special tokens."""
-        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+        """Decode a reply without its special tokens, except for the marks of thoughts."""
+        if self._mark_ids.keys().isdisjoint(token_ids):
+            return self._decode(token_ids)
+        parts: list[str] = []
+        begin = 0
+        for place, token in enumerate(token_ids):
+            if token in self._mark_ids:
+                parts += [self._decode(token_ids[begin:place]), self._mark_ids[token]]
+                begin = place + 1
+        return "".join([*parts, self._decode(token_ids[begin:])])
+
+    def spoken(self, generation: Generation) -> Spoken:
+        """Split a sampled reply into what was said and the thoughts before it.
+
+        Raises:
+            UnclosedThoughtError: the reply ends inside a thought.
+        """
+        is_open = self.opens_thought(generation.prompt_ids)
+        return split_thinking(self._with_marks(generation), is_open=is_open, marks=self.marks)
 
     def opens_thought(self, prompt_ids: Sequence[int]) -> bool:
         """Whether a prompt ends inside an opened thought that the reply continues."""
-        return self.text(prompt_ids[-_LAST_TOKENS:]).rstrip().endswith(OPENINGS)
+        end = str(self._tokenizer.decode(list(prompt_ids[-_LAST_TOKENS:]), skip_special_tokens=False))
+        return self.marks.is_open_at_end(end)
+
+    def _with_marks(self, generation: Generation) -> str:
+        """Return the reply's text, with the marks that an engine's decoding dropped."""
+        if self._mark_ids.keys().isdisjoint(generation.token_ids):
+            return generation.text
+        text, plain = self.text(generation.token_ids), self._decode(generation.token_ids)
+        # A stop string cuts the text but not the tokens.
+        num_cut = len(plain) - len(generation.text) if plain.startswith(generation.text) else 0
+        return text[: len(text) - num_cut]
+
+    def _decode(self, token_ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
     def _tokens(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
@@ -183,6 +221,13 @@ class ChatTemplate:
         """Return the special token that closes a reply; None for plain text."""
         suffix = self._tokens(self._tail(_history(_PLAIN[:1])))
         return suffix[0] if suffix and suffix[0] in self._special_ids() else None
+
+    def _find_mark_ids(self) -> Mapping[int, str]:
+        """Return the special tokens that are marks of thoughts, each with its text."""
+        special = {index: str(self._tokenizer.convert_ids_to_tokens(index)) for index in self._special_ids()}
+        names = frozenset(special.values())
+        ends = (self._tokenizer.eos_token_id,)
+        return {i: text for i, text in special.items() if i not in ends and self.marks.is_mark(text, names)}
 
     def _special_ids(self) -> set[int]:
         added = self._tokenizer.added_tokens_decoder.items()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
-from mica_ray.chat.thinking import UnclosedThoughtError, split_thinking
+from mica_ray.chat.thinking import UnclosedThoughtError
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError
 from mica_ray.types import Generation, Message, Sampling
@@ -76,7 +76,7 @@ class PolicyChat:
         except EngineError as error:
             raise ChatError(str(error), kind="infrastructure", endpoint=self._name) from error
         try:
-            said = split_thinking(generation.text, is_open=self._template.opens_thought(prompt_ids))
+            said = self._template.spoken(generation)
         except UnclosedThoughtError as error:
             raise ChatError(
                 f"{self._name}: {error}",
@@ -92,4 +92,5 @@ class PolicyChat:
             prompt_tokens=len(prompt_ids),
             completion_tokens=len(generation.token_ids),
             seconds=time.perf_counter() - begin,
+            finish_reason=generation.finish_reason,
         )

@@ -56,10 +56,19 @@ class VllmEngine:
         policy: model folder or hub id.
         stop_ids: tokens that end a reply.
         config: of the engine.
+        keeps_special_tokens: whether the text of a reply contains its special tokens.
     """
 
-    def __init__(self, policy: str, stop_ids: tuple[int, ...], config: EngineConfig) -> None:
+    def __init__(
+        self,
+        policy: str,
+        stop_ids: tuple[int, ...],
+        config: EngineConfig,
+        *,
+        keeps_special_tokens: bool = False,
+    ) -> None:
         self._config = config
+        self._keeps_special_tokens = keeps_special_tokens
         self._stop_ids = list(stop_ids)
         self._backend: VllmBackend = (InProcessBackend if config.is_in_process else AsyncBackend)(
             policy, config
@@ -187,7 +196,9 @@ class VllmEngine:
         self, prompt_ids: Sequence[int], sampling: Sampling, schema: JsonSchema | None = None
     ) -> SamplingParams:
         room = reply_room(prompt_ids, sampling, context_length=self._config.max_model_len)
-        return _sampling_params(sampling, self._stop_ids, room, schema)
+        params = _sampling_params(sampling, self._stop_ids, room, schema)
+        params.skip_special_tokens = not self._keeps_special_tokens
+        return params
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

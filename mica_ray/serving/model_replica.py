@@ -172,7 +172,9 @@ async def _in_one_piece(
 
 def _start(spec: ModelSpec, template: ChatTemplate) -> PolicyEngine | VllmEngine:
     if spec.sampler == "vllm":
-        return VllmEngine(spec.path, template.stop_ids, spec.engine)
+        # A stream is split by its text, so that marks which are special tokens must be in it.
+        keeps_marks = template.has_special_marks
+        return VllmEngine(spec.path, template.stop_ids, spec.engine, keeps_special_tokens=keeps_marks)
     from mica_ray.rollout.local_engine import LocalEngine
 
     return LocalEngine.from_folder(

@@ -42,7 +42,9 @@ class JsonLine:
         return f"{self.path}, line {self.number}"
 
 
-def read_json_lines(path: Path, *, is_growing: bool = False) -> tuple[JsonLine, ...]:
+def read_json_lines(
+    path: Path, *, is_growing: bool = False, has_unique_keys: bool = False
+) -> tuple[JsonLine, ...]:
     """Read a file of one JSON object per line.
 
     A byte order mark, Windows newlines and blank lines are accepted. Only a newline ends a line: JSON strings
@@ -52,6 +54,7 @@ def read_json_lines(path: Path, *, is_growing: bool = False) -> tuple[JsonLine, 
         path: the file.
         is_growing: whether a run may still write to it. A missing file then has no lines, and a last line
             that is cut off is ignored with a notice.
+        has_unique_keys: as for `parsed_json`.
 
     Raises:
         JsonFileError: the file cannot be read, or a line is not a JSON object.
@@ -59,10 +62,14 @@ def read_json_lines(path: Path, *, is_growing: bool = False) -> tuple[JsonLine, 
     if is_growing and not path.exists():
         return ()
     *complete, last = enumerate(_content(path).split(b"\n"), start=1)
-    lines = [_json_line(path, number, line) for number, line in complete if line.strip()]
+    lines = [
+        _json_line(path, number, line, has_unique_keys=has_unique_keys)
+        for number, line in complete
+        if line.strip()
+    ]
     if last[1].strip():  # Without a newline: written by hand, or not completely written yet.
         try:
-            lines.append(_json_line(path, *last))
+            lines.append(_json_line(path, *last, has_unique_keys=has_unique_keys))
         except JsonFileError:
             if not is_growing:
                 raise
@@ -117,9 +124,9 @@ def _content(path: Path) -> bytes:
         raise JsonFileError(f"{valid_text(str(path))} cannot be read ({reason}).") from error
 
 
-def _json_line(path: Path, number: int, line: bytes) -> JsonLine:
+def _json_line(path: Path, number: int, line: bytes, *, has_unique_keys: bool = False) -> JsonLine:
     try:
-        fields = parsed_json(line)
+        fields = parsed_json(line, has_unique_keys=has_unique_keys)
     except (ValueError, RecursionError) as error:
         raise JsonFileError(
             f"{path}, line {number}: not valid JSON ({error}). Correct or delete the line."
@@ -129,17 +136,30 @@ def _json_line(path: Path, number: int, line: bytes) -> JsonLine:
     return JsonLine(path, number, fields)
 
 
-def parsed_json(content: bytes) -> Any:
+def parsed_json(content: bytes, *, has_unique_keys: bool = False) -> Any:
     """Parse one JSON value; its texts become valid Unicode.
 
+    Args:
+        content: bytes of the file.
+        has_unique_keys: whether a key that an object has twice is an error; otherwise the last one counts.
+
     Raises:
-        ValueError: not JSON, or not UTF-8.
+        ValueError: not JSON, not UTF-8, or a repeated key.
         RecursionError: nested too deeply.
     """
     text = decoded(content)
-    value = json.loads(text)
+    value = json.loads(text, object_pairs_hook=_unique if has_unique_keys else None)
     # Escapes can spell half of a surrogate pair, even where the bytes are valid.
     return valid_json(value) if "\\u" in text else value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} occurs twice in one object")
+        found[key] = value
+    return found
 
 
 def json_line(record: Mapping[str, object]) -> bytes:

@@ -37,8 +37,6 @@ def decoded(content: bytes) -> str:
     Raises:
         ValueError: the bytes are not UTF-8; the message names the first wrong byte.
     """
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ValueError("encoded in UTF-16, not UTF-8")
     try:
         return valid_text(content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogatepass"))
     except UnicodeDecodeError as error:

@@ -198,7 +198,7 @@ def test_escaped_halves_in_a_file_are_replaced(text: str) -> None:
     [
         (b'{"a": "\xb5"}', "not UTF-8"),  # Latin-1
         ('{"a": "难过"}'.encode("gb18030"), "not UTF-8"),
-        ('{"a": "x"}'.encode("utf-16"), "UTF-16"),
+        ('{"a": "x"}'.encode("utf-16"), r"not UTF-8 \(byte 0\)"),
         (b'{"a": "x"}\x00', "JSON"),
         (b"[" * 100_000, "JSON"),
         (b"\xef\xbb\xbf", "JSON"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mica_ray.dialogue.potential import Potential
 from mica_ray.dialogue.progress import ProgressRules
-from mica_ray.types import Scenario, Split
+from mica_ray.types import Scenario, Split, primary_language
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +81,15 @@ class Domain:
 
     def __post_init__(self) -> None:
         """Check that no two translations have the same language."""
-        languages = [prompts.language for prompts in self.translations]
+        languages = [primary_language(prompts.language) for prompts in self.translations]
         if len(set(languages)) != len(languages):
             raise ValueError(f"translations must have different languages, got {', '.join(languages)}.")
 
     def prompts(self, language: str) -> RolePrompts:
         """Return the prompts for a language: its translation, or else the domain's own prompts."""
+        language = primary_language(language)
         for translation in self.translations:
-            if translation.language == language:
+            if primary_language(translation.language) == language:
                 return translation
         return RolePrompts(
             language=language,

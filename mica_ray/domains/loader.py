@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar, cast, get_args
 
+from mica_ray.content_files import content_files
 from mica_ray.dialogue.domain import Domain
 from mica_ray.domains.sage import is_profile, profile_fields
 from mica_ray.files import JsonFileError, JsonLine, read_json_lines
-from mica_ray.types import AXES, Scenario, Split, State
+from mica_ray.types import AXES, LANGUAGES, Scenario, Split, State, primary_language
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -69,42 +71,63 @@ def load_scenarios(path: Path, domain: str) -> tuple[Scenario, ...]:
 
     Required fields: id, category, dominant_axis ("C", "A" or "P"), persona, opening, initial_state ([C, A, P]
     in points, none above 0 and not all 0), stages (a list of texts), split ("train", "valid" or "test").
-    Optional: language ("en"), topic (""), difficulty (""), and domain, which must equal the argument.
-    A line may also be a SAGE or RLVER profile (domains/sage.py).
+    Optional: language ("en"; "zh-CN" and "中文" are zh), topic (""), difficulty (""), and domain, which must
+    equal the argument. A line may also be a SAGE or RLVER profile (domains/sage.py).
 
     Args:
-        path: a file, or a folder whose *.jsonl files are read as one.
+        path: a file, or a folder whose *.jsonl files are read as one (content_files.py).
         domain: name of the domain.
 
     Raises:
-        ScenarioError: a file cannot be read or contains no scenario, or a line is invalid.
+        ScenarioError: a file cannot be read or contains no scenario, a line is invalid, or two lines have the
+            same id or, in two files, the same texts.
     """
-    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    files = content_files(path, ".jsonl") if path.is_dir() else (path,)
     if not files:
         raise ScenarioError(
             f"{path} contains no *.jsonl. Name a file of scenarios, or a folder of them."
         )
     scenarios: list[Scenario] = []
-    place_of: dict[str, str] = {}
+    places = _Places()
     for file in files:
         for line in _lines(file):
             try:
                 scenario = _scenario(line.fields, domain)
+                places.add(scenario, line)
             except _FieldError as error:
                 raise ScenarioError(f"{line.place}: {error}.") from error
-            if scenario.id in place_of:
-                first = place_of[scenario.id]
-                raise ScenarioError(f"{line.place}: field 'id': {scenario.id!r} is already in {first}.")
-            place_of[scenario.id] = line.place
             scenarios.append(scenario)
     if not scenarios:
         raise ScenarioError(f"{path} contains no scenario. Write one JSON object per line.")
     return tuple(scenarios)
 
 
+class _Places:
+    """Where each id and each story was read first."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, str] = {}
+        self._by_story: dict[Scenario, JsonLine] = {}
+
+    def add(self, scenario: Scenario, line: JsonLine) -> None:
+        """Add a scenario.
+
+        Raises:
+            _FieldError: its id was read before, or another file has its story; the message names that place.
+        """
+        if scenario.id in self._by_id:
+            raise _FieldError(f"field 'id': {scenario.id!r} is already in {self._by_id[scenario.id]}")
+        story = replace(scenario, id="", split="train", category="", difficulty="", topic="")
+        first = self._by_story.setdefault(story, line)
+        if first.path != line.path:
+            place = first.place
+            raise _FieldError(f"{scenario.id!r} has the same texts as the scenario in {place}; remove one")
+        self._by_id[scenario.id] = line.place
+
+
 def _lines(path: Path) -> tuple[JsonLine, ...]:
     try:
-        return read_json_lines(path)
+        return read_json_lines(path, has_unique_keys=True)
     except JsonFileError as error:
         raise ScenarioError(str(error)) from error
 
@@ -133,7 +156,7 @@ def _scenario(fields: Mapping[str, object], domain: str) -> Scenario:
         initial_state=_checked(fields, "initial_state", _state),
         stages=_checked(fields, "stages", check_stages),
         split=_checked(fields, "split", one_of_splits),
-        language=_checked(fields, "language", _text),
+        language=_checked(fields, "language", _language),
         topic=_checked(fields, "topic", _text_or_nothing),
         difficulty=_checked(fields, "difficulty", _text_or_nothing),
     )
@@ -162,6 +185,13 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise _FieldError("a text that is not empty")
     return value
+
+
+def _language(value: object) -> str:
+    language = primary_language(value) if isinstance(value, str) else ""
+    if language not in LANGUAGES:
+        raise _FieldError(f"{' or '.join(map(repr, LANGUAGES))}, the supported languages")
+    return language
 
 
 def _text_or_nothing(value: object) -> str:

@@ -13,7 +13,7 @@ from mica_ray.domains.empa.official import official_case
 from mica_ray.error_lines import first_line
 from mica_ray.types import Scenario
 
-_FILES = ("*.md", "*.json", "*.jsonl", "*.txt")
+_FILES = ("*.[mM][dD]", "*.[jJ][sS][oO][nN]", "*.[jJ][sS][oO][nN][lL]", "*.[tT][xX][tT]")
 """File patterns of a dataset of cards."""
 
 

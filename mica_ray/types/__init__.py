@@ -24,10 +24,12 @@ from mica_ray.types.dialogue import (
     Trajectory,
     Turn,
 )
+from mica_ray.types.language import LANGUAGES, primary_language
 from mica_ray.types.training import PolicyWeights, TokenBatch, TurnRewards, UpdateReport
 
 __all__ = [
     "AXES",
+    "LANGUAGES",
     "ROLES",
     "Generation",
     "Judgement",
@@ -46,4 +48,5 @@ __all__ = [
     "Turn",
     "TurnRewards",
     "UpdateReport",
+    "primary_language",
 ]

@@ -13,6 +13,7 @@ from typing import Literal, TypedDict, get_args
 import numpy as np
 
 from mica_ray.checks import at_least
+from mica_ray.types.language import primary_language
 from mica_ray.valid_text import valid_text
 
 State = tuple[float, float, float]
@@ -92,18 +93,20 @@ class Scenario:
     """Story fragments in the user's own voice, in the order in which the Director may reveal them."""
     split: Split
     language: str = "en"
+    """Primary subtag: "en", "zh"; another form of a tag is converted."""
     topic: str = ""
     """Subject of the story in the user's words ("my sister's wedding"). Empty: unknown."""
     difficulty: str = ""
     """Difficulty that the benchmark assigns to this user. Empty: unknown."""
 
     def __post_init__(self) -> None:
-        """Convert the texts, wherever the scenario comes from."""
+        """Convert the texts and the language, wherever the scenario comes from."""
         for name in (part.name for part in fields(self)):
             value: object = getattr(self, name)
             if isinstance(value, str):
                 object.__setattr__(self, name, valid_text(value))
         object.__setattr__(self, "stages", tuple(valid_text(stage) for stage in self.stages))
+        object.__setattr__(self, "language", primary_language(self.language))
 
 
 class Status(StrEnum):

@@ -33,7 +33,7 @@ def _write(folder: Path, *lines: object) -> Path:
 
 
 def test_file_gives_scenarios_in_order(tmp_path: Path) -> None:
-    path = _write(tmp_path, GOOD, "", GOOD | {"id": "own-02", "language": "de", "domain": "support"}, "")
+    path = _write(tmp_path, GOOD, "", GOOD | {"id": "own-02", "language": "zh-CN", "domain": "support"}, "")
     first, second = load_scenarios(path, "support")
     assert first == Scenario(
         id="own-01",
@@ -46,7 +46,7 @@ def test_file_gives_scenarios_in_order(tmp_path: Path) -> None:
         stages=("I feel empty.", "I don't know how to start."),
         split="test",
     )
-    assert (second.id, second.language) == ("own-02", "de")
+    assert (second.id, second.language) == ("own-02", "zh")
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -109,9 +109,7 @@ def test_unknown_field_is_named(tmp_path: Path) -> None:
 
 def test_duplicate_id_names_both_lines(tmp_path: Path) -> None:
     path = _write(tmp_path, GOOD, GOOD | {"id": "own-02"}, GOOD)
-    with pytest.raises(
-        ScenarioError, match=r"line 3: field 'id': 'own-01' is already in .*, line 1\."
-    ):
+    with pytest.raises(ScenarioError, match=r"line 3: field 'id': 'own-01' is already in .*, line 1\."):
         load_scenarios(path, "support")
 
 
@@ -155,3 +153,59 @@ def test_file_without_scenarios_or_not_there_is_named(tmp_path: Path) -> None:
 def test_wrong_domain_path_is_named(path: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_domain(path)
+
+
+@pytest.mark.parametrize("language", ["zh-CN", "ZH", "zh_Hans", "中文", "Chinese"])
+def test_language_is_matched_by_its_primary_subtag(tmp_path: Path, language: str) -> None:
+    (scenario,) = load_scenarios(_write(tmp_path, GOOD | {"language": language}), "support")
+    assert scenario.language == "zh"
+
+
+@pytest.mark.parametrize("language", ["fr", "de-AT", "zha", "", " ", None, 7, ["en"], "und", "-"])
+def test_language_without_prompts_is_refused_with_the_supported_ones(
+    tmp_path: Path, language: object
+) -> None:
+    with pytest.raises(ScenarioError, match=r"line 1: field 'language' must be 'en' or 'zh'"):
+        load_scenarios(_write(tmp_path, GOOD | {"language": language}), "support")
+
+
+def test_files_left_by_systems_and_editors_are_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _write(tmp_path, GOOD)
+    (tmp_path / "own.jsonl").rename(tmp_path / "OWN.JSONL")
+    for name in ("._own.jsonl", "~$own.jsonl", ".~lock.own.jsonl#", "own.jsonl~", "Thumbs.db"):
+        (tmp_path / name).write_bytes(b"\x00\x05\x16\x07")
+    assert [scenario.id for scenario in load_scenarios(tmp_path, "support")] == ["own-01"]
+    assert "._own.jsonl" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "problem"),
+    [
+        (GOOD, GOOD, "field 'id': 'own-01' is already in"),
+        (GOOD, GOOD | {"persona": "Another."}, "field 'id': 'own-01' is already in"),
+        (GOOD, GOOD | {"id": "own-02"}, "'own-02' has the same texts as the scenario in"),
+        (GOOD, GOOD | {"id": "own-02", "split": "train", "topic": "work"}, "'own-02' has the same texts"),
+        (
+            GOOD | {"id": "a\ud800"},
+            GOOD | {"id": "a\udfff", "persona": "B."},
+            "field 'id': 'a\ufffd' is already in",
+        ),
+    ],
+)
+def test_duplicates_name_both_places(
+    tmp_path: Path, first: dict[str, object], second: dict[str, object], problem: str
+) -> None:
+    for name, fields in (("a.jsonl", first), ("b.JSONL", second)):
+        (tmp_path / name).write_text("\n" + json.dumps(fields))
+    with pytest.raises(ScenarioError, match=problem) as caught:
+        load_scenarios(tmp_path, "support")
+    assert f"{tmp_path / 'a.jsonl'}, line 2" in str(caught.value)
+    assert f"{tmp_path / 'b.JSONL'}, line 2" in str(caught.value)
+
+
+def test_field_written_twice_in_one_line_is_refused(tmp_path: Path) -> None:
+    line = json.dumps(GOOD).replace('"id": "own-01"', '"id": "own-01", "id": "own-02"')
+    with pytest.raises(ScenarioError, match=r"line 1: .*key 'id' occurs twice"):
+        load_scenarios(_write(tmp_path, line), "support")

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from mica_ray.valid_text import decoded
+
 Grade = Literal["high", "mid", "low"]
 
 _SECTIONS: Mapping[str, tuple[str, ...]] = {
@@ -116,10 +118,9 @@ def read_card_text(content: bytes, file: str) -> tuple[CardText | None, tuple[Ca
         The text, None if the card is unusable; and the flaws found in it.
     """
     try:
-        text = content.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        problem = f"is not UTF-8 (byte {error.start})"
-        return None, (CardFlaw(file, "encoding", problem, "save the card as UTF-8"),)
+        text = decoded(content).replace("\r\n", "\n")
+    except ValueError as error:
+        return None, (CardFlaw(file, "encoding", f"is {error}", "save the card as UTF-8"),)
     if not text.strip():
         return None, (CardFlaw(file, "text", "the file is empty", "write the card or remove the file"),)
     found: dict[str, str] = {}

@@ -6,27 +6,36 @@ A card becomes a Scenario only if its P_0 is known. `read_cards` describes the l
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
+from mica_ray.content_files import content_files, named_file
+from mica_ray.domains.empa.card_lists import read_listed_cases, read_metadata, read_stories
 from mica_ray.domains.empa.card_text import CardFlaw, CardText, read_card_text
 from mica_ray.domains.empa.indicators import difficulty, dominant_axis
 from mica_ray.domains.empa.official import OFFICIAL_IDS, official_text, sketches_of
 from mica_ray.domains.empa.overlap import NearText, nearest
-from mica_ray.domains.empa.ratings import GivenState, read_given_states, read_json, read_mapping
+from mica_ray.domains.empa.ratings import (
+    MATCHED_LEVELS,
+    OFFICIAL_LEVELS,
+    RATINGS,
+    GivenState,
+    read_given_states,
+)
 from mica_ray.types import Scenario, Split
+from mica_ray.valid_text import valid_text
 
 CARD_FOLDER = "cards"
 STORIES = "character_stories.json"
 OFFICIAL_CASES = "official_cases.txt"
 CASE_METADATA = "case_metadata.json"
 
+_LISTS = (STORIES, OFFICIAL_CASES, CASE_METADATA, OFFICIAL_LEVELS, MATCHED_LEVELS, RATINGS)
+
 UNKNOWN = "unknown"
 """Category of a card without one."""
 
-_STAGES = ("阶段1", "阶段2", "阶段3", "阶段4")
 _VALID_EVERY = 20
 """One of this many cards is for validation."""
 
@@ -173,18 +182,24 @@ def read_cards(folder: Path, *, ratings: Path | None = None) -> CardDeck:
         ratings: file that `mica data rate` wrote; None for rated_iedr.jsonl in the folder.
 
     Raises:
-        CardError: the folder does not exist or contains no cards.
+        CardError: the folder does not exist, contains no cards, or has two files of one of these names.
     """
-    files = sorted((folder / CARD_FOLDER).glob("*.md"))
+    try:
+        files = content_files(named_file(folder, CARD_FOLDER), ".md")
+        listed = {name: named_file(folder, name) for name in _LISTS}
+    except (OSError, ValueError) as error:
+        raise CardError(f"{folder}: {error}") from error
     if not files:
         raise CardError(f"{folder}: contains no {CARD_FOLDER}/*.md. Name the folder above the cards.")
     flaws: list[CardFlaw] = []
     texts = _texts(files, flaws)
-    stories = _stories(folder / STORIES, texts, flaws)
-    official = OFFICIAL_IDS | _listed_cases(folder / OFFICIAL_CASES, {file.stem for file in files}, flaws)
-    metadata = _metadata(folder / CASE_METADATA, flaws)
+    stories = read_stories(listed[STORIES], texts, flaws)
+    names = {valid_text(file.stem) for file in files}
+    official = OFFICIAL_IDS | read_listed_cases(listed[OFFICIAL_CASES], names, flaws)
+    metadata = read_metadata(listed[CASE_METADATA], flaws)
     by_id = {name: EpmCard(name, text, stories[name]) for name, text in texts.items() if name in stories}
     given = read_given_states(folder, {name: card.digest for name, card in by_id.items()}, ratings)
+    flaws += _equal_cards(by_id)
     copied = _copied_cases(by_id, official, flaws)
     cards = tuple(
         replace(
@@ -198,10 +213,15 @@ def read_cards(folder: Path, *, ratings: Path | None = None) -> CardDeck:
     return CardDeck(folder, cards, (*flaws, *given.flaws))
 
 
-def _texts(files: list[Path], flaws: list[CardFlaw]) -> dict[str, CardText]:
+def _texts(files: Sequence[Path], flaws: list[CardFlaw]) -> dict[str, CardText]:
+    """Read the cards, by id."""
     texts: dict[str, CardText] = {}
+    name_of: dict[str, str] = {}
     for file in files:
-        name = f"{CARD_FOLDER}/{file.name}"
+        name, card_id = valid_text(f"{CARD_FOLDER}/{file.name}"), valid_text(file.stem)
+        if (first := name_of.setdefault(card_id, name)) != name:
+            flaws.append(CardFlaw(name, "file name", f"is the same card as {first}", "remove one of them"))
+            continue
         try:
             content = file.read_bytes()
         except OSError as error:
@@ -210,51 +230,19 @@ def _texts(files: list[Path], flaws: list[CardFlaw]) -> dict[str, CardText]:
         text, found = read_card_text(content, name)
         flaws += found
         if text is not None:
-            texts[file.stem] = text
+            texts[card_id] = text
     return texts
 
 
-def _stories(path: Path, texts: Mapping[str, CardText], flaws: list[CardFlaw]) -> dict[str, tuple[str, ...]]:
-    """Read the four stages of each card's story."""
-    entries = read_json(path, flaws)
-    items = cast("list[object]", entries) if isinstance(entries, list) else []
-    if not items:
-        flaws.append(CardFlaw(path.name, "text", "contains no stories", "write one entry per card"))
-        return {}
-    by_name = {str(item.get("剧本编号")): item for item in map(_mapping, items)}
-    found: dict[str, tuple[str, ...]] = {}
-    for name in texts:
-        if name not in by_name:
-            remedy = f"add an entry with 剧本编号 {name}"
-            flaws.append(CardFlaw(path.name, name, "the story is missing", remedy))
-            continue
-        course = _mapping(by_name[name].get("故事的经过"))
-        stages = tuple(str(_mapping(course.get(stage)).get("内容") or "").strip() for stage in _STAGES)
-        empty = [stage for stage, text in zip(_STAGES, stages, strict=True) if not text]
-        flaws += [
-            CardFlaw(path.name, f"{name}.故事的经过.{stage}.内容", "is missing or empty", "write the stage")
-            for stage in empty
-        ]
-        if not empty:
-            found[name] = stages
-    return found
-
-
-def _listed_cases(path: Path, names: set[str], flaws: list[CardFlaw]) -> frozenset[str]:
-    """Read the folder's own list of test ids."""
-    if not path.is_file():
-        return frozenset()
-    listed = frozenset(path.read_text(encoding="utf-8-sig", errors="replace").split())
-    for name in sorted(listed - names):
-        remedy = f"add {CARD_FOLDER}/{name}.md or remove the id from the list"
-        flaws.append(CardFlaw(path.name, name, "has no card", remedy))
-    return listed
-
-
-def _metadata(path: Path, flaws: list[CardFlaw]) -> dict[str, Mapping[str, object]]:
-    cases = read_mapping(path, flaws).get("sampled_cases", [])
-    items = cast("list[object]", cases) if isinstance(cases, list) else []
-    return {str(item.get("script_id")): item for item in map(_mapping, items)}
+def _equal_cards(cards: Mapping[str, EpmCard]) -> list[CardFlaw]:
+    """Return a flaw for each card whose text and story another card has as well."""
+    flaws: list[CardFlaw] = []
+    first_of: dict[str, str] = {}
+    for name, card in cards.items():
+        if (first := first_of.setdefault(card.digest, name)) != name:
+            problem = f"has the same text and story as {CARD_FOLDER}/{first}.md"
+            flaws.append(CardFlaw(f"{CARD_FOLDER}/{name}.md", "text", problem, "remove one of them"))
+    return flaws
 
 
 def _copied_cases(
@@ -291,7 +279,3 @@ def _listed(card: EpmCard, entry: Mapping[str, object], flaws: list[CardFlaw]) -
         listed_axis=axis,
         listed_difficulty=str(entry.get("difficulty", "")),
     )
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return cast("Mapping[str, object]", value) if isinstance(value, dict) else {}

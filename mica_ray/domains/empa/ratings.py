@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from mica_ray.content_files import named_file
 from mica_ray.domains.empa.card_text import CardFlaw
 from mica_ray.domains.empa.indicators import IndicatorError, checked_levels, initial_state
 from mica_ray.files import parsed_json
@@ -56,7 +57,7 @@ def read_given_states(folder: Path, digests: Mapping[str, str], ratings: Path | 
     """
     found: dict[str, GivenState] = {}
     flaws: list[CardFlaw] = []
-    for source, name, entry in _entries(folder, ratings or folder / RATINGS, digests, flaws):
+    for source, name, entry in _entries(folder, ratings or named_file(folder, RATINGS), digests, flaws):
         given = _given(source, name, entry, flaws)
         if given is None:
             continue
@@ -81,10 +82,10 @@ def _entries(
     folder: Path, ratings: Path, digests: Mapping[str, str], flaws: list[CardFlaw]
 ) -> Iterator[tuple[str, str, Mapping[str, object]]]:
     """Yield file, card id, and the levels with P_0 if the file has it."""
-    for name, entry in read_mapping(folder / OFFICIAL_LEVELS, flaws).items():
+    for name, entry in read_mapping(named_file(folder, OFFICIAL_LEVELS), flaws).items():
         levels = _mapping(_mapping(_mapping(entry).get("iedr")).get("filled_iedr"))
         yield OFFICIAL_LEVELS, name, {**levels, "P_0": _mapping(entry).get("P_0")}
-    for old_name, entry in read_mapping(folder / MATCHED_LEVELS, flaws).items():
+    for old_name, entry in read_mapping(named_file(folder, MATCHED_LEVELS), flaws).items():
         fields = _mapping(entry)
         # The key is the id in an earlier set of cards, `new_id` the one in the published set.
         name, overlap = str(fields.get("new_id", old_name)), fields.get("overlap", 1.0)
@@ -134,7 +135,7 @@ def read_json(path: Path, flaws: list[CardFlaw]) -> object:
     if not path.exists():
         return None
     try:
-        return cast("object", parsed_json(path.read_bytes()))
+        return cast("object", parsed_json(path.read_bytes(), has_unique_keys=True))
     except (OSError, ValueError, RecursionError) as error:
         flaws.append(CardFlaw(path.name, "text", f"cannot be read ({error})", "correct or remove the file"))
         return None

@@ -253,3 +253,46 @@ def test_official_texts_are_recognised_under_any_name_and_nobody_else_is() -> No
             only_story = dataclasses.replace(item, id="mine", persona="", topic="")
             only_card = dataclasses.replace(item, id="mine", stages=())
             assert (official_case(only_story), official_case(only_card)) == (item.id, item.id)
+
+
+def test_files_left_by_systems_and_editors_are_no_cards(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_cards(tmp_path / "d", [1, 2])
+    (folder / "cards" / f"{name(2)}.md").rename(folder / "cards" / f"{name(2)}.MD")
+    (folder / "character_stories.json").rename(folder / "Character_Stories.JSON")
+    for left in (f"._{name(1)}.md", f"~${name(1)}.md", f".#{name(1)}.md", f"{name(1)}.md.swp", ".DS_Store"):
+        (folder / "cards" / left).write_bytes(b"\x00\x05\x16\x07")
+    deck = read_cards(folder)
+    assert ([card.id for card in deck.cards], deck.flaws) == ([name(1), name(2)], ())
+    assert f"._{name(1)}.md" in caplog.text
+
+
+def test_duplicates_are_fatal_and_name_both_places(tmp_path: Path) -> None:
+    folder = write_cards(tmp_path / "d", [1, 2, 3])
+    cards = folder / "cards"
+    (cards / f"{name(1)}.MD").write_text(card(4))
+    # Number 3 is renamed to a second entry of number 2, and number 5 copies text and story of number 2.
+    (cards / f"{name(5)}.md").write_text(card(2))
+    entries = json.loads((folder / "character_stories.json").read_text())
+    entries[2]["剧本编号"] = name(2)
+    entries.append(entries[1] | {"剧本编号": name(5)})
+    (folder / "character_stories.json").write_text(json.dumps(entries))
+    cases = [{"script_id": name(1), "dominant_axis": axis} for axis in "AC"]
+    (folder / "case_metadata.json").write_text(json.dumps({"sampled_cases": cases}))
+    flaws = [str(flaw) for flaw in read_cards(folder).fatal]
+    for expected in (
+        f"cards/{name(1)}.md: file name: is the same card as cards/{name(1)}.MD",
+        f"character_stories.json: {name(2)}: entries 2 and 3 have the same 剧本编号",
+        f"cards/{name(5)}.md: text: has the same text and story as cards/{name(2)}.md",
+        f"case_metadata.json: {name(1)}: entries 1 and 2 have the same script_id",
+    ):
+        assert any(flaw.startswith(expected) for flaw in flaws), (expected, flaws)
+
+
+def test_key_written_twice_in_a_list_of_levels_is_fatal(tmp_path: Path) -> None:
+    folder = write_cards(tmp_path / "d", [1])
+    levels = (folder / "iedr_236_cases.json").read_text()
+    (folder / "iedr_236_cases.json").write_text(f"{levels[:-1]}, {levels[1:]}")
+    (flaw,) = read_cards(folder).fatal
+    assert "the key 'old_1' occurs twice" in str(flaw)

@@ -15,6 +15,7 @@ from mica_ray.cli.credit.commands import credit_app
 from mica_ray.cli.data import data_app
 from mica_ray.cli.evaluate import evaluate_app
 from mica_ray.cli.finished_runs import compare_command, register_command, track_command
+from mica_ray.cli.judges import judges_app
 from mica_ray.cli.options import examples
 from mica_ray.cli.promote import promote_command
 from mica_ray.cli.report import report_app
@@ -72,6 +73,7 @@ app.command(
     ),
 )(compare_command)
 app.add_typer(credit_app, rich_help_panel=READING)
+app.add_typer(judges_app, rich_help_panel=READING)
 app.command("register", rich_help_panel=MODELS, epilog=examples("mica register runs/a --name support"))(
     register_command
 )

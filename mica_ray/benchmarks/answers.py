@@ -14,6 +14,7 @@ from mica_ray.files import (
     append_line,
     json_line,
     mend_lines,
+    parsed_json,
     read_json_lines,
     read_json_object,
     write_json,
@@ -133,11 +134,11 @@ def _check_settings(path: Path, settings: dict[str, object]) -> None:
     if not path.exists():
         write_json(path, settings)
         return
-    stored = read_json_object(path)
-    changed = [name for name in settings if stored.get(name) != settings[name]]
+    stored, wanted = read_json_object(path), parsed_json(json_line(settings))
+    changed = [name for name in wanted if stored.get(name) != wanted[name]]
     if changed:
         name = changed[0]
         raise BenchmarkDataError(
-            f"{path.parent} holds answers with {name}={stored.get(name)!r}, not {settings[name]!r}. Use "
+            f"{path.parent} holds answers with {name}={stored.get(name)!r}, not {wanted[name]!r}. Use "
             "another folder: --out DIR."
         )

@@ -16,7 +16,7 @@ from mica_ray.files import JsonFileError, read_json_object
 from mica_ray.types import Message, Sampling
 
 SCALE = 0.7477
-"""Makes random answers score 0 and perfect ones 10 (EQ-Bench v2)."""
+"""Weight of a point of penalty: random answers then score about 0 (EQ-Bench v2)."""
 _FILE = "eq_bench_v2_questions_171.json"
 _REVISED = re.compile(r"revised\s+scores", re.IGNORECASE)
 _EMOTIONS = 4
@@ -41,9 +41,9 @@ def distance_penalty(distance: float) -> float:
 class EqBench2:
     """`QuestionBenchmark` over the user's copy of the 171 questions.
 
-    An answer scores 10 - 0.7477 sum_k s(d_k) over the four emotions; the benchmark is 10 times the mean, so
-    that random answers score about 0 and perfect ones 100. Most prompts ask for a first and a revised answer:
-    "first_pass" and "revised" are scored apart, and the headline is the higher of their means.
+    An answer scores 100 - 7.477 sum_k s(d_k) over the four emotions, and the benchmark is the mean: random
+    answers score about 0 and perfect ones 100. The prompts ask for a first and a revised answer, which are
+    scored apart as "first_pass" and "revised". Published results are the higher of the two means.
 
     Args:
         path: the file, or the folder that contains it.
@@ -84,7 +84,7 @@ class EqBench2:
         return self._references[question.id]
 
     def score(self, question: Question, sample: int, text: str) -> dict[str, float]:
-        """Return the scores of the first and of the revised answer, at most 10 each; "score" is the last one.
+        """Return the scores of the first and the revised answer, at most 100 each; "score" is the last one.
 
         Raises:
             AnswerError: no answer names all four emotions with a number.
@@ -96,7 +96,7 @@ class EqBench2:
             given = _intensities(part, reference)
             if given is not None:
                 penalty = sum(distance_penalty(abs(given[key] - reference[key])) for key in reference)
-                found[name] = 10 - SCALE * penalty
+                found[name] = 100 - 10 * SCALE * penalty
         if not found:
             raise AnswerError(f"no number for each of {', '.join(reference)}")
         return {"score": list(found.values())[-1], **found}

@@ -70,3 +70,9 @@ def scores_by(
         value: group_score([item for item in questions if getattr(item, field) == value], answers, seed=seed)
         for value in values
     }
+
+
+def named_scores(answers: Sequence[Answer]) -> tuple[str, ...]:
+    """Return the names of the scores that answers have, the headline "score" first."""
+    names = dict.fromkeys(name for answer in answers for name in answer.scores or ())
+    return tuple(sorted(names, key=lambda name: name != "score"))

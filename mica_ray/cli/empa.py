@@ -99,7 +99,7 @@ def empa_command(
     tested = read_policy(policy, values, sets or ())
     loaded = read_domain(tested.config)
     scenarios = choose_cases(loaded.played, cases)
-    folder = out or Path("runs") / f"{loaded.played.name}-{_slug(tested.name)}"
+    folder = out or Path("runs") / f"{loaded.played.name}-{slug(tested.name)}"
     try:
         log = CaseLog(folder, model=tested.name, settings=dialogue_settings(tested.name, tested.config))
     except CaseLogError as error:
@@ -269,5 +269,6 @@ def _show(log: CaseLog, console: Console, json_file: Path | None, *, contaminate
     console.print(f"dialogues: {log.dialogues}{failed}", highlight=False, soft_wrap=True)
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """Return a name as part of a folder's name."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "policy"

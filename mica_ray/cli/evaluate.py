@@ -20,6 +20,7 @@ from mica_ray.cli.options import (
     group_with_default,
     save_json,
 )
+from mica_ray.cli.questions import emobench_command, eqbench2_command
 
 if TYPE_CHECKING:
     from mica_ray.evaluation.rescored_files import Rescored
@@ -112,6 +113,16 @@ evaluate_app.command(
         "--cards CARDS --cases 3",
     ),
 )(empa_command)
+evaluate_app.command(
+    "emobench",
+    epilog=examples(
+        "mica evaluate emobench --policy runs/a --data emobench",
+        "mica evaluate emobench --policy Qwen/Qwen2.5-7B-Instruct --data emobench --samples 5",
+    ),
+)(emobench_command)
+evaluate_app.command(
+    "eqbench2", epilog=examples("mica evaluate eqbench2 --policy runs/a --data eqbench2 --limit 20")
+)(eqbench2_command)
 
 
 def print_scores(scores: Sequence[Rescored], console: Console) -> None:

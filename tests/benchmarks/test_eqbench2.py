@@ -36,26 +36,26 @@ def test_penalty_by_hand() -> None:
     assert (distance_penalty(5.5), distance_penalty(10)) == (5.5, 10)
 
 
-def test_exact_answer_scores_ten(bench: EqBench2) -> None:
-    assert bench.score(bench.questions[0], 0, listed(0, 6, 0, 7))["score"] == 10
+def test_exact_answer_scores_a_hundred(bench: EqBench2) -> None:
+    assert bench.score(bench.questions[0], 0, listed(0, 6, 0, 7))["score"] == 100
 
 
 def test_errors_of_the_emotions_add_up(bench: EqBench2) -> None:
     # Off by 0, 4, 0 and 7: 3.25 + 7 = 10.25.
     found = bench.score(bench.questions[0], 0, listed(0, 2, 0, 0))
-    assert found["score"] == pytest.approx(10 - SCALE * 10.25)
+    assert found["score"] == pytest.approx(100 - 10 * SCALE * 10.25)
 
 
 def test_first_and_revised_answers_are_apart(bench: EqBench2) -> None:
     text = f"First pass scores:\n{listed(0, 6, 0, 3)}\nCritique: hm.\nRevised scores:\n{listed(0, 6, 0, 7)}\n"
     found = bench.score(bench.questions[0], 0, text)
-    assert (found["revised"], found["score"]) == (10, 10)
-    assert found["first_pass"] == pytest.approx(10 - SCALE * 3.25)
+    assert (found["revised"], found["score"]) == (100, 100)
+    assert found["first_pass"] == pytest.approx(100 - 10 * SCALE * 3.25)
 
 
 def test_cut_off_revision_leaves_the_first_answer(bench: EqBench2) -> None:
     found = bench.score(bench.questions[0], 0, f"{listed(0, 6, 0, 7)}\nRevised scores:\nCalm: 3")
-    assert found == {"score": 10, "first_pass": 10}
+    assert found == {"score": 100, "first_pass": 100}
 
 
 @pytest.mark.parametrize("decorated", ["- {}: **{}**", "* **{}:** {}", "{} = {}", "{} - {}/10", "{}：{}.0"])
@@ -63,7 +63,7 @@ def test_forms_in_which_models_write_numbers(bench: EqBench2, decorated: str) ->
     text = "\n".join(
         decorated.format(name, score) for name, score in zip(FIELDS.values(), (0, 6, 0, 7), strict=True)
     )
-    assert bench.score(bench.questions[0], 0, text)["score"] == 10
+    assert bench.score(bench.questions[0], 0, text)["score"] == 100
 
 
 @pytest.mark.parametrize(
@@ -89,4 +89,4 @@ def test_published_questions_score_their_own_references(benchmark_data: Path) ->
     for question in bench.questions:
         names = bench.reference(question)
         text = "\n".join(f"{name}: {score:g}" for name, score in names.items())
-        assert bench.score(question, 0, text)["score"] == 10
+        assert bench.score(question, 0, text)["score"] == 100

@@ -1,6 +1,7 @@
 """The input of a role: instructions, and the case as one JSON object.
 
-Language models and scripted roles read the same object. The roles themselves parse the answers.
+Language models and scripted roles read the same object, in which control marks are broken
+(control_marks.py). The roles themselves parse the answers.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
+from mica_ray.control_marks import escape_json
 from mica_ray.dialogue.domain import Domain
 from mica_ray.types import AXES, Message, RoleName, Scenario, State
 
@@ -110,5 +112,6 @@ def _case(
 def _messages(instructions: str, case: Mapping[str, object]) -> tuple[Message, Message]:
     return (
         {"role": "system", "content": instructions},
-        {"role": "user", "content": json.dumps(case, ensure_ascii=False, allow_nan=False)},
+        # The case is text that others wrote: policy, simulated user, Director and scenario files.
+        {"role": "user", "content": json.dumps(escape_json(case), ensure_ascii=False, allow_nan=False)},
     )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from mica_ray.control_marks import escape_marks
 from mica_ray.dialogue.domain import Domain
 from mica_ray.embedded.policy_key import policy_key
 from mica_ray.embedded.recipe import EmbeddedPolicyRecipe
@@ -113,7 +114,9 @@ def _make(domain: Domain, recipe: EmbeddedPolicyRecipe, directory: Path, report:
 
 def _row(tokenizer: PreTrainedTokenizerFast, dialogue: Sequence[Message], context_length: int) -> _Row:
     """Convert a dialogue to tokens."""
-    conversation = [{"role": str(message["role"]), "content": message["content"]} for message in dialogue]
+    conversation = [
+        {"role": str(message["role"]), "content": escape_marks(message["content"])} for message in dialogue
+    ]
     token_ids = tokenizer.apply_chat_template(conversation, tokenize=True, return_dict=False)
     opening = tokenizer.apply_chat_template(
         conversation[:2], tokenize=True, return_dict=False, add_generation_prompt=True

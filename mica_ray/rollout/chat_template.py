@@ -6,6 +6,7 @@ Works with any Hugging Face chat template: its behaviour is found by rendering p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import dropwhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,14 @@ from mica_ray.chat.thinking import Spoken, split_thinking
 from mica_ray.chat.thinking_marks import KNOWN
 from mica_ray.error_lines import first_line
 from mica_ray.rollout.engine import EngineError
+from mica_ray.rollout.prompting.control_tokens import ControlTokens
+from mica_ray.rollout.prompting.prompt_encoder import PromptEncoder
 from mica_ray.types import Generation, Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Words that no dialogue contains, without white space, so that a template that trims contents keeps them.
-_REPLY = "Reply7Q0placeholder"
 _SYSTEM = "System7Q0probe"
 _PLAIN = ("Yes7Q0.", "No7Q0.")
 _LAST_TOKENS = 32
@@ -35,11 +37,14 @@ class ChatTemplate:
     thinking are not: every prompt is then a new rendering of the whole history, and a dialogue cannot be
     trained as one sequence.
 
+    Only the template places control tokens: marks in the contents are encoded as plain text
+    (rollout/prompting).
+
     Attributes:
         is_monotone: whether each prompt extends the previous prompt and its reply.
         stop_ids: tokens that end a reply: end of sequence, and the template's own end of turn.
         takes_system: whether the template has a system role. Without one, the system message is prepended to
-            the first user message.
+            the first user message, or becomes a user message before the assistant's greeting.
         marks: the marks of thoughts, those of the template included.
         has_special_marks: whether some marks are special tokens, which decoding usually drops.
     """
@@ -79,6 +84,10 @@ class ChatTemplate:
         self._mark_ids = self._find_mark_ids()
         self.has_special_marks = bool(self._mark_ids)
         self.takes_system = self._takes_system()
+        roles = ["system"] * self.takes_system + ["user", "assistant", "user"]
+        self._encoder = PromptEncoder(
+            ControlTokens(tokenizer), self._render_plain, roles=roles, path=self._path, marks=self.marks
+        )
         self._end_of_turn = self._find_end_of_turn()
         ends = (tokenizer.eos_token_id, self._end_of_turn)
         # gpt-oss ends each of its messages with one token, thoughts included, so that it cannot end a reply.
@@ -112,22 +121,24 @@ class ChatTemplate:
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the prompt of the next reply to a history that ends with a user message."""
-        return self._tokens(self._render(messages))
+        return self._encoder.encode(self._merged(messages))
 
     def next_prompt(self, messages: Sequence[Message], last: Generation) -> tuple[int, ...]:
         """Return the prompt after a sampled reply and the user's answer to it.
 
         For a monotone template this is last.prompt_ids + last.token_ids + suffix. The suffix closes the
         assistant's turn unless the policy closed it, then contains the new user message and the opening of
-        the next reply. For other templates it is `prompt(messages)`.
+        the next reply. For other templates it is `prompt(messages)`, and so it is after a reply that contains
+        turn marks before its end: the forged turns are trained as they were sampled, but no later prompt
+        contains them.
 
         Args:
             messages: the whole history; the last two are the sampled reply and the new user message.
             last: the reply as it was sampled.
         """
-        if not self.is_monotone:
+        if not self.is_monotone or self._encoder.forges_turns(last, self.stop_ids):
             return self.prompt(messages)
-        suffix = self._tokens(self._tail(messages))
+        suffix = self._suffix(messages)
         is_closed = (
             bool(suffix) and bool(last.token_ids) and last.token_ids[-1] == suffix[0] == self._end_of_turn
         )
@@ -171,15 +182,29 @@ class ChatTemplate:
     def _decode(self, token_ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
-    def _tokens(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+    def escaped(self, messages: Sequence[Message]) -> list[Message]:
+        """Return the messages for a server that renders them itself: with all control marks broken."""
+        return self._encoder.escaped(messages)
+
+    def _merged(self, messages: Sequence[Message]) -> list[Message]:
+        """Return the messages without system messages at the start, if the template has no system role."""
+        history = list(messages)
+        rest = list(dropwhile(lambda message: message["role"] == "system", history))
+        if self.takes_system or len(rest) == len(history) or len(history) < 2:
+            return history
+        system = "\n\n".join(message["content"] for message in history[: len(history) - len(rest)])
+        if rest and rest[0]["role"] == "user":
+            return [{"role": "user", "content": f"{system}\n\n{rest[0]['content']}"}, *rest[1:]]
+        # In front of a greeting: the assistant did not say it, and most templates begin with the user.
+        return [{"role": "user", "content": system}, *rest]
+
+    def _suffix(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Return what follows the last reply: the template's markup and the last user message."""
+        history = self._merged(messages)
+        return self._encoder.encode(history, after=len(history) - 2)
 
     def _render(self, messages: Sequence[Message]) -> str:
-        history = list(messages)
-        if not self.takes_system and len(history) > 1 and history[0]["role"] == "system":
-            merged = f"{history[0]['content']}\n\n{history[1]['content']}"
-            history[:2] = [{"role": "user", "content": merged}]
-        return self._render_plain(history)
+        return self._render_plain(self._merged(messages))
 
     def _render_plain(self, messages: Sequence[Message]) -> str:
         from jinja2 import TemplateError
@@ -197,17 +222,6 @@ class ChatTemplate:
             ) from error
         return str(rendered)
 
-    def _tail(self, messages: Sequence[Message]) -> str:
-        """Return the text after the last reply: the template's markup and the last user message."""
-        marked: list[Message] = [*messages[:-2], {"role": "assistant", "content": _REPLY}, messages[-1]]
-        _, found, tail = self._render(marked).partition(_REPLY)
-        if not found:
-            raise EngineError(
-                f"The chat template of policy {self._path} drops the assistant's replies. Use another "
-                "chat_template.jinja."
-            )
-        return tail
-
     def _takes_system(self) -> bool:
         try:
             text = self._render_plain(
@@ -219,7 +233,7 @@ class ChatTemplate:
 
     def _find_end_of_turn(self) -> int | None:
         """Return the special token that closes a reply; None for plain text."""
-        suffix = self._tokens(self._tail(_history(_PLAIN[:1])))
+        suffix = self._suffix(_history(_PLAIN[:1]))
         return suffix[0] if suffix and suffix[0] in self._special_ids() else None
 
     def _find_mark_ids(self) -> Mapping[int, str]:

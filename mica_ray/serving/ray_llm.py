@@ -104,7 +104,8 @@ class RayLlmModel:
         room = self._model.engine.max_model_len - num_prompt_tokens
         return {
             "model": self._model.id,
-            "messages": self._prompt.messages(request),
+            # The server renders the messages itself, and recognizes control tokens in them.
+            "messages": self._prompt.template.escaped(self._prompt.messages(request)),
             "stream": True,
             "stream_options": {"include_usage": True},
             "temperature": sampling.temperature,

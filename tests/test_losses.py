@@ -60,6 +60,13 @@ def test_token_logprobs_follow_the_sampling_temperature() -> None:
     assert float(logprobs[0, 1]) == pytest.approx(math.log(0.9))
 
 
+def test_temperature_two_takes_the_root_of_the_odds() -> None:
+    # Odds 9 : 1 become 3 : 1.
+    logits = torch.tensor([[[math.log(9.0), 0.0], [0.0, 0.0]]])
+    logprobs = token_logprobs(logits, torch.tensor([[0, 0]]), temperature=2.0)
+    assert float(logprobs[0, 1]) == pytest.approx(math.log(0.75))
+
+
 def test_greedy_temperature_is_refused() -> None:
     with pytest.raises(ValueError, match="temperature must be > 0"):
         token_logprobs(torch.zeros(1, 2, 3), torch.zeros(1, 2, dtype=torch.long), temperature=0.0)
@@ -95,6 +102,61 @@ def test_clipping_by_hand(ratio: float, advantage: float, expected: float, clipp
     assert float(logprobs.grad) == pytest.approx(slope, rel=1e-5)
 
 
+def test_reinforce_loss_is_minus_the_advantage_times_the_log_probability() -> None:
+    # -(3 x -1) and -(-1 x -2): mean of 3 and -2. The old log probabilities only enter the ratio that is reported.
+    terms, _ = loss_of([-1.0, -2.0], [3.0, -1.0], LossConfig(kind="reinforce"), old=[-2.0, -2.0])
+    assert terms.loss.item() == 0.5
+    reported = {name: float(value) for name, value in terms.metrics.items()}
+    assert reported == pytest.approx(
+        {
+            "tokens": 2.0,
+            "clipped": 0.0,
+            "dual_clipped": 0.0,
+            "importance_capped": 0.0,
+            "ratio": math.e + 1,
+            "ratio_squared": math.e**2 + 1,
+            "kl": 0.0,
+            "mismatch": 0.0,
+        }
+    )
+
+
+def test_metrics_count_tokens_and_sum_ratios() -> None:
+    # Ratios 2 and 1/2; only the first is clipped (praise above 1.28).
+    terms, _ = loss_of([math.log(2), math.log(0.5)], [1.0, 1.0], LossConfig(), old=[0.0, 0.0])
+    reported = {name: float(value) for name, value in terms.metrics.items()}
+    assert reported == pytest.approx(
+        {
+            "tokens": 2.0,
+            "clipped": 1.0,
+            "dual_clipped": 0.0,
+            "importance_capped": 0.0,
+            "ratio": 2.5,
+            "ratio_squared": 4.25,
+            "kl": 0.0,
+            "mismatch": 0.0,
+        }
+    )
+
+
+def test_dual_clip_scales_with_the_advantage_and_spares_praise() -> None:
+    # A = -2: ratio 50 costs 10 x 2. A = 0.5: ratio 1.1 earns 0.55, and -c A = -5 is no ceiling.
+    terms, _ = loss_of([math.log(50.0), math.log(1.1)], [-2.0, 0.5], LossConfig(), old=[0.0, 0.0])
+    assert terms.loss.item() == pytest.approx((20.0 - 0.55) / 2, rel=1e-5)
+    assert int(terms.metrics["dual_clipped"]) == 1
+
+
+@pytest.mark.parametrize(("factor", "cut"), [(0.999, 0), (1.0, 0), (1.001, 1)])
+def test_dual_clip_cuts_only_above_its_limit(factor: float, cut: int) -> None:
+    limit = float(torch.tensor(math.log(4.0)).exp())  # the ratio as fp32 computes it
+    config = LossConfig(dual_clip=limit)
+    terms, logprobs = loss_of([math.log(4.0) + math.log(factor)], [-1.0], config, old=[0.0])
+    assert int(terms.metrics["dual_clipped"]) == cut
+    terms.loss.backward()
+    assert logprobs.grad is not None
+    assert bool(logprobs.grad) is not bool(cut)
+
+
 def test_dual_clip_can_be_switched_off() -> None:
     terms, _ = loss_of([math.log(50.0)], [-1.0], LossConfig(dual_clip=None), old=[0.0])
     assert terms.loss.item() == pytest.approx(50.0, rel=1e-5)
@@ -122,6 +184,13 @@ def test_importance_weight_is_truncated_and_has_no_gradient() -> None:
     assert float(terms.metrics["mismatch"]) == pytest.approx(math.log(2.0) + math.log(4.0))
 
 
+def test_weight_that_equals_the_cap_is_not_counted_as_capped() -> None:
+    # Weights exp(-0.5), exp(0) and exp(0.5) with cap 1.
+    terms, _ = loss_of([0.0] * 3, [1.0] * 3, LossConfig(importance_cap=1.0), behaviour=[0.5, 0.0, -0.5])
+    assert int(terms.metrics["importance_capped"]) == 1
+    assert terms.loss.item() == pytest.approx(-(math.exp(-0.5) + 2) / 3)
+
+
 @pytest.mark.parametrize(
     ("estimator", "value", "slope"),
     # d = log 2: k1 = d with the gradient of k2; k2 = d^2 / 2, gradient d; k3 = 1/2 - 1 + d, gradient 1/2.
@@ -139,6 +208,28 @@ def test_kl_penalty_by_hand(estimator: str, value: float, slope: float) -> None:
     terms.loss.backward()
     assert logprobs.grad is not None
     assert float(logprobs.grad) == pytest.approx(0.1 * slope, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "value"),
+    # d = -1 - (-3) = 2: k1 = 2, k2 = 2, k3 = exp(-2) - 1 + 2.
+    [("k1", 2.0), ("k2", 2.0), ("k3", math.exp(-2.0) + 1.0)],
+)
+def test_kl_is_measured_from_the_reference(estimator: str, value: float) -> None:
+    config = LossConfig(kl_estimator=estimator)  # pyright: ignore[reportArgumentType]
+    terms, _ = loss_of([-1.0], [0.0], config, reference=[-3.0])
+    assert float(terms.metrics["kl"]) == pytest.approx(value, rel=1e-5)
+
+
+def test_k3_is_cut_at_twenty_nats() -> None:
+    terms, _ = loss_of([-31.0], [0.0], LossConfig(kl_estimator="k3"), reference=[-1.0])
+    assert float(terms.metrics["kl"]) == pytest.approx(math.exp(20.0) - 31.0, rel=1e-5)
+
+
+def test_reference_that_is_only_measured_cannot_change_the_loss() -> None:
+    # A token that the reference never samples has an infinite KL; 0 times infinity would be NaN.
+    terms, _ = loss_of([-1.0], [1.0], LossConfig(), reference=[-math.inf])
+    assert terms.loss.item() == -1.0
 
 
 def test_kl_penalty_needs_a_reference() -> None:
@@ -248,7 +339,25 @@ def test_impossible_loss_is_refused(field: str, value: object) -> None:
         LossConfig(**{field: value})  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("clip_low", 0.0),
+        ("clip_low", 0.999),
+        ("clip_high", 0.0),
+        ("dual_clip", 1.001),
+        ("importance_cap", 0.001),
+        ("kl_coefficient", 0.0),
+    ],
+)
+def test_value_at_the_edge_of_its_range_is_accepted(field: str, value: float) -> None:
+    assert getattr(LossConfig(**{field: value}), field) == value  # pyright: ignore[reportArgumentType]
+
+
 def test_log_ratio_is_cut_at_twenty_nats() -> None:
+    # A token that became exp(-30) times as likely keeps the ratio exp(-20).
+    terms, _ = loss_of([-30.0], [1.0], LossConfig(), old=[0.0])
+    assert terms.loss.item() == pytest.approx(-math.exp(-20.0), rel=1e-5)
     # The token became exp(30) times as likely: blame of -1 without a dual clip costs exp(20), not exp(30).
     terms, _ = loss_of([30.0], [-1.0], LossConfig(dual_clip=None), old=[0.0])
     assert terms.loss.item() == pytest.approx(math.exp(20.0), rel=1e-5)

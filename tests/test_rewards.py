@@ -49,6 +49,15 @@ def test_norm_distance_counts_surplus() -> None:
     np.testing.assert_allclose(norm_distance(np.array([[3.0, 4.0, 0.0], [0.0, 0.0, 0.0]])), [5.0, 0.0])
 
 
+def test_distances_run_over_the_last_axis_and_are_float64() -> None:
+    # (3, 4, 0) beyond the tolerated point, and ||(-2, 3, 6)|| = 7; one state, a path, and paths of a batch.
+    for measure, state, expected in ((zone_distance, (-4, -5, 2), 5.0), (norm_distance, (-2, 3, 6), 7.0)):
+        for shape in ((3,), (2, 3), (2, 4, 3)):
+            states = np.broadcast_to(np.array(state, dtype=np.float32), shape)
+            np.testing.assert_array_equal(measure(states), np.full(shape[:-1], expected))
+            assert measure(states).dtype == np.float64
+
+
 def test_idr_is_the_distance_walked_towards_the_zone() -> None:
     # Zone distance 5 -> (0, 4, 0) = 4 -> (0, 0, 0) = 0: rewards 1 and 4.
     turns = Rewards()([dialogue((3.0, 0.0, 0.0), (0.0, 4.0, 0.0))])
@@ -86,6 +95,18 @@ def test_potential_is_the_discounted_rise_of_the_potential() -> None:
     np.testing.assert_allclose(turns.rewards, [[0.5 - 9.0 / (9.0 + np.sqrt(42.0))]])
 
 
+def test_potential_of_a_longer_path() -> None:
+    # Norms 9, 4.5, 0 at scale 4.5: Phi = 1/3, 1/2, 1. With gamma 0.5: 1/4 - 1/3 and 1/2 - 1/2.
+    path = np.array([[-9.0, 0.0, 0.0], [0.0, -4.5, 0.0], [0.0, 0.0, 0.0]])
+    rewards = Rewards(kind="potential", gamma=0.5, scale=4.5).of_path(path)
+    np.testing.assert_allclose(rewards, [1 / 4 - 1 / 3, 0.0], atol=1e-12)
+
+
+@pytest.mark.parametrize(("field", "value"), [("gamma", 1.0), ("gamma", 1e-9), ("scale", 1e-9), ("scale", 1.0)])
+def test_value_at_the_edge_of_its_range_is_accepted(field: str, value: float) -> None:
+    assert getattr(Rewards(kind="potential", **{field: value}), field) == value  # pyright: ignore[reportArgumentType]
+
+
 def test_failed_judgement_masks_its_turn_and_does_not_move_the_state() -> None:
     # Turn 1 failed; turn 2 is measured from the state after turn 0: distance 4 -> 0.
     turns = Rewards()([dialogue((3.0, 0.0, 0.0), None, (0.0, 4.0, 0.0))])
@@ -98,6 +119,14 @@ def test_failed_judgement_may_take_the_mean_of_its_dialogue() -> None:
     turns = Rewards(missing="dialogue_mean")([dialogue((3.0, 0.0, 0.0), None, (0.0, 4.0, 0.0))])
     assert turns.valid.all()
     np.testing.assert_allclose(turns.rewards, [[1.0, 2.5, 4.0]])
+
+
+def test_mean_of_a_dialogue_is_its_own_and_needs_one_judged_turn() -> None:
+    # Dialogue 0 has the single reward 1; dialogue 1 has 4 (zone distance 5 to 1, by -4 on A).
+    batch = [dialogue((3.0, 0.0, 0.0), None), dialogue(None, (3.0, 3.0, 0.0))]
+    turns = Rewards(missing="dialogue_mean")(batch)
+    np.testing.assert_allclose(turns.rewards, [[1.0, 1.0], [4.0, 4.0]])
+    assert turns.valid.all()
 
 
 def test_dialogue_without_any_judgement_has_no_mean_to_take() -> None:
@@ -123,6 +152,11 @@ def test_turn_is_placed_by_its_index_and_group_is_kept() -> None:
 def test_batch_without_turns_has_no_columns() -> None:
     turns = Rewards()([dialogue(), dialogue()])
     assert turns.rewards.shape == (2, 0)
+
+
+def test_batch_without_dialogues_keeps_its_types() -> None:
+    turns = Rewards()([])
+    assert (turns.rewards.shape, turns.group.shape, turns.group.dtype) == ((0, 0), (0,), np.int64)
 
 
 def test_repeated_turn_index_is_refused() -> None:

@@ -122,6 +122,19 @@ def test_template_that_rewrites_history_falls_back_to_one_row_per_turn() -> None
     assert batch.loss_turns == 4
 
 
+def test_warning_counts_the_dialogues_and_points_to_the_caller() -> None:
+    other = replace(REWRITTEN, scenario=replace(REWRITTEN.scenario, id="s7"))
+    with pytest.warns(TemplateWarning) as caught:
+        pack(
+            0, [REWRITTEN, other], np.ones((2, 2)), np.ones((2, 2), bool), pad_id=0, temperature=1.0
+        )
+    assert [str(warning.message) for warning in caught] == [
+        "The chat template rewrites earlier turns, so 2 of 2 dialogues (first: scenario s9) become one row per "
+        "turn. Use a template that only appends, or expect slower updates."
+    ]
+    assert caught[0].filename == __file__
+
+
 def test_dialogue_that_needs_no_fall_back_gives_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -133,13 +146,50 @@ def test_turn_without_tokens_is_named() -> None:
     text_only = dialogue(replace(turn(0, [1], [2]), generation=None), scenario="s5")
     with pytest.raises(ValueError, match=r"scenario s5, sample 0, turn 0: .*text-only"):
         packed([text_only], [[1.0]], [[True]])
-    with pytest.raises(ValueError, match="at least one token"):
-        packed([dialogue(turn(0, [1], []))], [[1.0]], [[True]])
 
 
-def test_shapes_that_disagree_are_refused() -> None:
-    with pytest.raises(ValueError, match="advantages and valid"):
-        packed([TWO_TURNS], [[1.0]], [[True, True]])
+@pytest.mark.parametrize(("prompt", "reply"), [([1], []), ([], [2]), ([], [])])
+def test_turn_without_prompt_or_reply_tokens_is_named(prompt: list[int], reply: list[int]) -> None:
+    counts = f"got {len(prompt)} and {len(reply)}"
+    with pytest.raises(ValueError, match=rf"s1, sample 0, turn 0: .* at least one token, {counts}\."):
+        packed([dialogue(turn(0, prompt, reply))], [[1.0]], [[True]])
+
+
+def test_turn_with_a_missing_log_probability_is_named() -> None:
+    generation = turn(0, [1], [2, 3]).generation
+    assert generation is not None
+    short = replace(turn(0, [1], [2, 3]), generation=replace(generation, logprobs=(-0.2,)))
+    with pytest.raises(ValueError, match="2 tokens must have as many log probabilities, got 1"):
+        packed([dialogue(short)], [[1.0]], [[True]])
+
+
+@pytest.mark.parametrize(
+    ("advantages", "valid"),
+    [([[1.0]], [[True, True]]), ([[1.0, 1.0]] * 2, [[True, True]] * 2), ([[1.0, 1.0]] * 2, [[True, True]])],
+)
+def test_shapes_that_disagree_are_refused(advantages: list[list[float]], valid: list[list[bool]]) -> None:
+    shapes = rf"got \({len(advantages)}, {len(advantages[0])}\), \({len(valid)}, 2\)\."
+    with pytest.raises(ValueError, match=rf"advantages and valid must be \[1, T\], {shapes}"):
+        packed([TWO_TURNS], advantages, valid)
+
+
+ARRAYS = {
+    "token_ids": np.int64,
+    "lengths": np.int64,
+    "loss_mask": np.bool_,
+    "advantages": np.float32,
+    "behaviour_logprobs": np.float32,
+    "turn_ids": np.int64,
+    "group": np.int64,
+}
+
+
+def test_types_of_the_arrays_survive_every_split() -> None:
+    batch = packed([TWO_TURNS], [[0.5, -1.0]], [[True, True]])
+    empty = packed([TWO_TURNS], [[0.5, -1.0]], [[False, False]])
+    split = [*mini_batches(batch, 1), *micro_batches(batch, 6, 2), shard(batch, 1, 2), split_turns(batch)]
+    for part in (batch, empty, split_turns(empty), *split):
+        assert {name: getattr(part, name).dtype for name in ARRAYS} == ARRAYS
 
 
 def test_split_turns_gives_one_row_per_trained_turn() -> None:
@@ -148,8 +198,25 @@ def test_split_turns_gives_one_row_per_trained_turn() -> None:
     np.testing.assert_array_equal(turns.token_ids, [[10, 11, 20, 21, 0, 0], [10, 11, 20, 21, 12, 22]])
     np.testing.assert_array_equal(turns.loss_mask, [[0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 1]])
     np.testing.assert_array_equal(turns.lengths, [4, 6])
-    np.testing.assert_allclose(turns.advantages.sum(axis=0), batch.advantages[0])
+    np.testing.assert_array_equal(turns.turn_ids, [[-1, -1, 0, 0, -1, -1], [-1, -1, -1, -1, -1, 1]])
+    np.testing.assert_allclose(turns.advantages, [[0, 0, 0.5, 0.5, 0, 0], [0, 0, 0, 0, 0, -1.0]])
+    expected = [[0, 0, -2.0, -2.1, 0, 0], [0, 0, 0, 0, 0, -2.2]]
+    np.testing.assert_allclose(turns.behaviour_logprobs, expected, rtol=1e-6)
     assert (turns.loss_tokens, turns.loss_turns) == (3, 2)
+
+
+def test_split_turns_goes_row_by_row_and_drops_what_follows() -> None:
+    # Row 0 has turns 0 and 1, row 1 has turn 2 and a longer prompt; the widest turn has 6 tokens.
+    longer = dialogue(turn(0, [13, 14, 15], [23]), group=5)
+    batch = packed([TWO_TURNS, longer], [[1, 2], [3, 0]], [[True, True], [True, False]])
+    turns = split_turns(batch)
+    assert turns.turn_ids.max(axis=1).tolist() == [0, 1, 2]
+    assert turns.group.tolist() == [0, 0, 5]
+    assert turns.lengths.tolist() == [4, 6, 4]
+    assert turns.token_ids[2].tolist() == [13, 14, 15, 23, 0, 0]
+    alone = split_turns(packed([TWO_TURNS], [[1, 0]], [[True, False]]))
+    assert alone.token_ids.tolist() == [[10, 11, 20, 21]]
+    assert split_turns(packed([TWO_TURNS], [[1, 1]], [[False, False]])).token_ids.shape == (0, 0)
 
 
 def rows_of(lengths: list[int], groups: list[int] | None = None) -> TokenBatch:
@@ -172,6 +239,13 @@ def test_mini_batches_never_split_a_group_and_count_anew() -> None:
     assert first.token_ids.shape[1] == 5  # no padding beyond the longest row
 
 
+def test_mini_batches_spread_groups_evenly() -> None:
+    # Five groups over two steps: three and two.
+    batch = rows_of([2] * 5)
+    assert [mini.group.tolist() for mini in mini_batches(batch, 2)] == [[0, 1, 2], [3, 4]]
+    assert [mini.group.tolist() for mini in mini_batches(batch, 1)] == [[0, 1, 2, 3, 4]]
+
+
 def test_more_mini_batches_than_groups_give_one_per_group() -> None:
     assert [mini.group.tolist() for mini in mini_batches(rows_of([2, 2]), 5)] == [[0], [1]]
 
@@ -181,6 +255,27 @@ def test_micro_batches_fill_the_budget_with_rows_of_like_length() -> None:
     pieces = micro_batches(rows_of([2, 9, 5, 2, 6]), 12)
     assert [piece.lengths.tolist() for piece in pieces] == [[9], [6, 5], [2, 2]]
     assert {piece.loss_tokens for piece in pieces} == {1 + 8 + 4 + 1 + 5}
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"), [(11, [[4, 4], [4]]), (12, [[4, 4, 4]]), (13, [[4, 4, 4]]), (1, [[4], [4], [4]])]
+)
+def test_micro_batch_may_fill_its_budget_exactly(budget: int, expected: list[list[int]]) -> None:
+    assert [piece.lengths.tolist() for piece in micro_batches(rows_of([4, 4, 4]), budget)] == expected
+
+
+def test_micro_batches_are_filled_up_with_rows_that_train_nothing() -> None:
+    batch = rows_of([3, 4])
+    pieces = micro_batches(batch, 100, 3)
+    assert [piece.lengths.tolist() for piece in pieces] == [[4, 3], [2], [2]]
+    filler = pieces[-1]
+    assert filler.token_ids.tolist() == [[0, 0]]
+    assert (filler.group.tolist(), filler.turn_ids.tolist()) == ([-1], [[-1, -1]])
+    assert not filler.loss_mask.any() and not filler.advantages.any() and not filler.behaviour_logprobs.any()
+    assert (filler.step, filler.temperature) == (3, 0.7)
+    assert (filler.loss_tokens, filler.loss_turns) == (5, 2)
+    assert len(micro_batches(batch, 100, 1)) == 1
+    assert len(micro_batches(batch, 1, 1)) == 2
 
 
 def test_row_beyond_the_budget_is_a_piece_of_its_own() -> None:
@@ -193,6 +288,23 @@ def test_shard_balances_tokens() -> None:
     batch = rows_of([2, 9, 5, 2, 6])
     assert shard(batch, 0, 2).lengths.tolist() == [2, 9, 2]
     assert shard(batch, 1, 2).lengths.tolist() == [5, 6]
+    assert (shard(batch, 1, 2).loss_tokens, shard(batch, 1, 2).loss_turns) == (19, 5)
+
+
+def test_equal_rows_go_to_the_ranks_in_turn() -> None:
+    batch = rows_of([3, 3, 3, 3])
+    assert [shard(batch, rank, 3).group.tolist() for rank in range(3)] == [[0, 3], [1], [2]]
+    assert [shard(batch, rank, 5).group.tolist() for rank in range(5)] == [[0], [1], [2], [3], []]
+
+
+@pytest.mark.parametrize(("first", "second", "num_rows"), [([2], [2, 9], 1), ([2], [3], 2), ([2, 3], [2], 2)])
+def test_prompt_must_begin_with_the_whole_turn_before_it(
+    first: list[int], second: list[int], num_rows: int
+) -> None:
+    played = dialogue(turn(0, [1], first), turn(1, [1, *second], [4]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TemplateWarning)
+        assert len(packed([played], [[1, 1]], [[True, True]]).lengths) == num_rows
 
 
 @pytest.mark.parametrize(
@@ -201,8 +313,9 @@ def test_shard_balances_tokens() -> None:
         (lambda batch: mini_batches(batch, 0), "count must be >= 1"),
         (lambda batch: micro_batches(batch, 0), "token_budget must be >= 1"),
         (lambda batch: shard(batch, 2, 2), r"rank must be in \[0, 2\), got 2\."),
+        (lambda batch: shard(batch, -1, 2), r"rank must be in \[0, 2\), got -1\."),
     ],
-    ids=["mini_batches", "micro_batches", "shard"],
+    ids=["mini_batches", "micro_batches", "shard_above", "shard_below"],
 )
 def test_impossible_split_is_refused(call: object, message: str) -> None:
     assert callable(call)

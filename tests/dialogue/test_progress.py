@@ -41,6 +41,18 @@ def test_energy_is_the_part_of_each_change_along_the_direction() -> None:
     np.testing.assert_allclose(alignment(states), [1.0, 0.0, -0.6])
 
 
+def test_cosine_of_a_short_move_is_that_of_a_long_one() -> None:
+    # v* = (0.6, 0, 0.8); a move of 0.5 along v*, then one of 0.1 against it.
+    states = np.array([[-3.0, 0, -4], [-2.7, 0, -3.6], [-2.76, 0, -3.68]])
+    np.testing.assert_allclose(alignment(states), [1.0, -1.0])
+
+
+def test_states_are_computed_in_float64() -> None:
+    states = np.array([[-3.0, 0, -4], [0, 0, 0]], dtype=np.float32)
+    for computed in (energy_direction(states[0]), energy_increments(states), alignment(states)):
+        assert computed.dtype == np.float64
+
+
 def test_turn_that_moved_nothing_has_no_energy_and_no_alignment() -> None:
     states = np.array([[-3.0, 0, -4], [-3, 0, -4]])
     np.testing.assert_array_equal(energy_increments(states), [0.0])
@@ -79,6 +91,13 @@ def test_success_needs_the_whole_deficit_as_energy() -> None:
     assert judge_stop(along_c(-5, 0), RULES) is Stop.SUCCESS
 
 
+@pytest.mark.parametrize(
+    ("last", "stop"), [(-1e-6, None), (-5e-10, Stop.SUCCESS), (0.0, Stop.SUCCESS), (1e-6, Stop.SUCCESS)]
+)
+def test_success_forgives_rounding_and_no_more(last: float, stop: Stop | None) -> None:
+    assert judge_stop(along_c(-5, last), RULES) is stop
+
+
 def test_success_holds_far_across_the_origin() -> None:
     # ||P|| = 8 is not near the origin, P . v* = 8 is across it.
     assert judge_stop(along_c(-5, 8), RULES) is Stop.SUCCESS
@@ -102,6 +121,27 @@ def test_nothing_ends_before_the_first_check() -> None:
 
 def test_five_turns_backwards_are_a_collapse() -> None:
     assert judge_stop(along_c(-9, -10, -11, -12, -13, -14), RULES) is Stop.COLLAPSE
+
+
+@pytest.mark.parametrize("last", [-12.9999999999, -13.0, -12.5])
+def test_fifth_turn_that_only_rounds_down_is_no_collapse(last: float) -> None:
+    # Four steps of -1 from -9 on, then one of 0 or above but for rounding.
+    assert judge_stop(along_c(-9, -10, -11, -12, -13, last), RULES) is None
+    assert judge_stop(along_c(-9, -10, -11, -12, -13, -13.001), RULES) is Stop.COLLAPSE
+
+
+def test_collapse_window_of_the_domain_counts() -> None:
+    rules = ProgressRules(check_from=1, collapse_window=2)
+    assert judge_stop(along_c(-11), rules) is None
+    assert judge_stop(along_c(-11, -12), rules) is Stop.COLLAPSE
+
+
+@pytest.mark.parametrize(("norm", "stop"), [(12.9, None), (13.0, None), (13.001, Stop.COLLAPSE)])
+def test_user_gives_up_beyond_the_norm(norm: float, stop: Stop | None) -> None:
+    # (5, 12) has the norm 13. Without the rule nothing ends.
+    states = np.array([[-10.0, 0, 0], [-9, 0, 0], [-norm * 5 / 13, -norm * 12 / 13, 0]])
+    assert judge_stop(states, ProgressRules(check_from=2, give_up_norm=13.0)) is stop
+    assert judge_stop(states, ProgressRules(check_from=2)) is None
 
 
 def test_one_turn_that_holds_still_prevents_the_collapse() -> None:
@@ -135,6 +175,41 @@ def test_standing_still_is_no_stall() -> None:
 def test_small_slide_with_little_energy_is_no_stall() -> None:
     # 6 of 8 negative and the norms are still, but the sum is -0.6.
     assert stalled(-10.1, -10.2, -10.3, -10.3, -10.4, -10.5, -10.6, -10.6) is None
+
+
+def swayed(**rules: float) -> Stop | None:
+    """A step away and back: ||P|| 11 and 10 (deviation 0.5), dE -1 and 1 (one half negative, sum 0)."""
+    fields = {"check_from": 2, "stall_window": 2, "stall_lookback": 2, "stall_deviation": 0.6}
+    fields |= {"stall_negative_fraction": 0.4, "stall_energy": 0.1}
+    return judge_stop(along_c(-11, -10), ProgressRules(**{**fields, **rules}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("field", "limit", "is_upper"),
+    [("stall_deviation", 0.5, True), ("stall_negative_fraction", 0.5, False), ("stall_energy", 0.0, True)],
+)
+def test_stall_needs_more_than_each_limit(field: str, limit: float, is_upper: bool) -> None:
+    step = 0.001 if is_upper else -0.001
+    assert swayed(**{field: limit + step}) is Stop.STALL
+    assert swayed(**{field: limit}) is None
+    assert swayed(**{field: limit - step}) is None
+
+
+def test_stall_needs_both_windows_filled() -> None:
+    assert swayed() is Stop.STALL
+    assert swayed(stall_lookback=3) is None
+    assert swayed(stall_window=3) is None
+    # 6 of 7 turns are negative and sum to -1.7, but seven turns are no lookback of eight.
+    assert stalled(-10.5, -11, -11.5, -11.4, -11.5, -11.6, -11.7) is None
+
+
+def test_dip_of_rounding_is_not_negative() -> None:
+    # dE = -1e-10 and 1: no turn is below 0, whatever the last digit.
+    states = along_c(-10.0000000001, -10.0)
+    rules = ProgressRules(
+        check_from=2, stall_window=2, stall_lookback=2, stall_negative_fraction=0.4, stall_energy=0.1
+    )
+    assert judge_stop(states, rules) is None
 
 
 def wandered(*positions: float, **rules: int | float | None) -> Stop | None:
@@ -189,7 +264,13 @@ def test_limit_holds_before_the_first_check() -> None:
     [
         ("max_turns", 0),
         ("check_from", 0),
+        ("collapse_window", 0),
+        ("stall_window", 0),
+        ("stall_lookback", 0),
         ("tolerance", 1.5),
+        ("tolerance", -0.001),
+        ("stall_negative_fraction", 1.001),
+        ("stall_negative_fraction", -0.001),
         ("stall_deviation", -1.0),
         ("oscillation_window", 1),
         ("oscillation_distance", -1.0),
@@ -200,6 +281,21 @@ def test_impossible_rules_are_refused(field: str, value: float) -> None:
         ProgressRules(**{field: value})  # type: ignore[arg-type]
 
 
-def test_states_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match="T\\+1, K"):
-        judge_stop(np.zeros(3), RULES)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *((field, 1) for field in ("max_turns", "check_from", "collapse_window", "stall_window", "stall_lookback")),
+        *((field, edge) for field in ("tolerance", "stall_negative_fraction") for edge in (0.0, 1.0)),
+        ("stall_deviation", 0.0),
+        ("oscillation_window", 2),
+        ("oscillation_distance", 0.0),
+    ],
+)
+def test_rule_at_the_edge_of_its_range_is_accepted(field: str, value: float) -> None:
+    assert getattr(ProgressRules(**{field: value}), field) == value  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(3,), (0, 3), (2, 1, 3)])
+def test_states_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"states must be \[T\+1, K\] with P_0 first, got shape \("):
+        judge_stop(np.zeros(shape), RULES)

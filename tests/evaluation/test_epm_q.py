@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mica_ray.evaluation.epm_q import INDEX_NAMES, score_path, score_trajectory
+from mica_ray.evaluation.epm_q import INDEX_NAMES, score_dialogue, score_path, score_trajectory, scores_of
 from mica_ray.types import Judgement, Scenario, State, Status, Stop, Trajectory, Turn
+from tests.recordings.made_dialogues import make_dialogue
 
 START: State = (-5.0, 0.0, 0.0)  # zone distance 4, norm 5, v* = (1, 0, 0)
 
@@ -87,14 +88,104 @@ def test_path_that_returns_to_its_start_earns_no_tortuosity() -> None:
     assert score_path(states, np.zeros((2, 3)), np.zeros((2, 3))).tortuosity == 0
 
 
-def test_start_inside_the_zone_is_refused() -> None:
-    with pytest.raises(ValueError, match="outside the zone"):
-        score_path(np.array([(-1.0, 0.0, 0.0), (0.0, 0.0, 0.0)]), np.zeros((1, 3)), np.zeros((1, 3)))
+def one_turn(end: State, *, progress: float = 0, regress: float = 0, start: State = START) -> dict[str, float]:
+    """The indices of a dialogue of one turn from START (zone distance 4, norm 5) to `end`."""
+    levels = np.array([[progress, 0, 0]]), np.array([[regress, 0, 0]])
+    score = score_path(np.array([start, end]), *levels)
+    return {name: getattr(score, name) for name in INDEX_NAMES}
 
 
-def test_levels_that_do_not_fit_the_path_are_refused() -> None:
-    with pytest.raises(ValueError, match="levels"):
-        score_path(STATES, PROGRESS[:1], REGRESS)
+def test_dialogue_that_goes_backwards_has_no_index_below_zero() -> None:
+    # From 4 to 16 beyond the zone: RDI -300. E = -12, levels 1 - 2 = -1, the only cosine is -1.
+    indices = one_turn((-17.0, 0.0, 0.0), progress=1, regress=-2)
+    assert indices == pytest.approx(
+        {
+            "distance": 0, "energy": 0, "levels": 0, "density": 0, "projection": 0, "tortuosity": 100,
+            "positive": 0, "alignment": 25, "penalty": 100 * (3 - 2 / 2) / 3,
+        }
+    )  # fmt: skip
+
+
+def test_perfect_turn_may_exceed_100_only_where_the_score_allows_it() -> None:
+    # Straight to +7: E = 12 of 1.2 x 4, levels 12 of 1.5 x 4, and 12 and 6 points a turn or point of 2.5.
+    indices = one_turn((7.0, 0.0, 0.0), progress=12)
+    assert indices == pytest.approx(
+        {
+            "distance": 100, "energy": 250, "levels": 200, "density": 480, "projection": 240, "tortuosity": 100,
+            "positive": 50, "alignment": 75, "penalty": 100,
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("regress", "penalty"), [(-5.9, 5 / 3), (-6.0, 0.0), (-6.1, 0.0)])
+def test_penalty_index_ends_at_three_levels_per_point(regress: float, penalty: float) -> None:
+    assert one_turn((-4.0, 0.0, 0.0), regress=regress)["penalty"] == pytest.approx(penalty)
+
+
+@pytest.mark.parametrize(("detour", "index"), [(0.9, 10.0), (1.0, 0.0), (1.1, 0.0)])
+def test_tortuosity_index_ends_at_three_times_the_displacement(detour: float, index: float) -> None:
+    # One point forward, `detour` points further and back: path 1 + 2 detour over a displacement of 1.
+    states = np.array([START, (-4.0, 0, 0), (-4.0 + detour, 0, 0), (-4.0, 0, 0)])
+    assert score_path(states, np.zeros((3, 3)), np.zeros((3, 3))).tortuosity == pytest.approx(index)
+
+
+@pytest.mark.parametrize("axis", [-1.0, -0.5, 3.0])
+def test_start_inside_the_zone_is_refused(axis: float) -> None:
+    with pytest.raises(ValueError, match=r"must be outside the zone .*, got \["):
+        one_turn((0.0, 0.0, 0.0), start=(axis, 0.0, 0.0))
+    assert one_turn((0.0, 0.0, 0.0), start=(-1.001, 0.0, 0.0))["distance"] == 100
+
+
+@pytest.mark.parametrize(
+    ("num_states", "num_progress", "num_regress"), [(3, 1, 2), (3, 2, 1), (3, 3, 3), (1, 0, 0), (0, 0, 0)]
+)
+def test_levels_that_do_not_fit_the_path_are_refused(
+    num_states: int, num_progress: int, num_regress: int
+) -> None:
+    shapes = rf"got \({num_states}, 3\), \({num_progress}, 3\), \({num_regress}, 3\)\."
+    with pytest.raises(ValueError, match=rf"states must be \[T\+1, 3\] with T >= 1 and levels \[T, 3\], {shapes}"):
+        score_path(STATES[:num_states], np.zeros((num_progress, 3)), np.zeros((num_regress, 3)))
+
+
+PAUSE = np.array([START, START, (-2.0, 0.0, 0.0), (-2.0, -2.0, 0.0)])
+"""The path of STATES with a first turn that was not judged."""
+PAUSED = {
+    "judged": np.array([False, True, True]),
+    "progress": np.vstack([np.zeros((1, 3)), PROGRESS]),
+    "regress": np.vstack([np.zeros((1, 3)), REGRESS]),
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "judged_only", "num_turns"), [("own", False, 2), ("own", True, 2), ("run", False, 3), ("run", True, 2)]
+)
+def test_turn_without_a_judgement_counts_only_in_published_runs(
+    form: str, judged_only: bool, num_turns: int
+) -> None:
+    score = score_dialogue(make_dialogue(PAUSE.tolist(), form=form, **PAUSED), judged_only=judged_only)
+    assert (score.num_turns, score.num_failed) == (num_turns, 1)
+    expected = score_path(PAUSE, PAUSED["progress"], PAUSED["regress"]) if num_turns == 3 else None
+    assert score.score == (expected or score_path(STATES, PROGRESS, REGRESS)).score
+
+
+def test_dialogues_without_a_score_are_refused_or_left_out() -> None:
+    fine = make_dialogue(STATES.tolist(), progress=PROGRESS, regress=REGRESS)
+    failed = make_dialogue(STATES.tolist(), is_failed=True)
+    unjudged = make_dialogue(STATES.tolist(), judged=np.zeros(2, bool))
+    without_turns = make_dialogue([START])
+    for dialogue, reason in (
+        (failed, "the dialogue failed"),
+        (without_turns, "the dialogue failed"),
+        (unjudged, "no turn was judged"),
+    ):
+        with pytest.raises(ValueError, match=f"^{reason}$"):
+            score_dialogue(dialogue)
+    assert scores_of([failed, fine, unjudged]) == [score_path(STATES, PROGRESS, REGRESS)]
+
+
+def test_score_without_failures_counts_none() -> None:
+    assert score_path(STATES, PROGRESS, REGRESS).num_failed == 0
+    assert score_path(STATES, PROGRESS, REGRESS, num_failed=4).num_failed == 4
 
 
 @settings(deadline=None, max_examples=50)

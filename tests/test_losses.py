@@ -103,7 +103,7 @@ def test_clipping_by_hand(ratio: float, advantage: float, expected: float, clipp
 
 
 def test_reinforce_loss_is_minus_the_advantage_times_the_log_probability() -> None:
-    # -(3 x -1) and -(-1 x -2): mean of 3 and -2. The old log probabilities only enter the ratio that is reported.
+    # -(3 x -1) and -(-1 x -2): mean of 3 and -2. The old log probabilities enter only the reported ratio.
     terms, _ = loss_of([-1.0, -2.0], [3.0, -1.0], LossConfig(kind="reinforce"), old=[-2.0, -2.0])
     assert terms.loss.item() == 0.5
     reported = {name: float(value) for name, value in terms.metrics.items()}

@@ -125,12 +125,10 @@ def test_template_that_rewrites_history_falls_back_to_one_row_per_turn() -> None
 def test_warning_counts_the_dialogues_and_points_to_the_caller() -> None:
     other = replace(REWRITTEN, scenario=replace(REWRITTEN.scenario, id="s7"))
     with pytest.warns(TemplateWarning) as caught:
-        pack(
-            0, [REWRITTEN, other], np.ones((2, 2)), np.ones((2, 2), bool), pad_id=0, temperature=1.0
-        )
+        pack(0, [REWRITTEN, other], np.ones((2, 2)), np.ones((2, 2), bool), pad_id=0, temperature=1.0)
     assert [str(warning.message) for warning in caught] == [
-        "The chat template rewrites earlier turns, so 2 of 2 dialogues (first: scenario s9) become one row per "
-        "turn. Use a template that only appends, or expect slower updates."
+        "The chat template rewrites earlier turns, so 2 of 2 dialogues (first: scenario s9) become one row "
+        "per turn. Use a template that only appends, or expect slower updates."
     ]
     assert caught[0].filename == __file__
 

@@ -102,7 +102,9 @@ def test_potential_of_a_longer_path() -> None:
     np.testing.assert_allclose(rewards, [1 / 4 - 1 / 3, 0.0], atol=1e-12)
 
 
-@pytest.mark.parametrize(("field", "value"), [("gamma", 1.0), ("gamma", 1e-9), ("scale", 1e-9), ("scale", 1.0)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("gamma", 1.0), ("gamma", 1e-9), ("scale", 1e-9), ("scale", 1.0)]
+)
 def test_value_at_the_edge_of_its_range_is_accepted(field: str, value: float) -> None:
     assert getattr(Rewards(kind="potential", **{field: value}), field) == value  # pyright: ignore[reportArgumentType]
 

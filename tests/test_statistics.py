@@ -120,7 +120,11 @@ def test_resample_within_cases_draws_from_the_scores_of_each_case() -> None:
     drawn = np.concatenate(list(resample(SCORES, within_cases=True, seed=0)))
     assert drawn.shape == (RESAMPLES, 3, 2)
     # Case 1 has two scores, so each resample of it has two, in the first places.
-    assert np.isnan(drawn[:, 2, 1]).all() and not np.isnan(drawn[:, :2]).any() and not np.isnan(drawn[:, 2, 0]).any()
+    assert (
+        np.isnan(drawn[:, 2, 1]).all()
+        and not np.isnan(drawn[:, :2]).any()
+        and not np.isnan(drawn[:, 2, 0]).any()
+    )
     for case, scores in ((drawn[:, :, 0], [2, 4, 6]), (drawn[:, :2, 1], [1, 5])):
         values, counts = np.unique(case, return_counts=True)
         assert values.tolist() == scores

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -81,6 +82,57 @@ def test_estimator_keeps_the_promises(estimator: CreditEstimator) -> None:
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
 def test_estimator_travels_by_value(estimator: CreditEstimator) -> None:
     assert pickle.loads(pickle.dumps(estimator)) == estimator
+
+
+UNIT_FIELDS = [
+    (Mica, "alpha"),
+    (Mica, "gamma"),
+    (LambdaReturns, "alpha"),
+    (LambdaReturns, "gamma"),
+    (LambdaReturns, "turn_lambda"),
+    (LambdaReturns, "group_lambda"),
+    (ReturnToGo, "gamma"),
+    (AnchorStates, "gamma"),
+    (TurnGae, "gamma"),
+    (TurnGae, "lam"),
+]
+
+
+@pytest.mark.parametrize(("kind", "field"), UNIT_FIELDS)
+def test_weight_ends_exactly_at_zero_and_one(kind: Callable[..., CreditEstimator], field: str) -> None:
+    for value in (0.0, 1.0):
+        assert getattr(kind(**{field: value}), field) == value
+    for value in (-1e-9, 1 + 1e-9):
+        with pytest.raises(ValueError, match=rf"{field} must be in \[0, 1\], got "):
+            kind(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "lowest"),
+    [(AnchorStates, "weight", 0.0), (AnchorStates, "resolution", 0.0), (TurnGae, "ridge", 1e-9)],
+)
+def test_weight_without_an_upper_limit_is_finite(
+    kind: Callable[..., CreditEstimator], field: str, lowest: float
+) -> None:
+    for value in (lowest, 1e9):
+        assert getattr(kind(**{field: value}), field) == value
+    for value in (lowest - 1e-9, np.nan):
+        with pytest.raises(ValueError, match=rf"{field} must be "):
+            kind(**{field: value})
+    with pytest.raises(ValueError, match=rf"{field}.* must be finite, got .*inf"):
+        kind(**{field: np.inf})
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
+def test_float32_batches_are_computed_in_float64(estimator: CreditEstimator) -> None:
+    # Sixteenths have few digits, but not their discounted sums.
+    generator = np.random.default_rng(5)
+    rewards = generator.integers(-9, 9, size=(6, 3)) / 16
+    states = generator.integers(-3, 1, size=(6, 3, 2)).astype(np.float64)
+    turns = TurnRewards(rewards, generator.random((6, 3)) > 0.2, np.array([0, 0, 0, 1, 1, 1]), states)
+    single = replace(turns, rewards=rewards.astype(np.float32), states=states.astype(np.float32))
+    assert estimator(single).dtype == np.float64
+    np.testing.assert_array_equal(estimator(single), estimator(turns))
 
 
 @pytest.mark.parametrize("estimator", COMPARED_AT_ONE_TURN, ids=repr)
@@ -237,3 +289,178 @@ class PerDialogue:
 def test_check_names_the_broken_promise(impostor: CreditEstimator, promise: str) -> None:
     with pytest.raises(ValueError, match=promise):
         check_estimator(impostor)
+
+
+class Recorder:
+    """Credits nothing and keeps every batch it was called with."""
+
+    def __init__(self) -> None:
+        self.batches: list[TurnRewards] = []
+
+    def __call__(self, turns: TurnRewards) -> np.ndarray:
+        self.batches.append(turns)
+        return np.zeros(turns.rewards.shape)
+
+
+CORNER_CASES = (
+    "mixed batch",
+    "constant rewards",
+    "single-member groups",
+    "no valid turn",
+    "NaN where not valid",
+    "one turn",
+    "one dialogue",
+    "no turns",
+    "no dialogues",
+)
+
+
+@dataclass(frozen=True)
+class FailsAt:
+    """Returns float32 from its n-th call on, and before that no credit."""
+
+    number: int
+    calls: list[int] = field(default_factory=list)
+
+    def __call__(self, turns: TurnRewards) -> np.ndarray:
+        self.calls.append(1)
+        is_late = len(self.calls) > self.number
+        return np.zeros(turns.rewards.shape, np.float32 if is_late else np.float64)
+
+
+@pytest.mark.parametrize(("number", "name"), list(enumerate(CORNER_CASES)))
+def test_every_corner_case_is_tried_and_named(number: int, name: str) -> None:
+    impostor = FailsAt(number)
+    with pytest.raises(ValueError) as caught:
+        check_estimator(impostor)
+    message = str(caught.value)
+    assert message.startswith(f"{impostor!r} is not a valid credit estimator: it must return ('ndarray', (")
+    assert "'float64'), got ('ndarray', (" in message
+    assert message.endswith(f"'float32') ({name}).")
+
+
+def test_corner_cases_are_what_their_names_promise() -> None:
+    recorder = Recorder()
+    check_estimator(recorder)
+    cases = dict(zip(CORNER_CASES, recorder.batches, strict=False))
+    assert len(recorder.batches) == 9 + 6  # and the mixed batch with its five variants
+    shapes = [case.rewards.shape for case in cases.values()]
+    assert shapes == [(8, 4), (4, 3), (4, 3), (8, 4), (8, 4), (4, 1), (1, 3), (4, 0), (0, 3)]
+    for name, case in cases.items():
+        assert case.states is not None and case.states.shape == (*case.rewards.shape, 2), name
+        # Whole points from -3 to -1: some turns share a state.
+        known = case.states[case.valid]
+        assert set(np.unique(known)) <= {-3.0, -2.0, -1.0}, name
+    mixed = cases["mixed batch"]
+    assert mixed.states is not None
+    # Lengths 4 (with a hole), 2, 3, 0, 1, 4, 4, 3; groups of four, three and one.
+    assert mixed.valid.sum(axis=1).tolist() == [3, 2, 3, 0, 1, 4, 4, 3]
+    assert mixed.valid[0].tolist() == [True, False, True, True]
+    assert mixed.group.tolist() == [0, 0, 0, 0, 1, 1, 1, 2]
+    assert len(np.unique(mixed.rewards)) == mixed.rewards.size
+    assert 1 < len(np.unique(mixed.states[mixed.valid], axis=0)) < mixed.valid.sum()
+    for name in ("constant rewards", "single-member groups", "one turn", "one dialogue"):
+        assert cases[name].valid.all(), name
+    assert set(cases["constant rewards"].rewards.flat) == {0.1}
+    for name in ("constant rewards", "one turn", "one dialogue", "no turns", "no dialogues"):
+        assert not cases[name].group.any(), name
+    assert len(set(cases["single-member groups"].group.tolist())) == 4
+    for name in ("single-member groups", "one turn", "one dialogue"):
+        assert len(np.unique(cases[name].rewards)) == cases[name].rewards.size, name
+    assert not cases["no valid turn"].valid.any()
+    hidden = cases["NaN where not valid"]
+    assert hidden.states is not None
+    assert np.isnan(hidden.rewards[~hidden.valid]).all() and np.isnan(hidden.states[~hidden.valid]).all()
+    np.testing.assert_array_equal(hidden.rewards[hidden.valid], mixed.rewards[mixed.valid])
+    np.testing.assert_array_equal(hidden.states[hidden.valid], mixed.states[mixed.valid])
+
+
+def test_variants_of_the_mixed_batch_change_what_must_not_matter() -> None:
+    recorder = Recorder()
+    check_estimator(recorder)
+    mixed, again, reordered, renamed, hidden, wide = recorder.batches[9:]
+    assert mixed.states is not None and reordered.states is not None and wide.states is not None
+    np.testing.assert_array_equal(again.rewards, mixed.rewards)
+    order = [int(np.flatnonzero((mixed.rewards == row).all(axis=1))[0]) for row in reordered.rewards]
+    assert sorted(order) == list(range(8)) and order not in (list(range(8)), list(range(7, -1, -1)))
+    for name in ("valid", "group", "states"):
+        np.testing.assert_array_equal(getattr(reordered, name), getattr(mixed, name)[order])
+    # The same partition in other numbers, in another order.
+    pairs = set(zip(mixed.group.tolist(), renamed.group.tolist(), strict=True))
+    assert len(pairs) == 3 and [new for _, new in sorted(pairs)] == sorted(set(renamed.group), reverse=True)
+    assert not {new for _, new in pairs} & {old for old, _ in pairs}
+    np.testing.assert_array_equal(renamed.rewards, mixed.rewards)
+    assert np.isnan(hidden.rewards).any() and not np.isnan(hidden.rewards[hidden.valid]).any()
+    assert wide.rewards.shape[1] > 4 and not wide.valid[:, 4:].any()
+    assert wide.rewards[:, 4:].all() and wide.states[:, 4:].all()  # padding that would be noticed
+    for name in ("rewards", "valid", "states"):
+        np.testing.assert_array_equal(getattr(wide, name)[:, :4], getattr(mixed, name))
+    np.testing.assert_array_equal(wide.group, mixed.group)
+
+
+@dataclass(frozen=True)
+class Overwriter:
+    """Changes one array of its input in place."""
+
+    name: str
+
+    def __call__(self, turns: TurnRewards) -> np.ndarray:
+        array = getattr(turns, self.name)
+        if array.size:
+            array.reshape(-1)[0] = not array.reshape(-1)[0] if array.dtype == bool else 77
+        return np.zeros(turns.rewards.shape)
+
+
+@pytest.mark.parametrize("name", ["rewards", "valid", "group", "states"])
+def test_writing_into_any_input_is_noticed(name: str) -> None:
+    with pytest.raises(ValueError, match=r"it must not write into its input \(mixed batch\)\."):
+        check_estimator(Overwriter(name))
+
+
+@dataclass(frozen=True)
+class Off:
+    """Credits 1 where it may not: at one place that depends on an invariance that it breaks."""
+
+    kind: str
+    seen: list[int] = field(default_factory=list)
+
+    def __call__(self, turns: TurnRewards) -> np.ndarray:
+        self.seen.append(1)
+        advantages = np.zeros(turns.rewards.shape)
+        broken = {
+            "drifts": len(self.seen) * 1e-6,
+            "by number": float(turns.group.max(initial=0)),
+            "by hidden value": float(np.isnan(turns.rewards).sum()),
+            "by width": float(turns.rewards.shape[1] > 4),
+        }[self.kind]
+        return np.where(turns.valid, advantages + broken, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"),
+    [
+        ("drifts", "equal batches must get equal advantages"),
+        ("by number", "the numbers of groups must not matter"),
+        ("by hidden value", "values where a turn is not valid must not matter"),
+        ("by width", "padding columns must not matter"),
+    ],
+)
+def test_broken_invariance_is_named(kind: str, rule: str) -> None:
+    with pytest.raises(ValueError, match=rf"is not a valid credit estimator: {rule}\.$"):
+        check_estimator(Off(kind))
+
+
+@pytest.mark.parametrize(("step", "is_refused"), [(0.4e-9, False), (1.6e-9, True)])
+def test_advantages_may_differ_by_rounding(step: float, is_refused: bool) -> None:
+    # The tolerance is 1e-9; call 10 is compared with the calls 11 to 15, of which only the next may differ.
+    calls: list[int] = []
+
+    def drifting(turns: TurnRewards) -> np.ndarray:
+        calls.append(1)
+        return np.where(turns.valid, 1.0 + (step if len(calls) > 10 else 0.0), 0.0)
+
+    if is_refused:
+        with pytest.raises(ValueError, match="equal batches"):
+            check_estimator(drifting)
+    else:
+        check_estimator(drifting)

@@ -99,13 +99,63 @@ def test_tokens_get_what_the_turns_get(
     assert not advantages[mask == 0].any()
 
 
-def test_arrays_that_fit_no_dialogue_are_refused() -> None:
-    turns = np.array([[-1, 0, -1, 1]])
-    with pytest.raises(ValueError, match=r"got \(1, 3\), \(1, 4\) and \[1\]"):
-        token_advantages(np.zeros((1, 3)), turns, ["q"], Mica())
-    with pytest.raises(ValueError, match=r"must be 0 before the first reply, got a reward in row 0"):
-        token_advantages(np.array([[1.0, 0, 0, 0]]), turns, ["q"], Mica())
-    with pytest.raises(ValueError, match=r"token_turns must ascend along each row, got a descent in row 0"):
-        token_advantages(np.zeros((1, 4)), turns[:, ::-1], ["q"], Mica())
+@pytest.mark.parametrize(
+    ("rewards", "turns", "num_groups"),
+    [
+        ((1, 3), (1, 4), 1),
+        ((1, 4), (1, 4), 2),
+        ((1, 4), (1, 4), 0),
+        ((4,), (4,), 4),
+        ((1, 4, 1), (1, 4, 1), 1),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(
+    rewards: tuple[int, ...], turns: tuple[int, ...], num_groups: int
+) -> None:
+    with pytest.raises(ValueError) as caught:
+        token_advantages(np.zeros(rewards), np.zeros(turns, np.int64), ["q"] * num_groups, Mica())
+    assert str(caught.value) == (
+        "token_rewards and token_turns must be [B, L] and groups [B], "
+        f"got {rewards}, {turns} and [{num_groups}]."
+    )
+
+
+def test_row_with_a_misplaced_reward_or_turn_is_named() -> None:
+    turns = np.array([[-1, 0, -1, 1]] * 3)
+    early = np.zeros((3, 4))
+    early[1, 0] = early[2, 0] = 1.0
+    with pytest.raises(ValueError, match=r"must be 0 before the first reply, got a reward in row 1\."):
+        token_advantages(early, turns, ["q"] * 3, Mica())
+    turns[2] = turns[2, ::-1]
+    with pytest.raises(ValueError, match=r"token_turns must ascend along each row, got a descent in row 2\."):
+        token_advantages(np.zeros((3, 4)), turns, ["q"] * 3, Mica())
     with pytest.raises(ValueError, match=r"reply_mask must be \[B, L\], got shape \(4,\)"):
         turns_of_replies(np.ones(4))
+
+
+def test_reward_on_the_first_reply_token_is_not_early() -> None:
+    advantages = token_advantages(np.array([[1.0, 0], [0, 0]]), np.zeros((2, 2), np.int64), "qq", Grpo())
+    np.testing.assert_allclose(advantages, [[1, 1], [-1, -1]], atol=1e-5)
+    assert advantages.dtype == np.float32
+
+
+def test_groups_are_told_apart_by_value() -> None:
+    # Names of any kind: rewards 1, 3 of one prompt and 5, 9 of another.
+    turns = np.zeros((4, 1), np.int64)
+    rewards = np.array([[1.0], [5.0], [3.0], [9.0]])
+    for groups in (["x", "y", "x", "y"], np.array([7, -2, 7, -2]), [None, (1, 2), None, (1, 2)]):
+        advantages = token_advantages(rewards, turns, groups, Grpo(divide=False))
+        np.testing.assert_array_equal(advantages, [[-1], [-2], [1], [2]])
+
+
+def test_batch_without_rows_or_replies_has_no_credit() -> None:
+    assert token_advantages(np.zeros((0, 3)), np.zeros((0, 3), np.int64), [], Mica()).shape == (0, 3)
+    silent = token_advantages(np.zeros((2, 3)), np.full((2, 3), -1), ["q", "q"], Mica())
+    np.testing.assert_array_equal(silent, np.zeros((2, 3)))
+
+
+def test_turn_numbers_may_skip_turns_of_other_rows() -> None:
+    # Row 0 has only turn 1 and row 1 only turn 0: nothing to compare at either turn.
+    turns = np.array([[-1, 1], [0, -1]])
+    advantages = token_advantages(np.array([[0.0, 5], [3, 0]]), turns, ["q", "q"], Mica(alpha=1.0))
+    assert not advantages.any()

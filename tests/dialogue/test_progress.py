@@ -284,7 +284,10 @@ def test_impossible_rules_are_refused(field: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *((field, 1) for field in ("max_turns", "check_from", "collapse_window", "stall_window", "stall_lookback")),
+        *(
+            (field, 1)
+            for field in ("max_turns", "check_from", "collapse_window", "stall_window", "stall_lookback")
+        ),
         *((field, edge) for field in ("tolerance", "stall_negative_fraction") for edge in (0.0, 1.0)),
         ("stall_deviation", 0.0),
         ("oscillation_window", 2),

@@ -13,7 +13,9 @@ from mica_ray.statistics import Interval, bootstrap_mean, wilson
 from tests.recordings.made_dialogues import make_dialogue
 
 
-def felt(*emotions: float, final: float | None = None, task: str = "", notes: tuple[str, ...] = ()) -> RecordedDialogue:
+def felt(
+    *emotions: float, final: float | None = None, task: str = "", notes: tuple[str, ...] = ()
+) -> RecordedDialogue:
     """A dialogue with these emotion values, the opening first."""
     return make_dialogue(
         [[0.0, 0.0, 0.0]] * len(emotions),
@@ -68,7 +70,7 @@ def test_stated_final_emotion_counts_and_not_the_last_rating() -> None:
 
 
 def test_auc_counts_pairs_of_a_rising_and_another_turn() -> None:
-    # Before rising turns: 40, 60 and 20. Before the others: 60 and 20, one of them a turn that changes nothing.
+    # Before rising turns: 40, 60 and 20. Before the others: 60 and 20, where one turn changes nothing.
     # Of six pairs 40 > 20, 60 > 20 and two ties, 60 and 20: (2 + 2 / 2) / 6.
     paths = [np.array([40.0, 60, 70]), np.array([60.0, 20, 30]), np.array([20.0, 20])]
     assert rise_auc_of_previous(paths) == 0.5

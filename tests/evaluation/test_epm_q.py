@@ -88,7 +88,9 @@ def test_path_that_returns_to_its_start_earns_no_tortuosity() -> None:
     assert score_path(states, np.zeros((2, 3)), np.zeros((2, 3))).tortuosity == 0
 
 
-def one_turn(end: State, *, progress: float = 0, regress: float = 0, start: State = START) -> dict[str, float]:
+def one_turn(
+    end: State, *, progress: float = 0, regress: float = 0, start: State = START
+) -> dict[str, float]:
     """The indices of a dialogue of one turn from START (zone distance 4, norm 5) to `end`."""
     levels = np.array([[progress, 0, 0]]), np.array([[regress, 0, 0]])
     score = score_path(np.array([start, end]), *levels)
@@ -111,8 +113,8 @@ def test_perfect_turn_may_exceed_100_only_where_the_score_allows_it() -> None:
     indices = one_turn((7.0, 0.0, 0.0), progress=12)
     assert indices == pytest.approx(
         {
-            "distance": 100, "energy": 250, "levels": 200, "density": 480, "projection": 240, "tortuosity": 100,
-            "positive": 50, "alignment": 75, "penalty": 100,
+            "distance": 100, "energy": 250, "levels": 200, "density": 480, "projection": 240,
+            "tortuosity": 100, "positive": 50, "alignment": 75, "penalty": 100,
         }
     )  # fmt: skip
 
@@ -143,7 +145,9 @@ def test_levels_that_do_not_fit_the_path_are_refused(
     num_states: int, num_progress: int, num_regress: int
 ) -> None:
     shapes = rf"got \({num_states}, 3\), \({num_progress}, 3\), \({num_regress}, 3\)\."
-    with pytest.raises(ValueError, match=rf"states must be \[T\+1, 3\] with T >= 1 and levels \[T, 3\], {shapes}"):
+    with pytest.raises(
+        ValueError, match=rf"states must be \[T\+1, 3\] with T >= 1 and levels \[T, 3\], {shapes}"
+    ):
         score_path(STATES[:num_states], np.zeros((num_progress, 3)), np.zeros((num_regress, 3)))
 
 
@@ -157,7 +161,8 @@ PAUSED = {
 
 
 @pytest.mark.parametrize(
-    ("form", "judged_only", "num_turns"), [("own", False, 2), ("own", True, 2), ("run", False, 3), ("run", True, 2)]
+    ("form", "judged_only", "num_turns"),
+    [("own", False, 2), ("own", True, 2), ("run", False, 3), ("run", True, 2)],
 )
 def test_turn_without_a_judgement_counts_only_in_published_runs(
     form: str, judged_only: bool, num_turns: int

@@ -45,6 +45,69 @@ async def test_answer_between_failures_keeps_it_closed() -> None:
     assert not breaker.is_open
 
 
+async def test_failures_are_counted_since_the_last_answer() -> None:
+    clock = HandClock()
+    breaker = CircuitBreaker(3, 10.0, 25.0, clock=clock)
+    counts: list[tuple[int, bool]] = []
+    for outcome in (CallOutcome.FAILED, CallOutcome.FAILED, CallOutcome.ABANDONED, CallOutcome.FAILED):
+        await attempt(breaker, outcome)
+        counts.append((breaker.failures_in_a_row, breaker.is_open))
+    assert counts == [(1, False), (2, False), (2, False), (3, True)]
+    breaker.settle(CallOutcome.FAILED, is_probe=False)  # one that was in flight
+    clock.now += 10.0
+    await attempt(breaker, CallOutcome.FAILED)  # the probe
+    assert (breaker.failures_in_a_row, breaker.num_openings) == (5, 1)
+    clock.now += 20.0
+    await attempt(breaker, CallOutcome.ANSWERED)
+    assert (breaker.failures_in_a_row, breaker.is_open) == (0, False)
+    for _ in range(3):
+        assert not await attempt(breaker, CallOutcome.FAILED)
+    assert breaker.num_openings == 2
+    # The second outage begins with the first pause again.
+    with pytest.raises(BreakerOpenError):
+        await breaker.admit(until=clock.now + 9.9)
+    clock.now += 10.0
+    assert await breaker.admit(until=clock.now)
+
+
+async def test_deadline_at_the_end_of_the_pause_is_waited_for() -> None:
+    clock = HandClock()
+    breaker = await opened(clock)
+    waiting = asyncio.create_task(breaker.admit(until=clock.now + 10.0))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    breaker.settle(CallOutcome.ANSWERED, is_probe=False)
+    assert await waiting is False
+
+
+async def test_deadline_that_has_passed_is_refused_during_a_probe() -> None:
+    clock = HandClock()
+    breaker = await opened(clock)
+    clock.now += 10.0
+    assert await breaker.admit(1e9)
+    with pytest.raises(BreakerOpenError):
+        await breaker.admit(until=clock.now)
+
+
+async def test_abandoned_probe_changes_neither_count_nor_pause() -> None:
+    clock = HandClock()
+    breaker = await opened(clock)
+    clock.now += 10.0
+    assert await attempt(breaker, CallOutcome.ABANDONED)
+    assert (breaker.is_open, breaker.failures_in_a_row, breaker.num_openings) == (True, 3, 1)
+    assert await attempt(breaker, CallOutcome.ANSWERED)
+    assert not breaker.is_open
+
+
+async def test_new_breaker_is_closed_and_has_counted_nothing() -> None:
+    breaker = CircuitBreaker(1, 10.0, 25.0)
+    assert (breaker.is_open, breaker.failures_in_a_row, breaker.num_openings) == (False, 0, 0)
+    assert await breaker.admit(until=0.0) is False
+    await attempt(breaker, CallOutcome.FAILED)
+    assert breaker.is_open
+
+
 async def test_deadline_before_the_probe_is_refused_at_once() -> None:
     clock = HandClock()
     breaker = await opened(clock)

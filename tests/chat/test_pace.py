@@ -28,6 +28,21 @@ def test_correction_moves_the_next_call() -> None:
     assert pace.book(1) == pytest.approx(3.0)
 
 
+def test_wait_is_never_negative_and_booking_never_pays_back() -> None:
+    clock = HandClock()
+    pace = Pace(60, clock=clock)
+    assert pace.seconds_until_free() == 0.0
+    assert pace.book(2.5) == 0.0
+    assert pace.seconds_until_free() == 2.5
+    clock.now += 2.5
+    assert pace.seconds_until_free() == 0.0
+    clock.now += 1
+    assert pace.seconds_until_free() == 0.0
+    assert pace.book(1) == 0.0
+    pace.correct(-10)
+    assert pace.seconds_until_free() == 0.0
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.floats(0, 5), min_size=1, max_size=60))
 def test_no_minute_holds_more_than_its_units_and_one(pauses: list[float]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from mica_ray.chat.ledger import (
 )
 from mica_ray.chat.model import ChatError, ChatReply
 from mica_ray.types import Message, Sampling
-from tests.dialogue.tiny_domain import Forever, QueuedChat
+from tests.dialogue.tiny_domain import Asked, Forever, QueuedChat
 
 MESSAGES: list[Message] = [{"role": "user", "content": "Hello?"}]
 REPLY = ChatReply("hi", "m", prompt_tokens=1000, completion_tokens=100, attempts=3)
@@ -56,6 +57,72 @@ async def test_call_that_is_given_up_is_a_failed_call() -> None:
             await MeteredChat(QueuedChat(Forever()), ledger, "judge", PRICE).chat(MESSAGES, Sampling())
     assert untimed(ledger.totals()["judge"]) == (1, 1, 0, 0, 0, 0.0)
     assert ledger.totals()["judge"].seconds >= 0.04
+
+
+NUMBERS = Tally(
+    calls=1, failed_calls=2, retries=3, prompt_tokens=4, completion_tokens=5, seconds=6.0, usd=7.0
+)
+
+
+def test_tallies_add_up_field_by_field() -> None:
+    twice = NUMBERS + NUMBERS
+    assert asdict(twice) == {name: 2 * number for name, number in asdict(NUMBERS).items()}
+    assert twice - NUMBERS == NUMBERS
+    nothing = NUMBERS - NUMBERS
+    assert nothing == Tally()
+    assert total({}) == Tally()
+    assert total({"judge": NUMBERS, "actor": twice}) == NUMBERS + twice
+
+
+def test_prices_are_per_million_tokens_of_each_kind() -> None:
+    assert Price(prompt=2.0).of(500_000, 7) == 1.0
+    assert Price(completion=4.0).of(7, 250_000) == 1.0
+    assert Price().of(10**9, 10**9) == 0.0
+
+
+def test_call_outside_a_dialogue_counts_in_the_totals_only(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "costs.jsonl")
+    key, other = DialogueKey(0, "s", 0), DialogueKey(0, "s", 1)
+    ledger.add("judge", Tally(calls=1))
+    with dialogue_costs(key):
+        ledger.add("judge", Tally(calls=2))
+        with dialogue_costs(other):
+            ledger.add("judge", Tally(calls=4))
+        ledger.add("actor", Tally(calls=8))
+        ledger.add("judge", Tally(calls=16))
+    ledger.add("judge", Tally(calls=32))
+    ledger.close(key)
+    ledger.close(key)  # the second time there is nothing left
+    rows = [json.loads(line) for line in (tmp_path / "costs.jsonl").read_text().splitlines()]
+    assert [{role: tally["calls"] for role, tally in row["roles"].items()} for row in rows] == [
+        {"judge": 18, "actor": 8},
+        {},
+    ]
+    assert {key: rows[0][key] for key in ("phase", "step", "scenario", "sample")} == {
+        "phase": "", "step": 0, "scenario": "s", "sample": 0,
+    }  # fmt: skip
+    assert rows[0]["roles"]["judge"] == asdict(Tally(calls=18))
+    assert {role: tally.calls for role, tally in ledger.totals().items()} == {"judge": 55, "actor": 8}
+
+
+def test_totals_are_kept_by_phase() -> None:
+    ledger = Ledger()
+    for phase, calls in (("evaluate_before", 1), ("train", 2), ("train", 4), ("evaluate_after", 8)):
+        ledger.phase = phase
+        ledger.add("judge", Tally(calls=calls))
+    ledger.close(DialogueKey(0, "s", 0))  # without a file nothing is written
+    assert ledger.phases == ("evaluate_before", "train", "evaluate_after")
+    assert ledger.totals(["train"]) == {"judge": Tally(calls=6)}
+    assert ledger.totals(["evaluate_before", "evaluate_after"]) == {"judge": Tally(calls=9)}
+    assert ledger.totals([]) == {}
+
+
+async def test_meter_forwards_what_was_asked_and_times_the_call() -> None:
+    ledger, inner = Ledger(), QueuedChat(REPLY)
+    schema = {"type": "object"}
+    await MeteredChat(inner, ledger, "actor", PRICE).chat(MESSAGES, Sampling(seed=5), schema)
+    assert inner.asked == [Asked(MESSAGES, Sampling(seed=5), schema)]
+    assert 0 <= ledger.totals()["actor"].seconds < 5
 
 
 async def test_dialogues_side_by_side_get_their_own_lines(tmp_path: Path) -> None:
@@ -109,8 +176,19 @@ def test_budget_says_what_is_used_up_and_how_to_go_on() -> None:
         Budget(calls=7).excess(spent)
         == "The budget of 7 calls is spent (7). Raise budget.calls and --resume."
     )
-    with pytest.raises(ValueError, match="usd must be > 0, got 0"):
-        Budget(usd=0.0)
+    # A limit that is reached is exceeded; one just above is not.
+    assert Budget(usd=2.999, calls=8).excess(spent) is not None
+    assert Budget(usd=3.001, calls=8).excess(spent) is None
+    assert Budget(calls=6).excess(spent) is not None
+    assert Budget(usd=3.0, calls=7).excess(spent) == Budget(usd=3.0).excess(spent)
+
+
+@pytest.mark.parametrize("field", ["usd", "calls"])
+def test_budget_is_positive(field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field} must be > 0, got 0"):
+        Budget(**{field: 0})
+    assert getattr(Budget(**{field: 1}), field) == 1
+    assert Budget(usd=0.001).usd == 0.001
 
 
 def test_line_that_a_crash_cut_off_is_dropped_and_the_file_goes_on(tmp_path: Path) -> None:

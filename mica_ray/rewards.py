@@ -83,8 +83,9 @@ class Rewards:
     missing: Missing = "mask"
     """Treatment of a failed judgement. "mask": its turn is invalid. "dialogue_mean": its turn gets the mean
     of the dialogue's valid rewards, and remains invalid if there are none."""
-    gamma: float = 1.0
-    """Discount of "potential"; the other kinds ignore it."""
+    gamma: float | None = None
+    """Discount of "potential"; the other kinds ignore it. None: the discount of the run's credit, or 1
+    outside a run. A potential with another discount than the returns changes which policy is best."""
     scale: float = 9.0
     """Scale of "potential" in points: the norm at which Phi is one half."""
 
@@ -94,7 +95,7 @@ class Rewards:
         one_of(get_args(Distance), distance=self.distance)
         one_of(get_args(Missing), missing=self.missing)
         above(0, scale=self.scale)
-        if not 0 < self.gamma <= 1:
+        if self.gamma is not None and not 0 < self.gamma <= 1:
             raise ValueError(f"gamma must be in (0, 1], got {self.gamma}.")
 
     def __call__(self, trajectories: Sequence[Trajectory]) -> TurnRewards:
@@ -140,7 +141,7 @@ class Rewards:
             return np.diff(states, axis=0).sum(axis=-1)
         if self.kind == "potential":
             potential = self.scale / (self.scale + norm_distance(states))
-            return self.gamma * potential[1:] - potential[:-1]
+            return (1.0 if self.gamma is None else self.gamma) * potential[1:] - potential[:-1]
         distance = zone_distance(states) if self.distance == "zone" else norm_distance(states)
         return -np.diff(distance) if self.kind == "idr" else -distance[1:]
 

@@ -134,6 +134,17 @@ class RunConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _check_potential(self) -> RunConfig:
+        """Check that a potential has the discount of the returns."""
+        gamma = self.rewards.gamma
+        if self.rewards.kind == "potential" and gamma not in (None, self.discount):
+            raise ValueError(
+                f"rewards.gamma must be credit.gamma ({self.discount:g}) for rewards.kind=potential, got "
+                f"{gamma:g}. Leave it out."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_weight_transfer(self) -> RunConfig:
         """Check that a learner whose weights go through NCCL has a GPU."""
         if self.engine.weight_transfer == "nccl" and self.ray_learner.gpus_per_worker < 1:
@@ -148,6 +159,11 @@ class RunConfig(BaseModel):
         """The learner config with `total_updates` set to the optimizer steps of this run."""
         learner = self.learner
         return replace(learner, total_updates=self.loop.num_steps * learner.epochs * learner.mini_batches)
+
+    @property
+    def whole_rewards(self) -> Rewards:
+        """The rewards with the discount of this run, which makes a potential a shaping reward."""
+        return self.rewards if self.rewards.gamma else replace(self.rewards, gamma=self.discount or None)
 
     @property
     def discount(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,12 +21,26 @@ class CreditEstimator(Protocol):
         ...
 
 
+@runtime_checkable
+class SelectiveEstimator(CreditEstimator, Protocol):
+    """An estimator that leaves valid turns out of the training."""
+
+    def trained(self, turns: TurnRewards) -> np.ndarray:
+        """Return the turns to train on: [B, T] bool, some of the valid ones."""
+        ...
+
+
+def trained_turns(estimator: CreditEstimator, turns: TurnRewards) -> np.ndarray:
+    """Return the turns whose tokens enter loss, token count and KL: [B, T] bool, or else the valid ones."""
+    return estimator.trained(turns) if isinstance(estimator, SelectiveEstimator) else turns.valid
+
+
 def check_estimator(estimator: CreditEstimator) -> None:
     """Check that an estimator keeps the rules that the training loop relies on.
 
-    Checks shape and dtype; 0 where not valid; no NaN for constant, single-member or empty groups; no
-    dependence on the order of dialogues, the numbers of groups, padding columns, or values where a turn is
-    not valid. Every batch has states, which an estimator may ignore.
+    Checks shape and dtype; 0 where not valid or not trained on; no NaN for constant, single-member or empty
+    groups; no dependence on the order of dialogues, the numbers of groups, padding columns, or values where a
+    turn is not valid. Every batch has states, which an estimator may ignore.
 
     >>> check_estimator(lambda turns: turns.rewards)
     Traceback (most recent call last):
@@ -56,7 +70,9 @@ def _check_values(estimator: CreditEstimator, turns: TurnRewards, name: str) -> 
     expected = ("ndarray", valid.shape, "float64")
     _require(got == expected, estimator, f"it must return {expected}, got {got} ({name})")
     _require(bool(np.isfinite(advantages).all()), estimator, f"advantages must be finite ({name})")
-    _require(not advantages[~valid].any(), estimator, f"advantages must be 0 where not valid ({name})")
+    trained = trained_turns(estimator, turns)
+    _require(not (trained & ~valid).any(), estimator, f"only valid turns can be trained on ({name})")
+    _require(not advantages[~trained].any(), estimator, f"advantages must be 0 where not trained on ({name})")
     untouched = (
         np.array_equal(turns.rewards, rewards, equal_nan=True)
         and np.array_equal(turns.valid, valid)

@@ -51,8 +51,8 @@ class Mica:
     """Turns over which immediate rewards are compared: those of the group, or of the whole batch."""
     horizon: Horizon = "survivors"
     """"survivors": a turn is compared among the dialogues that reached it. "shortest": turns from T_min on,
-    the length of the group's shortest dialogue with a valid turn, get 0 and enter no statistic, but count in
-    returns."""
+    the length of the group's shortest dialogue with a valid turn, are not trained on and enter no statistic,
+    but count in returns."""
     baseline: Baseline = "mean"
     """"mean" is the paper's and shrinks the gradient by 1 - 1/n. "leave_one_out" does not: unbiased with
     divide=False."""
@@ -90,7 +90,7 @@ class Mica:
             ValueError: a valid reward is not finite.
         """
         num_turns = turns.rewards.shape[1]
-        valid = turns.valid & before_shortest(turns) if self.horizon == "shortest" else turns.valid
+        valid = self.trained(turns)
         same_turn = turn_segments(turns.group, num_turns)
         same_group = group_segments(turns.group, num_turns)
         scope = same_group if self.immediate_scope == "group" else np.zeros_like(same_group)
@@ -105,6 +105,10 @@ class Mica:
         if self.lone_turn == "return":
             turn_part = np.where(is_lone & valid, returns, turn_part)
         return alpha * turn_part + (1.0 - alpha) * compare(turns.rewards, scope)
+
+    def trained(self, turns: TurnRewards) -> np.ndarray:
+        """Return the turns that enter loss and statistics: [B, T] bool, the valid ones before the horizon."""
+        return turns.valid & before_shortest(turns) if self.horizon == "shortest" else turns.valid
 
 
 def before_shortest(turns: TurnRewards) -> np.ndarray:

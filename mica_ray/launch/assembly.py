@@ -111,7 +111,7 @@ def assemble(
         loop=config.loop,
         scenarios=order,
         collect=play,
-        rewards=config.rewards,
+        rewards=config.whole_rewards,
         credit=config.credit,
         engine=parts.engine,
         learner=parts.learner,
@@ -180,7 +180,8 @@ async def check_credit_of(
         )
 
     scenarios = {scenario.id: scenario for scenario in parts.world.domain.scenarios}
-    return await check_credit(stored, scenarios, play_from, config.rewards, check, policy_step=policy_step)
+    rewards = config.whole_rewards
+    return await check_credit(stored, scenarios, play_from, rewards, check, policy_step=policy_step)
 
 
 def _closing(ledger: Ledger, step: int, on_end: OnDialogueEnd) -> OnDialogueEnd:

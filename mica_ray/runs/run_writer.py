@@ -94,7 +94,7 @@ class RunWriter:
         folder = self._folder
         path = folder.evaluation_dialogues(when)
         path.unlink(missing_ok=True)
-        turns = self._config.rewards(evaluation.dialogues)
+        turns = self._config.whole_rewards(evaluation.dialogues)
         # An evaluation computes no credit; the dialogue log writes NaN as null.
         no_credit = np.full(turns.rewards.shape, np.nan)
         DialogueLog(path).append(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mica_ray.checks import at_least, within
-from mica_ray.credit.estimator import CreditEstimator
+from mica_ray.credit.estimator import CreditEstimator, trained_turns
 from mica_ray.credit.returns import discounted_returns
 from mica_ray.packing import pack
 from mica_ray.recordings.dialogue_log import DialogueLog
@@ -194,7 +194,8 @@ async def _train_step(run: Run, step: int) -> dict[str, float]:
     _check_failures(trajectories, step, run.loop)
     turns = run.rewards(trajectories)
     advantages = run.credit(turns)
-    batch = pack(step, trajectories, advantages, turns.valid, pad_id=run.pad_id, temperature=run.temperature)
+    trained = trained_turns(run.credit, turns)
+    batch = pack(step, trajectories, advantages, trained, pad_id=run.pad_id, temperature=run.temperature)
     with _stage(run, step, "update the policy", seconds, "update_seconds"):
         # In a thread, so that engines and simulators stay responsive during the update.
         report = await asyncio.to_thread(run.learner.update, batch)

@@ -167,3 +167,12 @@ def test_values_are_set_without_parsing_and_validated_with_the_assignments() -> 
 )
 def test_text_is_read_as_on_the_command_line(text: str, value: object) -> None:
     assert read_value(text) == value
+
+
+def test_potential_reward_has_the_discount_of_the_returns() -> None:
+    config = override(RunConfig(), ["rewards.kind=potential", "credit.gamma=0.9"])
+    assert config.whole_rewards.gamma == 0.9
+    assert override(config, ["rewards.gamma=0.9"]).whole_rewards.gamma == 0.9
+    assert override(RunConfig(), ["credit.gamma=0"]).whole_rewards.gamma is None
+    message = complain("rewards.kind=potential", "rewards.gamma=1")
+    assert "rewards.gamma must be credit.gamma (0.85) for rewards.kind=potential, got 1" in message

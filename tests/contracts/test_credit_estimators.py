@@ -267,6 +267,22 @@ class Writer:
 
 
 @dataclass(frozen=True)
+class Halved(Grpo):
+    """Leaves every turn out of the training, and still gives it an advantage."""
+
+    def trained(self, turns: TurnRewards) -> np.ndarray:
+        return np.zeros_like(turns.valid)
+
+
+@dataclass(frozen=True)
+class Outside(Grpo):
+    """Trains on turns that nobody judged."""
+
+    def trained(self, turns: TurnRewards) -> np.ndarray:
+        return np.ones_like(turns.valid)
+
+
+@dataclass(frozen=True)
 class PerDialogue:
     """Returns one number per dialogue instead of one per turn."""
 
@@ -277,7 +293,9 @@ class PerDialogue:
 @pytest.mark.parametrize(
     ("impostor", "promise"),
     [
-        (Raw(), "0 where not valid"),
+        (Raw(), "0 where not trained on"),
+        (Halved(), "0 where not trained on"),
+        (Outside(), "only valid turns"),
         (Padded(), "padding columns"),
         (FirstIsBest(), "order of dialogues"),
         (Divider(), "finite"),

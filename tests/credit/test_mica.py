@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mica_ray.credit import Mica
+from mica_ray.credit import Grpo, Mica
+from mica_ray.credit.estimator import trained_turns
 from mica_ray.credit.mica import before_shortest
 from mica_ray.types import TurnRewards
 
@@ -63,6 +64,15 @@ def test_shortest_horizon_leaves_the_tails_out_but_not_out_of_the_return() -> No
     advantages = Mica(alpha=1.0, gamma=1.0, horizon="shortest")(turns)
     high = 2 / np.sqrt(8 / 3)
     np.testing.assert_allclose(advantages, [[high, 0], [0, 0], [-high, 0]], atol=1e-5)
+
+
+def test_turns_beyond_the_shortest_dialogue_are_not_trained_on() -> None:
+    turns = batch([[0.0, 4.0], [None, 2.0], [0.0, None]])
+    shortest = [[True, False], [False, False], [True, False]]
+    np.testing.assert_array_equal(Mica(horizon="shortest").trained(turns), shortest)
+    np.testing.assert_array_equal(trained_turns(Mica(horizon="shortest"), turns), shortest)
+    np.testing.assert_array_equal(trained_turns(Mica(), turns), turns.valid)
+    np.testing.assert_array_equal(trained_turns(Grpo(), turns), turns.valid)
 
 
 def test_failed_dialogue_does_not_shorten_its_group() -> None:

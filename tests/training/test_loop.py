@@ -6,6 +6,7 @@ Recorded once, resumed bit for bit, stopped by an outage.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 from mica_ray.credit import Mica
+from mica_ray.credit.mica import Horizon
 from mica_ray.recordings.dialogue_log import DialogueLog
 from mica_ray.rewards import Rewards
 from mica_ray.rollout.engine import PolicyEngine
@@ -132,6 +134,17 @@ def resumed(run: Run, folder: Path) -> Run:
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     return write_tiny_policy(tmp_path_factory.mktemp("policy"))
+
+
+@pytest.mark.parametrize(("horizon", "trained"), [("survivors", 50), ("shortest", 30)])
+async def test_turns_beyond_the_horizon_are_not_trained_on(
+    policy: Path, tmp_path: Path, horizon: Horizon, trained: int
+) -> None:
+    # Per group: replies of 5 tokens in 2 + 1 + 2 judged turns. T_min is 1, which leaves 1 + 1 + 1.
+    run, _ = new_run(policy, tmp_path, 1)
+    await train(replace(run, credit=Mica(horizon=horizon)))
+    metrics = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    assert metrics["trained_tokens"] == trained
 
 
 async def test_resumed_run_ends_in_the_same_weights_and_records(policy: Path, tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ def train_command(
     config = read_config(recipe, sets or (), resume)
     checked = run.check(config, inline=inline, weights=not dry_run)
     if dry_run:
+        if resume is not None:
+            run.check_resume(checked, resume)
         plan = checked.plan
         console.print_json(config.model_dump_json())
         console.print(plan_table(plan))

@@ -29,6 +29,7 @@ from mica_ray.launch.start_world import start_world
 from mica_ray.launch.training_run import TrainingRun
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.runs.folder import RunFolder
+from mica_ray.runs.scenario_texts import ScenarioTexts, check_resumed
 from mica_ray.runs.summary import RunSummary
 from mica_ray.tracking.tracker import Tracker
 from mica_ray.training.learner import Learner
@@ -93,7 +94,7 @@ def run_training(
     for subject, statement in checked.plan.lines:
         if subject in ("cards", "contaminated"):
             _LOG.log(logging.WARNING if config.contaminated else logging.INFO, "%s: %s", subject, statement)
-    folder = _new_folder(config) if resume is None else _resumed_folder(config, resume)
+    folder = _new_folder(config) if resume is None else check_resume(checked, resume)
     progress = progress or SilentProgress()
     run = TrainingRun(config, folder, progress, tracker)
     parts = set_up(
@@ -107,12 +108,25 @@ def _new_folder(config: RunConfig) -> RunFolder:
     return RunFolder.create(config, path)
 
 
-def _resumed_folder(config: RunConfig, path: Path) -> RunFolder:
-    folder = RunFolder.open(path)
+def check_resume(checked: CheckedRun, path: Path) -> RunFolder:
+    """Return the folder of a run to continue. Changes nothing.
+
+    Args:
+        checked: config of the run folder with the user's changes.
+        path: run folder.
+
+    Raises:
+        ConfigError: there is no such run, or its results would not be comparable with what it measured so
+            far.
+    """
+    config, folder = checked.config, RunFolder.open(path)
     if config.contaminated and not RunConfig.read(folder.config_file).contaminated:
         raise ConfigError(
             f"{path}: the run started without test cards. Start a new run to use allow_test_cards=true."
         )
+    domain = checked.domain
+    evaluated = domain.split(config.evaluation.split)
+    check_resumed(folder, ScenarioTexts.of(config, domain.split("train"), evaluated))
     return folder
 
 

@@ -15,6 +15,7 @@ from mica_ray.launch.assembly import Parts, assemble, measure, restored_step
 from mica_ray.runs.folder import RunFolder
 from mica_ray.runs.registration import register_policy
 from mica_ray.runs.run_writer import RunWriter
+from mica_ray.runs.scenario_texts import ScenarioTexts
 from mica_ray.runs.summary import RunSummary
 from mica_ray.tracking.tracker import Tracker
 from mica_ray.training import loop
@@ -47,8 +48,11 @@ class TrainingRun:
             order = ScenarioOrder(parts.world.scenarios("train"), config.seed, config.loop.scenarios_per_step)
             checkpoints = Checkpoints(folder.checkpoints, keep=config.loop.keep_checkpoints)
             first_step = restored_step(checkpoints, parts.learner, order) if resumes else 0
+            evaluated = parts.world.scenarios(config.evaluation.split)
             writer.add_dataset(order.scenarios, "training")
-            writer.add_dataset(parts.world.scenarios(config.evaluation.split), "evaluation")
+            writer.add_dataset(evaluated, "evaluation")
+            folder.set_ending_aside()
+            ScenarioTexts.of(config, order.scenarios, evaluated).write(folder)
             tracker = writer.open(first_step, self._tracker)
             # Receives the exception that ends the run early, if any.
             stack.push(lambda _, error, __: tracker.close(ending_of(error)))

@@ -104,6 +104,11 @@ class RunFolder:
         return self.path / "summary.json"
 
     @property
+    def scenarios(self) -> Path:
+        """Digests of the scenarios that the run plays (runs/scenario_texts.py)."""
+        return self.path / "scenarios.json"
+
+    @property
     def tracking_uri(self) -> str:
         """The run's own MLflow store."""
         return f"sqlite:///{self.path / 'mlflow.db'}"
@@ -149,6 +154,12 @@ class RunFolder:
             ConfigError: the file cannot be read.
         """
         return read_object(self.summary) if self.summary.exists() else None
+
+    def set_ending_aside(self) -> None:
+        """Rename the results of an earlier end, which are not those of the run that continues now."""
+        for file in (self.summary, self.path / "evaluation_after.json"):
+            if file.exists():
+                file.replace(self.path / f"{file.stem}_before_resume.json")
 
     def read_tracking_run(self) -> str | None:
         """Return the id of the MLflow run; None if it was not created yet."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mica_ray.cli import main
 from mica_ray.config import RunConfig
 from mica_ray.config.overrides import override
 from mica_ray.launch import run
@@ -54,7 +55,9 @@ def status(folder: RunFolder) -> str:
     return str(connect(folder.tracking_uri).get_run(folder.read_tracking_run() or "").info.status)
 
 
-def test_failed_run_is_marked_and_finished_once_it_went_on_and_is_then_a_model(tmp_path: Path) -> None:
+def test_failed_run_is_marked_and_finished_once_it_went_on_and_is_then_a_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     policy, folder = small_folder(tmp_path / "policy", tied=True), RunFolder(tmp_path / "run")
     config = override(RunConfig(), (*TINY, f"policy={policy}", f"out={folder.path}"))
     tracker = BreaksAt(1)
@@ -74,6 +77,15 @@ def test_failed_run_is_marked_and_finished_once_it_went_on_and_is_then_a_model(t
     # With loop.track_policy=false, the registration uploads the policy.
     names = {Path(item.path).name for item in client.list_artifacts(str(version.run_id), "policy")}
     assert {"config.json", "tokenizer.json"} <= names
+    written = folder.summary.read_bytes()
+    for options in ((), ("--dry-run",)):
+        with pytest.raises(SystemExit) as refused:
+            main(
+                ["train", "--inline", "--resume", str(folder.path), "--set", "evaluation.samples=2", *options]
+            )
+        assert refused.value.code == 2
+    assert "evaluation.samples was 1 and is now 2" in capsys.readouterr().err
+    assert folder.summary.read_bytes() == written
 
 
 @pytest.mark.long

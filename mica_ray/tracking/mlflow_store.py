@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mica_ray.error_lines import first_line
+from mica_ray.tracking.mlflow_rows import REFUSALS, DeletedError, deleted_experiment, plain_value
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -47,9 +48,12 @@ def start_run(
         description: text on the run's page, such as the table of metrics.
 
     Raises:
-        ValueError: the store cannot be reached or refuses the run.
+        ValueError: the store cannot be reached or refuses the run, or the experiment is deleted.
     """
+    from mlflow.exceptions import MlflowException
+
     labels = {"mlflow.note.content": description, **(tags or {})}
+    experiment, run_name = plain_value(experiment), plain_value(run_name)
     if parent is not None:
         labels["mlflow.parentRunId"] = parent
     try:
@@ -59,11 +63,19 @@ def start_run(
             # A server on another machine could not show files of a local folder.
             place = None if uri.startswith(("http://", "https://")) else artifacts.absolute().as_uri()
             experiment_id = client.create_experiment(experiment, artifact_location=place)
+        elif found.lifecycle_stage == "deleted":
+            raise DeletedError(deleted_experiment(experiment, found.experiment_id))
         else:
             experiment_id = found.experiment_id
         return client.create_run(experiment_id, run_name=run_name, tags=labels).info.run_id
+    except DeletedError as error:
+        raise ValueError(f"MLflow at {uri}: {error}, or set another name.") from error
     except Exception as error:
         # Each store raises its own errors, for a missing driver, a folder or a database.
+        if isinstance(error, MlflowException) and error.error_code in REFUSALS:
+            raise ValueError(
+                f"MLflow at {uri} refuses the run ({first_line(error)[:200]}). Set another name."
+            ) from error
         raise ValueError(
             f"MLflow at {uri} cannot start a run ({first_line(error)[:200]}). Start the server, or set "
             "tracking_uri=null to track in a file of the run folder or sweep folder."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mica_ray.error_lines import first_line
+from mica_ray.tracking.mlflow_rows import REFUSALS, DeletedError, Kind, check_active, plain_value, send_rows
 from mica_ray.tracking.mlflow_store import connect
 from mica_ray.tracking.outbox import DeliveryError, Entry, Outbox, RefusedError
 from mica_ray.tracking.tracker import Ending
 
 if TYPE_CHECKING:
+    from mlflow.entities import Metric, Param, RunTag
     from mlflow.tracking import MlflowClient
 
 _LOG = logging.getLogger(__name__)
@@ -29,7 +32,9 @@ DRAIN_SECONDS = 20.0
 """Default time without progress after which `close` stops waiting: enough for a server to restart."""
 _MOST_METRICS, _MOST_PARAMS = 1000, 100
 """Limits of one batch in MLflow."""
-_METRICS, _PARAMS, _TAGS = "metrics", "params", "tags"
+_METRICS: Kind = "metrics"
+_PARAMS: Kind = "params"
+_TAGS: Kind = "tags"
 _FILE, _DATASET, _STATUS = "file", "dataset", "status"
 """Kinds of entries in the outbox."""
 _ENDINGS: Mapping[Ending, str] = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
@@ -83,9 +88,10 @@ class MlflowTracker:
             drain_seconds: time without progress after which `close` leaves the rest on the disk.
 
         Raises:
-            ValueError: the store is reachable and has no such run.
+            ValueError: the store is reachable and has no such run, or the run or its experiment is deleted.
         """
         self._run = run
+        self._reported: set[tuple[str, str]] = set()
         self._uri, self._drain_seconds = uri, drain_seconds
         if isinstance(run, str):
             self._check_known(run)
@@ -158,7 +164,9 @@ class MlflowTracker:
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.get_run(run_id)
+            check_active(self._client, run_id)
+        except DeletedError as error:
+            raise ValueError(f"MLflow at {self._uri}: {error}, or start a new run.") from error
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 raise ValueError(
@@ -201,7 +209,7 @@ class MlflowTracker:
             yield
         except MlflowException as error:
             reason = f"MLflow at {self._uri}: {first_line(error)}"
-            if error.error_code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
+            if error.error_code in REFUSALS:
                 raise RefusedError(reason) from error
             raise DeliveryError(reason) from error
         except RefusedError:
@@ -213,7 +221,6 @@ class MlflowTracker:
     def _send_metrics(self, entries: Sequence[Entry]) -> int:
         """Send the metrics entries at the head, at most one batch; return their number."""
         from mlflow.entities import Metric
-        from mlflow.exceptions import MlflowException
 
         batches: list[list[Metric]] = []
         for entry in entries:
@@ -227,25 +234,21 @@ class MlflowTracker:
             if batches and sum(map(len, batches)) + len(rows) > _MOST_METRICS:
                 break
             batches.append(rows)
-        try:
-            self._client.log_batch(self.run_id, metrics=[row for rows in batches for row in rows])
-        except MlflowException as error:
-            if len(batches) == 1 or error.error_code != "INVALID_PARAMETER_VALUE":
-                raise
-            # MLflow refuses one of them. Sent one by one, it does not block the others.
-            self._client.log_batch(self.run_id, metrics=batches[0])
-            return 1
+        self._send_rows(_METRICS, [row for rows in batches for row in rows])
         return len(batches)
 
     def _send_params(self, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        self._client.log_batch(self.run_id, params=[Param(name, str(text)) for name, text in params.items()])
+        self._send_rows(_PARAMS, [Param(name, plain_value(text)) for name, text in params.items()])
 
     def _send_tags(self, tags: Mapping[str, Any]) -> None:
         from mlflow.entities import RunTag
 
-        self._client.log_batch(self.run_id, tags=[RunTag(name, str(text)) for name, text in tags.items()])
+        self._send_rows(_TAGS, [RunTag(name, plain_value(text)) for name, text in tags.items()])
+
+    def _send_rows(self, kind: Kind, rows: Sequence[Metric | Param | RunTag]) -> None:
+        send_rows(self._client, self.run_id, kind, rows, reported=self._reported)
 
     def _send_dataset(self, record: Mapping[str, Any]) -> None:
         import json
@@ -258,8 +261,8 @@ class MlflowTracker:
         self._client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, [tag])])
 
     def _send_file(self, file: Path, place: str) -> None:
-        if not file.is_file():
-            raise RefusedError(f"{file} does not exist any more")
+        if not (file.is_file() and os.access(file, os.R_OK)):
+            raise RefusedError(f"{file} does not exist any more, or cannot be read")
         self._client.log_artifact(self.run_id, str(file), place or None)
 
 

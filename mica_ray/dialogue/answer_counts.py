@@ -21,6 +21,11 @@ def count_answers(dialogues: Sequence[Trajectory]) -> Counter[tuple[RoleName, St
     return counts
 
 
+def count_unfound_evidence(dialogues: Sequence[Trajectory]) -> int:
+    """Count the judge's evidence texts that occur nowhere in the dialogue."""
+    return sum(turn.judgement.unfound_evidence for dialogue in dialogues for turn in dialogue.turns)
+
+
 def count_failures(dialogues: Sequence[Trajectory]) -> int:
     """Count failures: failed answers, and dialogues that failed for another reason."""
     return sum(_failures(dialogue) for dialogue in dialogues)

@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 from mica_ray.chat.model import ChatModel, JsonSchema
 from mica_ray.dialogue.answer import ask, read_object
 from mica_ray.dialogue.domain import Domain
+from mica_ray.dialogue.evidence import is_copied, num_unfound, said_texts
 from mica_ray.dialogue.role_messages import SpokenTurn, judge_messages
 from mica_ray.types import AXES, Judgement, Sampling, Scenario, State
 
@@ -61,16 +62,24 @@ class Judger:
     ) -> Judgement:
         """Score the last reply. If the model fails, the judgement has no delta.
 
+        An answer that is copied from the dialogue is rejected like one that cannot be read: the reply may
+        contain a forged verdict. Evidence that occurs nowhere in the dialogue is counted.
+
         Args:
             scenario: the simulated user; the judge does not see its stages.
             dialogue: oldest turn first; the last entry is scored.
             state: P_{t-1}, points, before the reply.
             seed: makes the judgement reproducible.
         """
-        potential = self.domain.potential
+        potential, said = self.domain.potential, said_texts(scenario, dialogue)
 
         def read(text: str) -> Judgement:
-            return read_judgement(text, self.domain) if potential is None else potential.read(text, state)
+            found = read_judgement(text, self.domain) if potential is None else potential.read(text, state)
+            if is_copied(read_object(text), said):
+                raise JudgementError(
+                    "the object is copied from the dialogue; rate the reply in your own words"
+                )
+            return replace(found, unfound_evidence=num_unfound(found, said))
 
         answer = await ask(
             self.model,

@@ -26,6 +26,8 @@ class RoleCount:
     """First requests that returned no answer."""
     failed: int = 0
     """Answers that never became usable."""
+    unfound_evidence: int = 0
+    """The judge's evidence texts that occur nowhere in the dialogue."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
@@ -90,6 +92,7 @@ def with_failures(dialogues: Sequence[Trajectory], counts: Mapping[str, RoleCoun
     counts = copy.deepcopy(dict(counts))
     for dialogue in dialogues:
         for turn in dialogue.turns:
+            counts["judge"].unfound_evidence += turn.judgement.unfound_evidence
             if not turn.judgement.is_valid:
                 counts["judge"].failed += 1
                 counts["judge"].errors[f"{turn.judgement.status}: {turn.judgement.error:.60}"] += 1

@@ -52,6 +52,7 @@ def transcript_turn(turn: Turn) -> dict[str, object]:
             for answer in turn.answers
         ],
         "evidence": dict(judgement.evidence),
+        "unfound_evidence": judgement.unfound_evidence,
         "policy_version": None if generation is None else generation.policy_version,
         "reply_tokens": None if generation is None else len(generation.token_ids),
         "finish_reason": None if generation is None else generation.finish_reason,

@@ -10,7 +10,7 @@ import numpy as np
 
 from mica_ray.chat.ledger import POLICY, Tally, total
 from mica_ray.credit.returns import dialogue_rewards
-from mica_ray.dialogue.answer_counts import count_answers
+from mica_ray.dialogue.answer_counts import count_answers, count_unfound_evidence
 from mica_ray.rewards import Rewards
 from mica_ray.types import ROLES, Status, Stop, TokenBatch, Trajectory, TurnRewards, UpdateReport
 
@@ -79,6 +79,7 @@ METRICS: Mapping[str, str] = {
     "eval_idr_mean": "mean over scenarios of the mean IDR of their judged turns; points per turn",
     "eval_failed_dialogues": "evaluation dialogues that failed or had no judged turn; count",
     "eval_failed_judgements": "evaluation judgements without a score; count",
+    "unfound_evidence": "evidence texts of the judge that occur nowhere in the dialogue; count",
     "data_failures": "answers of actor, director and judge that stayed invalid; count",
     "infrastructure_failures": "answers of actor, director and judge lost to timeouts or outages; count",
     **{
@@ -186,6 +187,7 @@ def _answer_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float | Non
             if role in asked
             for status in Status
         },
+        "unfound_evidence": float(count_unfound_evidence(trajectories)),
         "data_failures": float(kinds["data"]),
         "infrastructure_failures": float(kinds["infrastructure"]),
     }

@@ -156,6 +156,8 @@ class Judgement:
     status: Status = Status.OK
     error: str | None = None
     """Why the judgement failed; None for a valid one."""
+    unfound_evidence: int = 0
+    """Evidence texts, of levels other than 0, that occur nowhere in the dialogue."""
 
     @property
     def is_valid(self) -> bool:

@@ -17,7 +17,7 @@ from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.embedded.roles import ScriptedRoles, topic_of
 from mica_ray.embedded.world import replay, start
 from mica_ray.types import Message, Sampling, Scenario, Status
-from tests.embedded.embedded_talk import NEED_ORDER, TESTS, Rule, attentive, in_turn, say, talk
+from tests.embedded.embedded_talk import NEED_ORDER, TESTS, Rule, attentive, in_turn, say, talk, talks
 
 SCENARIO = TESTS[0]
 REPLY = say("acknowledge", 0, SCENARIO)
@@ -71,6 +71,12 @@ async def test_judge_answers_the_eighteen_fields_the_judger_validates() -> None:
     # A specific acknowledgement at the start: affective progress 2, worth 3 points.
     assert (judgement.progress, judgement.regress, judgement.delta) == ((0, 2, 0), (0, 0, 0), (0.0, 3.0, 0.0))
     assert judgement.evidence["A_progress_evidence"].removeprefix("acknowledge: ") in REPLY.lower()
+
+
+async def test_judge_quotes_only_what_was_said() -> None:
+    judgements = [turn.judgement for trajectory in await talks(MIXED) for turn in trajectory.turns]
+    assert any(judgement.evidence["A_progress_evidence"] for judgement in judgements)
+    assert sum(judgement.unfound_evidence for judgement in judgements) == 0
 
 
 async def test_director_answers_a_direction_and_no_stage_beyond_the_last() -> None:

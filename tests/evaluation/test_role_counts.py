@@ -34,3 +34,15 @@ async def test_actor_that_cannot_open_the_dialogue_is_recognized_by_its_own_erro
         await actor.open(SCENARIO, seed=0)
     ended = Trajectory(SCENARIO, group=0, sample=0, turns=(), stop=Stop.FAILED, error=str(raised.value))
     assert counts_of(ended) == {"actor": 1}
+
+
+def test_evidence_that_the_judge_made_up_is_counted() -> None:
+    judgement = Judgement((1, 0, 0), (0, 0, 0), (1.0, 0.0, 0.0), unfound_evidence=2)
+    turns = (Turn(0, "Hello.", "Hi.", judgement, (0.0, 0.0, 0.0)),) * 3
+    counts = with_failures(
+        [Trajectory(SCENARIO, group=0, sample=0, turns=turns, stop=Stop.LIMIT)],
+        {role: RoleCount() for role in ("actor", "director", "judge", "policy")},
+    )
+    assert {role: count.unfound_evidence for role, count in counts.items() if count.unfound_evidence} == {
+        "judge": 6
+    }

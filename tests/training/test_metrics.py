@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mica_ray.evaluation.evaluate import evaluation_metrics, summarize
 from mica_ray.training.metrics import METRICS, step_metrics
-from mica_ray.types import Scenario, Stop, TokenBatch, Trajectory, TurnRewards, UpdateReport
+from mica_ray.types import Judgement, Scenario, Stop, TokenBatch, Trajectory, Turn, TurnRewards, UpdateReport
 
 
 def dialogue(group: int, director_failures: int) -> Trajectory:
@@ -34,6 +36,19 @@ def test_failures_of_the_director_are_summed_over_the_dialogues() -> None:
     )
     assert metrics["director_failures"] == 3.0
     assert set(metrics) <= set(METRICS)
+
+
+def test_evidence_that_judges_made_up_is_summed_over_the_turns() -> None:
+    judged = [Judgement((1, 0, 0), (0, 0, 0), (1.0, 0.0, 0.0), unfound_evidence=count) for count in (2, 0, 3)]
+    turns = tuple(Turn(i, "Hello.", "Hi.", each, (0.0, 0.0, 0.0)) for i, each in enumerate(judged))
+    metrics = step_metrics(
+        [replace(dialogue(0, 0), turns=turns)],
+        TurnRewards(np.zeros((1, 3)), np.ones((1, 3), dtype=bool), np.zeros(1, dtype=np.int64)),
+        advantages=np.zeros((1, 3)),
+        batch=empty_batch(),
+        report=UpdateReport(version=1, metrics={}),
+    )
+    assert metrics["unfound_evidence"] == 5.0
 
 
 def test_numbers_of_an_evaluation_are_in_the_table() -> None:

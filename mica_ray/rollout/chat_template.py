@@ -119,6 +119,16 @@ class ChatTemplate:
             ) from error
         return cls(tokenizer, path=path, arguments=arguments)
 
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer whose template this is."""
+        return self._tokenizer
+
+    @property
+    def arguments(self) -> Mapping[str, bool | int | str]:
+        """Template variables other than the messages."""
+        return self._arguments
+
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the prompt of the next reply to a history that ends with a user message."""
         return self._encoder.encode(self._merged(messages))

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from mica_ray.types import Generation, PolicyWeights, Sampling
+from mica_ray.types import Generation, PolicyWeights, ReplyOptions, Sampling, TokenLogprob
 
 
 class EngineError(Exception):
@@ -65,6 +65,8 @@ class GeneratedChunk:
     num_tokens: int
     finish_reason: Literal["stop", "length"] | None
     """None except in the last chunk."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Of the chunk's tokens, if the options ask for them."""
 
 
 @runtime_checkable
@@ -72,7 +74,12 @@ class StreamingEngine(Protocol):
     """An engine that streams a reply while it samples it."""
 
     def stream(
-        self, prompt_ids: Sequence[int], sampling: Sampling, *, chunk_seconds: float | None
+        self,
+        prompt_ids: Sequence[int],
+        sampling: Sampling,
+        *,
+        chunk_seconds: float | None,
+        options: ReplyOptions | None = None,
     ) -> AsyncGenerator[GeneratedChunk, None]:
         """Sample one reply and yield its text in chunks; closing the generator stops the sampling.
 
@@ -81,8 +88,9 @@ class StreamingEngine(Protocol):
             sampling: how to sample.
             chunk_seconds: target duration of one chunk; the first chunk is sent at once. None sends the whole
                 reply as one chunk.
+            options: penalties, limits, log probabilities and schema; None: none.
 
         Raises:
-            EngineError: the engine died, or the prompt does not fit its context.
+            EngineError: the engine died, the prompt does not fit its context, or it has no such option.
         """
         ...

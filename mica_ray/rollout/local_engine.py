@@ -6,16 +6,17 @@ Requests that wait at the same time share one batch. Equal requests in equal ord
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mica_ray.error_lines import first_line
 from mica_ray.rollout.chat_template import ChatTemplate
-from mica_ray.rollout.engine import EngineError, reply_room
+from mica_ray.rollout.engine import EngineError, GeneratedChunk, reply_room
+from mica_ray.rollout.local.logits import limited, nucleus, penalized, token_logprob
 from mica_ray.rollout.weights import resolve, unpack_weights
-from mica_ray.types import Generation, PolicyWeights, Sampling
+from mica_ray.types import Generation, PolicyWeights, ReplyOptions, Sampling, TokenLogprob
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +38,9 @@ class _Request:
     reply: asyncio.Future[Generation]
     uniforms: torch.Tensor
     """[max_tokens] float64 in [0, 1), drawn in advance so that other rows cannot change this reply."""
+    options: ReplyOptions
+    top: list[TokenLogprob] = field(default_factory=list[TokenLogprob])
+    """Of each token, if the options ask for it."""
     token_ids: list[int] = field(default_factory=list[int])
     logprobs: list[float] = field(default_factory=list[float])
     text: str | None = None
@@ -112,6 +116,29 @@ class LocalEngine:
         Raises:
             EngineError: the prompt does not fit the context, or the model failed.
         """
+        return await self._request(prompt_ids, sampling, ReplyOptions()).reply
+
+    async def stream(
+        self,
+        prompt_ids: Sequence[int],
+        sampling: Sampling,
+        *,
+        chunk_seconds: float | None,
+        options: ReplyOptions | None = None,
+    ) -> AsyncGenerator[GeneratedChunk, None]:
+        """Sample one reply and yield it as one chunk: the event loop cannot send anything meanwhile.
+
+        Raises:
+            EngineError: as `generate` does, or the options have a schema, which needs vLLM.
+        """
+        if options is not None and options.schema is not None:
+            raise EngineError("A reply with a JSON schema needs vLLM. Start the service with vLLM.")
+        request = self._request(prompt_ids, sampling, options or ReplyOptions())
+        reply = await request.reply
+        yield GeneratedChunk(reply.text, len(reply.token_ids), reply.finish_reason, tuple(request.top))
+
+    def _request(self, prompt_ids: Sequence[int], sampling: Sampling, options: ReplyOptions) -> _Request:
+        """Add a request to those that wait."""
         import torch
 
         max_tokens = reply_room(prompt_ids, sampling, context_length=self._context_length)
@@ -126,11 +153,12 @@ class LocalEngine:
             max_tokens,
             asyncio.get_running_loop().create_future(),
             torch.rand(max_tokens, generator=source, dtype=torch.float64),
+            options,
         )
         self._pending.append(request)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.get_running_loop().create_task(self._work())
-        return await request.reply
+        return request
 
     async def load_weights(self, weights: PolicyWeights) -> None:
         """Write new weights into the model. Loading a version twice does nothing.
@@ -247,10 +275,11 @@ class LocalEngine:
 
         temperature = torch.tensor([row.sampling.temperature for row in rows], device=logits.device)
         is_greedy = temperature == 0
-        scaled = logits / torch.where(is_greedy, 1.0, temperature).unsqueeze(1)
+        logits = penalized(logits, rows)
+        scaled = limited(logits / torch.where(is_greedy, 1.0, temperature).unsqueeze(1), rows)
         top_p = torch.tensor([row.sampling.top_p for row in rows], device=logits.device)
         if bool((top_p < 1).any()):
-            scaled = _nucleus(scaled, top_p)
+            scaled = nucleus(scaled, top_p)
         logprobs = scaled.log_softmax(dim=-1)
         cumulative = logprobs.double().exp().cumsum(dim=-1)
         uniforms = torch.stack([row.uniforms[len(row.token_ids)] for row in rows]).to(logits.device)
@@ -259,6 +288,9 @@ class LocalEngine:
         ).squeeze(1)
         tokens = torch.where(is_greedy, scaled.argmax(dim=-1), drawn.clamp(max=logits.shape[1] - 1))
         chosen = logprobs.gather(1, tokens.unsqueeze(1)).squeeze(1)
+        for index, row in enumerate(rows):
+            if row.options.top_logprobs is not None:
+                row.top.append(token_logprob(logprobs[index], int(tokens[index]), row.options.top_logprobs))
         for row, token, logprob in zip(rows, tokens.tolist(), chosen.tolist(), strict=True):
             self._append(row, token, logprob)
         return tokens
@@ -290,12 +322,3 @@ def _left_padded(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.
         input_ids[index, longest - len(prompt) :] = torch.tensor(prompt)
         attention[index, longest - len(prompt) :] = 1
     return input_ids, attention
-
-
-def _nucleus(logits: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
-    """Keep in each row the fewest most likely tokens that together reach top_p."""
-    descending, order = logits.sort(dim=-1, descending=True, stable=True)
-    before = descending.softmax(dim=-1).cumsum(dim=-1) - descending.softmax(dim=-1)
-    removed = (before >= top_p.unsqueeze(1)).scatter(1, order, before >= top_p.unsqueeze(1))
-    removed.scatter_(1, order[:, :1], False)  # The most likely token always stays.
-    return logits.masked_fill(removed, float("-inf"))

@@ -19,13 +19,13 @@ from mica_ray.rollout.reply_pace import ReplyPace
 from mica_ray.rollout.vllm_backends import AsyncBackend, InProcessBackend, VllmBackend
 from mica_ray.rollout.vllm_stepping import bad_ending
 from mica_ray.rollout.weights import Incoming, TransferStep, resolve
-from mica_ray.types import Generation, PolicyWeights, Sampling
+from mica_ray.types import Generation, PolicyWeights, ReplyOptions, Sampling, TokenLogprob
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from vllm.outputs import RequestOutput
-    from vllm.sampling_params import SamplingParams
+    from vllm.outputs import CompletionOutput, RequestOutput
+    from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 
 
 def vllm_blueprint(policy: str | Path, stop_ids: Sequence[int], config: EngineConfig) -> EngineBlueprint:
@@ -108,7 +108,12 @@ class VllmEngine:
         return await self._generate(prompt_ids, sampling, schema)
 
     async def stream(
-        self, prompt_ids: Sequence[int], sampling: Sampling, *, chunk_seconds: float | None
+        self,
+        prompt_ids: Sequence[int],
+        sampling: Sampling,
+        *,
+        chunk_seconds: float | None,
+        options: ReplyOptions | None = None,
     ) -> AsyncGenerator[GeneratedChunk, None]:
         """Sample one reply and yield its text in chunks; closing the generator stops the sampling.
 
@@ -117,18 +122,22 @@ class VllmEngine:
             sampling: how to sample.
             chunk_seconds: target duration of one chunk; the first chunk is sent at once. None sends the whole
                 reply as one chunk.
+            options: penalties, limits, log probabilities and schema; None: none.
 
         Raises:
-            EngineError: the prompt does not fit the context.
+            EngineError: the prompt does not fit the context, or structured output is disabled.
         """
-        params = self._params(prompt_ids, sampling)
-        params.logprobs = None  # Only the text is needed.
+        options = options or ReplyOptions()
+        if options.schema is not None and not self._config.guidance:
+            raise EngineError("Structured output is disabled. Set engine.guidance=true.")
+        params = self._params(prompt_ids, sampling, options.schema)
+        _set_options(params, options)
         if chunk_seconds is not None:
             _stream_in_chunks(params, self._pace.tokens_in(chunk_seconds))
         clock, began, num_tokens = asyncio.get_running_loop().time, None, 0
         async with self._turn(), aclosing(self._backend.stream(prompt_ids, params)) as outputs:
             async for output in outputs:
-                chunk = _chunk(output)
+                chunk = _chunk(output, options.top_logprobs)
                 if began is None:
                     began = clock()
                 else:
@@ -239,7 +248,7 @@ def _environment(policy: str | Path, config: EngineConfig) -> Mapping[str, str]:
 def _sampling_params(
     sampling: Sampling, stop_ids: list[int], max_tokens: int, schema: JsonSchema | None
 ) -> SamplingParams:
-    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
 
     return SamplingParams(
         temperature=sampling.temperature,
@@ -249,9 +258,28 @@ def _sampling_params(
         stop=list(sampling.stop),
         stop_token_ids=stop_ids,
         logprobs=0,  # Only that of the sampled token.
-        structured_outputs=None if schema is None else StructuredOutputsParams(json=dict(schema)),
+        structured_outputs=None if schema is None else _structure(schema),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def _structure(schema: JsonSchema) -> StructuredOutputsParams:
+    from vllm.sampling_params import StructuredOutputsParams
+
+    # vLLM has a grammar of its own for any object.
+    is_any = dict(schema) == {"type": "object"}
+    return StructuredOutputsParams(json_object=True) if is_any else StructuredOutputsParams(json=dict(schema))
+
+
+def _set_options(params: SamplingParams, options: ReplyOptions) -> None:
+    """Set the options of a reply, except its schema."""
+    params.presence_penalty = options.presence_penalty
+    params.frequency_penalty = options.frequency_penalty
+    params.repetition_penalty = options.repetition_penalty
+    params.logit_bias = dict(options.logit_bias) or None
+    params.logprobs = options.top_logprobs
+    if params.temperature > 0:  # vLLM samples a greedy reply without limits.
+        params.top_k, params.min_p = options.top_k, options.min_p
 
 
 def _stream_in_chunks(params: SamplingParams, tokens_per_chunk: int) -> None:
@@ -261,7 +289,7 @@ def _stream_in_chunks(params: SamplingParams, tokens_per_chunk: int) -> None:
     params.stream_interval = tokens_per_chunk
 
 
-def _chunk(output: RequestOutput) -> GeneratedChunk:
+def _chunk(output: RequestOutput, num_top: int | None) -> GeneratedChunk:
     reply = output.outputs[0]
     if output.finished and reply.finish_reason not in ("stop", "length"):
         raise bad_ending(repr(reply.finish_reason))
@@ -269,7 +297,19 @@ def _chunk(output: RequestOutput) -> GeneratedChunk:
         text=reply.text,
         num_tokens=len(reply.token_ids),
         finish_reason="length" if reply.finish_reason == "length" else "stop" if output.finished else None,
+        logprobs=() if num_top is None else _logprobs(reply, num_top),
     )
+
+
+def _logprobs(reply: CompletionOutput, num_top: int) -> tuple[TokenLogprob, ...]:
+    found: list[TokenLogprob] = []
+    for token, values in zip(reply.token_ids, reply.logprobs or (), strict=True):
+        step = values or {}
+        # vLLM adds the sampled token to the most likely ones if it is not one of them.
+        ranked = sorted(step.items(), key=lambda entry: entry[1].logprob, reverse=True)[:num_top]
+        top = tuple((other, value.logprob) for other, value in ranked)
+        found.append(TokenLogprob(token, step[token].logprob, top))
+    return tuple(found)
 
 
 def _generation(output: RequestOutput, prompt_ids: tuple[int, ...], version: int) -> Generation:

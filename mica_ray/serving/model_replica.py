@@ -6,17 +6,21 @@ import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.rollout.chat_template import ChatTemplate
-from mica_ray.rollout.engine import EngineError, GeneratedChunk, PolicyEngine, StreamingEngine
+from mica_ray.rollout.engine import EngineError, GeneratedChunk
 from mica_ray.rollout.engine_config import EngineConfig
-from mica_ray.rollout.policy_chat import PolicyChat, SamplingEngine
+from mica_ray.rollout.policy_chat import PolicyChat
 from mica_ray.rollout.vllm_engine import VllmEngine, vllm_blueprint
-from mica_ray.serving.http.backend import BackendError, TextDelta, Usage
+from mica_ray.serving.http.backend import BackendError, TextDelta, TextLogprob, Usage
 from mica_ray.serving.model_prompt import ModelPrompt, RenderedRequest
+from mica_ray.serving.token_texts import TokenTexts
 from mica_ray.types import Message, Sampling
+
+if TYPE_CHECKING:
+    from mica_ray.rollout.local_engine import LocalEngine
 
 _PIECE_SECONDS = 0.1
 """Target duration of one streamed piece: each costs two messages, and nobody reads faster."""
@@ -68,7 +72,13 @@ class ModelSpec:
         Raises:
             EngineError: the folder has none, or the template cannot render a dialogue.
         """
-        return ModelPrompt(template or self.template(), self.system_prompt, self.engine.max_model_len)
+        return ModelPrompt(
+            template or self.template(),
+            self.system_prompt,
+            self.engine.max_model_len,
+            self.id,
+            takes_schema=self.sampler == "vllm" and self.engine.guidance,
+        )
 
 
 class ModelReplica:
@@ -84,8 +94,6 @@ class ModelReplica:
             sys.setswitchinterval(_SWITCH_SECONDS)
         self._template = spec.template()
         self._engine = _start(spec, self._template)
-        # Checked once: isinstance on a protocol takes longer than starting a request.
-        self._streaming = self._engine if isinstance(self._engine, StreamingEngine) else None
         self._num_streams = 0
         self._failures = 0
 
@@ -99,18 +107,25 @@ class ModelReplica:
         Raises:
             BackendError: the engine failed.
         """
-        num_tokens, is_open = 0, request.begins_in_thought
+        num_tokens, is_open, texts = 0, request.begins_in_thought, TokenTexts(self._template.text)
         self._num_streams += request.is_streamed
         try:
             async with aclosing(self._pieces(request)) as pieces:
                 async for piece in pieces:
                     num_tokens += piece.num_tokens
+                    logprobs = self._logprobs(piece, texts)
                     if piece.finish_reason is not None:
                         self._failures = 0  # Before the yield: a reader may stop at the last piece.
                         usage = Usage(len(request.prompt_ids), num_tokens)
-                        yield TextDelta(piece.text, piece.finish_reason, usage, begins_in_thought=is_open)
-                    elif piece.text:
-                        yield TextDelta(piece.text, begins_in_thought=is_open)
+                        yield TextDelta(
+                            piece.text,
+                            piece.finish_reason,
+                            usage,
+                            begins_in_thought=is_open,
+                            logprobs=logprobs,
+                        )
+                    elif piece.text or logprobs:
+                        yield TextDelta(piece.text, begins_in_thought=is_open, logprobs=logprobs)
                         is_open = False
         except EngineError as error:
             self._failures += 1
@@ -155,22 +170,21 @@ class ModelReplica:
             raise BackendError(f"The engine failed {_FAILURES} times in a row.", kind="unavailable")
 
     def _pieces(self, request: RenderedRequest) -> AsyncGenerator[GeneratedChunk, None]:
-        if self._streaming is None:
-            return _in_one_piece(self._engine, request)
         seconds = max(_PIECE_SECONDS, self._num_streams / _PIECES_PER_SECOND)
-        return self._streaming.stream(
-            request.prompt_ids, request.sampling, chunk_seconds=seconds if request.is_streamed else None
+        return self._engine.stream(
+            request.prompt_ids,
+            request.sampling,
+            chunk_seconds=seconds if request.is_streamed else None,
+            options=request.options,
         )
 
-
-async def _in_one_piece(
-    engine: SamplingEngine, request: RenderedRequest
-) -> AsyncGenerator[GeneratedChunk, None]:
-    reply = await engine.generate(request.prompt_ids, request.sampling)
-    yield GeneratedChunk(reply.text, len(reply.token_ids), reply.finish_reason)
+    def _logprobs(self, piece: GeneratedChunk, texts: TokenTexts) -> tuple[TextLogprob, ...]:
+        """Return the log probabilities of a piece's tokens, without the one that ends the reply."""
+        kept = [sampled for sampled in piece.logprobs if sampled.token_id not in self._template.stop_ids]
+        return tuple(texts.add(sampled) for sampled in kept)
 
 
-def _start(spec: ModelSpec, template: ChatTemplate) -> PolicyEngine | VllmEngine:
+def _start(spec: ModelSpec, template: ChatTemplate) -> LocalEngine | VllmEngine:
     if spec.sampler == "vllm":
         # A stream is split by its text, so that marks which are special tokens must be in it.
         keeps_marks = template.has_special_marks

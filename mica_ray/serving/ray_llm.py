@@ -76,6 +76,7 @@ class RayLlmModel:
         """
         from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
+        _check(request)
         rendered = self._prompt.render(request)
         completion_request = ChatCompletionRequest.model_validate(
             self._fields(request, len(rendered.prompt_ids))
@@ -114,8 +115,45 @@ class RayLlmModel:
             "max_completion_tokens": min(sampling.max_tokens, room),
             "seed": sampling.seed,
             "stop": list(sampling.stop),
-            "chat_template_kwargs": dict(self._model.template_arguments),
+            "chat_template_kwargs": {**self._model.template_arguments, **request.template_arguments},
+            **_option_fields(request),
         }
+
+
+def _check(request: ChatRequest) -> None:
+    """Check that ray.serve.llm can serve a request through this file.
+
+    Raises:
+        BackendError: it has tools, log probabilities or a begun reply.
+    """
+    begun = request.messages[-1]["role"] == "assistant"
+    wanted = {
+        "tools": request.tool_use is not None,
+        "logprobs": request.options.top_logprobs is not None,
+        "messages": begun and request.tool_use is None,
+    }
+    for param, is_wanted in wanted.items():
+        if is_wanted:
+            problem = f"The service runs on ray.serve.llm, which does not serve this use of {param} here."
+            raise BackendError(f"{problem} Leave it out.", kind="refused", param=param)
+
+
+def _option_fields(request: ChatRequest) -> dict[str, object]:
+    """Return the fields of the options that the request sets."""
+    options = request.options
+    fields: dict[str, object] = {
+        "presence_penalty": options.presence_penalty,
+        "frequency_penalty": options.frequency_penalty,
+        "repetition_penalty": options.repetition_penalty,
+        "top_k": options.top_k,
+        "min_p": options.min_p,
+    }
+    if options.logit_bias:
+        fields["logit_bias"] = {str(token): bias for token, bias in options.logit_bias}
+    if options.schema is not None:
+        schema = {"name": "reply", "schema": dict(options.schema)}
+        fields["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return fields
 
 
 def _events(answer: Any) -> Sequence[Mapping[str, Any]]:

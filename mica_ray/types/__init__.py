@@ -25,6 +25,7 @@ from mica_ray.types.dialogue import (
     Turn,
 )
 from mica_ray.types.language import LANGUAGES, primary_language
+from mica_ray.types.reply_options import ReplyOptions, TokenLogprob
 from mica_ray.types.training import PolicyWeights, TokenBatch, TurnRewards, UpdateReport
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Judgement",
     "Message",
     "PolicyWeights",
+    "ReplyOptions",
     "RoleAnswer",
     "RoleName",
     "Sampling",
@@ -44,6 +46,7 @@ __all__ = [
     "Status",
     "Stop",
     "TokenBatch",
+    "TokenLogprob",
     "Trajectory",
     "Turn",
     "TurnRewards",

@@ -105,22 +105,12 @@ async def test_a_client_that_hangs_up_ends_the_generation() -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-        ({"logprobs": True}, "logprobs"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"frequency_penalty": 0.5}, "frequency_penalty"),
-        ({"n": 2}, "n"),
+        ({"functions": [{"name": "f"}]}, "functions"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
         ({"temperature": 2.5}, "temperature"),
         ({"top_p": 0}, "top_p"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"stop": ["a"] * 5}, "stop"),
-        (
-            {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "a"}]},
-            "messages",
-        ),
-        ({"messages": [{"role": "robot", "content": "hi"}]}, "messages.0.role"),
-        ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages"),
-        ({"colour": "red"}, "colour"),
+        ({"messages": [{"role": "robot", "content": "hi"}]}, "messages[0].role"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -134,7 +124,7 @@ async def test_a_field_that_cannot_be_served_is_rejected_by_name(fields: dict[st
         headers = {"content-type": "application/json"}
         answer = await client.post(ASK, content=json.dumps(said(**fields)), headers=headers)
     assert answer.status_code == 400
-    assert answer.json()["error"]["param"].startswith(param)
+    assert answer.json()["error"]["param"] == param
     assert backend.requests == []
 
 

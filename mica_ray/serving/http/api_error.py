@@ -48,7 +48,7 @@ class ApiError(Exception):
     def of_backend(cls, error: BackendError, retry_after: int) -> ApiError:
         """Convert the failure of a backend."""
         status, kind, code = _STATUS[error.kind]
-        param = {"unknown_model": "model", "too_long": "messages"}.get(error.kind)
+        param = error.param or {"unknown_model": "model", "too_long": "messages"}.get(error.kind)
         return cls(
             status,
             str(error),

@@ -13,7 +13,14 @@ from dataclasses import dataclass, replace
 from mica_ray.chat.thinking import SpokenStream
 from mica_ray.safety.check import CareCheck, CareFinding
 from mica_ray.serving.http.api_error import ApiError
-from mica_ray.serving.http.backend import BackendError, ChatBackend, ChatRequest, TextDelta, Usage
+from mica_ray.serving.http.backend import (
+    BackendError,
+    ChatBackend,
+    ChatRequest,
+    TextDelta,
+    TextLogprob,
+    Usage,
+)
 from mica_ray.serving.http.settings import ServeSettings
 
 _HELP_LINE_SEPARATOR = "\n\n"
@@ -125,14 +132,17 @@ class Responder:
 async def _split_thinking(pieces: AsyncGenerator[TextDelta, None]) -> AsyncGenerator[TextDelta, None]:
     """Separate thinking from text; a reply that ends inside a thought ends with "length"."""
     stream: SpokenStream | None = None
+    logprobs: tuple[TextLogprob, ...] = ()
     async with aclosing(pieces):
         async for piece in pieces:
             stream = stream or SpokenStream(is_open=piece.begins_in_thought)
             spoken = stream.feed(piece.text)
             text, thinking, reason = spoken.text, spoken.thinking, piece.finish_reason
+            logprobs += piece.logprobs  # Kept while the text is held back.
             if reason is not None:
                 last = stream.end()
                 text, thinking = text + last.text, thinking + last.thinking
                 reason = "length" if stream.is_open else reason
             if text or thinking or reason is not None:
-                yield TextDelta(text, reason, piece.usage, thinking=thinking)
+                yield TextDelta(text, reason, piece.usage, thinking=thinking, logprobs=logprobs)
+                logprobs = ()

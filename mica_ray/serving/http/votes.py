@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -16,13 +16,11 @@ from mica_ray.files import append_line, mend_lines
 from mica_ray.serving.http.access import AccessControl
 from mica_ray.serving.http.api_error import ApiError
 from mica_ray.serving.http.backend import ChatBackend
-from mica_ray.serving.http.json_body import invalid_field, json_content, read_object
+from mica_ray.serving.http.json_body import RequestBody, invalid_field, json_content, read_object
 from mica_ray.serving.http.responses import json_response
 
 
-class _Vote(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
+class _Vote(RequestBody):
     left: str = Field(max_length=256)
     right: str = Field(max_length=256)
     choice: Literal["left", "right", "tie"]

@@ -4,88 +4,95 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from mica_ray.serving.http.api_error import ApiError
-from mica_ray.serving.http.backend import ChatRequest
-from mica_ray.serving.http.json_body import check_text, invalid_field, read_object
+from mica_ray.serving.http.backend import ChatRequest, ToolUse
+from mica_ray.serving.http.json_body import RequestBody, check_text, invalid_field, read_object
 from mica_ray.serving.http.settings import ServeSettings
-from mica_ray.types import Message, Sampling
-
-_UNSUPPORTED = (
-    "tools",
-    "tool_choice",
-    "functions",
-    "function_call",
-    "response_format",
-    "logprobs",
-    "top_logprobs",
-    "logit_bias",
-    "audio",
-    "modalities",
-    "prediction",
-    "web_search_options",
-    "presence_penalty",
-    "frequency_penalty",
+from mica_ray.serving.openai.messages import ChatMessage
+from mica_ray.serving.openai.reply_fields import (
+    JSON_OBJECT,
+    MAX_CHOICES,
+    MAX_TOP_LOGPROBS,
+    JsonFormat,
+    SamplingFields,
+    TokenLimit,
 )
+from mica_ray.serving.openai.tool_fields import FunctionFields, ToolChoice, chosen_tools, schema_of_calls
+from mica_ray.types import Message
+
+_UNSUPPORTED = ("audio", "functions", "function_call", "modalities", "prediction", "web_search_options")
 """Fields of OpenAI's API that these models cannot serve; accepted with a value that requests nothing."""
 
-_NEUTRAL_VALUES: tuple[object, ...] = (None, False, 0, 0.0, "none", "auto")
-_IGNORED = (
-    "user",
-    "store",
-    "service_tier",
-    "parallel_tool_calls",
-    "safety_identifier",
-    "prompt_cache_key",
-    "reasoning_effort",
-    "verbosity",
-)
-"""Fields that clients send by default and that change no reply here."""
+_NEUTRAL_VALUES: tuple[object, ...] = (None, False, "none", "auto", [], {}, ["text"])
+_MAX_TOOLS = 128
+"""OpenAI's limit."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class _Part(_Strict):
-    type: Literal["text"]
-    text: str
-
-
-class _MessageFields(BaseModel):
-    # Clients send an assistant's message back as they received it, with fields that mean nothing here.
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[_Part]
-    tool_calls: None = None
-
-    @property
-    def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "".join(p.text for p in self.content)
-
-
-class _StreamOptions(_Strict):
+class _StreamOptions(RequestBody):
     include_usage: bool = False
     include_obfuscation: bool = False
 
+    @classmethod
+    def place(cls) -> str:
+        return "stream_options"
 
-class _Body(_Strict):
+
+class _ResponseFormat(RequestBody):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonFormat | None = Field(default=None, validate_default=True)
+
+    @field_validator("json_schema")
+    @classmethod
+    def _belongs_to_type(cls, schema: JsonFormat | None, info: Any) -> JsonFormat | None:
+        if info.data.get("type") == "json_schema" and schema is None:
+            raise ValueError("the type json_schema needs it")
+        return schema
+
+    @classmethod
+    def place(cls) -> str:
+        return "response_format"
+
+    def schema_of_reply(self) -> Mapping[str, object] | None:
+        if self.type == "json_schema" and self.json_schema is not None:
+            return self.json_schema.schema_ or JSON_OBJECT
+        return JSON_OBJECT if self.type == "json_object" else None
+
+
+class _Tool(RequestBody):
+    type: Literal["function"] = "function"
+    function: FunctionFields
+
+    @classmethod
+    def place(cls) -> str:
+        return "tools[]"
+
+
+class _Body(SamplingFields):
     model: str = ""
-    messages: list[_MessageFields] = Field(min_length=1)
+    messages: list[ChatMessage] = Field(min_length=1)
     stream: bool = False
-    stream_options: _StreamOptions | None = None
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
-    n: Literal[1] | None = None
-    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
+    stream_options: _StreamOptions = _StreamOptions()
+    max_tokens: TokenLimit | None = None
+    max_completion_tokens: TokenLimit | None = None
+    n: int = Field(1, ge=1, le=MAX_CHOICES)
+    logprobs: bool = False
+    top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
+    response_format: _ResponseFormat = _ResponseFormat(type="text")
+    tools: list[_Tool] = Field(default_factory=list[_Tool], max_length=_MAX_TOOLS)
+    tool_choice: ToolChoice = ToolChoice(mode="auto")
+    metadata: dict[str, Any] = Field(default_factory=dict[str, Any], max_length=16)
+    # Clients send these by default; they change no reply here.
+    user: object = None
+    store: object = None
+    service_tier: object = None
+    parallel_tool_calls: object = None
+    safety_identifier: object = None
+    prompt_cache_key: object = None
+    verbosity: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,7 @@ class ChatBody:
     """A request for a completion, and the form of its response."""
 
     request: ChatRequest
+    num_choices: int
     includes_usage: bool
     """Whether a stream ends with a chunk of the usage."""
     locale: str | None
@@ -106,63 +114,90 @@ def read_chat_body(content: bytes, settings: ServeSettings) -> ChatBody:
         ApiError: 400, names the field at fault and does not quote the conversation.
     """
     fields = _supported_fields(read_object(content))
-    messages = fields.get("messages")
-    if isinstance(messages, list) and len(messages) > settings.max_messages:
-        # Checked before each message is validated: ten thousand are rejected as fast as one.
-        raise ApiError(
-            400,
-            f"messages has {len(messages)} entries, the limit is {settings.max_messages}. "
-            "Leave out the oldest ones.",
-            param="messages",
-            code="too_many_messages",
-        )
+    check_count(fields.get("messages"), settings, param="messages")
     try:
         body = _Body.model_validate(fields)
     except ValidationError as error:
         raise invalid_field(error) from error
     return ChatBody(
-        request=ChatRequest(
-            model=body.model,
-            messages=_messages(body.messages, settings),
-            sampling=_sampling(body, settings),
-            is_streamed=body.stream,
-        ),
-        includes_usage=body.stream_options is not None and body.stream_options.include_usage,
-        locale=(body.metadata or {}).get("locale"),
+        request=_request(body, settings),
+        num_choices=body.n,
+        includes_usage=body.stream_options.include_usage,
+        locale=locale_in(body.metadata),
+    )
+
+
+def check_count(messages: object, settings: ServeSettings, *, param: str) -> None:
+    """Check the number of messages before each is validated: ten thousand are rejected as fast as one.
+
+    Raises:
+        ApiError: 400, there are too many.
+    """
+    if isinstance(messages, list) and len(messages) > settings.max_messages:
+        raise ApiError(
+            400,
+            f"{param} has {len(messages)} entries, the limit is {settings.max_messages}. "
+            "Leave out the oldest ones.",
+            param=param,
+            code="too_many_messages",
+        )
+
+
+def locale_in(metadata: Mapping[str, Any]) -> str | None:
+    """Return metadata.locale.
+
+    Raises:
+        ApiError: 400, it is not a text.
+    """
+    locale = metadata.get("locale")
+    if locale is not None and not isinstance(locale, str):
+        raise ApiError(400, "metadata.locale must be a text. Correct it.", param="metadata.locale")
+    return locale
+
+
+def _request(body: _Body, settings: ServeSettings) -> ChatRequest:
+    if body.top_logprobs and not body.logprobs:
+        raise ApiError(400, "top_logprobs needs logprobs. Set logprobs to true.", param="top_logprobs")
+    top_logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    tool_use = _tool_use(body)
+    schema = schema_of_calls(tool_use) or body.response_format.schema_of_reply()
+    return ChatRequest(
+        model=body.model,
+        messages=_messages(body.messages, settings),
+        sampling=body.sampling(body.max_completion_tokens or body.max_tokens, settings),
+        is_streamed=body.stream,
+        options=body.options(top_logprobs, schema),
+        template_arguments=body.template_arguments(),
+        tool_use=tool_use,
     )
 
 
 def _supported_fields(fields: Mapping[str, object]) -> dict[str, object]:
     for name in _UNSUPPORTED:
-        value = fields.get(name)
-        is_neutral = value in _NEUTRAL_VALUES or value == [] or value == {} or value == {"type": "text"}
-        if not is_neutral:
+        if fields.get(name) not in _NEUTRAL_VALUES:
             raise ApiError(
                 400,
                 f"{name} is not supported by this service. Leave it out.",
                 param=name,
                 code="unsupported_parameter",
             )
-    return {name: value for name, value in fields.items() if name not in (*_UNSUPPORTED, *_IGNORED)}
+    return {name: value for name, value in fields.items() if name not in _UNSUPPORTED}
 
 
-def _messages(sent: list[_MessageFields], settings: ServeSettings) -> tuple[Message, ...]:
+def _messages(sent: list[ChatMessage], settings: ServeSettings) -> tuple[Message, ...]:
     for index, message in enumerate(sent):
-        check_text(message.text, settings, where=f"messages.{index}", param="messages")
-    if sent[-1].role != "user":
-        raise ApiError(400, "The last message must have the role user.", param="messages")
-    return tuple({"role": "system" if m.role == "developer" else m.role, "content": m.text} for m in sent)
+        check_text(message.text, settings, param=f"messages[{index}].content")
+    messages = tuple(plain for message in sent if (plain := message.plain()) is not None)
+    if not messages:
+        raise ApiError(400, "messages has only results of tools. Add the user's message.", param="messages")
+    return messages
 
 
-def _sampling(body: _Body, settings: ServeSettings) -> Sampling:
-    max_tokens = body.max_completion_tokens or body.max_tokens or settings.default_reply_tokens
-    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    if any(not text or len(text) > 256 for text in stop):
-        raise ApiError(400, "Each text in stop must have 1 to 256 characters.", param="stop")
-    return Sampling(
-        temperature=settings.default_temperature if body.temperature is None else body.temperature,
-        top_p=1.0 if body.top_p is None else body.top_p,
-        max_tokens=min(max_tokens, settings.max_reply_tokens),
-        seed=body.seed,
-        stop=stop,
-    )
+def _tool_use(body: _Body) -> ToolUse | None:
+    first = next((index for index, message in enumerate(body.messages) if message.needs_tools), None)
+    tools = chosen_tools([tool.function for tool in body.tools], body.tool_choice)
+    if not tools and first is None:
+        return None
+    param = "tools" if tools else f"messages[{first}]"
+    messages = tuple(message.for_template() for message in body.messages)
+    return ToolUse(tools, messages, body.tool_choice.chosen, param)

@@ -11,13 +11,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mica_ray.serving.http.access import AccessControl
-from mica_ray.serving.http.backend import TextDelta, Usage
+from mica_ray.serving.http.backend import ServedModel, TextDelta, Usage
 from mica_ray.serving.http.help_locale import locale_of
 from mica_ray.serving.http.json_body import json_content
 from mica_ray.serving.http.responder import Responder
 from mica_ray.serving.http.responses import DONE, event_response, json_response
 from mica_ray.serving.http.settings import ServeSettings
 from mica_ray.serving.openai.chat_body import ChatBody, read_chat_body
+from mica_ray.serving.openai.choices import joined_choices, stream_choices, total_usage
 from mica_ray.serving.openai.completion import ServedCompletion
 
 CARE_HEADER = "X-Mica-Care"
@@ -28,11 +29,13 @@ def chat_routes(responder: Responder, access: AccessControl, settings: ServeSett
 
     async def models(request: Request) -> Response:
         access.admit(request.headers.get("authorization", ""))
-        cards = [
-            {"id": model.id, "object": "model", "created": model.created, "owned_by": "mica"}
-            for model in responder.backend.models()
-        ]
+        cards = [_card(model) for model in responder.backend.models()]
         return json_response({"object": "list", "data": cards})
+
+    async def model(request: Request) -> Response:
+        access.admit(request.headers.get("authorization", ""))
+        name = responder.resolve_model(request.path_params["model"])
+        return json_response(_card(next(m for m in responder.backend.models() if m.id == name)))
 
     async def completions(request: Request) -> Response:
         access.admit(request.headers.get("authorization", ""))
@@ -42,53 +45,46 @@ def chat_routes(responder: Responder, access: AccessControl, settings: ServeSett
     return [
         Route("/v1/chat/completions", completions, methods=["POST"]),
         Route("/v1/models", models, methods=["GET"]),
+        # A hub id has a slash.
+        Route("/v1/models/{model:path}", model, methods=["GET"]),
     ]
+
+
+def _card(model: ServedModel) -> dict[str, object]:
+    return {"id": model.id, "object": "model", "created": model.created, "owned_by": "mica"}
 
 
 async def _complete(responder: Responder, body: ChatBody, locale: str) -> Response:
     request = replace(body.request, model=responder.resolve_model(body.request.model))
     finding = responder.check_care(request, locale)
-    pieces = responder.stream(request, finding)
-    completion = ServedCompletion(request.model)
+    pieces = stream_choices(responder, request, finding, body.num_choices)
+    completion = ServedCompletion(request.model, request.options.top_logprobs is not None)
     if request.is_streamed:
-        response = await event_response(_chunks(pieces, completion, includes_usage=body.includes_usage))
+        response = await event_response(_chunks(pieces, completion, body))
     else:
-        reply = await _joined(pieces)
-        reason, usage = reply.finish_reason or "stop", reply.usage or Usage(0, 0)
-        response = json_response(completion.whole(reply.text, reason, usage, thinking=reply.thinking))
+        response = json_response(completion.whole(*await joined_choices(pieces, body.num_choices)))
     if finding is not None:
         # Lets the page show the first piece as the help line and not as the model's text.
         response.headers[CARE_HEADER] = finding.kind
     return response
 
 
-async def _joined(pieces: AsyncGenerator[TextDelta, None]) -> TextDelta:
-    """Join all pieces into one.
-
-    Raises:
-        ApiError: the reply failed before its last piece.
-    """
-    async with aclosing(pieces):
-        found = [piece async for piece in pieces]
-    text, thinking = "".join(piece.text for piece in found), "".join(piece.thinking for piece in found)
-    return replace(found[-1], text=text, thinking=thinking)
-
-
 async def _chunks(
-    pieces: AsyncGenerator[TextDelta, None], completion: ServedCompletion, *, includes_usage: bool
+    pieces: AsyncGenerator[tuple[int, TextDelta], None], completion: ServedCompletion, body: ChatBody
 ) -> AsyncGenerator[bytes, None]:
     """Yield the chunks of each piece as one write."""
-    opening = completion.opening_chunk()
+    num_calls: dict[int, int] = {}
+    usages: list[Usage | None] = []
     async with aclosing(pieces):
-        async for piece in pieces:
-            chunks, opening = [opening], b""
-            if piece.thinking:
-                chunks.append(completion.thinking_chunk(piece.thinking))
-            if piece.text:
-                chunks.append(completion.text_chunk(piece.text))
+        async for index, piece in pieces:
+            chunks = [] if index in num_calls else [completion.opening_chunk(index)]
+            chunks += completion.chunks(index, piece, num_calls=num_calls.get(index, 0))
+            num_calls[index] = num_calls.get(index, 0) + len(piece.calls)
             if piece.finish_reason is not None:
-                chunks.append(completion.closing_chunk(piece.finish_reason))
-                if includes_usage:
-                    chunks.append(completion.usage_chunk(piece.usage or Usage(0, 0)))
+                usages.append(piece.usage)
+            if len(usages) == body.num_choices:
+                if body.includes_usage:
+                    chunks.append(completion.usage_chunk(total_usage(usages)))
                 chunks.append(DONE)
-            yield b"".join(chunks)
+            if chunks:
+                yield b"".join(chunks)

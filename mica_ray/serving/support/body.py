@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from mica_ray.serving.http.json_body import check_text, invalid_field, read_object
+from mica_ray.serving.http.json_body import RequestBody, check_text, invalid_field, read_object
 from mica_ray.serving.http.settings import ServeSettings
 
 
-class SessionBody(BaseModel):
+class SessionBody(RequestBody):
     """The body that opens a session."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     model: str = ""
     """Empty: the first model of the service."""
@@ -19,10 +17,8 @@ class SessionBody(BaseModel):
     """Of the help line."""
 
 
-class MessageBody(BaseModel):
+class MessageBody(RequestBody):
     """A person's message in a session."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     content: str = Field(min_length=1)
     stream: bool = False
@@ -50,5 +46,5 @@ def read_message_body(content: bytes, settings: ServeSettings) -> MessageBody:
         message = MessageBody.model_validate(read_object(content))
     except ValidationError as error:
         raise invalid_field(error) from error
-    check_text(message.content, settings, where="content", param="content")
+    check_text(message.content, settings, param="content")
     return message

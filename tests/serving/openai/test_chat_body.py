@@ -223,7 +223,7 @@ AT_FAULT = [
 def test_the_error_names_the_field_at_fault(fields: dict[str, Any], param: str) -> None:
     error = refused(**fields)
     assert error.param == param
-    assert error.param in str(error)
+    assert param in str(error)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from mica_ray.serving.http.security import SecurityMiddleware
 from mica_ray.serving.http.settings import LOOPBACK_NAMES, ServeSettings
 from mica_ray.serving.http.votes import vote_route
 from mica_ray.serving.openai.chat_routes import chat_routes
+from mica_ray.serving.openai.response_routes import response_routes
 from mica_ray.serving.support.need_estimator import NeedEstimator
 from mica_ray.serving.support.routes import session_routes
 from mica_ray.serving.support.session import FileStore, MemoryStore, SessionStore
@@ -59,7 +60,10 @@ def create_app(
     access = AccessControl(keys, requests_per_minute=settings.requests_per_minute)
     responder = Responder(backend, settings, care or NoCare())
     store = _session_store(settings) if settings.sessions else None
-    routes: list[BaseRoute] = [*chat_routes(responder, access, settings)]
+    routes: list[BaseRoute] = [
+        *chat_routes(responder, access, settings),
+        *response_routes(responder, access, settings),
+    ]
     if store is not None:
         routes += session_routes(SupportSessions(responder, store, settings, estimator), access)
     routes += [

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from mica_ray.serving.http.api_error import ApiError
-from mica_ray.serving.http.backend import ChatRequest, ToolUse
-from mica_ray.serving.http.json_body import RequestBody, check_text, invalid_field, read_object
+from mica_ray.serving.http.backend import ChatRequest
+from mica_ray.serving.http.json_body import RequestBody, invalid_field, read_object
 from mica_ray.serving.http.settings import ServeSettings
-from mica_ray.serving.openai.messages import ChatMessage
+from mica_ray.serving.openai.messages import ChatMessage, plain_messages
 from mica_ray.serving.openai.reply_fields import (
     JSON_OBJECT,
     MAX_CHOICES,
@@ -20,16 +20,18 @@ from mica_ray.serving.openai.reply_fields import (
     JsonFormat,
     SamplingFields,
     TokenLimit,
+    supported_fields,
 )
-from mica_ray.serving.openai.tool_fields import FunctionFields, ToolChoice, chosen_tools, schema_of_calls
-from mica_ray.types import Message
+from mica_ray.serving.openai.tool_fields import (
+    MAX_TOOLS,
+    FunctionFields,
+    ToolChoice,
+    schema_of_calls,
+    tool_use,
+)
 
 _UNSUPPORTED = ("audio", "functions", "function_call", "modalities", "prediction", "web_search_options")
 """Fields of OpenAI's API that these models cannot serve; accepted with a value that requests nothing."""
-
-_NEUTRAL_VALUES: tuple[object, ...] = (None, False, "none", "auto", [], {}, ["text"])
-_MAX_TOOLS = 128
-"""OpenAI's limit."""
 
 
 class _StreamOptions(RequestBody):
@@ -82,7 +84,7 @@ class _Body(SamplingFields):
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
     response_format: _ResponseFormat = _ResponseFormat(type="text")
-    tools: list[_Tool] = Field(default_factory=list[_Tool], max_length=_MAX_TOOLS)
+    tools: list[_Tool] = Field(default_factory=list[_Tool], max_length=MAX_TOOLS)
     tool_choice: ToolChoice = ToolChoice(mode="auto")
     metadata: dict[str, Any] = Field(default_factory=dict[str, Any], max_length=16)
     # Clients send these by default; they change no reply here.
@@ -113,7 +115,7 @@ def read_chat_body(content: bytes, settings: ServeSettings) -> ChatBody:
     Raises:
         ApiError: 400, names the field at fault and does not quote the conversation.
     """
-    fields = _supported_fields(read_object(content))
+    fields = supported_fields(read_object(content), _UNSUPPORTED)
     check_count(fields.get("messages"), settings, param="messages")
     try:
         body = _Body.model_validate(fields)
@@ -159,45 +161,15 @@ def _request(body: _Body, settings: ServeSettings) -> ChatRequest:
     if body.top_logprobs and not body.logprobs:
         raise ApiError(400, "top_logprobs needs logprobs. Set logprobs to true.", param="top_logprobs")
     top_logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    tool_use = _tool_use(body)
-    schema = schema_of_calls(tool_use) or body.response_format.schema_of_reply()
+    places = [f"messages[{index}]" for index in range(len(body.messages))]
+    use = tool_use(body.messages, [tool.function for tool in body.tools], body.tool_choice, places=places)
+    schema = schema_of_calls(use) or body.response_format.schema_of_reply()
     return ChatRequest(
         model=body.model,
-        messages=_messages(body.messages, settings),
+        messages=plain_messages(body.messages, settings, places=places),
         sampling=body.sampling(body.max_completion_tokens or body.max_tokens, settings),
         is_streamed=body.stream,
         options=body.options(top_logprobs, schema),
         template_arguments=body.template_arguments(),
-        tool_use=tool_use,
+        tool_use=use,
     )
-
-
-def _supported_fields(fields: Mapping[str, object]) -> dict[str, object]:
-    for name in _UNSUPPORTED:
-        if fields.get(name) not in _NEUTRAL_VALUES:
-            raise ApiError(
-                400,
-                f"{name} is not supported by this service. Leave it out.",
-                param=name,
-                code="unsupported_parameter",
-            )
-    return {name: value for name, value in fields.items() if name not in _UNSUPPORTED}
-
-
-def _messages(sent: list[ChatMessage], settings: ServeSettings) -> tuple[Message, ...]:
-    for index, message in enumerate(sent):
-        check_text(message.text, settings, param=f"messages[{index}].content")
-    messages = tuple(plain for message in sent if (plain := message.plain()) is not None)
-    if not messages:
-        raise ApiError(400, "messages has only results of tools. Add the user's message.", param="messages")
-    return messages
-
-
-def _tool_use(body: _Body) -> ToolUse | None:
-    first = next((index for index, message in enumerate(body.messages) if message.needs_tools), None)
-    tools = chosen_tools([tool.function for tool in body.tools], body.tool_choice)
-    if not tools and first is None:
-        return None
-    param = "tools" if tools else f"messages[{first}]"
-    messages = tuple(message.for_template() for message in body.messages)
-    return ToolUse(tools, messages, body.tool_choice.chosen, param)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from mica_ray.serving.http.json_body import RequestBody
+from mica_ray.serving.http.api_error import ApiError
+from mica_ray.serving.http.json_body import RequestBody, check_text
+from mica_ray.serving.http.settings import ServeSettings
 from mica_ray.types import Message
 from mica_ray.valid_text import valid_json
 
@@ -73,9 +75,9 @@ class ChatMessage(RequestBody):
     """One message. Clients send an assistant's message back as they received it."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: tuple[Part, ...] = Field((), validate_default=True)
+    content: tuple[Part, ...] = Field(default=(), validate_default=True)
     refusal: str = ""
-    tool_calls: tuple[ToolCall, ...] = Field((), max_length=MAX_TOOL_CALLS)
+    tool_calls: tuple[ToolCall, ...] = Field(default=(), max_length=MAX_TOOL_CALLS)
     tool_call_id: str = ""
     name: str = ""
     # Parts of a received message that no prompt contains.
@@ -148,6 +150,28 @@ class ChatMessage(RequestBody):
                 for call in self.tool_calls
             ]
         return message
+
+
+def plain_messages(
+    sent: Sequence[ChatMessage], settings: ServeSettings, *, places: Sequence[str]
+) -> tuple[Message, ...]:
+    """Return what was said, without calls of tools and their results.
+
+    Args:
+        sent: the messages.
+        settings: with the maximum length of one.
+        places: path of each message in the body.
+
+    Raises:
+        ApiError: 400, a message is too long, or nothing was said.
+    """
+    for message, place in zip(sent, places, strict=True):
+        check_text(message.text, settings, param=f"{place}.content")
+    messages = tuple(plain for message in sent if (plain := message.plain()) is not None)
+    if not messages:
+        param = places[0].partition("[")[0]
+        raise ApiError(400, f"{param} has only results of tools. Add the user's message.", param=param)
+    return messages
 
 
 def _missing() -> PydanticCustomError:

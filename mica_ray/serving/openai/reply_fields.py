@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, field_validator
 
+from mica_ray.serving.http.api_error import ApiError
 from mica_ray.serving.http.json_body import RequestBody
 from mica_ray.serving.http.settings import ServeSettings
 from mica_ray.serving.openai.json_schema import check_schema
@@ -18,6 +19,7 @@ MAX_CHOICES = 16
 """Limit of n: each choice is a reply of its own."""
 MAX_TOP_LOGPROBS = 20
 """OpenAI's limit, and vLLM's."""
+_NEUTRAL_VALUES: tuple[object, ...] = (None, False, "none", "auto", [], {}, ["text"])
 _MAX_STOPS = 16
 _MAX_STOP_CHARS = 256
 _MAX_BIASES = 300
@@ -133,15 +135,15 @@ class SamplingFields(RequestBody):
             schema=schema,
         )
 
-    def template_arguments(self) -> Mapping[str, bool | int | float | str]:
-        """Return the client's arguments of the chat template, reasoning_effort among them."""
-        effort = self.reasoning_effort
+    def template_arguments(self, effort: object = None) -> Mapping[str, bool | int | float | str]:
+        """Return the client's arguments of the chat template, reasoning_effort among them.
+
+        Args:
+            effort: where another field has it.
+        """
+        effort = effort or self.reasoning_effort
         is_word = isinstance(effort, str) and _PLAIN_VALUE.fullmatch(effort) is not None
-        arguments = (
-            {"reasoning_effort": effort, **self.chat_template_kwargs}
-            if is_word
-            else self.chat_template_kwargs
-        )
+        arguments = {**({"reasoning_effort": effort} if is_word else {}), **self.chat_template_kwargs}
         return {name: value for name, value in arguments.items() if value is not None}
 
 
@@ -163,3 +165,24 @@ class JsonFormat(RequestBody):
     def place(cls) -> str:
         """Return the path of this object in a body, for the log."""
         return "json_schema"
+
+
+def supported_fields(fields: Mapping[str, object], unsupported: Collection[str]) -> dict[str, object]:
+    """Return the fields without those that the service cannot serve.
+
+    Args:
+        fields: of a body.
+        unsupported: accepted only with a value that requests nothing.
+
+    Raises:
+        ApiError: 400, one of them requests something.
+    """
+    for name in unsupported:
+        if fields.get(name) not in _NEUTRAL_VALUES:
+            raise ApiError(
+                400,
+                f"{name} is not supported by this service. Leave it out.",
+                param=name,
+                code="unsupported_parameter",
+            )
+    return {name: value for name, value in fields.items() if name not in unsupported}

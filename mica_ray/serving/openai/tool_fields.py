@@ -12,8 +12,11 @@ from mica_ray.serving.http.api_error import ApiError
 from mica_ray.serving.http.backend import ToolUse
 from mica_ray.serving.http.json_body import RequestBody
 from mica_ray.serving.openai.json_schema import check_schema
+from mica_ray.serving.openai.messages import ChatMessage
 from mica_ray.serving.openai.reply_fields import JSON_OBJECT
 
+MAX_TOOLS = 128
+"""OpenAI's limit."""
 _Mode = Literal["auto", "none", "required"]
 
 
@@ -85,19 +88,34 @@ class ToolChoice(RequestBody):
         return self.mode or (self.function.name if self.function is not None else self.name or "")
 
 
-def chosen_tools(functions: Sequence[FunctionFields], choice: ToolChoice) -> tuple[Mapping[str, object], ...]:
-    """Return the tools that the model sees.
+def tool_use(
+    messages: Sequence[ChatMessage],
+    functions: Sequence[FunctionFields],
+    choice: ToolChoice,
+    *,
+    places: Sequence[str],
+) -> ToolUse | None:
+    """Return the tools that the model sees and the conversation with their calls; None without either.
+
+    Args:
+        messages: the conversation.
+        functions: that the client offers.
+        choice: of the client.
+        places: path of each message in the body.
 
     Raises:
-        ApiError: 400, the choice names none of them.
+        ApiError: 400, the choice names no function.
     """
     names = [function.name for function in functions]
     is_named = choice.mode is None
     if (is_named and choice.chosen not in names) or (choice.mode == "required" and not names):
         raise ApiError(400, "tool_choice names no function of tools. Add it to tools.", param="tool_choice")
-    if choice.mode == "none":
-        return ()
-    return tuple(function.for_template() for function in functions)
+    tools = () if choice.mode == "none" else tuple(function.for_template() for function in functions)
+    needing = [place for message, place in zip(messages, places, strict=True) if message.needs_tools]
+    if not tools and not needing:
+        return None
+    shown = tuple(message.for_template() for message in messages)
+    return ToolUse(tools, shown, choice.chosen, "tools" if tools else needing[0])
 
 
 def schema_of_calls(use: ToolUse | None) -> Mapping[str, object] | None:

@@ -161,7 +161,7 @@ async def test_the_name_of_an_unknown_field_is_neither_sent_back_nor_logged_if_i
         served(create_app(ScriptedBackend(), ServeSettings())) as address,
         httpx.AsyncClient(base_url=address) as client,
     ):
-        answer = await client.post("/v1/chat/completions", json=said(**{SCRIPT: 1}))
+        answer = await client.post("/v1/chat/completions", json=said() | {SCRIPT: 1})
     assert answer.status_code == 200
     assert SECRET not in answer.text
     assert SECRET not in caplog.text

@@ -82,7 +82,7 @@ class Rewards:
     """D of "idr" and "adr"; the other kinds ignore it."""
     missing: Missing = "mask"
     """Treatment of a failed judgement. "mask": its turn is invalid. "dialogue_mean": its turn gets the mean
-    of the dialogue's valid rewards, and remains invalid if there are none."""
+    of the dialogue's valid rewards, and remains invalid if there are none or if nothing was said in it."""
     gamma: float | None = None
     """Discount of "potential"; the other kinds ignore it. None: the discount of the run's credit, or 1
     outside a run. A potential with another discount than the returns changes which policy is best."""
@@ -126,9 +126,10 @@ class Rewards:
             if trajectory.stop is Stop.FAILED or not columns:
                 continue
             scored = np.array([turn.judgement.is_valid for turn in trajectory.turns])
+            is_silent = np.array([turn.is_silent for turn in trajectory.turns])
             rewards[row, columns] = np.where(scored, self.of_path(trajectory.states), 0.0)
             judged[row, columns] = scored
-            missing[row, columns] = ~scored
+            missing[row, columns] = ~scored & ~is_silent
             states[row, columns] = trajectory.states[:-1]
         group = np.array([trajectory.group for trajectory in trajectories], dtype=np.int64)
         if self.missing == "dialogue_mean":

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from mica_ray.types import Message, Sampling
+from mica_ray.types import FinishReason, Message, Sampling
 from mica_ray.valid_text import valid_text
 
 JsonSchema = Mapping[str, object]
 ErrorKind = Literal["timeout", "infrastructure", "refused", "content"]
-FinishReason = Literal["stop", "length", "content_filter"]
-"""Why a model stopped writing: it was done, its token limit, or its provider's filter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
-from mica_ray.chat.model import ChatError, ChatModel, JsonSchema
+from mica_ray.chat.model import ChatError, ChatModel, ChatReply, JsonSchema
 from mica_ray.chat.thinking import UnclosedThoughtError, split_thinking
-from mica_ray.types import Message, Sampling, Status
+from mica_ray.types import FinishReason, Message, Sampling, Status
 
 T = TypeVar("T")
 
@@ -29,6 +29,8 @@ class ParsedAnswer(Generic[T]):
     status: Status
     error: str | None = None
     """Why there is no value; None if there is one."""
+    finish_reason: FinishReason | None = None
+    """Why the model stopped writing its last answer; None if unknown."""
 
 
 async def ask(
@@ -41,6 +43,8 @@ async def ask(
     deadline_seconds: float,
 ) -> ParsedAnswer[T]:
     """Ask for an answer that `read` accepts; if it is rejected, ask once more with the problem.
+
+    An answer that was cut off is rejected even if it can be read: what is missing could change it.
 
     A failure of the model is a value, never an exception. OK, RETRIED (several attempts at the endpoint) and
     REPAIRED have a value. INVALID (two unusable answers), TIMED_OUT and ABANDONED (endpoint down or refusing)
@@ -77,14 +81,34 @@ async def _ask_twice(
     read: Callable[[str], T],
 ) -> ParsedAnswer[T]:
     first = await model.chat(messages, sampling, schema)
+    status = Status.RETRIED if first.attempts > 1 else Status.OK
     try:
-        return ParsedAnswer(read(first.text), Status.RETRIED if first.attempts > 1 else Status.OK)
+        return ParsedAnswer(_read_whole(first, read), status, finish_reason=first.finish_reason)
     except ValueError as problem:
         second = await model.chat([*messages, *_complaint(first.text, str(problem))], sampling, schema)
     try:
-        return ParsedAnswer(read(second.text), Status.REPAIRED)
+        return ParsedAnswer(_read_whole(second, read), Status.REPAIRED, finish_reason=second.finish_reason)
     except ValueError as problem:
-        return ParsedAnswer(None, Status.INVALID, f"{problem} (after one repair attempt)")
+        error = f"{problem} (after one repair attempt)"
+        return ParsedAnswer(None, Status.INVALID, error, second.finish_reason)
+
+
+_CUT_OFF: Mapping[FinishReason, str] = {
+    "length": "the answer was cut off at its token limit; write less",
+    "content_filter": "the provider's content filter cut the answer off",
+}
+"""The problem with an answer that was cut off, by finish reason. Models read it."""
+
+
+def cut_off_problem(reply: ChatReply) -> str | None:
+    """Return why a reply is not whole; None if it is, or if the endpoint reports no reason."""
+    return None if reply.finish_reason is None else _CUT_OFF.get(reply.finish_reason)
+
+
+def _read_whole(reply: ChatReply, read: Callable[[str], T]) -> T:
+    if (problem := cut_off_problem(reply)) is not None:
+        raise ValueError(problem)
+    return read(reply.text)
 
 
 def _complaint(answer: str, problem: str) -> tuple[Message, Message]:
@@ -109,17 +133,27 @@ _DECODER = json.JSONDecoder(strict=False)
 def read_object(text: str) -> Mapping[str, object]:
     """Read the one JSON object in a model's answer.
 
-    Thoughts and text before it and a code fence around it are skipped. Trailing commas, full-width colons and
-    commas between fields, and line breaks inside strings are corrected. Two objects are rejected, because
-    choosing one would be a guess; so is a truncated one.
+    Thoughts and text before it and a code fence around it are skipped. Only a thought that opens at the start
+    is removed first: otherwise the answer is read as it is, with the marks in its strings. Trailing commas,
+    full-width colons and commas between fields, and line breaks inside strings are corrected. Two objects
+    are rejected, because choosing one would be a guess; so is a truncated one.
 
     Raises:
         ValueError: there is no JSON object, it is invalid, or there are several. Models read the message.
     """
     try:
-        spoken = split_thinking(text).text
+        as_it_is, spoken = (split_thinking(text, is_open=is_open).text for is_open in (False, None))
     except UnclosedThoughtError as error:
         raise ValueError("the answer ends within its thoughts and holds no JSON object") from error
+    if as_it_is != spoken and "}" in spoken:
+        try:
+            return _read_object(as_it_is)
+        except ValueError:
+            return _read_object(spoken)
+    return _read_object(spoken)
+
+
+def _read_object(spoken: str) -> Mapping[str, object]:
     end = spoken.rfind("}") + 1
     problem = None
     for start in _starts(spoken[:end]):

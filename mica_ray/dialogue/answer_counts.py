@@ -16,7 +16,8 @@ def count_answers(dialogues: Sequence[Trajectory]) -> Counter[tuple[RoleName, St
     counts: Counter[tuple[RoleName, Status]] = Counter()
     for dialogue in dialogues:
         for turn in dialogue.turns:
-            counts["judge", turn.judgement.status] += 1
+            if not turn.is_silent:
+                counts["judge", turn.judgement.status] += 1
             counts.update((answer.role, answer.status) for answer in turn.answers)
     return counts
 
@@ -24,6 +25,11 @@ def count_answers(dialogues: Sequence[Trajectory]) -> Counter[tuple[RoleName, St
 def count_unfound_evidence(dialogues: Sequence[Trajectory]) -> int:
     """Count the judge's evidence texts that occur nowhere in the dialogue."""
     return sum(turn.judgement.unfound_evidence for dialogue in dialogues for turn in dialogue.turns)
+
+
+def count_silent(dialogues: Sequence[Trajectory]) -> int:
+    """Count the replies in which the policy said nothing."""
+    return sum(turn.is_silent for dialogue in dialogues for turn in dialogue.turns)
 
 
 def count_failures(dialogues: Sequence[Trajectory]) -> int:
@@ -35,6 +41,6 @@ def _failures(dialogue: Trajectory) -> int:
     failed = sum(count for (_, status), count in count_answers([dialogue]).items() if status.failure_kind)
     ends_in_answer = bool(dialogue.turns) and (
         any(answer.role == "actor" and answer.status.failure_kind for answer in dialogue.turns[-1].answers)
-        or not any(turn.judgement.is_valid for turn in dialogue.turns)
+        or not any(turn.judgement.is_valid or turn.is_silent for turn in dialogue.turns)
     )
     return failed + (dialogue.stop is Stop.FAILED and not ends_in_answer)

@@ -14,7 +14,7 @@ from mica_ray.dialogue.answer import ask, read_object
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.moves import Move, actor_guidance, moves_schema, moves_text
 from mica_ray.dialogue.role_messages import SpokenTurn, director_messages
-from mica_ray.types import Sampling, Scenario, State, Status
+from mica_ray.types import FinishReason, Sampling, Scenario, State, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,8 @@ class Direction:
     status: Status = Status.OK
     error: str | None = None
     """Why the Director failed; None if it did not."""
+    finish_reason: FinishReason | None = None
+    """Why the model stopped writing its last answer; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +116,9 @@ class Director:
             deadline_seconds=self.deadline_seconds,
         )
         if answer.value is None:
-            return Direction(Move.CONTINUE, status=answer.status, error=answer.error)
-        return replace(answer.value, status=answer.status)
+            failed = Direction(Move.CONTINUE, status=answer.status, error=answer.error)
+            return replace(failed, finish_reason=answer.finish_reason)
+        return replace(answer.value, status=answer.status, finish_reason=answer.finish_reason)
 
 
 def direction_schema(plot: Plot) -> JsonSchema:

@@ -136,7 +136,8 @@ class DialogueEnvironment:
             direction = await self._direct()
             stop = Stop.ENDED if direction.move is Move.END else None
             if self._director is not None:
-                answers = (RoleAnswer("director", direction.status, direction.error),)
+                status, error, reason = direction.status, direction.error, direction.finish_reason
+                answers = (RoleAnswer("director", status, error, reason),)
         if stop is not None:
             return Exchange(
                 judgement, self._states[-1], user=None, stop=stop, error=direction.error, answers=answers
@@ -191,7 +192,7 @@ class DialogueEnvironment:
             stop=None,
             guidance=direction.guidance,
             error=direction.error,
-            answers=(*answers, RoleAnswer("actor", message.status)),
+            answers=(*answers, RoleAnswer("actor", message.status, finish_reason=message.finish_reason)),
         )
 
 

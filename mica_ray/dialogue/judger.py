@@ -90,8 +90,9 @@ class Judger:
             deadline_seconds=self.deadline_seconds,
         )
         if answer.value is None:
-            return Judgement.failed(answer.status, answer.error or "the judge gave no answer")
-        return replace(answer.value, status=answer.status)
+            error = answer.error or "the judge gave no answer"
+            return Judgement.failed(answer.status, error, finish_reason=answer.finish_reason)
+        return replace(answer.value, status=answer.status, finish_reason=answer.finish_reason)
 
 
 def judgement_schema() -> JsonSchema:

@@ -16,7 +16,7 @@ from mica_ray.dialogue.environment import Environment
 from mica_ray.dialogue.prefix import Prefix
 from mica_ray.dialogue.trajectory_builder import TrajectoryBuilder
 from mica_ray.seeding import derive_seed
-from mica_ray.types import Generation, Message, Sampling, Scenario, Stop, Trajectory
+from mica_ray.types import FinishReason, Generation, Message, Sampling, Scenario, Stop, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,13 @@ class PolicyReply:
     """One reply of a policy."""
 
     text: str
+    """What the policy said, without its thoughts; empty if it said nothing."""
     generation: Generation | None = None
-    """The sampled tokens; None for a policy that is known by its text only."""
+    """The sampled tokens, thoughts included; None for a policy that is known by its text only."""
+    finish_reason: FinishReason | None = None
+    """Why the policy stopped writing; None if unknown."""
+    silence: str = "The reply is empty."
+    """Why the policy said nothing, if it did."""
 
 
 class Policy(Protocol):
@@ -81,12 +86,18 @@ class TextPolicy:
     async def reply(
         self, messages: Sequence[Message], sampling: Sampling, *, previous: Generation | None
     ) -> PolicyReply | None:
-        """Return the model's answer.
+        """Return the model's answer; an unusable one, such as an unfinished thought, says nothing.
 
         Raises:
             ChatError: the model failed.
         """
-        return PolicyReply((await self.model.chat(tuple(messages), sampling)).text)
+        try:
+            reply = await self.model.chat(tuple(messages), sampling)
+        except ChatError as error:
+            if error.kind != "content":
+                raise
+            return PolicyReply("", silence=str(error))
+        return PolicyReply(reply.text, finish_reason=reply.finish_reason)
 
     def for_dialogue(self, number: int) -> Policy:
         """Return this policy: an endpoint has no replicas to choose from."""
@@ -115,8 +126,9 @@ async def play_dialogue(
         deadline_seconds: longest duration of the dialogue; None for no limit.
 
     Returns:
-        The turns after the start. The trajectory is LIMIT when the context is full, and FAILED with a reason
-        and its finished turns when the policy, the user or the environment failed.
+        The turns after the start. The trajectory is LIMIT when the context is full or the policy said
+        nothing, and FAILED with a reason and its finished turns when the policy, the user or the environment
+        failed.
     """
     builder = TrajectoryBuilder(
         start.scenario,
@@ -172,4 +184,13 @@ async def _converse(
             builder.end(Stop.LIMIT)
             return
         previous = reply.generation
-        builder.add(reply.text, await environment.respond(reply.text), generation=reply.generation)
+        if not reply.text.strip():
+            # There is nothing to score or to answer: nobody is asked.
+            builder.add_silence(reply.silence, generation=reply.generation, finish_reason=reply.finish_reason)
+            return
+        builder.add(
+            reply.text,
+            await environment.respond(reply.text),
+            generation=reply.generation,
+            finish_reason=reply.finish_reason,
+        )

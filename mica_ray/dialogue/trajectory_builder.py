@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 
 from mica_ray.dialogue.prefix import Prefix
 from mica_ray.types import (
+    FinishReason,
     Generation,
     Judgement,
     Message,
     RoleAnswer,
     Scenario,
     State,
+    Status,
     Stop,
     Trajectory,
     Turn,
@@ -87,13 +89,21 @@ class TrajectoryBuilder:
         """Add the user's first message, as `Environment.open` returned it."""
         self.messages.append(opening)
 
-    def add(self, reply: str, exchange: Exchange, *, generation: Generation | None = None) -> None:
+    def add(
+        self,
+        reply: str,
+        exchange: Exchange,
+        *,
+        generation: Generation | None = None,
+        finish_reason: FinishReason | None = None,
+    ) -> None:
         """Add one turn.
 
         Args:
-            reply: the policy's reply.
+            reply: what the policy said.
             exchange: the environment's response to it.
             generation: the reply's tokens; None for a text-only policy.
+            finish_reason: why the policy stopped writing; None if unknown.
         """
         turn = Turn(
             index=self._first_turn + len(self._turns),
@@ -104,6 +114,7 @@ class TrajectoryBuilder:
             generation=generation,
             guidance=self._guidance,
             answers=exchange.answers,
+            finish_reason=finish_reason,
         )
         self._turns.append(turn)
         self.messages.append({"role": "assistant", "content": reply})
@@ -112,6 +123,28 @@ class TrajectoryBuilder:
         self.stop, self._guidance = exchange.stop, exchange.guidance
         self._error = exchange.error if exchange.stop is Stop.FAILED else None
         self._director_failures += exchange.error is not None and exchange.stop is not Stop.FAILED
+
+    def add_silence(
+        self,
+        reason: str,
+        *,
+        generation: Generation | None = None,
+        finish_reason: FinishReason | None = None,
+    ) -> None:
+        """Add a last turn in which the policy said nothing, and end the dialogue as LIMIT.
+
+        The turn has no score, so that it is masked from rewards and loss; the turns before it keep theirs.
+
+        Args:
+            reason: why nothing was said.
+            generation: the reply's tokens; None for a text-only policy.
+            finish_reason: why the policy stopped writing; None if unknown.
+        """
+        state = self._turns[-1].state_after if self._turns else self._scenario.initial_state
+        judgement = Judgement.failed(Status.INVALID, f"Nothing was said, so nobody was asked. {reason}")
+        silence = Exchange(judgement, state, user=None, stop=Stop.LIMIT)
+        self.add("", silence, generation=generation, finish_reason=finish_reason)
+        self._turns[-1] = replace(self._turns[-1], is_silent=True)
 
     def end(self, stop: Stop, error: str | None = None) -> None:
         """End the dialogue from outside: FAILED with a reason, or LIMIT if the context is full."""

@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 
 from mica_ray.checks import at_least, one_of
+from mica_ray.dialogue.answer_counts import count_silent
 from mica_ray.dialogue.play import Policy
 from mica_ray.evaluation.epm_q import score_trajectory
 from mica_ray.rewards import zone_distance
@@ -75,7 +76,9 @@ class Evaluation:
     num_failed_dialogues: int
     """Dialogues left out of every number above."""
     num_failed_judgements: int
-    """Turns left out of every number above."""
+    """Judged turns left out of every number above."""
+    num_silent_replies: int = 0
+    """Turns in which the policy said nothing, left out of every number above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +151,13 @@ def summarize(dialogues: Sequence[Trajectory], *, seed: int) -> Evaluation:
     for dialogue in dialogues:
         by_scenario.setdefault(dialogue.scenario.id, []).append(dialogue)
     rows = tuple(_score_scenario(members) for members in by_scenario.values())
-    judgements = [turn.judgement for dialogue in dialogues for turn in dialogue.turns]
+    turns = [turn for dialogue in dialogues for turn in dialogue.turns]
     return summary_of_rows(
         rows,
         dialogues=tuple(dialogues),
         num_failed_dialogues=len(dialogues) - sum(row.samples for row in rows),
-        num_failed_judgements=sum(not judgement.is_valid for judgement in judgements),
+        num_failed_judgements=sum(not turn.judgement.is_valid and not turn.is_silent for turn in turns),
+        num_silent_replies=count_silent(dialogues),
         seed=seed,
     )
 
@@ -163,6 +167,7 @@ def summary_of_rows(
     *,
     num_failed_dialogues: int,
     num_failed_judgements: int,
+    num_silent_replies: int = 0,
     seed: int,
     dialogues: tuple[Trajectory, ...] = (),
 ) -> Evaluation:
@@ -172,6 +177,7 @@ def summary_of_rows(
         rows: one per scenario; those without a scored dialogue are left out of every number.
         num_failed_dialogues: dialogues left out of the rows.
         num_failed_judgements: turns left out of the rows.
+        num_silent_replies: turns in which the policy said nothing.
         seed: of the bootstrap.
         dialogues: the source of the rows, if available.
     """
@@ -184,6 +190,7 @@ def summary_of_rows(
         dialogues=dialogues,
         num_failed_dialogues=num_failed_dialogues,
         num_failed_judgements=num_failed_judgements,
+        num_silent_replies=num_silent_replies,
     )
 
 
@@ -224,6 +231,7 @@ def evaluation_metrics(evaluation: Evaluation) -> Mapping[str, float]:
         "eval_idr_mean": evaluation.idr.estimate,
         "eval_failed_dialogues": float(evaluation.num_failed_dialogues),
         "eval_failed_judgements": float(evaluation.num_failed_judgements),
+        "eval_silent_replies": float(evaluation.num_silent_replies),
     }
 
 

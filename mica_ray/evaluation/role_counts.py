@@ -93,7 +93,7 @@ def with_failures(dialogues: Sequence[Trajectory], counts: Mapping[str, RoleCoun
     for dialogue in dialogues:
         for turn in dialogue.turns:
             counts["judge"].unfound_evidence += turn.judgement.unfound_evidence
-            if not turn.judgement.is_valid:
+            if not turn.judgement.is_valid and not turn.is_silent:
                 counts["judge"].failed += 1
                 counts["judge"].errors[f"{turn.judgement.status}: {turn.judgement.error:.60}"] += 1
         counts["director"].failed += dialogue.director_failures

@@ -100,6 +100,7 @@ def evaluation_record(evaluation: Evaluation, *, contaminated: bool = False) -> 
         "num_dialogues": sum(row.samples for row in evaluation.rows),
         "num_failed_dialogues": evaluation.num_failed_dialogues,
         "num_failed_judgements": evaluation.num_failed_judgements,
+        "num_silent_replies": evaluation.num_silent_replies,
         "scenarios": [asdict(row) for row in evaluation.rows],
     }
 
@@ -119,6 +120,8 @@ def _caption(*evaluations: Evaluation, contaminated: bool) -> str:
         if failed or judgements
         else ""
     )
+    silent = sum(item.num_silent_replies for item in evaluations)
+    failures += f"; {silent} replies said nothing and have no score" if silent else ""
     note = f"\n{UNITS}\n{CONTAMINATED}" if contaminated else f"\n{UNITS}"
     units = "95 % intervals over scenarios, of passed over dialogues"
     return f"{scenarios} scenarios, {dialogues} dialogues, {units}{failures}{note}"

@@ -47,13 +47,20 @@ def transcript_turn(turn: Turn) -> dict[str, object]:
         "state": list(turn.state_after),
         "status": str(judgement.status),
         "judge_error": judgement.error,
+        "is_silent": turn.is_silent,
+        "judge_finish_reason": judgement.finish_reason,
         "answers": [
-            {"role": answer.role, "status": str(answer.status), "error": answer.error}
+            {
+                "role": answer.role,
+                "status": str(answer.status),
+                "error": answer.error,
+                "finish_reason": answer.finish_reason,
+            }
             for answer in turn.answers
         ],
         "evidence": dict(judgement.evidence),
         "unfound_evidence": judgement.unfound_evidence,
         "policy_version": None if generation is None else generation.policy_version,
         "reply_tokens": None if generation is None else len(generation.token_ids),
-        "finish_reason": None if generation is None else generation.finish_reason,
+        "finish_reason": turn.finish_reason if generation is None else generation.finish_reason,
     }

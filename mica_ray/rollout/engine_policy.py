@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mica_ray.chat.ledger import POLICY, Ledger, Tally
+from mica_ray.chat.thinking import UnclosedThoughtError
 from mica_ray.dialogue.play import Policy, PolicyReply
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError, PolicyEngine, RoutingEngine
@@ -15,7 +16,11 @@ from mica_ray.types import Generation, Message, Sampling
 
 @dataclass(frozen=True, slots=True)
 class EnginePolicy:
-    """`Policy` over an engine. Prompts repeat the sampled tokens, never their decoded text."""
+    """`Policy` over an engine. Prompts repeat the sampled tokens, never their decoded text.
+
+    The reply is what was said; its thoughts are in the sampled tokens only. A template that is not monotone
+    renders the history without thoughts, as the service does.
+    """
 
     engine: PolicyEngine
     template: ChatTemplate
@@ -46,7 +51,11 @@ class EnginePolicy:
                 )
             return None
         generation = await self._generate(prompt_ids, sampling)
-        return PolicyReply(generation.text, generation)
+        try:
+            said = self.template.spoken(generation).text
+        except UnclosedThoughtError as error:
+            return PolicyReply("", generation, generation.finish_reason, silence=str(error))
+        return PolicyReply(said, generation, generation.finish_reason)
 
     def for_dialogue(self, number: int) -> Policy:
         """Return the policy on the engine replica that caches this dialogue's prefix."""

@@ -181,6 +181,7 @@ def read_evaluation_record(record: Mapping[str, Any], *, seed: int) -> Evaluatio
         tuple(_read_row(row) for row in record["scenarios"]),
         num_failed_dialogues=record["num_failed_dialogues"],
         num_failed_judgements=record["num_failed_judgements"],
+        num_silent_replies=record.get("num_silent_replies", 0),  # Older runs do not count them.
         seed=seed,
     )
 

@@ -252,7 +252,8 @@ def _check_failures(trajectories: Sequence[Trajectory], step: int, bounds: LoopC
             f"{str(failed[0].error).rstrip('.')}. Fix the cause and rerun with --resume, or raise "
             "loop.max_failed_fraction."
         )
-    judgements = [turn.judgement for trajectory in trajectories for turn in trajectory.turns]
+    turns = [turn for trajectory in trajectories for turn in trajectory.turns]
+    judgements = [turn.judgement for turn in turns if not turn.is_silent]
     missing = [judgement for judgement in judgements if not judgement.is_valid]
     if len(missing) > bounds.max_failed_judgement_fraction * len(judgements):
         raise RolloutError(

@@ -44,6 +44,7 @@ METRICS: Mapping[str, str] = {
     "turns_mean": "mean number of turns of a dialogue that did not fail; turns",
     "reply_tokens_mean": "mean number of sampled tokens per policy reply; tokens",
     "truncated_reply_fraction": "replies cut off at sampling.max_tokens / replies; fraction",
+    "silent_reply_fraction": "replies without words, such as an unfinished thought / replies; fraction",
     "failed_judgement_fraction": "judgements without a score / judgements of dialogues not failed; fraction",
     "failed_dialogue_fraction": "dialogues lost to a role model, engine or deadline / dialogues; fraction",
     "director_failures": "decisions that the director failed to make, over all dialogues; count",
@@ -80,6 +81,7 @@ METRICS: Mapping[str, str] = {
     "eval_failed_dialogues": "evaluation dialogues that failed or had no judged turn; count",
     "eval_failed_judgements": "evaluation judgements without a score; count",
     "unfound_evidence": "evidence texts of the judge that occur nowhere in the dialogue; count",
+    "eval_silent_replies": "evaluation replies without words, such as an unfinished thought; count",
     "data_failures": "answers of actor, director and judge that stayed invalid; count",
     "infrastructure_failures": "answers of actor, director and judge lost to timeouts or outages; count",
     **{
@@ -160,13 +162,14 @@ def cost_metrics(spent: Mapping[str, Tally]) -> dict[str, float]:
 
 def _dialogue_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float | None]:
     alive = [trajectory for trajectory in trajectories if trajectory.stop is not Stop.FAILED]
-    judgements = [turn.judgement for trajectory in alive for turn in trajectory.turns]
+    judgements = [turn.judgement for item in alive for turn in item.turns if not turn.is_silent]
     idr = Rewards()(trajectories)
     return {
         "idr_mean": _mean(idr.rewards[idr.valid]),
         "success_fraction": _mean([trajectory.is_success for trajectory in alive]),
         "collapse_fraction": _mean([trajectory.stop is Stop.COLLAPSE for trajectory in alive]),
         "turns_mean": _mean([len(trajectory.turns) for trajectory in alive]),
+        "silent_reply_fraction": _mean([turn.is_silent for item in trajectories for turn in item.turns]),
         "failed_judgement_fraction": _mean([not judgement.is_valid for judgement in judgements]),
         "failed_dialogue_fraction": _mean([trajectory.stop is Stop.FAILED for trajectory in trajectories]),
         "director_failures": float(sum(trajectory.director_failures for trajectory in trajectories)),

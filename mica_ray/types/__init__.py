@@ -10,6 +10,7 @@ Turn indices start at 0, and column t of every [B, T] array is the turn with `Tu
 from mica_ray.types.dialogue import (
     AXES,
     ROLES,
+    FinishReason,
     Generation,
     Judgement,
     Message,
@@ -32,6 +33,7 @@ __all__ = [
     "AXES",
     "LANGUAGES",
     "ROLES",
+    "FinishReason",
     "Generation",
     "Judgement",
     "Message",

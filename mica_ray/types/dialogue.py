@@ -6,7 +6,7 @@ The arrays that training makes of trajectories are in types/training.py.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Literal, TypedDict, get_args
 
@@ -27,6 +27,9 @@ RoleName = Literal["actor", "director", "judge"]
 ROLES: tuple[RoleName, ...] = get_args(RoleName)
 
 Split = Literal["train", "valid", "test"]
+
+FinishReason = Literal["stop", "length", "content_filter"]
+"""Why a model stopped writing: it was done, its token limit, or its provider's filter."""
 
 
 class Message(TypedDict):
@@ -158,6 +161,8 @@ class Judgement:
     """Why the judgement failed; None for a valid one."""
     unfound_evidence: int = 0
     """Evidence texts, of levels other than 0, that occur nowhere in the dialogue."""
+    finish_reason: FinishReason | None = None
+    """Why the judge stopped writing its last answer; None if unknown."""
 
     @property
     def is_valid(self) -> bool:
@@ -165,9 +170,10 @@ class Judgement:
         return self.delta is not None
 
     @classmethod
-    def failed(cls, status: Status, error: str) -> Judgement:
+    def failed(cls, status: Status, error: str, *, finish_reason: FinishReason | None = None) -> Judgement:
         """Build the judgement of a failed call of the judge."""
-        return cls(progress=None, regress=None, delta=None, status=status, error=error)
+        unscored = cls(progress=None, regress=None, delta=None)
+        return replace(unscored, status=status, error=error, finish_reason=finish_reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +211,8 @@ class RoleAnswer:
     status: Status
     error: str | None = None
     """Why the call failed; None for an answer."""
+    finish_reason: FinishReason | None = None
+    """Why the model stopped writing its last answer; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +229,7 @@ class Turn:
     index: int
     user: str
     reply: str
+    """What the policy said, without its thoughts; empty if it said nothing."""
     judgement: Judgement
     state_after: State
     """P_t in points; P_{t-1} if the judgement failed."""
@@ -230,6 +239,10 @@ class Turn:
     """The Director's guidance to the Actor for this user message; None if there was none."""
     answers: tuple[RoleAnswer, ...] = ()
     """Status of each role called after the judgement, in order of the calls."""
+    finish_reason: FinishReason | None = None
+    """Why the policy stopped writing; None if unknown."""
+    is_silent: bool = False
+    """Whether the policy said nothing, as in an unfinished thought, so that nobody was asked to judge it."""
 
 
 class Stop(StrEnum):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mica_ray.dialogue.answer import read_object
+from mica_ray.chat.model import ChatReply
+from mica_ray.dialogue.answer import ParsedAnswer, ask, read_object
 from mica_ray.dialogue.judger import read_judgement
-from tests.dialogue.tiny_domain import DOMAIN, judgement_json
+from mica_ray.types import Message, Sampling, Status
+from tests.dialogue.tiny_domain import DOMAIN, QueuedChat, judgement_json
 
 GOOD = {"move": "continue", "guidance": "他说：“别走。”", "level": -1}
 TEXT = json.dumps(GOOD, ensure_ascii=False)
@@ -45,6 +49,75 @@ def test_punctuation_inside_texts_is_left_alone() -> None:
     answer = {"a": "一：二，三", "b": "x,}", "c": 'he said "no", ]'}
     # The trailing comma makes the strict reading fail, so that the lenient one has to get the texts right.
     assert read_object(json.dumps(answer, ensure_ascii=False)[:-1] + ",}") == answer
+
+
+QUOTES = json.dumps({"evidence": "He replied: hm.</think>Hello, with <think> before.", "level": 1})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        QUOTES,
+        f"```json\n{QUOTES}\n```",
+        f"Here is my rating: {QUOTES}",
+        f"<think>He wrote `</think>`.</think>{QUOTES}",
+        f"[THINK]{{hm}}[/THINK]{QUOTES}",
+        f"I rate it first.\n</think>\n\n{QUOTES}",
+        f"Draft: {TEXT}\n</think>\n\n{QUOTES}",
+        f"<|channel|>analysis<|message|>{TEXT}<|end|><|start|>assistant<|channel|>final<|message|>{QUOTES}",
+        QUOTES[:-1] + ",}",
+    ],
+)
+def test_marks_inside_the_answer_are_part_of_it(text: str) -> None:
+    assert read_object(text) == json.loads(QUOTES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>{TEXT}",
+        f"<THINK>{TEXT} or",
+        f"[THINK]{TEXT}",
+        f"analysisMaybe {TEXT}",
+        f"<think>a</think><think>{TEXT}",
+    ],
+)
+def test_draft_in_an_unfinished_thought_is_no_answer(text: str) -> None:
+    with pytest.raises(ValueError, match="ends within its thoughts"):
+        read_object(text)
+
+
+def test_draft_before_a_closing_mark_is_no_answer() -> None:
+    with pytest.raises(ValueError, match="holds no JSON object"):
+        read_object(f"Draft: {TEXT}\n</think>\n")
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+async def test_answer_that_was_cut_off_is_asked_for_again_though_it_can_be_read(
+    reason: Literal["length", "content_filter"],
+) -> None:
+    cut, whole = (
+        ChatReply('{"a": 1}', "m", finish_reason=reason),
+        ChatReply('{"a": 2}', "m", finish_reason="stop"),
+    )
+    model = QueuedChat(cut, whole)
+    answer = await asked(model)
+    assert (answer.value, answer.status, answer.finish_reason) == ({"a": 2}, Status.REPAIRED, "stop")
+    assert "cut" in str(model.asked[1].messages[-1]["content"])
+    answer = await asked(QueuedChat(cut))
+    assert (answer.value, answer.status, answer.finish_reason) == (None, Status.INVALID, reason)
+
+
+@pytest.mark.parametrize("reason", ["stop", None])
+async def test_whole_answer_and_one_without_a_reason_are_read(reason: Literal["stop"] | None) -> None:
+    answer = await asked(QueuedChat(ChatReply('{"a": 1}', "m", finish_reason=reason)))
+    assert (answer.value, answer.status, answer.finish_reason) == ({"a": 1}, Status.OK, reason)
+
+
+async def asked(model: QueuedChat) -> ParsedAnswer[Mapping[str, object]]:
+    """Ask for any JSON object."""
+    question: list[Message] = [{"role": "user", "content": "?"}]
+    return await ask(model, question, sampling=Sampling(), schema={}, read=read_object, deadline_seconds=30)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from mica_ray.evaluation.evaluate import evaluation_metrics, summarize
 from mica_ray.training.metrics import METRICS, step_metrics
-from mica_ray.types import Judgement, Scenario, Stop, TokenBatch, Trajectory, Turn, TurnRewards, UpdateReport
+from mica_ray.types import (
+    Judgement,
+    Scenario,
+    Status,
+    Stop,
+    TokenBatch,
+    Trajectory,
+    Turn,
+    TurnRewards,
+    UpdateReport,
+)
 
 
 def dialogue(group: int, director_failures: int) -> Trajectory:
@@ -49,6 +60,30 @@ def test_evidence_that_judges_made_up_is_summed_over_the_turns() -> None:
         report=UpdateReport(version=1, metrics={}),
     )
     assert metrics["unfound_evidence"] == 5.0
+
+
+def test_silent_replies_are_counted_apart_from_failed_judgements() -> None:
+    # Three replies: one scored, one whose judgement failed, one without words.
+    scored = Judgement((1, 0, 0), (0, 0, 0), (1.0, 0.0, 0.0))
+    failed = Judgement.failed(Status.INVALID, "no")
+    played = (
+        Turn(0, "a", "b", scored, (-2.0, -6.0, -3.0)),
+        Turn(1, "a", "b", failed, (-2.0, -6.0, -3.0)),
+        Turn(2, "a", "", failed, (-2.0, -6.0, -3.0), is_silent=True),
+    )
+    metrics = step_metrics(
+        [replace(dialogue(0, 0), turns=played)],
+        TurnRewards(np.zeros((1, 3)), np.array([[True, False, False]]), np.arange(1)),
+        advantages=np.zeros((1, 3)),
+        batch=empty_batch(),
+        report=UpdateReport(version=1, metrics={}),
+    )
+    assert metrics["silent_reply_fraction"] == pytest.approx(1 / 3)
+    assert (metrics["failed_judgement_fraction"], metrics["judge_invalid"], metrics["judge_ok"]) == (
+        0.5,
+        1,
+        1,
+    )
 
 
 def test_numbers_of_an_evaluation_are_in_the_table() -> None:

@@ -9,13 +9,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mica_ray.chat.model import ChatError, ChatModel
+from mica_ray.chat.model import ChatError, ChatModel, ChatReply
 from mica_ray.checks import at_least
-from mica_ray.dialogue.actor_message import MessageProblem, clean_message, message_problem
+from mica_ray.dialogue.actor_message import CUT_OFF, MessageProblem, clean_message, message_problem
+from mica_ray.dialogue.answer import cut_off_problem
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.role_messages import SpokenTurn, actor_messages
 from mica_ray.seeding import derive_seed
-from mica_ray.types import Message, Sampling, Scenario, State, Status
+from mica_ray.types import FinishReason, Message, Sampling, Scenario, State, Status
 
 _OPEN_THE_TALK = {
     "en": "Nothing has been said yet: dialogue is empty, and you speak first. In one short message, say what "
@@ -45,6 +46,8 @@ class ActorMessage:
     text: str
     status: Status
     """OK, RETRIED (several attempts at the endpoint) or REPAIRED (several drafts)."""
+    finish_reason: FinishReason | None = None
+    """Why the model stopped writing the message; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +109,8 @@ class Actor:
             seed: makes the message reproducible.
 
         Raises:
-            ChatError: the model failed or timed out, or every draft was unusable: empty, JSON, too long, or a
-                repetition of the dialogue or of the instructions.
+            ChatError: the model failed or timed out, or every draft was unusable: empty, cut off, JSON, too
+                long, a repetition of the dialogue or of the instructions, or not a person's words.
         """
         endpoint = f"actor of scenario {scenario.id}"
         problem = None
@@ -124,15 +127,23 @@ class Actor:
                         fragment=fragment,
                     )
                     asked = _with_complaint(messages, problem, scenario.language)
-                    reply = await self.model.chat(asked, _sampling_of(draft, self.sampling, seed))
+                    reply = await self._draft(asked, _sampling_of(draft, self.sampling, seed))
                     # A model with a fixed set of lines repeats itself, and cannot rephrase.
-                    if reply.is_verbatim:
-                        return ActorMessage(reply.text.strip(), _status(draft, reply.attempts))
-                    message = clean_message(reply.text)
+                    if reply is not None and reply.is_verbatim:
+                        return _message(reply.text.strip(), draft, reply)
+                    message = "" if reply is None else clean_message(reply.text)
                     instructions = [guidance or "", *_complaints(problem, scenario.language)]
-                    problem = message_problem(message, dialogue, fragment=fragment, instructions=instructions)
-                    if problem is None:
-                        return ActorMessage(message, _status(draft, reply.attempts))
+                    problem = message_problem(
+                        message,
+                        dialogue,
+                        fragment=fragment,
+                        instructions=instructions,
+                        persona=scenario.persona,
+                    )
+                    if message and reply is not None and cut_off_problem(reply) is not None:
+                        problem = CUT_OFF
+                    if reply is not None and problem is None:
+                        return _message(message, draft, reply)
         except TimeoutError as error:
             late = (
                 f"The {endpoint} wrote no message within {self.deadline_seconds:g} s. "
@@ -144,6 +155,19 @@ class Actor:
             "Use a larger model."
         )
         raise ChatError(unusable, kind="content", endpoint=endpoint)
+
+    async def _draft(self, asked: Sequence[Message], sampling: Sampling) -> ChatReply | None:
+        """Return one draft; None for an unusable answer, such as an unfinished thought."""
+        try:
+            return await self.model.chat(asked, sampling)
+        except ChatError as error:
+            if error.kind != "content":
+                raise
+            return None
+
+
+def _message(text: str, draft: int, reply: ChatReply) -> ActorMessage:
+    return ActorMessage(text, _status(draft, reply.attempts), reply.finish_reason)
 
 
 def _sampling_of(draft: int, sampling: Sampling, seed: int) -> Sampling:

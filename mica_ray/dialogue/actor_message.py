@@ -1,13 +1,17 @@
-"""Cleans the text that the Actor's model wrote, and checks whether a person would send it."""
+"""Cleans the text that the Actor's model wrote, and checks whether a person would send it.
+
+What only a model writes is in message_faults.py.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mica_ray.chat.thinking import UnclosedThoughtError, split_thinking
+from mica_ray.dialogue.message_faults import has_control_mark, is_script, speaks_as_model
 from mica_ray.dialogue.role_messages import SpokenTurn
 
 MOST_WORDS = 100
@@ -59,8 +63,24 @@ class MessageProblem:
         return self.english
 
 
+SILENCE = MessageProblem("it says nothing", "里面什么都没说")
+CUT_OFF = MessageProblem("it breaks off before its end", "话没有说完就断了")
+_FAULTS: tuple[tuple[Callable[[str], bool], MessageProblem], ...] = (
+    (has_control_mark, MessageProblem("it contains control marks or headings", "里面有控制符号或标题")),
+    (
+        speaks_as_model,
+        MessageProblem("it speaks as an AI model and not as the person", "这是AI的口气，不像本人说的话"),
+    ),
+)
+
+
 def message_problem(
-    message: str, dialogue: Sequence[SpokenTurn], *, fragment: str | None, instructions: Sequence[str] = ()
+    message: str,
+    dialogue: Sequence[SpokenTurn],
+    *,
+    fragment: str | None,
+    instructions: Sequence[str] = (),
+    persona: str = "",
 ) -> MessageProblem | None:
     """Return why a message cannot be the user's next one; None if it can.
 
@@ -69,9 +89,17 @@ def message_problem(
         dialogue: oldest turn first, ends with the policy's reply.
         fragment: the story fragment to reveal now, which allows more words; None for none.
         instructions: the Actor's instructions, which small models tend to copy.
+        persona: who the user is; the name in it is not written before the words.
     """
     if not message:
-        return MessageProblem("it says nothing", "里面什么都没说")
+        return SILENCE
+    for has_fault, problem in _FAULTS:
+        if has_fault(message):
+            return problem
+    if is_script(message, persona):
+        return MessageProblem(
+            "it names who speaks, or speaks for both sides", "里面标出了说话的人，或者替双方说了话"
+        )
     if message.startswith(("{", "[{")):
         return MessageProblem("it is JSON and not what a person says", "那是 JSON，不是人说的话")
     limit = MOST_WORDS + 2 * num_words(fragment or "")

@@ -1,6 +1,8 @@
-"""The first or last line of an error, for messages of a single line."""
+"""The first or last line of an error, for messages of a single line. Secrets are redacted."""
 
 from __future__ import annotations
+
+from mica_ray.secrets import redact
 
 
 def first_line(error: BaseException) -> str:
@@ -9,7 +11,7 @@ def first_line(error: BaseException) -> str:
     >>> first_line(ValueError(" no room on the disk ")), first_line(KeyError())
     ('no room on the disk', 'KeyError')
     """
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return _lines(error)[0]
 
 
 def last_line(error: BaseException) -> str:
@@ -17,4 +19,8 @@ def last_line(error: BaseException) -> str:
 
     Ray puts a worker's own error below its traceback.
     """
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    return _lines(error)[-1]
+
+
+def _lines(error: BaseException) -> list[str]:
+    return redact(str(error)).strip().splitlines() or [type(error).__name__]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+from mica_ray.secrets import redact
 from mica_ray.types import FinishReason, Message, Sampling
 from mica_ray.valid_text import valid_text
 
@@ -58,10 +59,10 @@ class ChatError(Exception):
         prompt_tokens: int = 0,
         completion_tokens: int = 0,
     ) -> None:
-        """Store the kind, the endpoint and the billed tokens with the message."""
-        super().__init__(message)
+        """Store the kind, the endpoint and the billed tokens with the message, which is redacted."""
+        super().__init__(redact(message))
         self.kind: ErrorKind = kind
-        self.endpoint = endpoint
+        self.endpoint = redact(endpoint)
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = completion_tokens
 

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 from mica_ray.chat.model import ChatError, ChatModel, ChatReply, JsonSchema, chat_error
 from mica_ray.files import append_line, mend_lines
 from mica_ray.types import Message, Sampling
+from mica_ray.valid_text import valid_json
 
 CallKey = tuple[str, int]
 """Hash of the request, and the number of equal calls before it."""
@@ -91,9 +92,8 @@ class RecordingChat:
         return reply
 
     def _write(self, key: str, occurrence: int, outcome: Mapping[str, object]) -> None:
-        line = json.dumps({"call": key, "occurrence": occurrence, **outcome}, ensure_ascii=False)
-        # A model may write half a surrogate pair, which strict UTF-8 rejects and json accepts.
-        append_line(self._path, line.encode("utf-8", "surrogatepass"))
+        entry = valid_json({"call": key, "occurrence": occurrence, **outcome})
+        append_line(self._path, json.dumps(entry, ensure_ascii=False).encode())
 
 
 class ReplayChat:
@@ -145,7 +145,8 @@ def _lines(path: Path) -> Iterator[tuple[CallKey, RecordedReply]]:
     """Read a recording; a partial last line is ignored."""
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            entry = json.loads(line)
+            # Older recordings may contain halves of surrogate pairs.
+            entry = valid_json(json.loads(line.decode("utf-8", "surrogatepass")))
             outcome: RecordedReply = ABANDONED
             if ABANDONED not in entry:
                 outcome = chat_error(**entry["error"]) if "error" in entry else _reply(entry["reply"])

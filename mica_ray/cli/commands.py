@@ -5,7 +5,10 @@ An error that the user can fix is printed as one line on stderr; the exit code i
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
+import types
 from collections.abc import Sequence
 
 import typer
@@ -23,6 +26,7 @@ from mica_ray.cli.serve import serve_command
 from mica_ray.cli.serve_key import serve_key_app
 from mica_ray.cli.sweep import sweep_command
 from mica_ray.cli.train import train_command
+from mica_ray.secrets import redact, register_environment
 
 app = typer.Typer(
     name="mica",
@@ -105,14 +109,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: those after the program's name; None reads them from the process.
     """
+    register_environment(os.environ)
+    sys.excepthook = _print_redacted
     try:
         app(args=None if arguments is None else list(arguments))
     except Exception as error:
         code = exit_code(error)
         if code is None:
             raise
-        print(f"mica: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"mica: {redact(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(code)
+
+
+def _print_redacted(
+    kind: type[BaseException], error: BaseException, where: types.TracebackType | None
+) -> None:
+    """Print an uncaught error like Python, without secrets."""
+    print(redact("".join(traceback.format_exception(kind, error, where))), end="", file=sys.stderr)
 
 
 def exit_code(error: Exception) -> int | None:

@@ -18,6 +18,7 @@ from mica_ray.dialogue.environment import DialogueEnvironment, Environment
 from mica_ray.dialogue.judger import Judge, Judger
 from mica_ray.dialogue.prefix import Prefix
 from mica_ray.embedded.roles import ScriptedRoles
+from mica_ray.secrets import read_key
 from mica_ray.types import RoleName, Sampling, Scenario, Split
 
 RoleModelSource = Callable[[str], ChatModel]
@@ -122,16 +123,17 @@ def role_price(role: Player | Recording) -> Price:
 
 
 def check_roles(roles: RoleConfig, environment: Mapping[str, str]) -> None:
-    """Check that the API keys of endpoints are set and that the recordings to replay exist.
+    """Check the API keys of endpoints and the proxies to them, and that the recordings to replay exist.
 
     Raises:
         ConfigError: with the name of the variable or the file.
     """
     for name, player in roles.players.items():
-        if isinstance(player, Endpoint) and not environment.get(player.api_key_env):
-            raise ConfigError(
-                f"roles.{name}: {player.api_key_env} is not set. Export the API key of {player}."
-            )
+        if isinstance(player, Endpoint):
+            try:
+                endpoint_chat(player, environment)
+            except ConfigError as error:
+                raise ConfigError(f"roles.{name}: {error}") from error
     for name, role in roles.sources.items():
         if isinstance(role, Recording) and role.mode == "replay" and not role.recording.is_file():
             raise ConfigError(
@@ -157,15 +159,23 @@ def role_model(
         except (OSError, ValueError) as error:
             raise ConfigError(str(error)) from error
     if isinstance(role, Endpoint):
-        key = environment.get(role.api_key_env, "")
-        if not key:
-            raise ConfigError(
-                f"{role}: environment variable {role.api_key_env} is not set. Export its API key."
-            )
-        return OpenAIChat(role, key)
+        return endpoint_chat(role, environment)
     if role == SCRIPTED:
         return ScriptedRoles()
     if isinstance(role, str):
         return served(role.partition(":")[2])
     assert isinstance(role, ChatModel), "RoleConfig accepts objects without chat() only as the judge"
     return role
+
+
+def endpoint_chat(endpoint: Endpoint, environment: Mapping[str, str]) -> OpenAIChat:
+    """Build the chat model of an endpoint with its API key from the environment. Sends nothing.
+
+    Raises:
+        ConfigError: the key is not set or no key, or the environment's proxies cannot be used.
+    """
+    try:
+        return OpenAIChat(endpoint, read_key(environment, endpoint.api_key_env))
+    except ValueError as error:
+        problem = str(error)
+        raise ConfigError(problem if str(endpoint) in problem else f"{endpoint}: {problem}") from None

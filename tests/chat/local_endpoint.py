@@ -18,7 +18,7 @@ class Answer:
     text: str | None = "hello"
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    body: str | None = None
+    body: str | bytes | None = None
     """Sent instead of a completion."""
     model: str | None = None
     """Model name in the answer; None for the requested model plus "-served"."""
@@ -50,6 +50,8 @@ class LocalEndpoint:
         self._respond = respond
         self.requests: list[Request] = []
         self.keys: list[str] = []
+        self.heads: list[dict[str, str]] = []
+        """Headers of the requests by lower-case name; "path" is the requested path."""
         self.in_flight = 0
         self.most_in_flight = 0
 
@@ -75,6 +77,7 @@ class LocalEndpoint:
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): text for name, _, text in (line.partition(": ") for line in head[1:])}
+        self.heads.append(headers | {"path": head[0].split()[1]})
         self.requests.append(json.loads(await reader.readexactly(int(headers["content-length"]))))
         self.keys.append(headers.get("authorization", ""))
         answer = await self._answer(self.requests[-1])
@@ -84,10 +87,11 @@ class LocalEndpoint:
         hung_up.cancel()
         if answer.is_dropped:
             return
-        body = answer.body if answer.body is not None else _completion(answer, self.requests[-1]["model"])
+        text = answer.body if answer.body is not None else _completion(answer, self.requests[-1]["model"])
+        body = text.encode() if isinstance(text, str) else text
         fields = {
             "content-type": "application/json",
-            "content-length": str(len(body.encode())),
+            "content-length": str(len(body)),
             "connection": "close",
         }
         if answer.is_trickled:
@@ -101,7 +105,7 @@ class LocalEndpoint:
             writer.write(b" ")
             await writer.drain()
             await asyncio.sleep(0.02)
-        writer.write(body.encode())
+        writer.write(body)
         await writer.drain()
 
     async def _answer(self, request: Request) -> Answer:

@@ -132,9 +132,17 @@ async def test_pause_that_the_endpoint_asks_for_is_kept() -> None:
 
 
 async def test_pause_is_never_longer_than_the_longest() -> None:
-    async with LocalEndpoint(refusal(429, "slow down", **{"retry-after": "3600"}), Answer("hi")) as server:
+    async with LocalEndpoint(refusal(429, "slow down", **{"retry-after": "15"}), Answer("hi")) as server:
         reply = await OpenAIChat(endpoint(server), "key").chat(MESSAGES, Sampling())
     assert reply.attempts == 2
+    assert reply.seconds < 15
+
+
+async def test_wait_beyond_the_deadline_fails_at_once_and_is_named() -> None:
+    async with LocalEndpoint(refusal(429, "slow down", **{"retry-after": "3600"}), Answer("hi")) as server:
+        error = await failure(server)
+    assert (error.kind, len(server.requests)) == ("infrastructure", 1)
+    assert "asks to wait 3600 s, which is after the deadline of 20 s" in str(error)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])

@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 REDACTED: Final = "[redacted]"
 
@@ -23,12 +23,12 @@ _SHORTEST_SECRET: Final = 5
 """Characters. Shorter values, such as "key" or "none", stand for no key at all."""
 
 _SECRET_NAME = re.compile(
-    r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE
+    r"(?:^|[_-])(?:API[_-]?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PGPASSWORD|CREDENTIALS?)$", re.IGNORECASE
 )
 _BEARER = re.compile(r"\b(Bearer\s+|Authorization:\s*Basic\s+)(?=[^\s\"',;]*\d)[^\s\"',;]{8,}", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s/@:?#\"']*:[^\s/@\"']*@", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"\b([a-z][a-z0-9+.-]{1,30}://)[^\s/@:?#\"']*:[^\s/@\"']*@", re.IGNORECASE)
 _URL_TOKEN = re.compile(r"\b(https?://)[^\s/@:?#\"']+@", re.IGNORECASE)
-_MASKED = re.compile(r"([A-Za-z0-9_-]*)(?:[*•…]{2,}|…|\.{3,}|[xX]{4,})([A-Za-z0-9_-]*)")
+_MASKED = re.compile(r"(?<![A-Za-z0-9_-])([A-Za-z0-9_-]*)(?:[*•…]{2,}|…|\.{3,}|[xX]{4,})([A-Za-z0-9_-]*)")
 _LEAST_EDGE: Final = 2
 """Characters. A masked text such as sk-ab***yz is a key's if its parts are this long and fit."""
 
@@ -122,6 +122,12 @@ def register_url(url: str) -> None:
     login, found, _ = authority.rpartition("@")
     if found:
         register_secret(login.partition(":")[2] or login)
+
+
+def has_login(url: str) -> bool:
+    """Return whether an address contains a password, or any login in front of a web address."""
+    parts = urlsplit(url)
+    return parts.password is not None or (parts.username is not None and parts.scheme in ("http", "https"))
 
 
 def is_secret_name(name: str) -> bool:

@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mica_ray.chat.model import ChatError
+from mica_ray.config import ConfigError, RunConfig
+from mica_ray.config.overrides import override
 from mica_ray.error_lines import first_line, last_line
 from mica_ray.secrets import (
     FRAGMENT_LENGTH,
@@ -176,3 +178,39 @@ def test_key_in_place_of_a_name_is_recognized() -> None:
     assert looks_like_key("Ab3Ab3Ab3Ab3Ab3Ab3Ab")
     assert not looks_like_key("Ab3Ab3Ab3Ab3Ab3Ab3A")  # 19 characters
     assert not looks_like_key("OPENAI_API_KEY_of_Ann_2")
+
+
+@pytest.mark.parametrize(
+    ("address", "is_refused"),
+    [
+        ("http://ann:open-sesame-42@host:5000", True), ("https://token-123456@host", True),
+        ("postgresql://ann:open-sesame-42@db/x", True), ("postgresql://ann@db/x", False),
+        ("http://host:5000", False), ("sqlite:////folder/a@b:c.db", False),
+    ],
+)  # fmt: skip
+def test_tracking_store_with_a_login_is_refused_because_the_config_is_stored(
+    address: str, is_refused: bool
+) -> None:
+    if not is_refused:
+        assert override(RunConfig(), [f"tracking_uri={address}"]).tracking_uri == address
+        return
+    with pytest.raises(ConfigError, match="tracking_uri: the address must not contain a login") as caught:
+        override(RunConfig(), [f"tracking_uri={address}"])
+    assert "sesame" not in str(caught.value) and "token-1" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"base_url": "https://ann:open-sesame-42@host/v1"}, {"base_url": "https://open-sesame-42@host/v1"},
+        {"base_url": "https://host/v1?key=open-sesame-42"},
+        {"base_url": "https://host/v1?api-key=open-sesame-42"}, {"api_key_env": "open-sesame-42"},
+        {"api_key_env": "sk-proj-open-sesame-42"},
+        {"base_url": "https://host/v1", "api_key_env": "Q7hX2mV9tB4wL8zRopensesame"},
+    ],
+)  # fmt: skip
+def test_key_inside_an_endpoint_s_config_is_refused_and_not_repeated(fields: dict[str, str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        override(RunConfig(), [f"roles.judge={json.dumps({'model': 'm', **fields})}"])
+    assert "sesame" not in str(caught.value)
+    assert "\n" not in str(caught.value)

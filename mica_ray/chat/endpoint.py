@@ -9,7 +9,7 @@ from typing import Final, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from mica_ray.checks import above, at_least
-from mica_ray.secrets import is_secret_name, looks_like_key, redact
+from mica_ray.secrets import has_login, is_secret_name, looks_like_key, redact
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 
@@ -116,9 +116,7 @@ class Endpoint:
         if not re.fullmatch(r"https?://[^\s/?#]+[!-~]*", self.base_url):
             raise ValueError(f"base_url {problem}, got {redact(self.base_url)!r}.")
         parts = urlsplit(self.base_url)
-        if parts.username is not None or any(
-            is_secret_name(name) or name == "key" for name, _ in parse_qsl(parts.query)
-        ):
+        if has_login(self.base_url) or any(is_secret_name(name) for name, _ in parse_qsl(parts.query)):
             raise ValueError(
                 f"base_url must not contain a login or key, got one for {parts.hostname}. The config is "
                 "stored with the run: export the key as a variable, and set api_key_env to its name."

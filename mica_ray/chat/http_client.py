@@ -44,10 +44,9 @@ def make_client(endpoint: Endpoint, key: str) -> openai.AsyncOpenAI:
     Raises:
         ValueError: the address, or a proxy of the environment, cannot be used.
     """
-    for address in getproxies_environment().values():
-        register_url(address)
     parts = urlsplit(endpoint.url)
     try:
+        _check_proxies()
         return openai.AsyncOpenAI(
             api_key=key,
             base_url=urlunsplit(parts._replace(query="")),
@@ -61,6 +60,21 @@ def make_client(endpoint: Endpoint, key: str) -> openai.AsyncOpenAI:
         remedy = f"Correct the proxies in {variables}." if variables else "Check base_url."
         cause = one_line(str(error)).rstrip(".")
         raise ValueError(f"{endpoint}: the HTTP client cannot be made ({cause}). {remedy}") from None
+
+
+def _check_proxies() -> None:
+    """Register the passwords of the environment's proxies, and check what httpx does not check.
+
+    Raises:
+        ValueError: an address has no host, or a port that does not exist.
+    """
+    for name, address in getproxies_environment().items():
+        if name not in ("http", "https", "all"):
+            continue
+        register_url(address)
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        if parts.hostname is None or parts.port == 0:  # A port out of range raises.
+            raise ValueError("a proxy needs a host and a port")
 
 
 def key_headers(endpoint: Endpoint, key: str) -> dict[str, Any]:

@@ -75,7 +75,11 @@ def build_dataclass(kind: type[object], fields: Mapping[str, object]) -> object:
     for key in fields:
         if key not in valid:
             raise ConfigError(f"Unknown key {key} of {kind.__name__}. {nearest(key, valid)}")
-    return TypeAdapter(kind).validate_python(dict(fields))
+    try:
+        return TypeAdapter(kind).validate_python(dict(fields))
+    except ValidationError as error:
+        # Not pydantic's own text: it repeats the whole input, which may contain a key by mistake.
+        raise ValueError(explain(error, kind)) from None
 
 
 def describe_named(value: object) -> str:
@@ -139,7 +143,7 @@ def validated(kind: type[ConfigType], values: Mapping[str, object]) -> ConfigTyp
         raise ConfigError(explain(error, kind)) from error
 
 
-def explain(error: ValidationError, kind: type[BaseModel]) -> str:
+def explain(error: ValidationError, kind: type[object]) -> str:
     """Return one line for the first problem of a validation, with key and value."""
     first, *others = error.errors(include_url=False)
     path = _key_parts(first)
@@ -188,8 +192,10 @@ def _unknown_key(key: str, name: str, valid: Sequence[str]) -> str:
     return f"Unknown key {key}. {nearest(name, valid)} {_ALL_KEYS}"
 
 
-def _sibling_keys(kind: type[BaseModel], path: Sequence[str]) -> list[str]:
+def _sibling_keys(kind: type[object], path: Sequence[str]) -> list[str]:
     """Return the valid keys at the place of an unknown one, from the default config."""
+    if not issubclass(kind, BaseModel):
+        return []
     node: object = kind.model_construct().model_dump(mode="json")
     for part in path:
         node = node.get(part, {}) if isinstance(node, Mapping) else {}

@@ -30,6 +30,7 @@ from mica_ray.losses import LossConfig
 from mica_ray.rewards import Rewards
 from mica_ray.rollout.collect import RolloutConfig
 from mica_ray.rollout.engine_config import EngineConfig
+from mica_ray.secrets import has_login, redact
 from mica_ray.training.learner_group import RayLearnerConfig
 from mica_ray.training.loop import LoopConfig
 from mica_ray.training.update import LearnerConfig
@@ -121,6 +122,17 @@ class RunConfig(BaseModel):
     @classmethod
     def _mark_contaminated(cls, value: bool, info: ValidationInfo) -> bool:
         return value or bool(info.data.get("allow_test_cards"))
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _check_tracking_uri(cls, value: str | None) -> str | None:
+        """Check that no login becomes part of the config, which is stored and shown."""
+        if value is not None and has_login(value):
+            raise ValueError(
+                f"the address must not contain a login, got {redact(value)}. Export MLFLOW_TRACKING_USERNAME "
+                "and MLFLOW_TRACKING_PASSWORD for a server, or PGPASSWORD for a PostgreSQL database."
+            )
+        return value
 
     @model_validator(mode="after")
     def _check_total_updates(self) -> RunConfig:

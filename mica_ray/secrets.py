@@ -21,6 +21,8 @@ FRAGMENT_LENGTH: Final = 8
 
 _SHORTEST_SECRET: Final = 5
 """Characters. Shorter values, such as "key" or "none", stand for no key at all."""
+_LONG_SECRET: Final = 16
+"""Characters. No ordinary text contains a whole key of this length."""
 
 _SECRET_NAME = re.compile(
     r"(?:^|[_-])(?:API[_-]?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PGPASSWORD|CREDENTIALS?)$", re.IGNORECASE
@@ -162,6 +164,18 @@ def redact(text: str) -> str:
     if not _secrets:
         return text
     return _MASKED.sub(_without_mask, _without_fragments(text))
+
+
+def redact_whole(text: str) -> str:
+    """Return a model's text without whole registered keys; other text that resembles one is left as it is.
+
+    Args:
+        text: which an endpoint that repeats its request may have written.
+    """
+    for secret in _secrets:
+        if len(secret) >= _LONG_SECRET and secret in text:
+            text = text.replace(secret, REDACTED)
+    return text
 
 
 def _without_fragments(text: str) -> str:

@@ -22,7 +22,7 @@ from mica_ray.chat.error_body import (
 )
 from mica_ray.chat.model import ChatError, ChatReply, FinishReason
 from mica_ray.chat.thinking import Spoken, UnclosedThoughtError, split_thinking
-from mica_ray.valid_text import valid_text
+from mica_ray.secrets import redact, redact_whole
 
 Fields = Mapping[str, object]
 
@@ -116,9 +116,9 @@ def read_reply(body: bytes, *, model: str, endpoint: str) -> ChatReply:
     spoken = _spoken(as_fields(choice.get("message")), reason, endpoint, usage)
     served = completion.get("model")
     return ChatReply(
-        text=valid_text(spoken.text),
-        model=valid_text(served) if isinstance(served, str) and served else model,
-        thinking=valid_text(spoken.thinking),
+        text=redact_whole(spoken.text),
+        model=redact(served) if isinstance(served, str) and served else model,
+        thinking=redact_whole(spoken.thinking),
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         finish_reason=_FINISH_REASONS.get(reason),
@@ -183,7 +183,7 @@ def _spoken(message: Fields, reason: str, endpoint: str, usage: Usage) -> Spoken
     reasoning = next((found for name in _REASONING if (found := _flat(message.get(name)))), "")
     problem = None
     try:
-        spoken = split_thinking(valid_text(text), valid_text("\n".join(filter(None, (reasoning, thoughts)))))
+        spoken = split_thinking(text, "\n".join(filter(None, (reasoning, thoughts))))
         if spoken.text.strip():
             return spoken
         problem = _why_empty(message, reason, has_thoughts=bool(spoken.thinking))

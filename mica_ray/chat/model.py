@@ -59,8 +59,8 @@ class ChatError(Exception):
         prompt_tokens: int = 0,
         completion_tokens: int = 0,
     ) -> None:
-        """Store the kind, the endpoint and the billed tokens with the message, which is redacted."""
-        super().__init__(redact(message))
+        """Store kind, endpoint, billed tokens and the message, as valid Unicode without secrets."""
+        super().__init__(redact(valid_text(message)))
         self.kind: ErrorKind = kind
         self.endpoint = redact(endpoint)
         self.prompt_tokens = prompt_tokens

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 from mica_ray.chat.model import ChatError, ChatModel, ChatReply, JsonSchema, chat_error
 from mica_ray.files import append_line, mend_lines
 from mica_ray.types import Message, Sampling
-from mica_ray.valid_text import valid_json
+from mica_ray.valid_text import decoded, valid_json
 
 CallKey = tuple[str, int]
 """Hash of the request, and the number of equal calls before it."""
@@ -145,8 +145,7 @@ def _lines(path: Path) -> Iterator[tuple[CallKey, RecordedReply]]:
     """Read a recording; a partial last line is ignored."""
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            # Older recordings may contain halves of surrogate pairs.
-            entry = valid_json(json.loads(line.decode("utf-8", "surrogatepass")))
+            entry = json.loads(decoded(line))
             outcome: RecordedReply = ABANDONED
             if ABANDONED not in entry:
                 outcome = chat_error(**entry["error"]) if "error" in entry else _reply(entry["reply"])

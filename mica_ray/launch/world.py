@@ -18,7 +18,7 @@ from mica_ray.dialogue.environment import DialogueEnvironment, Environment
 from mica_ray.dialogue.judger import Judge, Judger
 from mica_ray.dialogue.prefix import Prefix
 from mica_ray.embedded.roles import ScriptedRoles
-from mica_ray.secrets import read_key
+from mica_ray.secrets import read_key, register_environment
 from mica_ray.types import RoleName, Sampling, Scenario, Split
 
 RoleModelSource = Callable[[str], ChatModel]
@@ -86,6 +86,7 @@ def build_world(
     Raises:
         ConfigError: an API key is not set, or a recording cannot be used.
     """
+    register_environment(environment)
     sampling = Sampling(temperature=roles.temperature, max_tokens=roles.max_tokens)
     models: dict[str, ChatModel] = {}
 
@@ -128,6 +129,7 @@ def check_roles(roles: RoleConfig, environment: Mapping[str, str]) -> None:
     Raises:
         ConfigError: with the name of the variable or the file.
     """
+    register_environment(environment)
     for name, player in roles.players.items():
         if isinstance(player, Endpoint):
             try:

@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mica_ray.error_lines import first_line
+from mica_ray.secrets import checked_key, register_secret
 from mica_ray.tracking.mlflow_rows import REFUSALS, DeletedError, deleted_experiment, plain_value
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+_TOKEN, _PASSWORD = "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD"
 
 REQUEST_SECONDS = 10
 """Timeout of one request to a server: for the connection, and between two bytes of the response."""
 
 
 def connect(uri: str) -> MlflowClient:
-    """Return a client whose requests time out after REQUEST_SECONDS. Only the outbox retries."""
+    """Return a client whose requests time out after REQUEST_SECONDS. Only the outbox retries.
+
+    Raises:
+        ValueError: the token in the environment cannot be one.
+    """
     from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
     from mlflow.tracking import MlflowClient
 
+    if uri.startswith(("http://", "https://")):
+        _check_login()
     MLFLOW_HTTP_REQUEST_TIMEOUT.set(REQUEST_SECONDS)
     MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(0)
     return MlflowClient(tracking_uri=uri)
+
+
+def _check_login() -> None:
+    """Check the login that MLflow reads itself, and remove the line ends around it, as MLflow does not.
+
+    Raises:
+        ValueError: with the name of the variable.
+    """
+    if token := os.environ.get(_TOKEN):
+        os.environ[_TOKEN] = checked_key(token, _TOKEN)
+    if password := os.environ.get(_PASSWORD):  # May contain any character but a line end.
+        register_secret(password)
+        os.environ[_PASSWORD] = password.strip("\r\n")
 
 
 def start_run(

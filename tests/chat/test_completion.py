@@ -8,6 +8,7 @@ import pytest
 
 from mica_ray.chat.completion import read_reply, read_usage
 from mica_ray.chat.model import ChatError, ChatReply
+from mica_ray.secrets import checked_key
 
 
 def read(message: object, **choice: object) -> ChatReply:
@@ -143,3 +144,11 @@ def test_invalid_text_becomes_valid() -> None:
     )
     reply = read_reply(body, model="m", endpoint="e")
     assert (reply.text, reply.model) == ("a\ufffd b\ufffd \U0001f622", "m\ufffd")
+
+
+def test_endpoint_that_repeats_the_key_does_not_get_it_into_the_dialogue() -> None:
+    key = checked_key("sk-live-0123456789ab", "K")
+    reply = read({"content": f"You sent {key}.", "reasoning": f"I saw {key}"})
+    assert (reply.text, reply.thinking) == ("You sent [redacted].", "I saw [redacted]")
+    # A part of a key may be ordinary text.
+    assert read({"content": key[:15]}).text == key[:15]

@@ -214,3 +214,12 @@ def test_key_inside_an_endpoint_s_config_is_refused_and_not_repeated(fields: dic
         override(RunConfig(), [f"roles.judge={json.dumps({'model': 'm', **fields})}"])
     assert "sesame" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_redacted"), [("a4b7", False), ("a4b7c", True), ("abcdefg", False), ("abcdefgh", True)]
+)
+def test_shortest_secrets(value: str, is_redacted: bool) -> None:
+    # Five characters with a digit, or eight of any kind.
+    checked_key(value, "K")
+    assert redact(f"<{value}>") == ("<[redacted]>" if is_redacted else f"<{value}>")

@@ -10,6 +10,7 @@ import pytest
 from mica_ray.chat.error_body import read_error
 from mica_ray.chat.model import ChatError, ErrorKind
 from mica_ray.chat.openai_api import OpenAIChat
+from mica_ray.secrets import checked_key
 from mica_ray.types import Sampling
 from tests.chat.local_endpoint import Answer, LocalEndpoint
 from tests.chat.test_openai_api import MESSAGES, endpoint, failure
@@ -165,3 +166,16 @@ async def test_rejected_field_names_the_setting(name: str, body: object, remedy:
                 MESSAGES, Sampling(0.5, 0.9, seed=1, stop=("x",)), {"type": "object"}
             )
     assert remedy in str(caught.value)
+
+
+@pytest.mark.parametrize(("length", "shown"), [(299, 299), (300, 300), (301, 300), (5000, 300)])
+def test_line_is_cut_at_three_hundred_characters(length: int, shown: int) -> None:
+    said = read_error(b"x" * length, 400).said
+    assert len(said) == shown
+    assert said.endswith("…") == (length > 300)
+
+
+def test_half_a_key_at_the_cut_is_redacted_first() -> None:
+    key = checked_key("sk-cut-0123456789abcdef", "K")
+    said = read_error(("x" * 280 + " " + key).encode(), 400).said
+    assert said == "x" * 280 + " [redacted]"

@@ -5,7 +5,7 @@ Works with any Hugging Face chat template: its behaviour is found by rendering p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import dropwhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,8 @@ class ChatTemplate:
 
     Attributes:
         is_monotone: whether each prompt extends the previous prompt and its reply.
-        stop_ids: tokens that end a reply: end of sequence, and the template's own end of turn.
+        stop_ids: tokens that end a reply: end of sequence, the template's own end of turn, and those that the
+            model folder lists for generation. vLLM reads that list too, so all engines stop alike.
         takes_system: whether the template has a system role. Without one, the system message is prepended to
             the first user message, or becomes a user message before the assistant's greeting.
         marks: the marks of thoughts, those of the template included.
@@ -55,6 +56,7 @@ class ChatTemplate:
         *,
         path: str | Path = "",
         arguments: Mapping[str, bool | int | str] | None = None,
+        listed_ends: Collection[int] = (),
     ) -> None:
         """Probe the template.
 
@@ -62,6 +64,7 @@ class ChatTemplate:
             tokenizer: with a chat template and an end-of-sequence token.
             path: of the model, for error messages; the tokenizer's own name when empty.
             arguments: template variables other than the messages, such as enable_thinking.
+            listed_ends: tokens that end a reply according to the model folder (`listed_end_tokens`).
 
         Raises:
             EngineError: no chat template, no end-of-sequence token, or a template that cannot render a
@@ -92,7 +95,7 @@ class ChatTemplate:
         ends = (tokenizer.eos_token_id, self._end_of_turn)
         # gpt-oss ends each of its messages with one token, thoughts included, so that it cannot end a reply.
         stops = {token for token in ends if isinstance(token, int) and token not in self._mark_ids}
-        self.stop_ids: tuple[int, ...] = tuple(sorted(stops))
+        self.stop_ids: tuple[int, ...] = tuple(sorted(stops.union(listed_ends)))
         self.is_monotone = self._extends(_PLAIN) and self._extends(_THINKING)
 
     @classmethod
@@ -117,7 +120,7 @@ class ChatTemplate:
                 f"The tokenizer of policy {path} cannot be loaded ({first_line(error)}). "
                 "Put tokenizer.json and tokenizer_config.json next to the weights."
             ) from error
-        return cls(tokenizer, path=path, arguments=arguments)
+        return cls(tokenizer, path=path, arguments=arguments, listed_ends=listed_end_tokens(path))
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -265,6 +268,26 @@ class ChatTemplate:
             longer.startswith(shorter) and longer[len(shorter) :].lstrip().startswith(reply)
             for shorter, longer, reply in zip(renderings[:-1], renderings[1:], replies, strict=True)
         )
+
+
+def listed_end_tokens(path: str | Path) -> frozenset[int]:
+    """Return the end tokens of a model folder or hub id for generation.
+
+    Read as vLLM does: eos_token_id, a number or a list, of generation_config.json, or of config.json without
+    one. Empty if neither lists any.
+    """
+    from transformers import AutoConfig, GenerationConfig
+
+    try:
+        ends: object = GenerationConfig.from_pretrained(path).eos_token_id
+    except (OSError, ValueError, TypeError):
+        try:
+            model = AutoConfig.from_pretrained(path)
+            ends = GenerationConfig.from_model_config(model).eos_token_id
+        except (OSError, ValueError, TypeError, KeyError):  # Loading the weights names what is wrong.
+            return frozenset()
+    listed = ends if isinstance(ends, list) else [ends]
+    return frozenset(token for token in listed if isinstance(token, int))
 
 
 def _history(replies: Sequence[str]) -> list[Message]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -11,6 +12,24 @@ from mica_ray.types import Generation, PolicyWeights, ReplyOptions, Sampling, To
 
 class EngineError(Exception):
     """An engine cannot generate or load weights. The message names the engine and the remedy."""
+
+
+def checked_logprobs(generation: Generation) -> Generation:
+    """Return a reply whose log probabilities are numbers.
+
+    A single NaN would make the loss of the whole step NaN. The reply counts as failed instead.
+
+    Raises:
+        EngineError: a log probability is NaN or infinite.
+    """
+    for place, logprob in enumerate(generation.logprobs):
+        if not math.isfinite(logprob):
+            raise EngineError(
+                f"The engine returned a log probability of {logprob} for token {place} of a reply (weights "
+                f"version {generation.policy_version}). If all replies fail, the weights or the engine's "
+                "number format are at fault: check grad_norm, and engine.dtype."
+            )
+    return generation
 
 
 def reply_room(prompt_ids: Sequence[int], sampling: Sampling, *, context_length: int) -> int:

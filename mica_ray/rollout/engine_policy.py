@@ -10,7 +10,7 @@ from mica_ray.chat.ledger import POLICY, Ledger, Tally
 from mica_ray.chat.thinking import UnclosedThoughtError
 from mica_ray.dialogue.play import Policy, PolicyReply
 from mica_ray.rollout.chat_template import ChatTemplate
-from mica_ray.rollout.engine import EngineError, PolicyEngine, RoutingEngine
+from mica_ray.rollout.engine import EngineError, PolicyEngine, RoutingEngine, checked_logprobs
 from mica_ray.types import Generation, Message, Sampling
 
 
@@ -68,7 +68,7 @@ class EnginePolicy:
         # A deadline cancels this call, so it counts as failed until the reply is here.
         spent = Tally(calls=1, failed_calls=1)
         try:
-            generation = await self.engine.generate(prompt_ids, sampling)
+            generation = checked_logprobs(await self.engine.generate(prompt_ids, sampling))
             spent = Tally(calls=1, prompt_tokens=len(prompt_ids), completion_tokens=len(generation.token_ids))
         finally:
             if self.ledger is not None:

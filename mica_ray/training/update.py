@@ -118,8 +118,10 @@ def run_update(
         The learner's metrics of `metrics.METRICS`, reduced over micro-batches and ranks.
 
     Raises:
-        LearnerError: a loss or a gradient norm is not finite; the weights are unusable.
+        LearnerError: the engine's log probabilities are not finite, and nothing was changed; or a loss or a
+            gradient norm is not finite, and the weights are unusable.
     """
+    _check_engine_logprobs(batch)
     minis = [mini for mini in mini_batches(batch, config.mini_batches) if mini.loss_tokens > 0]
     plans = [
         plan_micro_batches(mini, ranks.world_size, config.micro_batch_tokens)[ranks.rank] for mini in minis
@@ -257,6 +259,16 @@ def _frozen_logprobs(stepper: Stepper, micro: TokenBatch) -> torch.Tensor:
     token_ids = torch.as_tensor(micro.token_ids, device=stepper.device)
     with torch.no_grad():
         return token_logprobs(stepper.logits(token_ids), token_ids, micro.temperature).cpu()
+
+
+def _check_engine_logprobs(batch: TokenBatch) -> None:
+    trained = batch.behaviour_logprobs[batch.loss_mask]
+    wrong = int((~np.isfinite(trained)).sum())
+    if wrong:
+        raise LearnerError(
+            f"{wrong} of {trained.size} log probabilities of the engine in step {batch.step} are not finite. "
+            "Check the engine's log and engine.dtype, then rerun with --resume."
+        )
 
 
 def _finite(value: float, name: str, step: int) -> float:

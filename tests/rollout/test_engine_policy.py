@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 
 from mica_ray.chat.ledger import POLICY, Ledger
@@ -11,7 +15,7 @@ from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.collect import RolloutConfig, collect, play_all
 from mica_ray.rollout.engine_policy import EnginePolicy
 from mica_ray.seeding import derive_seed
-from mica_ray.types import Sampling, Stop, Trajectory
+from mica_ray.types import Generation, Sampling, Stop, Trajectory
 from tests.dialogue.tiny_domain import QueuedChat
 from tests.rollout.counting_dialogue import CONFIG, CountingEnvironment, SpellingEngine, scenario
 from tests.small_policy import small_tokenizer
@@ -116,3 +120,31 @@ async def test_text_policy_samples_under_the_seeds_of_an_engine(template: ChatTe
     await play(EnginePolicy(engine, template, 500), CONFIG)
     await play(TextPolicy(chat), CONFIG)
     assert sorted(asked.sampling.seed or 0 for asked in chat.asked) == sorted(s or 0 for s in engine.seeds)
+
+
+class BrokenNumbers(SpellingEngine):
+    """An engine that returns a log probability that is no number, in one reply of a dialogue."""
+
+    def __init__(self, wrong: float, *, in_reply: int = 1) -> None:
+        super().__init__()
+        self._wrong, self._in_reply = wrong, in_reply
+
+    async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
+        generation = await super().generate(prompt_ids, sampling)
+        if len(self.seeds) - 1 != self._in_reply:
+            return generation
+        return replace(generation, logprobs=(*generation.logprobs[:-1], self._wrong))
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+async def test_reply_without_a_finite_log_probability_is_a_failed_generation(
+    template: ChatTemplate, wrong: float
+) -> None:
+    ledger = Ledger()
+    policy = EnginePolicy(BrokenNumbers(wrong), template, 500, ledger)
+    (trajectory,) = await play(policy, RolloutConfig(1, Sampling(max_tokens=8), 500))
+    assert trajectory.stop is Stop.FAILED
+    assert f"log probability of {wrong} for token 2" in str(trajectory.error)
+    # The turn before it was played and stays; the reply is not part of the record, so nothing trains on it.
+    assert len(trajectory.turns) == 1
+    assert (ledger.totals()[POLICY].calls, ledger.totals()[POLICY].failed_calls) == (2, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -173,3 +174,22 @@ def test_non_finite_advantages_end_the_update(policy: Path) -> None:
     batch = random_batch(10)
     with pytest.raises(LearnerError, match="gradient norm of step 0 is nan"):
         LocalLearner(policy, CONFIG).update(replace(batch, advantages=np.full_like(batch.advantages, np.nan)))
+
+
+@pytest.mark.parametrize("cap", [None, 2.0])
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_engine_without_finite_log_probabilities_is_named_and_nothing_changes(
+    tmp_path: Path, wrong: float, cap: float | None
+) -> None:
+    config = LearnerConfig(loss=LossConfig(importance_cap=cap))
+    learner = LocalLearner(write_tiny_policy(tmp_path / "policy"), config)
+    batch = random_batch(0)
+    row, column = np.argwhere(batch.loss_mask)[5]
+    logprobs = batch.behaviour_logprobs.copy()
+    logprobs[row, column] = wrong
+    with pytest.raises(LearnerError, match=r"1 of \d+ log probabilities of the engine in step 0") as caught:
+        learner.update(replace(batch, behaviour_logprobs=logprobs))
+    assert "learning_rate" not in str(caught.value)
+    logprobs = np.where(batch.loss_mask, batch.behaviour_logprobs, wrong).astype(np.float32)
+    # Values outside the mask are never used.
+    assert math.isfinite(learner.update(replace(batch, behaviour_logprobs=logprobs)).metrics["loss"])

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar, cast
 
 from mica_ray.chat.model import ChatError, ChatModel, ChatReply, JsonSchema
 from mica_ray.chat.thinking import UnclosedThoughtError, split_thinking
+from mica_ray.control_marks import escape_marks
 from mica_ray.types import FinishReason, Message, Sampling, Status
 
 T = TypeVar("T")
@@ -112,6 +113,8 @@ def _read_whole(reply: ChatReply, read: Callable[[str], T]) -> T:
 
 
 def _complaint(answer: str, problem: str) -> tuple[Message, Message]:
+    """Return the rejected answer and why: both may quote marks from the dialogue."""
+    answer, problem = escape_marks(answer), escape_marks(problem)
     return (
         {"role": "assistant", "content": answer},
         {

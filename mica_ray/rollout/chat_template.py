@@ -199,6 +199,10 @@ class ChatTemplate:
         """Return the messages for a server that renders them itself: with all control marks broken."""
         return self._encoder.escaped(messages)
 
+    def spells_marks(self, text: str) -> bool:
+        """Whether a text contains a control mark of this tokenizer or template."""
+        return self._encoder.spells_marks(text)
+
     def _merged(self, messages: Sequence[Message]) -> list[Message]:
         """Return the messages without system messages at the start, if the template has no system role."""
         history = list(messages)

@@ -278,6 +278,9 @@ def family_tokenizer(name: str) -> PreTrainedTokenizerFast:
     tokenizer.eos_token, tokenizer.bos_token = family.eos, family.bos
     if is_metaspace:
         tokenizer.unk_token = "<unk>"
+    elif family.bos is None:
+        # As in the tokenizers of GPT-2's kind, where no text is unknown.
+        tokenizer.unk_token = family.special[0]
     tokenizer.chat_template = family.template
     return tokenizer
 

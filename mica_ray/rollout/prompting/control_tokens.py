@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _BRACKETS = re.compile(r"[<\[{(|].*\w.*[>\]})|]", re.DOTALL)
 """Form of a token that stands for more than its letters, such as <tool_call> or [TOOL_CALLS]."""
 
+_RARE = "\ue000\U0010fffd\u2fff"
+"""Characters that no vocabulary contains."""
+
 
 class ControlTokens:
     """Tokens that only the chat template may place.
@@ -42,10 +45,9 @@ class ControlTokens:
         }
         for index in special - self.texts.keys():
             self.texts[index] = str(tokenizer.convert_ids_to_tokens(index))
-        unknown = tokenizer.unk_token_id
-        # Any character that the vocabulary lacks becomes this token.
-        if isinstance(unknown, int) and unknown not in (tokenizer.eos_token_id, tokenizer.bos_token_id):
-            self.texts.pop(unknown, None)
+        # Without bytes in its vocabulary, a tokenizer makes this token of characters that it does not know.
+        if tokenizer.unk_token_id in self.encode(_RARE):
+            self.texts.pop(int(str(tokenizer.unk_token_id)), None)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the tokens of a text in which control tokens are recognized."""

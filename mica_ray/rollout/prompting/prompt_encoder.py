@@ -91,6 +91,10 @@ class PromptEncoder:
             for message in messages
         ]
 
+    def spells_marks(self, text: str) -> bool:
+        """Whether a text contains a control mark, as the tokenizer reads it or as text."""
+        return bool(self._control.among(self._control.encode(text))) or self._marks.broken_in(text) != text
+
     def forges_turns(self, reply: Generation, stop_ids: Collection[int]) -> bool:
         """Whether a sampled reply contains turn marks besides the token that ended it."""
         *inner, last = reply.token_ids or (None,)

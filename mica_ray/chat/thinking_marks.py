@@ -6,9 +6,9 @@ Add a family to `FAMILIES` to support it everywhere: training, evaluation, roles
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 _TAG_NAME = (
     r"(?=[\w:|.\-]{0,40}(?:think|thought|reason|reflection|scratchpad|monologue|思考|思维|推理))"
@@ -225,17 +225,6 @@ class Marks:
         is_part = token in _HARMONY_PARTS and "<|channel|>" in vocabulary
         return is_part or token in _GEMMA_PARTS or any(pattern.fullmatch(token) for pattern in patterns)
 
-    def with_template(self, source: str) -> Marks:
-        """Return these marks and those that a chat template uses and no family has."""
-        tags = [tag for tag in _tags_of_template(source) if not self.closing.fullmatch(f"</{tag}>")]
-        if not tags:
-            return self
-        names = "|".join(map(re.escape, tags))
-        family = Family(
-            "of_template", opening=f"<(?:{names})>", closing=f"</(?:{names})>", begun=_ANGLE_BEGUN
-        )
-        return Marks([*self._families.values(), family])
-
 
 _SPLIT = re.compile(r"""split\(\s*(['"])</([\w:|.\-]{1,48})>\\?n?\1""")
 _REASONING = re.compile(
@@ -243,12 +232,24 @@ _REASONING = re.compile(
 )
 
 
-def _tags_of_template(source: str) -> Iterator[str]:
-    """Yield the tags at which a template splits earlier replies, or which it puts before their reasoning."""
-    for pattern in (_SPLIT, _REASONING):
-        for found in pattern.finditer(source):
-            yield found.group(2)
+def template_tags(source: str) -> tuple[str, ...]:
+    """Return the names of the tags that a chat template puts around thoughts and no family has.
+
+    Found are the tags at which the template splits earlier replies, and those before their reasoning.
+    """
+    tags = [found.group(2) for pattern in (_SPLIT, _REASONING) for found in pattern.finditer(source)]
+    return tuple(dict.fromkeys(tag for tag in tags if not KNOWN.closing.fullmatch(f"</{tag}>")))
 
 
 KNOWN = Marks(FAMILIES)
 """The marks of all families in the table."""
+
+
+@cache
+def marks_with(tags: tuple[str, ...]) -> Marks:
+    """Return the marks of all families, and those of a template's own tags."""
+    if not tags:
+        return KNOWN
+    names = "|".join(map(re.escape, tags))
+    opening, closing = f"<(?:{names})>", f"</(?:{names})>"
+    return Marks([*FAMILIES, Family("of_template", opening=opening, closing=closing, begun=_ANGLE_BEGUN)])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mica_ray.chat.thinking import Spoken, split_thinking
-from mica_ray.chat.thinking_marks import KNOWN
+from mica_ray.chat.thinking_marks import marks_with, template_tags
 from mica_ray.error_lines import first_line
 from mica_ray.rollout.engine import EngineError
 from mica_ray.rollout.prompting.control_tokens import ControlTokens
@@ -46,6 +46,7 @@ class ChatTemplate:
             model folder lists for generation. vLLM reads that list too, so all engines stop alike.
         takes_system: whether the template has a system role. Without one, the system message is prepended to
             the first user message, or becomes a user message before the assistant's greeting.
+        thinking_tags: names of the tags of thoughts that only this template has.
         marks: the marks of thoughts, those of the template included.
         has_special_marks: whether some marks are special tokens, which decoding usually drops.
     """
@@ -83,7 +84,8 @@ class ChatTemplate:
                 f"The tokenizer of policy {self._path} has no end-of-sequence token. Set eos_token in its "
                 "tokenizer_config.json."
             )
-        self.marks = KNOWN.with_template(str(tokenizer.chat_template))
+        self.thinking_tags = template_tags(str(tokenizer.chat_template))
+        self.marks = marks_with(self.thinking_tags)
         self._mark_ids = self._find_mark_ids()
         self.has_special_marks = bool(self._mark_ids)
         self.takes_system = self._takes_system()

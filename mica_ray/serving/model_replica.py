@@ -108,6 +108,7 @@ class ModelReplica:
             BackendError: the engine failed.
         """
         num_tokens, is_open, texts = 0, request.begins_in_thought, TokenTexts(self._template.text)
+        tags = self._template.thinking_tags
         self._num_streams += request.is_streamed
         try:
             async with aclosing(self._pieces(request)) as pieces:
@@ -122,10 +123,13 @@ class ModelReplica:
                             piece.finish_reason,
                             usage,
                             begins_in_thought=is_open,
+                            thinking_tags=tags,
                             logprobs=logprobs,
                         )
                     elif piece.text or logprobs:
-                        yield TextDelta(piece.text, begins_in_thought=is_open, logprobs=logprobs)
+                        yield TextDelta(
+                            piece.text, begins_in_thought=is_open, thinking_tags=tags, logprobs=logprobs
+                        )
                         is_open = False
         except EngineError as error:
             self._failures += 1

@@ -81,7 +81,7 @@ class RayLlmModel:
         completion_request = ChatCompletionRequest.model_validate(
             self._fields(request, len(rendered.prompt_ids))
         )
-        is_open = rendered.begins_in_thought
+        is_open, tags = rendered.begins_in_thought, self._prompt.template.thinking_tags
         response: Any = self._handle.options(stream=True).chat.remote(completion_request)
         last: TextDelta | None = None
         try:
@@ -93,10 +93,10 @@ class RayLlmModel:
                     elif piece.finish_reason is not None:
                         last = piece  # Held back: the usage follows in an event of its own.
                     elif piece.text:
-                        yield replace(piece, begins_in_thought=is_open)
+                        yield replace(piece, begins_in_thought=is_open, thinking_tags=tags)
                         is_open = False
             if last is not None:
-                yield replace(last, begins_in_thought=is_open)
+                yield replace(last, begins_in_thought=is_open, thinking_tags=tags)
         finally:
             response.cancel()
 
@@ -115,6 +115,8 @@ class RayLlmModel:
             "max_completion_tokens": min(sampling.max_tokens, room),
             "seed": sampling.seed,
             "stop": list(sampling.stop),
+            # Marks of thoughts that are special tokens must be in the text.
+            "skip_special_tokens": not self._prompt.template.has_special_marks,
             "chat_template_kwargs": {**self._model.template_arguments, **request.template_arguments},
             **_option_fields(request),
         }

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mica_ray.chat.thinking import Spoken, SpokenStream, UnclosedThoughtError, split_thinking
-from mica_ray.chat.thinking_marks import KNOWN
+from mica_ray.chat.thinking_marks import KNOWN, marks_with, template_tags
 
 TAGS = ("think", "thinking", "thought", "thoughts", "reasoning", "reason", "THINK", "Thinking", "seed:think")
 TAGS += ("longcat_think", "ifm|think_fast", "mm:think", "REASONING_SCRATCHPAD", "M2_7think", "思考")
@@ -192,9 +192,9 @@ def test_end_of_a_prompt_shows_whether_it_opened_a_thought(prompt: str, is_open:
 )
 def test_marks_of_a_template_count_like_those_of_the_table(source: str) -> None:
     text = "<musing>hm</musing>Hello."
-    assert split_thinking(text, marks=KNOWN.with_template(source)) == Spoken("Hello.", "hm")
+    assert split_thinking(text, marks=marks_with(template_tags(source))) == Spoken("Hello.", "hm")
     assert split_thinking(text) == Spoken(text)
-    assert KNOWN.with_template("{{ message.content }}<think></think>") is KNOWN
+    assert marks_with(template_tags("{{ message.content.split('</think>') }}<b></b>")) is KNOWN
 
 
 WORDS = st.text("ab \n.")

@@ -18,6 +18,7 @@ class ScriptedBackend:
     words: Sequence[str] = WORDS
     names: Sequence[str] = ("support",)
     begins_in_thought: bool = False
+    thinking_tags: tuple[str, ...] = ()
     error: BackendError | None = None
     error_after: int = 0
     """Number of words before the error."""
@@ -47,6 +48,7 @@ class ScriptedBackend:
                     finish_reason="stop" if is_last else None,
                     usage=Usage(7, len(self.words)) if is_last else None,
                     begins_in_thought=self.begins_in_thought and index == 0,
+                    thinking_tags=self.thinking_tags,
                 )
         finally:
             self.num_closed += 1

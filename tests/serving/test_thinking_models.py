@@ -51,6 +51,44 @@ async def test_a_reply_cut_off_inside_its_thought_is_empty_with_reason_length(is
     assert choice["message"]["reasoning_content"] == "It seems that </thi"
 
 
+FAMILIES = {
+    "mistral": "[THINK]A loss.[/THINK]That hurts.",
+    "harmony": "<|channel|>analysis<|message|>A loss.<|end|>"
+    "<|start|>assistant<|channel|>final<|message|>That hurts.",
+    "harmony without tokens": "analysisA loss.assistantfinalThat hurts.",
+    "gemma": "<|channel>thought\nA loss.<channel|>That hurts.",
+    "kimi": "◁think▷A loss.◁/think▷That hurts.",
+    "command": "<|START_THINKING|>A loss.<|END_THINKING|><|START_RESPONSE|>That hurts.<|END_RESPONSE|>",
+    "seed": "<seed:think>A loss.</seed:think>That hurts.",
+    "capitals": "<THINK>A loss.</THINK>That hurts.",
+    "template": "<musing>A loss.</musing>That hurts.",
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("size", [1, 3, 1000])
+async def test_thoughts_of_every_family_reach_clients_in_their_field(family: str, size: int) -> None:
+    text = FAMILIES[family]
+    words = tuple(text[begin : begin + size] for begin in range(0, len(text), size))
+    app = create_app(ScriptedBackend(words=words, thinking_tags=("musing",)), ServeSettings())
+    async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
+        asked = {"messages": [{"role": "user", "content": "hello"}]}
+        (choice,) = (await client.post("/v1/chat/completions", json=asked)).json()["choices"]
+    message = choice["message"]
+    assert (message["content"], message["reasoning_content"]) == ("That hurts.", "A loss.")
+
+
+async def test_a_quoted_mark_reaches_clients_as_text() -> None:
+    text = "Some models write `<think>` and </think> around their thoughts."
+    async with (
+        served(create_app(ScriptedBackend(words=tuple(text)), ServeSettings())) as address,
+        httpx.AsyncClient(base_url=address) as client,
+    ):
+        asked = {"messages": [{"role": "user", "content": "hello"}]}
+        (choice,) = (await client.post("/v1/chat/completions", json=asked)).json()["choices"]
+    assert choice["message"]["content"] == text and "reasoning_content" not in choice["message"]
+
+
 async def test_a_reply_without_thoughts_has_no_field_for_them() -> None:
     async with (
         served(create_app(ScriptedBackend(), ServeSettings())) as address,

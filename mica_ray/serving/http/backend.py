@@ -98,6 +98,8 @@ class TextDelta:
     """Whether this is the operator's help line rather than the model's text."""
     begins_in_thought: bool = False
     """In a backend's first piece: whether the prompt opened a thought that this text continues."""
+    thinking_tags: tuple[str, ...] = ()
+    """In a backend's first piece: the tags of thoughts that only the model's template has."""
     thinking: str = ""
     """The model's thinking, separated from the text by http/responder.py."""
     logprobs: tuple[TextLogprob, ...] = ()

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from mica_ray.chat.thinking import SpokenStream
+from mica_ray.chat.thinking_marks import marks_with
 from mica_ray.safety.check import CareCheck, CareFinding
 from mica_ray.serving.http.api_error import ApiError
 from mica_ray.serving.http.backend import (
@@ -135,7 +136,8 @@ async def _split_thinking(pieces: AsyncGenerator[TextDelta, None]) -> AsyncGener
     logprobs: tuple[TextLogprob, ...] = ()
     async with aclosing(pieces):
         async for piece in pieces:
-            stream = stream or SpokenStream(is_open=piece.begins_in_thought)
+            marks = marks_with(piece.thinking_tags)
+            stream = stream or SpokenStream(is_open=piece.begins_in_thought, marks=marks)
             spoken = stream.feed(piece.text)
             text, thinking, reason = spoken.text, spoken.thinking, piece.finish_reason
             logprobs += piece.logprobs  # Kept while the text is held back.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -73,7 +74,7 @@ def checked_key(value: str, name: str) -> str:
     key = value.strip()
     if not key:
         problem = "contains only white space" if value else "is not set"
-        raise ValueError(f"{name} {problem}. Export the API key in it.")
+        raise ValueError(f"{name} {problem}. Export the API key in it; any text if none is needed.")
     if key[0] in _QUOTES or key[-1] in _QUOTES:
         raise ValueError(f"{name} is in quotation marks. Export the key without them.")
     for position, character in enumerate(key, start=start + 1):
@@ -110,10 +111,14 @@ def register_secret(value: str) -> None:
 
 
 def register_environment(environment: Mapping[str, str]) -> None:
-    """Register the variables that contain secrets by their names, and the passwords of proxies and stores."""
+    """Register the variables that contain secrets by their names, and the passwords of proxies and stores.
+
+    A path of an existing file, such as a TLS key's, is no secret.
+    """
     for name, value in environment.items():
         if is_secret_name(name):
-            register_secret(value)
+            if not os.path.exists(value):
+                register_secret(value)
         elif "://" in value and "@" in value:
             register_url(value)
 

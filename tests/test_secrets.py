@@ -139,7 +139,9 @@ def test_secrets_of_the_environment_are_known_by_their_names() -> None:
     made = {
         name: random_secrets.token_hex(12) for name in ("A_TOKEN", "B_API_KEY", "MLFLOW_TRACKING_PASSWORD")
     }
-    register_environment(made | {"HOME": "/home/somebody-12345", "P": "http://u:pw-48151623@proxy:1"})
+    ordinary = {"HOME": "/home/somebody-12345", "TLS_KEY": __file__, "P": "http://u:pw-48151623@proxy:1"}
+    register_environment(made | ordinary)
+    assert redact(__file__) == __file__
     assert redact(" ".join(made.values())) == "[redacted] [redacted] [redacted]"
     assert redact("/home/somebody-12345 pw-48151623") == "/home/somebody-12345 [redacted]"
 

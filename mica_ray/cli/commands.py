@@ -110,7 +110,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: those after the program's name; None reads them from the process.
     """
     register_environment(os.environ)
-    sys.excepthook = _print_redacted
     try:
         app(args=None if arguments is None else list(arguments))
     except Exception as error:
@@ -119,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(f"mica: {redact(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(code)
+    finally:
+        sys.excepthook = _print_redacted  # Typer has set its own by now.
 
 
 def _print_redacted(

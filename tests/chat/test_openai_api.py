@@ -244,6 +244,8 @@ async def test_outage_costs_one_probe_a_pause_and_no_retries() -> None:
             "key",
         )
         calls = [asyncio.create_task(chat.chat(MESSAGES, Sampling(seed=seed))) for seed in range(4)]
+        while len(server.requests) < 4:  # The test's timeout ends it on a fault.
+            await asyncio.sleep(0.01)
         await asyncio.sleep(0.3)
         # Four failures opened it; the second attempts wait, and so does everybody else.
         assert len(server.requests) == 4

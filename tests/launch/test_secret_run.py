@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,3 +128,18 @@ def test_key_in_place_of_the_variable_is_not_shown(capfd: pytest.CaptureFixture[
         shown = "".join(capfd.readouterr())
         assert "api_key_env must be the name of an environment variable" in shown
         assert key[:8] not in shown and key[-8:] not in shown
+
+
+def test_traceback_of_an_unforeseen_error_is_redacted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # Restored after the test.
+    monkeypatch.setenv("SOME_SERVICE_TOKEN", KEY)
+    run_cli("--help")
+    try:
+        raise RuntimeError(f"sent {KEY}")
+    except RuntimeError as error:
+        sys.excepthook(RuntimeError, error, error.__traceback__)
+    shown = capsys.readouterr().err
+    assert "RuntimeError: sent [redacted]" in shown and "Traceback" in shown
+    assert not any(part.decode() in shown for part in parts_of(KEY))

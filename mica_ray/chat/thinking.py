@@ -5,6 +5,7 @@ The marks of the model families are in thinking_marks.py.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ _BLANK = re.compile(r"[\s\ufeff\u200b\u2060]*")
 _QUOTES = ("''", '""', "``", "“”", "‘’", "「」", "『』", "«»", "()", "（）")
 _SENTENCE_ENDS = tuple(".!?。！？…")
 _CLOSING_QUOTES = "\"'”’」』)）*_"
+_DECODER = json.JSONDecoder(strict=False)
+_MOST_OBJECTS = 16
+"""Maximum number of opening braces to try; text before an answer may contain a few."""
 _LONGEST_BLANK = 80
 """Characters after a mark that are white space if it is at the end of its line."""
 _MESSAGE = "<|message|>"
@@ -46,8 +50,8 @@ def split_thinking(
 
     If the prompt is unknown, it may have opened the thought. A closing mark without an opening one then ends
     a thought where prose has no such mark: at the end of a line, right after a sentence, or between two words
-    without white space. This does not apply to text that starts as JSON or a code fence, or to servers that
-    separated the reasoning.
+    without white space. This does not apply inside a JSON object, to text that starts as JSON or a code
+    fence, or to servers that separated the reasoning.
 
     >>> split_thinking("<think>Loss.</think>That hurts.")
     Spoken(text='That hurts.', thinking='Loss.')
@@ -240,9 +244,28 @@ def _lone_closing(text: str, marks: Marks) -> re.Match[str] | None:
         after = text[found.end() : found.end() + _LONGEST_BLANK].partition("\n")[0]
         if text.count("```", 0, found.start()) % 2 or _is_quoted(line, after[:1]):
             continue
+        if _is_in_object(text, found.start()):
+            return None
         is_line_end = not after.strip()
         is_sentence_end = line.rstrip(_CLOSING_QUOTES)[-1:] in _SENTENCE_ENDS
         is_glued = all(char.isascii() and char.isalnum() for char in (line[-1:] or " ", after[:1] or " "))
         if is_line_end or is_sentence_end or is_glued:
             return found
     return None
+
+
+def _is_in_object(text: str, place: int) -> bool:
+    """Whether a place is inside a JSON object."""
+    begin = -1
+    for _ in range(_MOST_OBJECTS):
+        begin = text.find("{", begin + 1, place)
+        if begin < 0:
+            return False
+        try:
+            _, end = _DECODER.raw_decode(text, begin)
+        except (ValueError, RecursionError):
+            continue
+        if end > place:
+            return True
+        begin = end - 1
+    return False

@@ -116,6 +116,8 @@ def test_last_thought_must_be_closed(text: str) -> None:
         "```\n</think>\n```\nThat is the mark.",
         '{"evidence": "the reply was: hm.</think>Hello."}',
         '[{"evidence": "hm</think>Hello."}]',
+        'I weigh {C} first: {"evidence": "hm.</think>Hello.", "level": 1}',
+        'My rating:\n{"evidence": "hm\n</think>\nHello.", "level": {"C": 1}}\nThat is all.',
         "analysis of your message shows nothing",
         "Analysis: you are tired.",
         "I wrote [THINK] on the wall [/THINK] in red.",

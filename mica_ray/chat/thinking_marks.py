@@ -95,8 +95,8 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "harmony",
         opening=rf"(?:{_HARMONY_START})?{_HARMONY_THOUGHT}",
-        closing=rf"(?:{_HARMONY_START})?{_HARMONY_REPLY}",
-        silent=rf"<\|end\|>|<\|call\|>|(?:{_HARMONY_START})?{_HARMONY_THOUGHT}|{_HARMONY_START}",
+        closing=_HARMONY_REPLY,
+        silent=rf"<\|end\|>|<\|call\|>|{_HARMONY_THOUGHT}|{_HARMONY_START}",
         begun=rf"<\|(?:start|channel)\|>[^<]{{0,70}}(?:<[^<>]{{0,20}}(?:>[^<]{{0,70}})?){{0,4}}|{_ANGLE_BEGUN}",
         nests=False,
     ),
@@ -194,11 +194,12 @@ class Marks:
         """A closing mark of any family that uses markup."""
         self.opening = re.compile("|".join(family.opening for family in markup), re.IGNORECASE)
         """An opening mark of any family that uses markup."""
-        self.empty = re.compile(rf"{self.closing.pattern}|<\s?{_TAG_NAME}\s?/\s?>", re.IGNORECASE)
+        empty = rf"(?:{_HARMONY_START})?(?:{self.closing.pattern})|<\s?{_TAG_NAME}\s?/\s?>"
+        self.empty = re.compile(empty, re.IGNORECASE)
         """What models write at the start when their thinking is off: a closing mark, or an empty tag."""
         self.of_prompt = Family(
             "of_prompt",
-            opening=self.opening.pattern,
+            opening="|".join(family.opening for family in markup if family.nests),
             closing=self.closing.pattern,
             silent="|".join(family.silent for family in markup if family.silent),
             begun="|".join(family.begun for family in markup),

@@ -83,6 +83,7 @@ def test_reply_of_any_family_cut_off_in_its_thought_is_an_error(
         ("<|END_THINKING|><|START_RESPONSE|>Hello.<|END_RESPONSE|>", Spoken("Hello.")),
         ("<|START_RESPONSE|>Hello.<|END_RESPONSE|>", Spoken("Hello.")),
         ("<|channel|>final<|message|>Hello.<|return|>", Spoken("Hello.")),
+        ("<|start|>assistant<|channel|>final<|message|>Hello.<|end|>", Spoken("Hello.")),
         (
             f"{HARMONY[0]}a<|end|><|start|>assistant{HARMONY[0]}b{HARMONY[1]}Hello.<|return|>",
             Spoken("Hello.", "ab"),

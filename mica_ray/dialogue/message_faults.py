@@ -9,6 +9,7 @@ import re
 import unicodedata
 
 from mica_ray.chat.thinking_marks import KNOWN
+from mica_ray.control_marks import MARK, folded
 
 _HELPER = (
     r"(?:(?:the\s+)?(?:ai|virtual|chat|support)?[ -]?(?:assistant|helper|supporter|chatbot|bot)|ai|"
@@ -160,6 +161,8 @@ def is_script(message: str, persona: str = "") -> bool:
 
 def has_control_mark(message: str) -> bool:
     """Whether a message contains a mark of a chat template, of a thought, or a stop word of a prompt."""
+    if MARK.search(folded(message)):
+        return True
     return any(marks.search(message) for marks in (_CONTROL, KNOWN.opening, KNOWN.closing))
 
 

@@ -98,8 +98,8 @@ class RequestTemplate:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
 
     def has_marks(self, value: object) -> bool:
-        """Whether a string in a JSON value spells a control token."""
-        return any(mark in text for text in _texts(value) for mark in self._marks)
+        """Whether a string in a JSON value spells a control mark."""
+        return any(self._template.spells_marks(text) for text in _texts(value))
 
     def plain_tokens(self, text: str) -> tuple[int, ...]:
         """Return the tokens of a text that spells no control token."""
@@ -113,11 +113,6 @@ class RequestTemplate:
     @property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
         return self._template.tokenizer
-
-    @cached_property
-    def _marks(self) -> tuple[str, ...]:
-        added = (str(token.content) for token in self._tokenizer.added_tokens_decoder.values())
-        return tuple({mark.strip() for mark in (*added, *self._tokenizer.all_special_tokens)} - {""})
 
     def _reads(self, name: str) -> bool:
         source = str(self._tokenizer.chat_template)

@@ -6,6 +6,7 @@ The rules are in safety/rules.py, the counters in safety/counts.py. No text is s
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, get_args
@@ -18,13 +19,21 @@ CareKind = Literal["self_harm", "violence", "abuse", "medical"]
 KINDS: tuple[CareKind, ...] = get_args(CareKind)
 
 
+FoundKind = CareKind | Literal["unchecked"]
+"""`unchecked`: the check did not end before its deadline (safety/paced_check.py)."""
+
+
 @dataclass(frozen=True, slots=True)
 class CareFinding:
     """A sign of acute danger in one message."""
 
-    kind: CareKind
+    kind: FoundKind
     lead: str
     """The help line: the text with which the answer begins."""
+
+
+CareSteps = Generator[None, None, CareFinding | None]
+"""A check that pauses after each few milliseconds of work, and returns its finding."""
 
 
 class CareCheck(Protocol):
@@ -38,6 +47,27 @@ class CareCheck(Protocol):
             locale: its language as a BCP 47 tag such as `en-GB`; selects the help line, not the rules.
         """
         ...
+
+    def steps(self, text: str, locale: str) -> CareSteps:
+        """Do the same in steps, between which a service answers other requests."""
+        ...
+
+    def help_line(self, locale: str) -> str:
+        """Return the help line for a message that could not be checked."""
+        ...
+
+    def without_help_line(self, text: str) -> str:
+        """Return a reply without the help line with which it begins, if it begins with one."""
+        ...
+
+
+def complete(steps: CareSteps) -> CareFinding | None:
+    """Run all steps of a check and return its finding."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +130,13 @@ class HelpLines:
             raise ValueError(f"{path} cannot be read as help lines ({error}). Write {form}.") from error
         return cls((*lines, *_NO_NUMBER))
 
-    def text(self, locale: str, kind: CareKind) -> str:
-        """Return the text for `zh-Hans-CN`, else `zh-Hans`, `zh`, `en`; the kind's own first."""
+    def text(self, locale: str, kind: CareKind | None) -> str:
+        """Return the text for `zh-Hans-CN`, else `zh-Hans`, `zh`, `en`; the kind's own first.
+
+        Args:
+            locale: a BCP 47 tag.
+            kind: of danger; None for the text that has no kind.
+        """
         parts = locale.replace("_", "-").lower().split("-")
         prefixes = ["-".join(parts[:length]) for length in range(len(parts), 0, -1)]
         for candidate in (*prefixes, "en"):
@@ -111,6 +146,14 @@ class HelpLines:
                         return line.text
         raise AssertionError("HelpLines has an English text")
 
+    def removed_from(self, text: str) -> str:
+        """Return a reply without the help line with which it begins, if it begins with one."""
+        # The longest first: one text may begin with another.
+        for line in sorted((line.text for line in self.lines), key=len, reverse=True):
+            if text.startswith(line):
+                return text.removeprefix(line).lstrip()
+        return text
+
 
 class NoCare:
     """Finds nothing: for an operator whose own service checks the messages first."""
@@ -118,3 +161,16 @@ class NoCare:
     def check(self, text: str, locale: str) -> CareFinding | None:
         """Return None."""
         return None
+
+    def steps(self, text: str, locale: str) -> CareSteps:
+        """Return None after no step."""
+        yield from ()
+        return None
+
+    def help_line(self, locale: str) -> str:
+        """Return the default help line; no check of this class is ever incomplete."""
+        return HelpLines().text(locale, None)
+
+    def without_help_line(self, text: str) -> str:
+        """Return the text."""
+        return text

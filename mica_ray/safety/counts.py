@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter
 
-from mica_ray.safety.check import KINDS, CareCheck, CareFinding
+from mica_ray.safety.check import KINDS, CareCheck, CareFinding, CareSteps, complete
 
 NAME = "mica_care_findings"
 """Name of the counter; Prometheus appends `_total`."""
@@ -28,7 +28,19 @@ class CountedCare:
 
     def check(self, text: str, locale: str) -> CareFinding | None:
         """Run the check and count its finding."""
-        finding = self._check.check(text, locale)
+        return complete(self.steps(text, locale))
+
+    def steps(self, text: str, locale: str) -> CareSteps:
+        """Do the same in steps."""
+        finding = yield from self._check.steps(text, locale)
         if finding is not None:
             self._findings.labels(kind=finding.kind).inc()
         return finding
+
+    def help_line(self, locale: str) -> str:
+        """Return the help line of the check."""
+        return self._check.help_line(locale)
+
+    def without_help_line(self, text: str) -> str:
+        """Return a reply without the help line of the check."""
+        return self._check.without_help_line(text)

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from mica_ray import checks
 from mica_ray.files import JsonFileError, read_json_lines
-from mica_ray.safety.check import KINDS, CareCheck, CareKind
+from mica_ray.safety.check import KINDS, CareCheck, CareKind, FoundKind
 from mica_ray.statistics import Interval, wilson
 
 OWN_MESSAGES = Path(__file__).with_name("messages.jsonl")
@@ -79,7 +79,7 @@ def measure(check: CareCheck, messages: Iterable[CareMessage]) -> tuple[CareShar
     Returns:
         One row for each label that occurs; messages without danger come last.
     """
-    kinds: dict[tuple[CareKind | None, bool], list[CareKind | None]] = {}
+    kinds: dict[tuple[CareKind | None, bool], list[FoundKind | None]] = {}
     for message in messages:
         finding = check.check(message.text, message.locale)
         kinds.setdefault((message.kind, message.hard), []).append(finding.kind if finding else None)
@@ -103,7 +103,7 @@ def care_record(shares: Sequence[CareShare]) -> dict[str, object]:
     return {"plain_recall": asdict(plain_recall(shares)), "labels": [asdict(share) for share in shares]}
 
 
-def _share(kind: CareKind | None, hard: bool, found: Sequence[CareKind | None]) -> CareShare:
+def _share(kind: CareKind | None, hard: bool, found: Sequence[FoundKind | None]) -> CareShare:
     num_found = sum(item is not None for item in found)
     right = sum(item == kind for item in found) if kind is not None else 0
     return CareShare(kind, hard, wilson(num_found, len(found)), num_found, right, len(found))

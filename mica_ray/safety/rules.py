@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mica_ray.safety.check import KINDS, CareFinding, CareKind, HelpLines
+from mica_ray.safety.check import KINDS, CareFinding, CareKind, CareSteps, HelpLines, complete
 from mica_ray.safety.text import Spelling, sentences
 
 OWN_RULES = Path(__file__).with_name("rules.toml")
@@ -65,19 +65,30 @@ class CareRules:
 
     def find(self, text: str) -> CareKind | None:
         """Return the kind of danger that a message shows; None if it shows none."""
-        found = {kind for sentence in sentences(text, self.spelling) for kind in self._kinds(sentence)}
-        return next((kind for kind in _ORDER if kind in found), None)
+        return most_urgent(self.search(text))
 
-    def _kinds(self, sentence: str) -> set[CareKind]:
-        remainder = sentence
-        for phrase in self.harmless:
-            remainder = phrase.sub(" - ", remainder)
-        return {sign.kind for sign in self.signs if sign.is_in(remainder, sentence)}
+    def search(self, text: str) -> Iterator[CareKind | None]:
+        """Search a message in steps of about a millisecond; yield the kind that a step found, or None."""
+        for sentence in sentences(text, self.spelling):
+            yield None
+            if not sentence:
+                continue
+            remainder = sentence
+            for phrase in self.harmless:
+                remainder = phrase.sub(" - ", remainder)
+            for sign in self.signs:
+                yield sign.kind if sign.is_in(remainder, sentence) else None
 
 
 _ORDER: Sequence[CareKind] = ("self_harm", "medical", "abuse", "violence")
 """The kind that is reported if a message shows several. Abuse comes before violence: a person who writes
 that someone threatens to kill them is in danger, not dangerous."""
+
+
+def most_urgent(kinds: Iterable[CareKind | None]) -> CareKind | None:
+    """Return the kind to report of all that were found; None if there is none."""
+    found = set(kinds)
+    return next((kind for kind in _ORDER if kind in found), None)
 
 
 class RuleCare:
@@ -88,8 +99,24 @@ class RuleCare:
 
     def check(self, text: str, locale: str) -> CareFinding | None:
         """Return what the rules find, with the operator's text for the locale."""
-        kind = self._rules.find(text)
+        return complete(self.steps(text, locale))
+
+    def steps(self, text: str, locale: str) -> CareSteps:
+        """Do the same in steps."""
+        found: set[CareKind | None] = set()
+        for kind in self._rules.search(text):
+            found.add(kind)
+            yield
+        kind = most_urgent(found)
         return None if kind is None else CareFinding(kind, self._help_lines.text(locale, kind))
+
+    def help_line(self, locale: str) -> str:
+        """Return the operator's text for a message that could not be checked."""
+        return self._help_lines.text(locale, None)
+
+    def without_help_line(self, text: str) -> str:
+        """Return a reply without the operator's help line."""
+        return self._help_lines.removed_from(text)
 
 
 def _rules(content: Mapping[str, Any]) -> CareRules:

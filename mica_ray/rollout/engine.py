@@ -32,15 +32,19 @@ def checked_logprobs(generation: Generation) -> Generation:
     return generation
 
 
+class RequestRefused(EngineError):
+    """The engine cannot serve this one request. It is no failure: the engine keeps running."""
+
+
 def reply_room(prompt_ids: Sequence[int], sampling: Sampling, *, context_length: int) -> int:
     """Return the largest number of tokens that the reply may have in the engine's context.
 
     Raises:
-        EngineError: the prompt is empty or fills the context.
+        RequestRefused: the prompt is empty or fills the context.
     """
     room = context_length - len(prompt_ids)
     if not prompt_ids or room < 1:
-        raise EngineError(
+        raise RequestRefused(
             f"A prompt of {len(prompt_ids)} tokens does not fit the engine's context of {context_length} "
             "tokens. Raise the engine's max_model_len, or shorten the prompt."
         )

@@ -9,6 +9,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -105,13 +106,20 @@ class InProcessBackend:
 
 
 class AsyncBackend:
-    """vLLM's asynchronous engine in its own processes. The default on GPUs."""
+    """vLLM's asynchronous engine in its own processes. The default on GPUs.
 
-    def __init__(self, policy: str, config: EngineConfig) -> None:
+    Args:
+        policy: model folder or hub id.
+        config: of the engine.
+        has_metrics: whether vLLM's metrics join the Prometheus registry of this process.
+    """
+
+    def __init__(self, policy: str, config: EngineConfig, *, has_metrics: bool = False) -> None:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        self._engine = AsyncLLM.from_engine_args(_arguments(AsyncEngineArgs, policy, config))
+        arguments = replace(_arguments(AsyncEngineArgs, policy, config), disable_log_stats=not has_metrics)
+        self._engine = AsyncLLM.from_engine_args(arguments)
         self._number = 0
 
     async def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
@@ -131,14 +139,20 @@ class AsyncBackend:
 
         self._number += 1
         outputs = self._engine.generate({"prompt_token_ids": list(prompt_ids)}, params, str(self._number))
+        has_begun = False
         try:
             async with aclosing(outputs):
                 async for output in outputs:
+                    has_begun = True
                     yield output
-        except ValueError as error:  # vLLM rejects this request and keeps running.
-            raise refusal(error) from error
-        except (EngineDeadError, EngineGenerateError) as error:
+        except EngineDeadError as error:
             raise failure(error) from error
+        except EngineGenerateError as error:
+            # vLLM raises this for every unexpected error of one request. Before the first output it is one of
+            # reading the request, and the engine keeps running.
+            raise failure(error) if has_begun or self._engine.errored else refusal(error) from error
+        except Exception as error:  # vLLM rejects this request, for whatever reason, and keeps running.
+            raise refusal(error) from error
 
     async def load(self, bucket: WeightBucket) -> None:
         """Load the bucket into the model of every worker."""

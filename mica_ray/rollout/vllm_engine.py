@@ -17,7 +17,7 @@ from mica_ray.rollout.engine_blueprint import EngineBlueprint
 from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.rollout.reply_pace import ReplyPace
 from mica_ray.rollout.vllm_backends import AsyncBackend, InProcessBackend, VllmBackend
-from mica_ray.rollout.vllm_stepping import bad_ending
+from mica_ray.rollout.vllm_stepping import bad_ending, refusal
 from mica_ray.rollout.weights import Incoming, TransferStep, resolve
 from mica_ray.types import Generation, PolicyWeights, ReplyOptions, Sampling, TokenLogprob
 
@@ -57,6 +57,8 @@ class VllmEngine:
         stop_ids: tokens that end a reply.
         config: of the engine.
         keeps_special_tokens: whether the text of a reply contains its special tokens.
+        has_metrics: whether vLLM's metrics join the Prometheus registry of this process; an engine that runs
+            in a thread has none.
     """
 
     def __init__(
@@ -66,12 +68,15 @@ class VllmEngine:
         config: EngineConfig,
         *,
         keeps_special_tokens: bool = False,
+        has_metrics: bool = False,
     ) -> None:
         self._config = config
         self._keeps_special_tokens = keeps_special_tokens
         self._stop_ids = list(stop_ids)
-        self._backend: VllmBackend = (InProcessBackend if config.is_in_process else AsyncBackend)(
-            policy, config
+        self._backend: VllmBackend = (
+            InProcessBackend(policy, config)
+            if config.is_in_process
+            else AsyncBackend(policy, config, has_metrics=has_metrics)
         )
         self._pace = ReplyPace()
         self._version = -1  # Version 0 is loaded too: the folder may hold other weights than a resumed run.
@@ -205,7 +210,10 @@ class VllmEngine:
         self, prompt_ids: Sequence[int], sampling: Sampling, schema: JsonSchema | None = None
     ) -> SamplingParams:
         room = reply_room(prompt_ids, sampling, context_length=self._config.max_model_len)
-        params = _sampling_params(sampling, self._stop_ids, room, schema)
+        try:
+            params = _sampling_params(sampling, self._stop_ids, room, schema)
+        except Exception as error:  # All are about this request, whatever their class.
+            raise refusal(error) from error
         params.skip_special_tokens = not self._keeps_special_tokens
         return params
 

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from mica_ray.rollout.engine import EngineError
+from mica_ray.rollout.engine import EngineError, RequestRefused
 
 if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
@@ -83,7 +83,7 @@ class SteppingThread:
                 return
             try:
                 self._engine.add_request(key, {"prompt_token_ids": list(prompt_ids)}, params)
-            except ValueError as error:  # vLLM rejects this request and keeps running.
+            except Exception as error:  # vLLM rejects this request, for whatever reason, and keeps running.
                 _hand_over({reply.loop: [(reply, refusal(error))]})
             else:
                 self._replies[key] = reply
@@ -166,9 +166,9 @@ class SteppingThread:
         _hand_over(due)
 
 
-def refusal(error: ValueError) -> EngineError:
+def refusal(error: Exception) -> RequestRefused:
     """Return the error of one request that vLLM rejects; the engine keeps running."""
-    return EngineError(f"vLLM rejected the request: {error}")
+    return RequestRefused(f"vLLM rejected the request: {error}")
 
 
 def bad_ending(reason: str) -> EngineError:

@@ -6,13 +6,13 @@ import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.rollout.chat_template import ChatTemplate
-from mica_ray.rollout.engine import EngineError, GeneratedChunk
+from mica_ray.rollout.engine import EngineError, GeneratedChunk, RequestRefused, StreamingEngine
 from mica_ray.rollout.engine_config import EngineConfig
-from mica_ray.rollout.policy_chat import PolicyChat
+from mica_ray.rollout.policy_chat import PolicyChat, SamplingEngine
 from mica_ray.rollout.vllm_engine import VllmEngine, vllm_blueprint
 from mica_ray.serving.http.backend import BackendError, TextDelta, TextLogprob, Usage
 from mica_ray.serving.model_prompt import ModelPrompt, RenderedRequest
@@ -81,19 +81,24 @@ class ModelSpec:
         )
 
 
+class ReplicaEngine(StreamingEngine, SamplingEngine, Protocol):
+    """What a replica needs of an engine: whole replies for roles, streamed ones for clients."""
+
+
 class ModelReplica:
     """Consumes rendered requests or a role's messages, produces text, waits for its engine.
 
     Args:
         spec: of the model.
+        engine: of the model; None starts one.
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, engine: ReplicaEngine | None = None) -> None:
         self._spec = spec
         if spec.engine.is_in_process:
             sys.setswitchinterval(_SWITCH_SECONDS)
         self._template = spec.template()
-        self._engine = _start(spec, self._template)
+        self._engine: ReplicaEngine = engine or _start(spec, self._template)
         self._num_streams = 0
         self._failures = 0
 
@@ -105,7 +110,7 @@ class ModelReplica:
         """Yield the reply in pieces, or in one piece if it is not streamed.
 
         Raises:
-            BackendError: the engine failed.
+            BackendError: the engine refuses the request, or failed.
         """
         num_tokens, is_open, texts = 0, request.begins_in_thought, TokenTexts(self._template.text)
         tags = self._template.thinking_tags
@@ -131,6 +136,10 @@ class ModelReplica:
                             piece.text, begins_in_thought=is_open, thinking_tags=tags, logprobs=logprobs
                         )
                         is_open = False
+        except (RequestRefused, ValueError, TypeError, OverflowError) as error:
+            # No failure: otherwise any client could make the engine count as dead.
+            problem = "The model cannot serve this request. Leave out unusual fields."
+            raise BackendError(problem, kind="refused") from error
         except EngineError as error:
             self._failures += 1
             # Without the engine's message, which may quote its log and the conversation.
@@ -159,6 +168,9 @@ class ModelReplica:
         except ChatError as error:
             if error.kind != "infrastructure":
                 raise
+            if isinstance(error.__cause__, RequestRefused):
+                problem = f"{name}: the engine refuses the request."
+                raise ChatError(problem, kind="refused", endpoint=name) from error
             self._failures += 1
             raise ChatError(f"{name}: the engine failed.", kind="infrastructure", endpoint=name) from error
         self._failures = 0
@@ -190,9 +202,14 @@ class ModelReplica:
 
 def _start(spec: ModelSpec, template: ChatTemplate) -> LocalEngine | VllmEngine:
     if spec.sampler == "vllm":
-        # A stream is split by its text, so that marks which are special tokens must be in it.
-        keeps_marks = template.has_special_marks
-        return VllmEngine(spec.path, template.stop_ids, spec.engine, keeps_special_tokens=keeps_marks)
+        return VllmEngine(
+            spec.path,
+            template.stop_ids,
+            spec.engine,
+            # A stream is split by its text, so that marks which are special tokens must be in it.
+            keeps_special_tokens=template.has_special_marks,
+            has_metrics=True,
+        )
     from mica_ray.rollout.local_engine import LocalEngine
 
     return LocalEngine.from_folder(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from mica_ray.cli.options import ModelArgument, SetOption
+from mica_ray.cli.options import ModelArgument, SetOption, TrustOption
 
 if TYPE_CHECKING:
     from mica_ray.chat.model import ChatModel
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _PROMPT = "you: "
 
 
-def chat_command(model: ModelArgument, sets: SetOption = None) -> None:
+def chat_command(model: ModelArgument, sets: SetOption = None, trust: TrustOption = False) -> None:
     """Talk to a policy at the terminal.
 
     After each reply you see how the judge estimates your state.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from mica_ray.cli.options import ROLE_FORMS, InlineOption, JsonFileOption, SetOption, save_json
+from mica_ray.cli.options import ROLE_FORMS, InlineOption, JsonFileOption, SetOption, TrustOption, save_json
 
 if TYPE_CHECKING:
     from mica_ray.chat.ledger import Ledger
@@ -75,6 +75,7 @@ def empa_command(
     inline: InlineOption = False,
     sets: SetOption = None,
     json_file: JsonFileOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Play the cases of EMPA with a policy and score them.
 

@@ -16,6 +16,7 @@ from mica_ray.cli.options import (
     JsonFileOption,
     ModelArgument,
     SetOption,
+    TrustOption,
     examples,
     group_with_default,
     save_json,
@@ -49,6 +50,7 @@ def evaluate_command(
     sets: SetOption = None,
     inline: InlineOption = False,
     json_file: JsonFileOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Evaluate a policy on the test scenarios of its domain."""
     from mica_ray.chat.ledger import Ledger

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from mica_ray.cli.options import JsonFileOption, RunArgument, save_json, writing
+from mica_ray.cli.options import JsonFileOption, RunArgument, TrustOption, save_json, writing
 
 if TYPE_CHECKING:
     from mica_ray.runs.arms import RunArm
@@ -39,6 +39,7 @@ def compare_command(
         Path | None, typer.Option("--latex", metavar="FILE", help="Also write the table as LaTeX.")
     ] = None,
     json_file: JsonFileOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Compare runs: EPM-Q, passed dialogues and IDR before and after, with 95 % intervals."""
     from mica_ray.files import write_whole
@@ -89,7 +90,7 @@ def _base(arms: Sequence[RunArm], against: Sequence[Path]) -> RunArm | None:
     return found[0]
 
 
-def track_command(run: RunArgument) -> None:
+def track_command(run: RunArgument, trust: TrustOption = False) -> None:
     """Send MLflow the records of a run that could not be sent while the server was unreachable.
 
     The exit code is 1 if the server still does not answer.
@@ -117,6 +118,7 @@ def register_command(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the model. Default: the name in the run's config.")
     ] = None,
+    trust: TrustOption = False,
 ) -> None:
     """Register the trained policy of a run as a model in MLflow, with its scores as tags."""
     from mica_ray.runs.folder import RunFolder

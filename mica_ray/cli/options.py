@@ -32,6 +32,28 @@ InlineOption = Annotated[
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Check the config and print the plan, without starting anything.")
 ]
+
+
+def _trust(is_given: bool) -> bool:
+    from mica_ray.config.trust import give_trust, withdraw_trust
+
+    if is_given:
+        give_trust()
+    else:
+        withdraw_trust()
+    return is_given
+
+
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        callback=_trust,
+        is_eager=True,
+        help="Let a stored config run code outside of mica_ray, and send API keys to the addresses it names. "
+        "Not needed for a run without such code or keys.",
+    ),
+]
 ROLE_FORMS = "an endpoint as JSON, vllm:MODEL, module:CLASS or `scripted`"
 """The forms in which an option names a role model; config/role_config.py reads them."""
 

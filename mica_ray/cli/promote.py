@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from mica_ray.cli.options import JsonFileOption, save_json
+from mica_ray.cli.options import JsonFileOption, TrustOption, save_json
 
 if TYPE_CHECKING:
     from mica_ray.evaluation.evaluate import Evaluation
@@ -53,6 +53,7 @@ def promote_command(
         Path | None, typer.Option(metavar="FILE", help="Rules of the care check. Default: our own.")
     ] = None,
     json_file: JsonFileOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Set an alias for a trained policy in MLflow, if it passes the gate.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from mica_ray.cli.options import InlineOption, JsonFileOption, SetOption, save_json
+from mica_ray.cli.options import InlineOption, JsonFileOption, SetOption, TrustOption, save_json
 
 if TYPE_CHECKING:
     from mica_ray.benchmarks.answers import Answer, AnswerLog
@@ -52,6 +52,7 @@ def emobench_command(
     inline: InlineOption = False,
     sets: SetOption = None,
     json_file: JsonFileOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Answer EmoBench: emotional application (EA) and understanding (EU), in English and Chinese.
 
@@ -73,6 +74,7 @@ def eqbench2_command(
     inline: InlineOption = False,
     sets: SetOption = None,
     json_file: JsonFileOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Answer EQ-Bench v2: intensities of emotions at the end of a dialogue. It needs no judge.
 

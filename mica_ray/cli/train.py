@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mica_ray.cli.options import DryRunOption, InlineOption, JsonFileOption, SetOption, save_json
+from mica_ray.cli.options import DryRunOption, InlineOption, JsonFileOption, SetOption, TrustOption, save_json
 
 if TYPE_CHECKING:
     from mica_ray.config import RunConfig
@@ -41,6 +41,7 @@ def train_command(
     inline: InlineOption = False,
     dry_run: DryRunOption = False,
     json_file: JsonFileOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Train a policy, and evaluate it before and after."""
     from mica_ray.cli.progress import StageBars

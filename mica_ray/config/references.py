@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from mica_ray.config.trust import foreign_object_problem, foreign_reference_problem
 from mica_ray.error_lines import first_line
 
 _MISSING = object()
@@ -65,8 +66,11 @@ def resolve(reference: str) -> object:
     """Import the object that a reference names.
 
     Raises:
-        ConfigError: the form is wrong, or there is no such module, file or name.
+        ConfigError: the form is wrong, there is no such module, file or name, or the reference is that of an
+            untrusted config (config/trust.py) and leads outside of mica_ray.
     """
+    if (problem := foreign_reference_problem(reference)) is not None:
+        raise ConfigError(problem)
     place, separator, name = reference.rpartition(":")
     if not separator or not place or not name:
         raise ConfigError(f"{reference!r} is not a reference. Use module:NAME or file.py:NAME.")
@@ -84,6 +88,8 @@ def resolve(reference: str) -> object:
     if found is _MISSING:
         public = [item for item in vars(module) if not item.startswith("_")]
         raise ConfigError(f"{reference}: {place} has no {name}. {nearest(name, public)}")
+    if (problem := foreign_object_problem(reference, found)) is not None:
+        raise ConfigError(problem)
     return found
 
 

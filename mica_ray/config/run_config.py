@@ -19,9 +19,11 @@ from pydantic import (
 )
 
 from mica_ray.chat.ledger import Budget
+from mica_ray.chat.openai_api import Endpoint
 from mica_ray.config.overrides import build_object, describe_named, describe_object, validated
 from mica_ray.config.references import ConfigError
 from mica_ray.config.role_config import EMBEDDED, RoleConfig, read_roles
+from mica_ray.config.trust import distrust_key, foreign_reference_problem, is_trust_given, untrusted
 from mica_ray.credit import CreditEstimator, Mica
 from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.evaluation.evaluate import EvaluationConfig
@@ -187,14 +189,30 @@ class RunConfig(BaseModel):
         path.write_text(self.model_dump_json(indent=2) + "\n")
 
     @classmethod
-    def read(cls, path: Path) -> RunConfig:
+    def read(cls, path: Path, *, trusted: bool = False) -> RunConfig:
         """Read a config that `write` stored.
 
+        Args:
+            path: of the file.
+            trusted: whether its references may lead to any code, and its endpoints get API keys. Otherwise
+                they may only if the command has `--trust`.
+
         Raises:
-            ConfigError: the file is missing or not valid JSON, or has an unknown or invalid key.
+            ConfigError: the file is missing or not valid JSON, has an unknown or invalid key, or names code
+                outside of mica_ray without being trusted.
         """
         try:
             values = read_json_object(path)
         except JsonFileError as error:
             raise ConfigError(str(error)) from error
-        return validated(cls, values)
+        if trusted or is_trust_given():
+            return validated(cls, values)
+        with untrusted(path):
+            config = validated(cls, values)
+            # The domain is resolved later, when the run is loaded.
+            if (problem := foreign_reference_problem(config.domain)) is not None:
+                raise ConfigError(problem)
+        for endpoint in config.roles.players.values():
+            if isinstance(endpoint, Endpoint) and endpoint.base_url is not None:
+                distrust_key(endpoint.base_url, endpoint.api_key_env, path)
+        return config

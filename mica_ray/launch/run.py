@@ -120,7 +120,7 @@ def check_resume(checked: CheckedRun, path: Path) -> RunFolder:
             far.
     """
     config, folder = checked.config, RunFolder.open(path)
-    if config.contaminated and not RunConfig.read(folder.config_file).contaminated:
+    if config.contaminated and not RunConfig.read(folder.config_file, trusted=True).contaminated:
         raise ConfigError(
             f"{path}: the run started without test cards. Start a new run to use allow_test_cards=true."
         )

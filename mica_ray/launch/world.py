@@ -11,6 +11,7 @@ from mica_ray.chat.openai_api import Endpoint, OpenAIChat
 from mica_ray.chat.recorded import RecordingChat, ReplayChat
 from mica_ray.config.references import ConfigError
 from mica_ray.config.role_config import SCRIPTED, Player, Recording, RoleConfig
+from mica_ray.config.trust import key_problem
 from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.domain import Domain
@@ -174,8 +175,13 @@ def endpoint_chat(endpoint: Endpoint, environment: Mapping[str, str]) -> OpenAIC
     """Build the chat model of an endpoint with its API key from the environment. Sends nothing.
 
     Raises:
-        ConfigError: the key is not set or no key, or the environment's proxies cannot be used.
+        ConfigError: the key is not set or no key, must not be sent to the address (config/trust.py), or the
+            environment's proxies cannot be used.
     """
+    if endpoint.base_url is not None:
+        problem = key_problem(endpoint.base_url, endpoint.api_key_env)
+        if problem is not None:
+            raise ConfigError(problem)
     try:
         return OpenAIChat(endpoint, read_key(environment, endpoint.api_key_env))
     except ValueError as error:

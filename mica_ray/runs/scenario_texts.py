@@ -64,7 +64,7 @@ class ScenarioTexts:
                 raise ConfigError(
                     f"{folder.scenarios} is invalid ({error!r}). Delete it to resume without comparing texts."
                 ) from error
-        config = RunConfig.read(folder.config_file)
+        config = RunConfig.read(folder.config_file, trusted=True)
         before = folder.read_evaluation("before", seed=config.evaluation.seed)
         if before is None:
             return None

@@ -136,7 +136,8 @@ def _end(entry: TrialEntry, folder: SweepFolder) -> None:
     try:
         refusal = "Another process is training this trial and will end its MLflow run."
         with locked(folder.lock(trial_id), refusal):
-            tracker = open_tracking(RunConfig.read(run.config_file), run, drain_seconds=_DRAIN_SECONDS)
+            config = RunConfig.read(run.config_file, trusted=True)
+            tracker = open_tracking(config, run, drain_seconds=_DRAIN_SECONDS)
             tracker.close("failed" if entry.status == "failed" else "stopped")
     except ConfigError as error:
         _LOG.warning("%s", error)
@@ -145,7 +146,7 @@ def _end(entry: TrialEntry, folder: SweepFolder) -> None:
 def _with_parent(trial: Trial, store: str, parent: str) -> Trial:
     file = trial.folder.config_file
     if file.is_file() and file.stat().st_size:
-        started = RunConfig.read(file)
+        started = RunConfig.read(file, trusted=True)
         place = {"tracking_uri": started.tracking_uri, "tracking_parent": started.tracking_parent}
     else:
         place = {"tracking_uri": store, "tracking_parent": parent}

@@ -87,7 +87,7 @@ def check_same_config(trial: Trial) -> None:
     file = trial.folder.config_file
     if not file.is_file() or not file.stat().st_size:
         return
-    there, wanted = flat_config(RunConfig.read(file)), flat_config(trial.config)
+    there, wanted = flat_config(RunConfig.read(file, trusted=True)), flat_config(trial.config)
     compared = [key for key in {**there, **wanted} if key not in NOT_MEASURED]
     keys = [key for key in compared if there.get(key) != wanted.get(key)]
     if keys:

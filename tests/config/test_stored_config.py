@@ -38,7 +38,7 @@ def test_config_survives_json(tmp_path: Path) -> None:
         out=Path("runs/x"),
     )
     config.write(tmp_path / "config.json")
-    again = RunConfig.read(tmp_path / "config.json")
+    again = RunConfig.read(tmp_path / "config.json", trusted=True)
     assert again == config
     assert again.credit == EveryTurnOne(scale=2.0)
     assert again.domain == "mica_ray.domains.tutoring:TUTORING"

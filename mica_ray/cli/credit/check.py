@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from mica_ray.cli.options import JsonFileOption, save_json, writing
+from mica_ray.cli.options import JsonFileOption, TrustOption, save_json, writing
 
 if TYPE_CHECKING:
     from mica_ray.config.run_config import RunConfig
@@ -41,6 +41,7 @@ def check_credit_command(
         typer.Option("--out", metavar="FILE.png", help="Also draw credit against measured worth."),
     ] = None,
     json_file: JsonFileOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Check whether credit agrees with what replies are worth.
 

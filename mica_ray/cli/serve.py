@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mica_ray.cli.options import ROLE_FORMS, DryRunOption, JsonFileOption, SetOption, save_json
+from mica_ray.cli.options import ROLE_FORMS, DryRunOption, JsonFileOption, SetOption, TrustOption, save_json
 
 if TYPE_CHECKING:
     from mica_ray.config import RunConfig
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mica_ray.serving.http.settings import ServeSettings
     from mica_ray.serving.judge_spec import JudgeSpec
     from mica_ray.serving.model_replica import ModelSpec
-    from mica_ray.serving.service_spec import ServiceSpec
+    from mica_ray.serving.service_spec import Certificate, ServiceSpec
 
 _PREFIX = "serve."
 """Prefix of the keys of ServeSettings in --set; all other keys belong to the run's config."""
@@ -49,6 +49,13 @@ def serve_command(
         typer.Option(
             metavar="FILE", help="Keys from `mica serve-key add`. Requests without a key are refused."
         ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Certificate chain (PEM): serve HTTPS. Needs --tls-key."),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Key of --tls-cert (PEM), without a password.")
     ] = None,
     replicas: Annotated[int, typer.Option(min=1, help="Copies of each model.")] = 1,
     max_replicas: Annotated[
@@ -77,6 +84,7 @@ def serve_command(
     sets: SetOption = None,
     dry_run: DryRunOption = False,
     json_file: JsonFileOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Serve one or two models to OpenAI clients, with a web page to try them.
 
@@ -95,6 +103,7 @@ def serve_command(
     settings = _settings(configs[0], api_key_file, own_keys)
     names = _names(models)
     try:
+        certificate = _certificate(tls_cert, tls_key)
         check_binding(host, settings.keys_file)
         spec = ServiceSpec(
             models=tuple(
@@ -119,16 +128,29 @@ def serve_command(
     console.print(table)
     save_json(json_file, _record(spec, host, port))
     if not dry_run:
-        _serve(console, spec, host, port, begin)
+        _serve(console, spec, host, port, begin, certificate)
 
 
-def _serve(console: Console, spec: ServiceSpec, host: str, port: int, begin: float) -> None:
+def _certificate(file: Path | None, key: Path | None) -> Certificate | None:
+    from mica_ray.serving.service_spec import Certificate
+
+    if file is None and key is None:
+        return None
+    if file is None or key is None:
+        missing = "--tls-cert" if file is None else "--tls-key"
+        raise ValueError(f"{missing} is missing. HTTPS needs both --tls-cert and --tls-key.")
+    return Certificate(file, key)
+
+
+def _serve(
+    console: Console, spec: ServiceSpec, host: str, port: int, begin: float, certificate: Certificate | None
+) -> None:
     """Serve until SIGTERM or SIGINT, then finish the requests in progress."""
     from mica_ray.launch.cluster import join_ray, joins_cluster
     from mica_ray.serving.proxy import choose_proxy
 
     if not joins_cluster():
-        choose_proxy()
+        choose_proxy(has_tls=certificate is not None)
     leave = join_ray(cpus=spec.cpus)
     from mica_ray.serving.ray_app import end_service, serve_application
 
@@ -137,10 +159,11 @@ def _serve(console: Console, spec: ServiceSpec, host: str, port: int, begin: flo
         signal.signal(sign, lambda *_: stopped.set())
     try:
         with console.status("starting replicas"):
-            serve_application(spec, host=host, port=port)
+            serve_application(spec, host=host, port=port, certificate=certificate)
         address = f"[{host}]" if ":" in host else host
+        scheme = "http" if certificate is None else "https"
         console.print(
-            f"http://{address}:{port}/ answers after {time.perf_counter() - begin:.0f} s. "
+            f"{scheme}://{address}:{port}/ answers after {time.perf_counter() - begin:.0f} s. "
             "Ctrl-C finishes the requests in progress and stops the service.",
             highlight=False,
             soft_wrap=True,
@@ -154,12 +177,11 @@ def _serve(console: Console, spec: ServiceSpec, host: str, port: int, begin: flo
 
 def _configs(models: Sequence[str], assignments: Sequence[str]) -> list[RunConfig]:
     from mica_ray.cli.recipes import read_model
-    from mica_ray.config import RunConfig
     from mica_ray.config.overrides import override
-    from mica_ray.runs.registration import REGISTERED, fetch_registered
+    from mica_ray.runs.registration import REGISTERED, registered_config
 
     return [
-        override(RunConfig(policy=str(fetch_registered(model))), assignments)
+        override(registered_config(model), assignments)
         if model.startswith(REGISTERED)
         else read_model(model, assignments)
         for model in models
@@ -199,9 +221,12 @@ def _settings(config: RunConfig, keys_file: Path | None, assignments: Sequence[s
 
 
 def _model(name: str, config: RunConfig, sampler: Sampler, *, is_dry: bool) -> ModelSpec:
+    from mica_ray.config.role_config import RoleConfig
     from mica_ray.launch import run
     from mica_ray.serving.model_replica import ModelSpec
 
+    # A service plays no roles, so it needs none of their keys.
+    config = config.model_copy(update={"roles": RoleConfig()})
     checked = run.check(config, inline=True, weights=not is_dry)
     return ModelSpec(
         id=name,

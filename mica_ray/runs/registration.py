@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mica_ray.config.references import ConfigError
@@ -17,9 +19,11 @@ from mica_ray.tracking.mlflow_store import connect
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-
+_LOG = logging.getLogger(__name__)
 _POLICY = "policy"
 """Folder of the policy among a run's artifacts."""
+_CONFIG = "mica_config.json"
+"""The run's config next to the policy: domain, prompts and template arguments with which it was trained."""
 _TAG_LENGTH = 5000
 """Maximum characters of a tag value in MLflow."""
 
@@ -45,11 +49,11 @@ def register_policy(folder: RunFolder, name: str | None = None) -> Registration:
     Raises:
         ConfigError: the run has not finished, or MLflow does not respond or rejects the request.
     """
-    from mlflow.exceptions import MlflowException
-
     config = RunConfig.read(folder.config_file)
     if not folder.summary.is_file():
         raise ConfigError(f"{folder.path} has not finished. Run `mica train --resume {folder.path}` first.")
+    from mlflow.exceptions import MlflowException
+
     tracker = open_tracking(config, folder)
     store = config.tracking_uri or folder.tracking_uri
     if waiting := tracker.flush():
@@ -104,6 +108,9 @@ def _register(folder: RunFolder, config: RunConfig, *, run_id: str, store: str, 
     if not client.list_artifacts(run_id, _POLICY):
         # With loop.track_policy=false the run did not log it.
         client.log_artifacts(run_id, str(Path(summary["policy"])), _POLICY)
+    with TemporaryDirectory() as place:
+        config.write(Path(place) / _CONFIG)
+        client.log_artifact(run_id, str(Path(place) / _CONFIG), _POLICY)
     made = client.create_model_version(
         name,
         f"{client.get_run(run_id).info.artifact_uri}/{_POLICY}",
@@ -138,15 +145,22 @@ def _tags(config: RunConfig, summary: Mapping[str, Any]) -> dict[str, str]:
     return {**measured, **guard, "seed": str(config.seed), "base_policy": config.policy}
 
 
+_NOT_SERVED = ("out", "roles", "tracking_uri", "tracking_parent", "register_as", "budget")
+"""Keys of a run's config that mean nothing where its policy is served."""
 REGISTERED = "models:/"
 """Prefix of a reference to a registered model."""
 
 
-def fetch_registered(reference: str) -> Path:
-    """Download a registered model from the store of MLFLOW_TRACKING_URI, and return its folder.
+def registered_config(reference: str) -> RunConfig:
+    """Download a registered model from the store of MLFLOW_TRACKING_URI; return the config to serve it.
+
+    The config is that of the run which trained the model, with the downloaded policy. Where it was trained
+    and tracked, and by which roles, is left out. A model without a config gets the default one, with a
+    warning.
 
     Raises:
-        ConfigError: there is no such model, or it contains no model folder.
+        ConfigError: there is no such model, it contains no model folder, or its config names code outside of
+            mica_ray without `--trust`.
     """
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
@@ -162,4 +176,16 @@ def fetch_registered(reference: str) -> Path:
     found = sorted(folder.rglob("config.json"), key=lambda file: len(file.parts))
     if not found:
         raise ConfigError(f"{reference} contains no config.json. Register a Hugging Face model folder.")
-    return found[0].parent
+    policy = str(found[0].parent)
+    stored = found[0].with_name(_CONFIG)
+    if not stored.is_file():
+        _LOG.warning(
+            "%s has no %s, so it is served with the domain of the default config. Set domain=... and "
+            "chat_template_arguments=... with --set, or register the run again.",
+            reference,
+            _CONFIG,
+        )
+        return RunConfig(policy=policy)
+    config = RunConfig.read(stored)
+    left_out = {name: RunConfig.model_fields[name].default for name in _NOT_SERVED}
+    return config.model_copy(update={**left_out, "policy": policy})

@@ -21,7 +21,7 @@ from mica_ray.serving.http.backend import BackendError, TextDelta
 from mica_ray.serving.judge_spec import JudgeSpec
 from mica_ray.serving.model_prompt import RenderedRequest
 from mica_ray.serving.model_replica import ModelReplica, ModelSpec
-from mica_ray.serving.service_spec import Replicas, ServiceSpec
+from mica_ray.serving.service_spec import Certificate, Replicas, ServiceSpec
 from mica_ray.serving.support.need_estimator import NeedEstimator
 from mica_ray.serving.web_app import create_app
 from mica_ray.types import Message, Sampling
@@ -35,11 +35,19 @@ APPLICATION = "mica"
 _DRAIN_LOOP_SECONDS = 0.5
 
 
-def serve_application(spec: ServiceSpec, *, host: str, port: int) -> None:
+def serve_application(
+    spec: ServiceSpec, *, host: str, port: int, certificate: Certificate | None = None
+) -> None:
     """Start the service, or replace the running version, and wait until it answers.
 
     Ray must be running. Replacing a version fails no request: new replicas start first, and the old ones
     finish their replies.
+
+    Args:
+        spec: of the service.
+        host: address to listen on.
+        port: to listen on.
+        certificate: for HTTPS; None serves plain HTTP.
     """
     serve.start(
         proxy_location="HeadOnly",
@@ -48,6 +56,8 @@ def serve_application(spec: ServiceSpec, *, host: str, port: int) -> None:
             port=port,
             # A fallback only: the application has its own, earlier deadline and answers when it passes.
             request_timeout_s=spec.settings.request_seconds + 30,
+            ssl_certfile=None if certificate is None else str(certificate.file),
+            ssl_keyfile=None if certificate is None else str(certificate.key),
         ),
     )
     serve.run(application(spec), name=APPLICATION, route_prefix="/")
@@ -164,7 +174,7 @@ class ReplicaDeployment:
 def _estimator(judge: JudgeSpec, handle: DeploymentHandle | None) -> NeedEstimator:
     served = None if handle is None else lambda model: HandleChat(handle.chat.remote, model)
     world = role_world(judge.config, served)
-    return NeedEstimator(world.judge, world.domain)
+    return NeedEstimator(world.judge, world.domain, judge.config.roles.deadline_seconds)
 
 
 def _judge_deployment(spec: ServiceSpec) -> serve.Application | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from mica_ray import checks
 from mica_ray.safety.check import CareCheck, NoCare
@@ -40,6 +42,28 @@ class Replicas:
     def are_scaled(self) -> bool:
         """Whether their number follows the load."""
         return self.at_most > self.at_least
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The certificate and key with which the service speaks HTTPS, as PEM files."""
+
+    file: Path
+    """The chain, the service's own certificate first."""
+    key: Path
+    """Without a password."""
+
+    def __post_init__(self) -> None:
+        """Check that both files can be read and belong to each other."""
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+                self.file, self.key, password=""
+            )
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"certificate {self.file} and key {self.key} cannot be used ({error}). Name a PEM file and "
+                "its key without a password."
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

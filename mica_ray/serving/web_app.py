@@ -1,6 +1,7 @@
 """The web application over a `ChatBackend`: routes, chat page, errors. No Ray here.
 
-A request passes http/security.py, http/access.py and a route; http/responder.py then asks the model.
+A request passes operations/request_middleware.py, http/security.py, http/access.py and a route;
+http/responder.py then asks the model.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from mica_ray.safety.check import CareCheck, NoCare
+from mica_ray.safety.paced_check import PacedCare
 from mica_ray.serving.http.access import AccessControl
 from mica_ray.serving.http.api_error import ApiError
 from mica_ray.serving.http.api_keys import KeyFile
@@ -29,15 +31,19 @@ from mica_ray.serving.http.responder import Responder
 from mica_ray.serving.http.responses import json_response
 from mica_ray.serving.http.security import SecurityMiddleware
 from mica_ray.serving.http.settings import LOOPBACK_NAMES, ServeSettings
+from mica_ray.serving.http.token_budget import TokenBudget
 from mica_ray.serving.http.votes import vote_route
 from mica_ray.serving.openai.chat_routes import chat_routes
 from mica_ray.serving.openai.response_routes import response_routes
+from mica_ray.serving.operations.readiness import Readiness, ready_route
+from mica_ray.serving.operations.request_middleware import RequestMiddleware
+from mica_ray.serving.operations.request_record import current_record
 from mica_ray.serving.support.need_estimator import NeedEstimator
 from mica_ray.serving.support.routes import session_routes
 from mica_ray.serving.support.session import FileStore, MemoryStore, SessionStore
 from mica_ray.serving.support.sessions import SupportSessions
 
-_CLEANUP_SECONDS = 60.0
+_UPKEEP_SECONDS = 10.0
 PAGE_FOLDER = Path(__file__).parent / "page"
 
 
@@ -57,26 +63,33 @@ def create_app(
         estimator: of the need state in support sessions; None estimates nothing.
     """
     keys = None if settings.keys_file is None else KeyFile(settings.keys_file)
-    access = AccessControl(keys, requests_per_minute=settings.requests_per_minute)
-    responder = Responder(backend, settings, care or NoCare())
+    budget = TokenBudget(None if settings.keys_file is None else _budget_file(settings.keys_file))
+    access = AccessControl(keys, settings, budget=budget)
+    responder = Responder(backend, settings, PacedCare(care or NoCare(), seconds=settings.care_seconds))
     store = _session_store(settings) if settings.sessions else None
     routes: list[BaseRoute] = [
         *chat_routes(responder, access, settings),
         *response_routes(responder, access, settings),
     ]
     if store is not None:
-        routes += session_routes(SupportSessions(responder, store, settings, estimator), access)
+        sessions = SupportSessions(responder, store, settings, estimator, access.max_sessions)
+        routes += session_routes(sessions, access)
     routes += [
         metrics_route(access),
-        vote_route(backend, access, settings.votes_file),
+        vote_route(responder, access, settings.votes_file),
+        ready_route(Readiness(backend)),
         _features_route(access, settings, estimates=estimator is not None),
         *_page_routes(),
     ]
     return Starlette(
         routes=routes,
-        middleware=[_security(settings), *_cors(settings)],
+        middleware=[
+            Middleware(RequestMiddleware, metrics=responder.metrics, audit_file=settings.audit_file),
+            _security(settings),
+            *_cors(settings),
+        ],
         exception_handlers={ApiError: _error_response, HTTPException: _error_response},
-        lifespan=_session_cleanup(store),
+        lifespan=_upkeep(store, access),
     )
 
 
@@ -102,7 +115,7 @@ def _features_route(access: AccessControl, settings: ServeSettings, *, estimates
     """Return the route GET /v1/support: the features the page may show."""
 
     async def features(request: Request) -> Response:
-        access.admit(request.headers.get("authorization", ""))
+        access.admit(request.headers.get("authorization", ""), None)
         return json_response(
             {
                 "object": "support",
@@ -123,29 +136,45 @@ def _session_store(settings: ServeSettings) -> SessionStore:
     return FileStore(settings.sessions_file, settings.max_sessions)
 
 
-def _session_cleanup(store: SessionStore | None) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
-    """Delete expired sessions every minute, whether or not requests arrive."""
+def _upkeep(
+    store: SessionStore | None, access: AccessControl
+) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    """Delete expired sessions and save the token counts every few seconds, whether or not requests arrive."""
 
-    async def delete_expired() -> None:
-        while store is not None:
-            store.delete_expired()
-            await asyncio.sleep(_CLEANUP_SECONDS)
+    async def repeat() -> None:
+        while True:
+            if store is not None:
+                store.delete_expired()
+            access.save()
+            await asyncio.sleep(_UPKEEP_SECONDS)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        cleanup = asyncio.create_task(delete_expired())
-        yield
-        cleanup.cancel()
+        task = asyncio.create_task(repeat())
+        try:
+            yield
+        finally:
+            task.cancel()
+            access.save()
 
     return lifespan
+
+
+def _budget_file(keys_file: Path) -> Path:
+    return keys_file.with_name(f".{keys_file.name}.tokens")
 
 
 async def _error_response(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):  # An unknown path, or a method that its route does not accept.
         problem = f"{error.detail}. Check the path and the method of the request."
-        error = ApiError(error.status_code, problem, code="no_such_route")
+        code = "method_not_allowed" if error.status_code == 405 else "no_such_route"
+        headers = dict(error.headers or {})  # Allow, with the accepted methods.
+        error = ApiError(error.status_code, problem, code=code)
+    else:
+        headers = {}
     assert isinstance(error, ApiError)
-    return JSONResponse(error.body, status_code=error.status, headers=error.headers)
+    current_record().error = current_record().error or error.reason
+    return JSONResponse(error.body, status_code=error.status, headers=headers | error.headers)
 
 
 def _page_routes() -> list[BaseRoute]:

@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from mica_ray.safety.check import CareFinding
+from mica_ray.safety.check import CareFinding, CareSteps
 from mica_ray.serving.http.backend import BackendError, FailureKind
 from mica_ray.serving.http.settings import ServeSettings
 from mica_ray.serving.web_app import create_app
@@ -162,7 +162,17 @@ class Alarmed:
     """A care check that always finds something."""
 
     def check(self, text: str, locale: str) -> CareFinding | None:
-        return CareFinding("self_harm", f"Please call for help ({locale}).")
+        return CareFinding("self_harm", self.help_line(locale))
+
+    def steps(self, text: str, locale: str) -> CareSteps:
+        yield
+        return self.check(text, locale)
+
+    def help_line(self, locale: str) -> str:
+        return f"Please call for help ({locale})."
+
+    def without_help_line(self, text: str) -> str:
+        return text
 
 
 async def test_a_help_line_comes_even_when_no_model_answers() -> None:

@@ -87,7 +87,9 @@ async def test_the_judge_behind_a_handle_estimates_the_state_of_a_session() -> N
         ]
     assert [need["state"] is not None for need in needs] == [True, False, False, True]
     assert needs[0]["change"] == needs[3]["change"] and min(needs[0]["change"].values()) > 0
-    assert "replica failed" in needs[1]["error"] and "no answer within 0.2 s" in needs[2]["error"]
+    # Without the words of the failure, which could quote the person or a key.
+    reasons = ["The judge returned no score.", "The judge did not answer in time."]
+    assert [needs[1]["error"], needs[2]["error"]] == reasons
     # The deadline of the roles also stops the sampling, and every call has the judge's schema.
     assert replica.num_cancelled == 1
     assert replica.schemas == [judgement_schema()] * 4

@@ -1,4 +1,4 @@
-"""Who may send requests: checks the API key of a request and limits the rate of each key."""
+"""Who may send requests: checks the key of a request, its scope, and the limits of the key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mica_ray.serving.http.api_error import ApiError
-from mica_ray.serving.http.api_keys import KeyFile
+from mica_ray.serving.http.api_keys import KeyFile, KeyRecord, KeyScope
+from mica_ray.serving.http.settings import ServeSettings
+from mica_ray.serving.http.token_budget import TokenBudget
+from mica_ray.serving.operations.request_record import RequestRecord, current_record
 
 ANYONE = ""
 """Name of every caller when the service has no keys."""
@@ -25,64 +28,128 @@ class _Bucket:
 
 
 class AccessControl:
-    """Identifies callers by their key and limits each key's rate.
+    """Identifies callers by their key and keeps each key within its limits.
+
+    A key occupies a place from its admission to the end of the response. Its tokens count when the response
+    ends, so the requests in flight may exceed a day's limit, each by the tokens of one reply.
 
     Args:
         keys: the valid keys; None admits everyone as `ANYONE`, without a limit.
-        requests_per_minute: of one key. The requests of a minute may arrive at once.
+        settings: the limits of each key; its record in the file may have others.
+        budget: the tokens of each key and day.
         clock: monotonic, seconds.
     """
 
     def __init__(
         self,
         keys: KeyFile | None,
+        settings: ServeSettings,
         *,
-        requests_per_minute: int,
+        budget: TokenBudget | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._keys = keys
-        self._per_minute = requests_per_minute
+        self._settings = settings
+        self._budget = budget or TokenBudget()
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
+        self._in_flight: dict[str, int] = {}
 
-    def admit(self, authorization: str) -> str:
-        """Return the name of the caller's key and count the request.
+    def admit(self, authorization: str, scope: KeyScope | None = "chat") -> str:
+        """Return the name of the caller's key, count the request, and take a place until it ends.
 
         Args:
             authorization: the header, `Bearer KEY`; empty if the request has none.
+            scope: what the request needs; None: any valid key.
 
         Raises:
-            ApiError: 401 without a valid key, 429 if the key exceeds its rate.
+            ApiError: 401 without a valid key, 403 if the key is for something else, 429 if it is at a limit.
         """
         if self._keys is None:
             return ANYONE
+        key = self._key(self._keys, authorization)
+        current_record().key = key.name
+        if scope is not None and scope not in key.scopes:
+            raise ApiError(
+                403,
+                f"This key is not valid for {scope}. Use a key that was created with --scope {scope}.",
+                type="permission_error",
+                code="insufficient_scope",
+            )
+        self._take(key.name)
+        if scope in ("chat", "support"):
+            self._check_tokens(key)
+            self._occupy(key)
+        return key.name
+
+    def max_sessions(self, owner: str) -> int:
+        """Return how many sessions a key may have at the same time."""
+        if self._keys is None:
+            return self._settings.max_sessions
+        found = next((key for key in self._keys.records() if key.name == owner), None)
+        limit = None if found is None else found.max_sessions
+        return self._settings.max_sessions_per_key if limit is None else limit
+
+    def save(self) -> None:
+        """Write the tokens of the day to disk, if they are kept there."""
+        self._budget.save()
+
+    def _key(self, keys: KeyFile, authorization: str) -> KeyRecord:
         if not authorization.lower().startswith(_SCHEME):
             raise ApiError(
                 401, "The request has no API key. Send Authorization: Bearer KEY.", code="missing_api_key"
             )
-        owner = self._keys.owner(authorization[len(_SCHEME) :].strip())
-        if owner is None:
+        key = keys.find(authorization[len(_SCHEME) :].strip())
+        if key is None:
             raise ApiError(
                 401,
-                "This API key is wrong or revoked. Ask the operator of the service for a new one.",
+                "This API key is wrong, revoked or expired. Ask the operator of the service for a new one.",
                 code="invalid_api_key",
             )
-        self._take(owner)
-        return owner
+        return key
 
     def _take(self, owner: str) -> None:
-        now = self._clock()
-        bucket = self._buckets.setdefault(owner, _Bucket(self._per_minute, now))
-        rate = self._per_minute / 60
-        bucket.left = min(self._per_minute, bucket.left + (now - bucket.refilled_at) * rate)
+        now, per_minute = self._clock(), self._settings.requests_per_minute
+        bucket = self._buckets.setdefault(owner, _Bucket(per_minute, now))
+        rate = per_minute / 60
+        bucket.left = min(per_minute, bucket.left + (now - bucket.refilled_at) * rate)
         bucket.refilled_at = now
         if bucket.left < 1:
             seconds = math.ceil((1 - bucket.left) / rate)
-            raise ApiError(
-                429,
-                f"This key sent more than {self._per_minute} requests a minute. Try again in {seconds} s.",
-                type="rate_limit_error",
+            raise _limited(
+                f"This key sent more than {per_minute} requests a minute. Try again in {seconds} s.",
                 code="rate_limit_exceeded",
-                retry_after=seconds,
+                seconds=seconds,
             )
         bucket.left -= 1
+
+    def _check_tokens(self, key: KeyRecord) -> None:
+        limit = self._settings.daily_tokens_per_key if key.daily_tokens is None else key.daily_tokens
+        if limit is None or self._budget.used(key.name) < limit:
+            return
+        seconds = self._budget.seconds_left
+        raise _limited(
+            f"This key has used its {limit} tokens of the day. Try again in {seconds} s.",
+            code="daily_tokens_exceeded",
+            seconds=seconds,
+        )
+
+    def _occupy(self, key: KeyRecord) -> None:
+        limit = self._settings.max_in_flight_per_key if key.max_in_flight is None else key.max_in_flight
+        taken = self._in_flight.get(key.name, 0)
+        if taken >= limit:
+            raise _limited(
+                f"This key has {taken} requests in flight, its limit. Wait until one of them ends.",
+                code="too_many_in_flight",
+                seconds=self._settings.retry_after_seconds,
+            )
+        self._in_flight[key.name] = taken + 1
+        current_record().at_end(self._release)
+
+    def _release(self, record: RequestRecord) -> None:
+        self._in_flight[record.key] -= 1
+        self._budget.add(record.key, record.prompt_tokens + record.completion_tokens)
+
+
+def _limited(message: str, *, code: str, seconds: int) -> ApiError:
+    return ApiError(429, message, type="rate_limit_error", code=code, retry_after=seconds)

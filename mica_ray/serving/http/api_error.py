@@ -59,6 +59,11 @@ class ApiError(Exception):
         )
 
     @property
+    def reason(self) -> str:
+        """What metrics and audit lines name: the code, or the type of an error without one."""
+        return self.code or self.type
+
+    @property
     def body(self) -> dict[str, object]:
         """The JSON body of the response."""
         return {"error": {"message": str(self), "type": self.type, "param": self.param, "code": self.code}}

@@ -14,13 +14,12 @@ def check_binding(host: str, keys_file: Path | None) -> None:
     Raises:
         ValueError: other machines can reach the address, and there is no valid key.
     """
-    keys = None if keys_file is None else KeyFile(keys_file).records()
-    if keys is not None and not any(key.revoked is None for key in keys):
+    if keys_file is not None and not KeyFile(keys_file).has_valid_key():
         raise ValueError(
             f"{keys_file}: contains no valid key. "
             f"Create one with `mica serve-key add NAME --file {keys_file}`."
         )
-    if keys is None and not is_loopback(host):
+    if keys_file is None and not is_loopback(host):
         raise ValueError(
             f"--host {host}: other machines could use the service without a key. "
             "Add --api-key-file FILE, or use --host 127.0.0.1."

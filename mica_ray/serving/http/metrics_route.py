@@ -14,7 +14,7 @@ def metrics_route(access: AccessControl) -> Route:
     """Return the route GET /metrics; if the service has keys, Prometheus needs one too."""
 
     async def metrics(request: Request) -> Response:
-        access.admit(request.headers.get("authorization", ""))
+        access.admit(request.headers.get("authorization", ""), "metrics")
         return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return Route("/metrics", metrics, methods=["GET"])

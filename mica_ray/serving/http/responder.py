@@ -6,13 +6,15 @@ Separates the model's thinking from its reply, for every backend.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import logging
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mica_ray.chat.thinking import SpokenStream
 from mica_ray.chat.thinking_marks import marks_with
-from mica_ray.safety.check import CareCheck, CareFinding
+from mica_ray.safety.check import CareFinding
+from mica_ray.safety.paced_check import PacedCare
 from mica_ray.serving.http.api_error import ApiError
 from mica_ray.serving.http.backend import (
     BackendError,
@@ -20,10 +22,16 @@ from mica_ray.serving.http.backend import (
     ChatRequest,
     TextDelta,
     TextLogprob,
+    ToolUse,
     Usage,
 )
 from mica_ray.serving.http.settings import ServeSettings
+from mica_ray.serving.operations.recent_replies import RecentReplies
+from mica_ray.serving.operations.request_record import current_record
+from mica_ray.serving.operations.service_metrics import ServiceMetrics, service_metrics
+from mica_ray.types import Message
 
+_LOG = logging.getLogger(__name__)
 _HELP_LINE_SEPARATOR = "\n\n"
 """Between the help line and the model's reply."""
 
@@ -36,21 +44,25 @@ class Responder:
         backend: the models.
         settings: deadline, and the limit on concurrent requests.
         care: checks the person's last messages before the model runs.
+        metrics: count tokens, waiting requests and failures.
+        replies: remembers which models answered a conversation.
     """
 
     backend: ChatBackend
     settings: ServeSettings
-    care: CareCheck
+    care: PacedCare
+    metrics: ServiceMetrics = field(default_factory=service_metrics)
+    replies: RecentReplies = field(default_factory=RecentReplies)
     in_flight: int = 0
 
-    def check_care(self, request: ChatRequest, locale: str) -> CareFinding | None:
+    async def check_care(self, request: ChatRequest, locale: str) -> CareFinding | None:
         """Check what the person wrote since the last reply for signs of acute danger."""
-        last: list[str] = []
-        for message in reversed(request.messages):
-            if message["role"] != "user":
-                break
-            last.append(message["content"])
-        return self.care.check("\n".join(reversed(last)), locale)
+        finding = await self.care.check(_unanswered(request.messages), locale)
+        if finding is not None:
+            current_record().care = finding.kind
+            if finding.kind == "unchecked":
+                self.metrics.care_unchecked.inc()
+        return finding
 
     def resolve_model(self, model: str) -> str:
         """Return the id of the requested model; an empty name means the first model.
@@ -82,19 +94,23 @@ class Responder:
             ApiError: the model returned no reply, was too slow, or the service is busy. With a finding the
                 reply ends after the help line instead.
         """
+        current_record().model = request.model
         if finding is None:
             async with aclosing(_split_thinking(self._model_pieces(request))) as pieces:
                 async for piece in pieces:
                     yield piece
             return
         yield TextDelta(finding.lead, is_help_line=True)
-        separator = _HELP_LINE_SEPARATOR
+        is_first = True
         try:
             async with aclosing(_split_thinking(self._model_pieces(request))) as pieces:
                 async for piece in pieces:
-                    yield replace(piece, text=separator + piece.text) if piece.text else piece
-                    separator = "" if piece.text else separator
-        except ApiError:
+                    if piece.text and is_first:
+                        yield TextDelta(_HELP_LINE_SEPARATOR, is_help_line=True)
+                        is_first = False
+                    yield piece
+        except Exception as error:  # Whatever fails, the help line must arrive.
+            self._note_missing_reply(error)
             yield TextDelta("", "stop", Usage(0, 0))
 
     async def _model_pieces(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
@@ -102,16 +118,61 @@ class Responder:
             busy = BackendError("The service is answering too many requests. Try again soon.", kind="busy")
             raise self._error(busy)
         self.in_flight += 1
-        deadline = asyncio.get_running_loop().time() + self.settings.request_seconds
         try:
-            async with aclosing(self.backend.stream(request)) as deltas:
-                while (delta := await self._next(deltas, deadline)) is not None:
-                    yield delta
-                    if delta.finish_reason is not None:
-                        return
+            with self.metrics.at_model(request.model) as call:
+                deadline = asyncio.get_running_loop().time() + self.settings.request_seconds
+                async with aclosing(self.backend.stream(self._without_help_lines(request))) as deltas:
+                    while (delta := await self._next(deltas, deadline)) is not None:
+                        call.count(delta.usage)
+                        if delta.finish_reason is not None:
+                            self.replies.add(current_record().key, request.messages, request.model)
+                        yield delta
+                        if delta.finish_reason is not None:
+                            return
             raise self._error(BackendError("The reply ended early. Try again.", kind="unavailable"))
         finally:
             self.in_flight -= 1
+
+    def _without_help_lines(self, request: ChatRequest) -> ChatRequest:
+        """Remove help lines from the history: they are the operator's words, not the model's.
+
+        A reply that was only a help line is left out, and the person's messages around it are joined.
+        """
+        messages: list[Message] = []
+        joins_next = False
+        for message in request.messages:
+            content = message["content"]
+            if message["role"] == "assistant":
+                content = self.care.without_help_line(content)
+                if not content and message["content"]:
+                    joins_next = True
+                    continue
+            elif joins_next and message["role"] == "user" and messages and messages[-1]["role"] == "user":
+                content = f"{messages.pop()['content']}\n\n{content}"
+            joins_next = False
+            messages.append({**message, "content": content})
+        return replace(request, messages=tuple(messages), tool_use=self._tool_use(request.tool_use))
+
+    def _tool_use(self, tool_use: ToolUse | None) -> ToolUse | None:
+        """Remove help lines from the conversation as chat templates with tools read it."""
+        if tool_use is None:
+            return None
+        messages = [
+            {**message, "content": self.care.without_help_line(content)}
+            if message.get("role") == "assistant" and isinstance(content := message.get("content"), str)
+            else message
+            for message in tool_use.messages
+        ]
+        return replace(tool_use, messages=tuple(messages))
+
+    def _note_missing_reply(self, error: Exception) -> None:
+        """Count and log the failure of which the client sees only the help line."""
+        reason = error.reason if isinstance(error, ApiError) else "internal"
+        current_record().error = reason
+        self.metrics.care_without_reply.labels(reason=reason).inc()
+        _LOG.error(
+            "No reply after a help line: %s.", type(error).__name__ if reason == "internal" else reason
+        )
 
     async def _next(self, deltas: AsyncGenerator[TextDelta, None], deadline: float) -> TextDelta | None:
         try:
@@ -127,7 +188,23 @@ class Responder:
             raise self._error(error) from error
 
     def _error(self, error: BackendError) -> ApiError:
-        return ApiError.of_backend(error, self.settings.retry_after_seconds)
+        converted = ApiError.of_backend(error, self.settings.retry_after_seconds)
+        current_record().error = converted.reason  # In a stream the status stays 200.
+        return converted
+
+
+def _unanswered(messages: Sequence[Message]) -> str:
+    """Return what the person wrote since the last reply.
+
+    Messages of other roles, empty replies and a reply that the client begins itself hide none of it.
+    """
+    found: list[str] = []
+    for message in reversed(messages):
+        if message["role"] == "user":
+            found.append(message["content"])
+        elif message["role"] == "assistant" and message["content"].strip() and found:
+            break
+    return "\n".join(reversed(found))
 
 
 async def _split_thinking(pieces: AsyncGenerator[TextDelta, None]) -> AsyncGenerator[TextDelta, None]:

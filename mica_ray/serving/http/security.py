@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mica_ray.serving.http.api_error import ApiError
+from mica_ray.serving.operations.request_record import current_record
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -70,6 +71,7 @@ class SecurityMiddleware:
             if not started:
                 await _send_error(error, send_with_headers)
         except Exception as error:  # The server would log its message, which may quote the person.
+            current_record().error = "internal"
             _LOG.error("%s %s: %s", scope["method"], type(error).__name__, _place(error))
             if not started:
                 failed = ApiError(500, "The service failed. Try again.", type="server_error")
@@ -123,6 +125,7 @@ def _host_name(host: bytes) -> str:
 
 
 async def _send_error(error: ApiError, send: Send) -> None:
+    current_record().error = current_record().error or error.reason
     body = json.dumps(error.body).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
     encoded = [(name.lower().encode(), text.encode()) for name, text in headers.items()]

@@ -15,8 +15,8 @@ from starlette.routing import Route
 from mica_ray.files import append_line, mend_lines
 from mica_ray.serving.http.access import AccessControl
 from mica_ray.serving.http.api_error import ApiError
-from mica_ray.serving.http.backend import ChatBackend
 from mica_ray.serving.http.json_body import RequestBody, invalid_field, json_content, read_object
+from mica_ray.serving.http.responder import Responder
 from mica_ray.serving.http.responses import json_response
 
 
@@ -26,11 +26,14 @@ class _Vote(RequestBody):
     choice: Literal["left", "right", "tie"]
 
 
-def vote_route(backend: ChatBackend, access: AccessControl, file: Path | None) -> Route:
+def vote_route(responder: Responder, access: AccessControl, file: Path | None) -> Route:
     """Return the route POST /v1/support/votes.
 
+    A vote counts if both models have answered the same conversation for the same key within the last hour.
+    Each conversation has one vote.
+
     Args:
-        backend: its models; votes on other models are rejected.
+        responder: its models; votes on other models are rejected.
         access: checks keys and rates.
         file: JSON lines of left, right, choice and time; None rejects votes with 404.
     """
@@ -38,12 +41,19 @@ def vote_route(backend: ChatBackend, access: AccessControl, file: Path | None) -
         mend_lines(file)
 
     async def vote(request: Request) -> Response:
-        access.admit(request.headers.get("authorization", ""))
+        owner = access.admit(request.headers.get("authorization", ""))
         if file is None:
             raise ApiError(
                 404, "This service stores no votes. Its operator can set serve.votes_file.", code="votes_off"
             )
-        cast = _read_vote(await json_content(request), [model.id for model in backend.models()])
+        cast = _read_vote(await json_content(request), [model.id for model in responder.backend.models()])
+        if not responder.replies.take(owner, {cast.left, cast.right}):
+            raise ApiError(
+                409,
+                "There is no conversation that both models have answered, or it has its vote. Send the same "
+                "messages to both models, then vote.",
+                code="no_conversation",
+            )
         line = json.dumps({**cast.model_dump(), "time": int(time.time())}, ensure_ascii=False)
         append_line(file, line.encode())
         return json_response({"object": "support.vote"}, status=201)

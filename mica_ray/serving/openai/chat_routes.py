@@ -56,7 +56,7 @@ def _card(model: ServedModel) -> dict[str, object]:
 
 async def _complete(responder: Responder, body: ChatBody, locale: str) -> Response:
     request = replace(body.request, model=responder.resolve_model(body.request.model))
-    finding = responder.check_care(request, locale)
+    finding = await responder.check_care(request, locale)
     pieces = stream_choices(responder, request, finding, body.num_choices)
     completion = ServedCompletion(request.model, request.options.top_logprobs is not None)
     if request.is_streamed:

@@ -48,7 +48,7 @@ def response_routes(responder: Responder, access: AccessControl, settings: Serve
 
 async def _respond(responder: Responder, body: ResponseBody, locale: str) -> Response:
     request = replace(body.request, model=responder.resolve_model(body.request.model))
-    finding = responder.check_care(request, locale)
+    finding = await responder.check_care(request, locale)
     pieces = stream_choices(responder, request, finding, 1)
     served = ServedResponse(request.model, body.repeated, request.options.top_logprobs is not None)
     if request.is_streamed:

@@ -10,10 +10,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mica_ray.serving.http.access import AccessControl
+from mica_ray.serving.http.backend import TextDelta
 from mica_ray.serving.http.help_locale import locale_of
 from mica_ray.serving.http.json_body import json_content
 from mica_ray.serving.http.responses import DONE, event, event_response, json_response
-from mica_ray.serving.support.body import MessageBody, read_message_body, read_session_body
+from mica_ray.serving.support.body import read_message_body, read_session_body
 from mica_ray.serving.support.session import SupportSession
 from mica_ray.serving.support.sessions import SupportSessions
 
@@ -24,7 +25,7 @@ def session_routes(sessions: SupportSessions, access: AccessControl) -> list[Rou
     """Return the routes."""
 
     def owner_of(request: Request) -> str:
-        return access.admit(request.headers.get("authorization", ""))
+        return access.admit(request.headers.get("authorization", ""), "support")
 
     def session_of(request: Request) -> SupportSession:
         return sessions.find(owner_of(request), request.path_params["session_id"])
@@ -36,12 +37,12 @@ def session_routes(sessions: SupportSessions, access: AccessControl) -> list[Rou
         return json_response(sessions.session_json(session), status=201)
 
     async def send_message(request: Request) -> Response:
-        session_of(request)  # An unknown session is reported before the body is read.
+        known = session_of(request)  # An unknown session is reported before the body is read.
         body = read_message_body(await json_content(request), sessions.settings)
-        session = session_of(request)  # Again: a reply that ended meanwhile has added a turn.
+        pieces = sessions.reply(known.owner, known.id, body)
         if body.stream:
-            return await event_response(_events(sessions, session, body))
-        async with aclosing(sessions.reply(session, body)) as pieces:
+            return await event_response(_events(sessions, pieces))
+        async with aclosing(pieces):
             last = [piece async for piece in pieces][-1]
         assert isinstance(last, SupportSession)
         return json_response(_message_json(sessions, last))
@@ -64,9 +65,9 @@ def session_routes(sessions: SupportSessions, access: AccessControl) -> list[Rou
 
 
 async def _events(
-    sessions: SupportSessions, session: SupportSession, body: MessageBody
+    sessions: SupportSessions, reply: AsyncGenerator[TextDelta | SupportSession, None]
 ) -> AsyncGenerator[bytes, None]:
-    async with aclosing(sessions.reply(session, body)) as pieces:
+    async with aclosing(reply) as pieces:
         async for piece in pieces:
             if isinstance(piece, SupportSession):
                 yield event(_message_json(sessions, piece)) + DONE
@@ -82,6 +83,7 @@ def _message_json(sessions: SupportSessions, session: SupportSession) -> dict[st
         "session": session.id,
         "turn": len(session.turns),
         "reply": {"role": "assistant", "content": turn.reply},
+        "help_line": turn.help_line or None,
         "care": turn.care,
         "need": sessions.need_json(session),
     }

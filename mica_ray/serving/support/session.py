@@ -6,10 +6,11 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from mica_ray.types import State
 
@@ -21,6 +22,7 @@ class SupportTurn:
     said: str
     """The person's message."""
     reply: str
+    """The model's words; empty if it returned none."""
     state: State | None = None
     """P_t after the reply, points; None without a judge, or if it failed."""
     change: State | None = None
@@ -29,6 +31,8 @@ class SupportTurn:
     """Why the judge returned no state; None if it did, or without a judge."""
     care: str | None = None
     """The kind of danger that the care check found in the message."""
+    help_line: str = ""
+    """The operator's words before the reply; empty without a finding. No model and no judge sees them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +50,23 @@ class SupportSession:
     turns: tuple[SupportTurn, ...] = ()
 
 
+Change = Callable[[SupportSession], SupportSession]
+"""Returns the changed session."""
+
+
 class SessionStore(Protocol):
     """Stores sessions until they expire."""
 
-    def put(self, session: SupportSession) -> bool:
-        """Store a new or changed session; return False if the store is full."""
+    def put(self, session: SupportSession, *, max_of_owner: int | None = None) -> bool:
+        """Store a new session; return False if the store is full, or its owner has this many."""
+        ...
+
+    def update(self, session_id: str, change: Change) -> SupportSession | None:
+        """Change a stored session and return it; None if it was deleted.
+
+        Reads and writes in one step, so that no change by another request or process is lost. The session is
+        found even if it has expired since its reply began.
+        """
         ...
 
     def get(self, session_id: str) -> SupportSession | None:
@@ -62,7 +78,7 @@ class SessionStore(Protocol):
         ...
 
     def delete_expired(self) -> None:
-        """Delete expired sessions; called every minute, so that none stays because nobody reads it."""
+        """Delete expired sessions; called regularly, so that none stays because nobody reads it."""
         ...
 
 
@@ -79,13 +95,24 @@ class MemoryStore:
         self._clock = clock
         self._sessions: dict[str, SupportSession] = {}
 
-    def put(self, session: SupportSession) -> bool:
-        """Store a new or changed session; return False if the store is full."""
+    def put(self, session: SupportSession, *, max_of_owner: int | None = None) -> bool:
+        """Store a new session; return False if the store is full, or its owner has this many."""
         self.delete_expired()
-        if session.id not in self._sessions and len(self._sessions) >= self._max_sessions:
+        num_own = sum(other.owner == session.owner for other in self._sessions.values())
+        if len(self._sessions) >= self._max_sessions or (
+            max_of_owner is not None and num_own >= max_of_owner
+        ):
             return False
         self._sessions[session.id] = session
         return True
+
+    def update(self, session_id: str, change: Change) -> SupportSession | None:
+        """Change a stored session and return it; None if it was deleted."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            return None
+        self._sessions[session_id] = changed = change(session)
+        return changed
 
     def get(self, session_id: str) -> SupportSession | None:
         """Return a session that has not expired; None if there is none."""
@@ -125,27 +152,31 @@ class FileStore:
         )
         self.delete_expired()
 
-    def put(self, session: SupportSession) -> bool:
-        """Store a new or changed session; return False if the store is full."""
+    def put(self, session: SupportSession, *, max_of_owner: int | None = None) -> bool:
+        """Store a new session; return False if the store is full, or its owner has this many."""
         self.delete_expired()
-        others = "SELECT COUNT(*) FROM session WHERE id != ?"
-        if self._database.execute(others, (session.id,)).fetchone()[0] >= self._max_sessions:
-            return False
-        self._database.execute(
-            "INSERT OR REPLACE INTO session VALUES (?, ?, ?)",
-            (session.id, session.expires, json.dumps(asdict(session))),
-        )
+        with self._transaction():
+            owners = [content["owner"] for content in self._contents()]
+            is_at_limit = max_of_owner is not None and owners.count(session.owner) >= max_of_owner
+            if len(owners) >= self._max_sessions or is_at_limit:
+                return False
+            self._write(session)
         return True
+
+    def update(self, session_id: str, change: Change) -> SupportSession | None:
+        """Change a stored session and return it; None if it was deleted."""
+        with self._transaction():
+            session = self._read(session_id)
+            if session is None:
+                return None
+            changed = change(session)
+            self._write(changed)
+        return changed
 
     def get(self, session_id: str) -> SupportSession | None:
         """Return a session that has not expired; None if there is none."""
-        self.delete_expired()
-        found = self._database.execute("SELECT content FROM session WHERE id = ?", (session_id,)).fetchone()
-        if found is None:
-            return None
-        fields = json.loads(found[0])
-        turns = tuple(_turn(turn) for turn in fields.pop("turns"))
-        return SupportSession(**fields, turns=turns)
+        session = self._read(session_id)
+        return None if session is None or session.expires <= self._clock() else session
 
     def delete(self, session_id: str) -> None:
         """Delete a session."""
@@ -158,6 +189,34 @@ class FileStore:
     def delete_expired(self) -> None:
         """Delete expired sessions."""
         self._database.execute("DELETE FROM session WHERE expires <= ?", (self._clock(),))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Hold the file's write lock: during a redeployment two processes use it."""
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
+    def _contents(self) -> list[dict[str, Any]]:
+        return [json.loads(row[0]) for row in self._database.execute("SELECT content FROM session")]
+
+    def _read(self, session_id: str) -> SupportSession | None:
+        found = self._database.execute("SELECT content FROM session WHERE id = ?", (session_id,)).fetchone()
+        if found is None:
+            return None
+        fields = json.loads(found[0])
+        turns = tuple(_turn(turn) for turn in fields.pop("turns"))
+        return SupportSession(**fields, turns=turns)
+
+    def _write(self, session: SupportSession) -> None:
+        self._database.execute(
+            "INSERT OR REPLACE INTO session VALUES (?, ?, ?)",
+            (session.id, session.expires, json.dumps(asdict(session))),
+        )
 
 
 def _turn(fields: dict[str, object]) -> SupportTurn:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from mica_ray.serving.http.api_keys import KeyFile
+from mica_ray.serving.http.api_keys import SCOPES, KeyFile, KeyTerms
 
 ADD = "import sys; from mica_ray.serving.http.api_keys import KeyFile; from pathlib import Path; "
 ADD += "[KeyFile(Path(sys.argv[1])).add(f'{sys.argv[2]}-{i}') for i in range(20)]"
@@ -23,6 +26,81 @@ def test_keys_added_by_two_processes_at_once_are_all_kept(tmp_path: Path) -> Non
     assert names == {f"{name}-{i}" for name in ("ada", "grace") for i in range(20)}
 
 
+REVOKE = "import sys; from mica_ray.serving.http.api_keys import KeyFile; from pathlib import Path; "
+REVOKE += "[KeyFile(Path(sys.argv[1])).revoke(f'old-{i}') for i in range(15)]"
+
+
+def test_no_revocation_is_lost_while_keys_are_added(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    for i in range(15):
+        KeyFile(path).add(f"old-{i}")
+    commands = [[sys.executable, "-c", REVOKE, str(path)], [sys.executable, "-c", ADD, str(path), "new"]]
+    processes = [subprocess.Popen(command) for command in commands]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    records = KeyFile(path).records()
+    assert {record.name for record in records if record.revoked is None} == {f"new-{i}" for i in range(20)}
+    assert len(records) == 35
+
+
+def test_threads_that_share_a_file_lose_nothing(tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "keys.json")
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda i: keys.add(f"key-{i}"), range(40)))
+        list(threads.map(lambda i: keys.revoke(f"key-{i}"), range(40)))
+    assert len(keys.records()) == 40
+    assert all(record.revoked is not None for record in keys.records())
+
+
+def test_a_change_within_one_tick_of_the_clock_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    keys = KeyFile(path)
+    key = keys.add("ada")
+    assert keys.find(key) is not None
+    before = path.stat()
+    # Another process revokes the key: same length, same time, and even the same inode.
+    text = path.read_text()
+    path.write_text(text.replace('"revoked": null', '"revoked": 1111'))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert keys.find(key) is None
+
+
+@pytest.mark.parametrize(("now", "is_valid"), [(99.0, True), (99.9, True), (100.0, False), (101.0, False)])
+def test_a_key_expires_at_its_time(tmp_path: Path, now: float, is_valid: bool) -> None:
+    clock = [0.0]
+    keys = KeyFile(tmp_path / "keys.json", clock=lambda: clock[0])
+    key = keys.add("ada", KeyTerms(expires=100))
+    clock[0] = now
+    assert (keys.find(key) is not None) == is_valid
+    assert keys.has_valid_key() == is_valid
+
+
+def test_a_key_of_an_older_file_has_every_scope(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    record = {"name": "ada", "sha256": "0" * 64, "created": 1, "revoked": None}
+    path.write_text(json.dumps({"keys": [record]}))
+    (found,) = KeyFile(path).records()
+    assert (found.scopes, found.expires, found.daily_tokens) == (SCOPES, None, None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scopes": ["admin"]},
+        {"scopes": "chat"},
+        {"daily_tokens": 0},
+        {"max_in_flight": -1},
+        {"max_sessions": 0},
+    ],
+    ids=str,
+)
+def test_invalid_terms_of_a_key_are_named(tmp_path: Path, change: dict[str, object]) -> None:
+    path = tmp_path / "keys.json"
+    record = {"name": "ada", "sha256": "0" * 64, "created": 1, **change}
+    path.write_text(json.dumps({"keys": [record]}))
+    with pytest.raises(ValueError, match=f"is not a key file .*{next(iter(change))}"):
+        KeyFile(path).records()
+
+
 def test_a_key_is_revoked_only_in_a_file_that_has_it(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     with pytest.raises(ValueError, match=r"keys\.json does not exist"):
@@ -32,7 +110,7 @@ def test_a_key_is_revoked_only_in_a_file_that_has_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no valid key 'grace'.*serve-key list"):
         keys.revoke("grace")
     keys.revoke("ada")
-    assert keys.owner(key) is None
+    assert keys.find(key) is None
     with pytest.raises(ValueError, match="no valid key 'ada'"):
         keys.revoke("ada")
 

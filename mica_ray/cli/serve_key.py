@@ -62,13 +62,12 @@ def add_key_command(
     from mica_ray.config import ConfigError
     from mica_ray.serving.http.api_keys import DEFAULT_SCOPES, SCOPES, KeyFile, KeyTerms
 
-    chosen = tuple(known for known in SCOPES if known in (scope or DEFAULT_SCOPES))
     for name_of_scope in scope or ():
         if name_of_scope not in SCOPES:
             raise ConfigError(f"--scope {name_of_scope} does not exist. Use {', '.join(SCOPES)}.")
     terms = KeyTerms(
         expires=None if expires is None else _expiry(expires),
-        scopes=chosen,
+        scopes=tuple(known for known in SCOPES if known in (scope or DEFAULT_SCOPES)),
         max_in_flight=max_in_flight,
         max_sessions=max_sessions,
         daily_tokens=daily_tokens,

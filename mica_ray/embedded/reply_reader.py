@@ -133,7 +133,7 @@ _HARMS: dict[Harm, tuple[str, ...]] = {
         r"\bthank you for sharing\b|\bkeep your chin up\b|\bbelieve in yourself\b|\byou(?:'ve| have)? got this\b|\byou can do (?:it|anything)\b",
     ),
     Harm.SLIP: (
-        r"<\||\b(?:user|assistant|system|human)\s*:",
+        r"<\s?\||\b(?:user|assistant|system|human)\s*:",
         r"\bthe user (?:is|feels|says|wants|needs|seems)\b|\b(?:comfort|help|answer) the user\b",
     ),
 }

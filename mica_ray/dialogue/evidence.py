@@ -24,6 +24,7 @@ _NOTHING = frozenset(
         *("无", "没有", "暂无", "不适用", "无证据", "未体现", "无明显证据"),
     }
 )
+_OTHER = re.compile(r"[\W_]+")
 _DECODER = json.JSONDecoder(strict=False)
 
 
@@ -109,4 +110,4 @@ def _flat(value: object) -> str:
 
 def _letters(text: str) -> str:
     """Keep letters and digits only, in one form."""
-    return "".join(char for char in unicodedata.normalize("NFKC", text).casefold() if char.isalnum())
+    return _OTHER.sub("", unicodedata.normalize("NFKC", text).casefold())

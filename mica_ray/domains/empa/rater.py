@@ -14,6 +14,7 @@ from pathlib import Path
 from mica_ray.chat.model import ChatModel, JsonSchema
 from mica_ray.control_marks import escape_json
 from mica_ray.dialogue.answer import ParsedAnswer, ask, read_object
+from mica_ray.dialogue.evidence import is_copied
 from mica_ray.domains.empa.cards import EpmCard
 from mica_ray.domains.empa.indicators import INDICATOR_WEIGHTS, LEVELS, checked_levels, initial_state
 from mica_ray.domains.empa.ratings import finished_ratings
@@ -73,13 +74,23 @@ class CardRater:
     """Deadline of one card with its repair, including the wait for a slot of the endpoint."""
 
     async def rate(self, card: EpmCard) -> ParsedAnswer[CardRating]:
-        """Rate a card. A failure of the model is a value, never an exception."""
+        """Rate a card. A failure of the model is a value, never an exception.
+
+        A rating that is copied from the card is rejected like one that cannot be read.
+        """
+
+        def read(text: str) -> CardRating:
+            rating = read_rating(text)
+            if is_copied(read_object(text), (card.text.persona, *card.stages)):
+                raise ValueError("the object is copied from the card; rate the person in your own words")
+            return rating
+
         return await ask(
             self.model,
             rating_messages(card),
             sampling=replace(self.sampling, seed=derive_seed(0, "card rating", card.digest)),
             schema=rating_schema(),
-            read=read_rating,
+            read=read,
             deadline_seconds=self.deadline_seconds,
         )
 

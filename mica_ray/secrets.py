@@ -29,6 +29,10 @@ _SECRET_NAME = re.compile(
     r"(?:^|[_-])(?:API[_-]?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PGPASSWORD|CREDENTIALS?)$", re.IGNORECASE
 )
 _BEARER = re.compile(r"\b(Bearer\s+|Authorization:\s*Basic\s+)(?=[^\s\"',;]*\d)[^\s\"',;]{8,}", re.IGNORECASE)
+_KEY_FORMS = re.compile(
+    r"\b(?:(?:sk|rk|pk|xai|glpat)-|(?:hf|ghp|gho|gsk|github_pat|r8)_|AIza)(?=[A-Za-z0-9_-]*\d)[A-Za-z0-9_-]{16,}"
+)
+"""Keys of well-known providers, which are redacted even if they were never registered."""
 _URL_PASSWORD = re.compile(r"\b([a-z][a-z0-9+.-]{1,30}://)[^\s/@:?#\"']*:[^\s/@\"']*@", re.IGNORECASE)
 _URL_TOKEN = re.compile(r"\b(https?://)[^\s/@:?#\"']+@", re.IGNORECASE)
 _MASKED = re.compile(r"(?<![A-Za-z0-9_-])([A-Za-z0-9_-]*)(?:[*•…]{2,}|…|\.{3,}|[xX]{4,})([A-Za-z0-9_-]*)")
@@ -165,7 +169,7 @@ def redact(text: str) -> str:
     """
     if "://" in text and "@" in text:
         text = _URL_TOKEN.sub(rf"\1{REDACTED}@", _URL_PASSWORD.sub(rf"\1{REDACTED}@", text))
-    text = _BEARER.sub(rf"\1{REDACTED}", text)
+    text = _KEY_FORMS.sub(REDACTED, _BEARER.sub(rf"\1{REDACTED}", text))
     if not _secrets:
         return text
     return _MASKED.sub(_without_mask, _without_fragments(text))

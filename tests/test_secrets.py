@@ -129,6 +129,10 @@ def test_word_in_place_of_a_key_is_not_redacted(word: str) -> None:
         ("bearer abc123def456;", "bearer [redacted];"),
         ("Authorization: Basic YW5uOnB3MQ==", "Authorization: Basic [redacted]"),
         ("Send Authorization: Bearer KEY.", "Send Authorization: Bearer KEY."),
+        ('{"k": "sk-abcdef0123456789"}', '{"k": "[redacted]"}'),
+        ("hf_abcdef0123456789 AIzaabcdef0123456789", "[redacted] [redacted]"),
+        ("sk-abcdef012345678", "sk-abcdef012345678"),
+        ("ask-me-about-something-long", "ask-me-about-something-long"),
     ],
 )
 def test_logins_of_addresses_and_headers_need_no_registration(text: str, clean: str) -> None:
@@ -208,10 +212,11 @@ def test_tracking_store_with_a_login_is_refused_because_the_config_is_stored(
         {"base_url": "https://host/v1?key=open-sesame-42"},
         {"base_url": "https://host/v1?api-key=open-sesame-42"}, {"api_key_env": "open-sesame-42"},
         {"api_key_env": "sk-proj-open-sesame-42"},
+        {"extra_body": {"api_key": "open-sesame-42"}},
         {"base_url": "https://host/v1", "api_key_env": "Q7hX2mV9tB4wL8zRopensesame"},
     ],
 )  # fmt: skip
-def test_key_inside_an_endpoint_s_config_is_refused_and_not_repeated(fields: dict[str, str]) -> None:
+def test_key_inside_an_endpoint_s_config_is_refused_and_not_repeated(fields: dict[str, object]) -> None:
     with pytest.raises(ConfigError) as caught:
         override(RunConfig(), [f"roles.judge={json.dumps({'model': 'm', **fields})}"])
     assert "sesame" not in str(caught.value)

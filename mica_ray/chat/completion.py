@@ -51,6 +51,8 @@ _BROKEN_OFF: Final = (
     "insufficient_system_resource",
 )
 """Finish reasons of a server that stopped in the middle of an answer."""
+_ERROR_TEXTS: Final = ("message", "msg", "detail", "errors")
+"""Fields that make a body without choices an error."""
 _REASONING: Final = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "reasoning_details")
 """Names of the model's reasoning next to its text, in the order in which they are tried."""
 _MORE_TOKENS: Final = "Raise max_tokens, or turn the model's thinking off."
@@ -158,11 +160,8 @@ def _error_in(payload: object) -> EndpointError | None:
     fields = as_fields(payload)
     if fields.get("error"):
         return read_error(fields)
-    is_error = "choices" not in fields and (
-        "error" in (fields.get("object"), fields.get("type"))
-        or bool(fields.get("detail"))
-        or ("code" in fields and bool(fields.get("message") or fields.get("msg")))
-    )
+    says = any(isinstance(fields.get(name), str | list) and fields[name] for name in _ERROR_TEXTS)
+    is_error = not fields.get("choices") and (says or "error" in (fields.get("object"), fields.get("type")))
     return read_error(fields) if is_error else None
 
 

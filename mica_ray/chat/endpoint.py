@@ -125,9 +125,15 @@ class Endpoint:
             raise ValueError(f"base_url must end before /chat/completions, got {self.base_url!r}.")
 
     def _check_fields(self) -> None:
-        """Check the temperature, and the names of fields that are left out or renamed."""
+        """Check the temperature, and the names of fields that are added, left out or renamed."""
         if self.temperature is not None:
             at_least(0, temperature=self.temperature)
+        for name, value in self.extra_body.items():
+            if isinstance(value, str) and is_secret_name(name):
+                raise ValueError(
+                    f"extra_body must not contain a key, got {name}. The config is stored with the run: "
+                    "export the key as a variable, and set api_key_env to its name."
+                )
         for key, names in (("omit", self.omit), ("rename", tuple(self.rename))):
             for name in names:
                 if name not in SHAPED_FIELDS:

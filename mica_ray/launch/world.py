@@ -186,4 +186,5 @@ def endpoint_chat(endpoint: Endpoint, environment: Mapping[str, str]) -> OpenAIC
         return OpenAIChat(endpoint, read_key(environment, endpoint.api_key_env))
     except ValueError as error:
         problem = str(error)
-        raise ConfigError(problem if str(endpoint) in problem else f"{endpoint}: {problem}") from None
+        named = problem if str(endpoint) in problem else f"{problem} The endpoint is {endpoint}."
+        raise ConfigError(named) from None

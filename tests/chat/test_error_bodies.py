@@ -94,6 +94,11 @@ INSIDE_200: list[tuple[object, ErrorKind]] = [
     ({"error": {"code": "insufficient_quota", "message": "m"}}, "refused"),
     ({"choices": [{"error": {"code": 403, "message": "m"}}]}, "refused"),
     ({"detail": "m", "code": 422}, "refused"),
+    ({"code": 401, "msg": "m"}, "refused"),
+    ({"message": "m", "choices": None}, "infrastructure"),
+    ({"success": False, "errors": [{"message": "m"}]}, "infrastructure"),
+    ({"status": "error", "message": "m"}, "infrastructure"),
+    ({"error": {"code": "rate_limit_exceeded", "message": "m"}}, "infrastructure"),
     ({"error": {"code": "content_filter", "message": "m"}}, "content"),
 ]
 

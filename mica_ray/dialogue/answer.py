@@ -17,6 +17,7 @@ from mica_ray.chat.model import ChatError, ChatModel, ChatReply, JsonSchema
 from mica_ray.chat.thinking import UnclosedThoughtError, split_thinking
 from mica_ray.control_marks import escape_marks
 from mica_ray.types import FinishReason, Message, Sampling, Status
+from mica_ray.valid_text import valid_json
 
 T = TypeVar("T")
 
@@ -167,7 +168,8 @@ def _read_object(spoken: str) -> Mapping[str, object]:
                 problem = str(error)
                 continue
             if used == len(candidate):
-                return cast("Mapping[str, object]", found)
+                # Escapes in JSON can spell half of a surrogate pair.
+                return cast("Mapping[str, object]", valid_json(found))
             raise ValueError("the answer is not one valid JSON object: something stands after it")
     if problem is None and "{" in spoken[end:]:
         raise ValueError("the answer breaks off within its JSON object")

@@ -122,7 +122,7 @@ class TrajectoryBuilder:
             self.messages.append(exchange.user)
         self.stop, self._guidance = exchange.stop, exchange.guidance
         self._error = exchange.error if exchange.stop is Stop.FAILED else None
-        self._director_failures += exchange.error is not None and exchange.stop is not Stop.FAILED
+        self._director_failures += _has_director_failed(exchange)
 
     def add_silence(
         self,
@@ -178,3 +178,11 @@ class TrajectoryBuilder:
             error=self._error,
             director_failures=self._director_failures,
         )
+
+
+def _has_director_failed(exchange: Exchange) -> bool:
+    """Whether the Director's call failed, also if the Actor's failed after it and is the exchange's error."""
+    answered = any(answer.role == "director" for answer in exchange.answers)
+    if answered:
+        return any(item.role == "director" and item.status.failure_kind for item in exchange.answers)
+    return exchange.error is not None and exchange.stop is not Stop.FAILED

@@ -308,6 +308,21 @@ async def test_record_counts_directors_that_failed() -> None:
     assert record.messages[0] == {"role": "user", "content": "The move left me lonely."}
 
 
+async def test_director_that_fails_before_a_failing_actor_is_counted_too() -> None:
+    environment = Roles(QueuedChat(STILL), QueuedChat(DOWN), QueuedChat(DOWN)).environment()
+    record = TrajectoryBuilder(SCENARIO, policy_prompt="")
+    record.open(await environment.open())
+    record.add("I hear you.", await environment.respond("I hear you."))
+    trajectory = record.trajectory()
+    assert (trajectory.stop, trajectory.director_failures) == (Stop.FAILED, 1)
+    # A failed Actor is no failure of the Director.
+    environment = Roles(QueuedChat(STILL), QueuedChat(DOWN), QueuedChat(move("continue"))).environment()
+    record = TrajectoryBuilder(SCENARIO, policy_prompt="")
+    record.open(await environment.open())
+    record.add("I hear you.", await environment.respond("I hear you."))
+    assert (record.trajectory().stop, record.trajectory().director_failures) == (Stop.FAILED, 0)
+
+
 async def test_unfinished_record_is_no_trajectory_until_it_is_ended() -> None:
     record = TrajectoryBuilder(SCENARIO, policy_prompt="Be kind.")
     with pytest.raises(RuntimeError, match="not over"):

@@ -7,9 +7,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from mica_ray.cli.options import ModelArgument, SetOption, TrustOption
+from mica_ray.cli.options import ModelArgument, SetOption, TrustOption, new_console
 
 if TYPE_CHECKING:
     from mica_ray.chat.model import ChatModel
@@ -40,7 +38,7 @@ async def _converse(checked: CheckedRun) -> None:
     from mica_ray.rollout.policy_chat import PolicyChat
     from mica_ray.training.loop import SilentProgress
 
-    console = Console()
+    console = new_console()
     async with run.set_up(checked, progress=SilentProgress()) as parts:
         console.print(
             "Write what is on your mind. An empty line or Ctrl-D ends the conversation.", style="dim"

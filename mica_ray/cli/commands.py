@@ -10,6 +10,7 @@ import sys
 import traceback
 import types
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 import typer
 
@@ -110,6 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: those after the program's name; None reads them from the process.
     """
     register_environment(os.environ)
+    # Names from the file system may contain bytes that are no text, and a terminal may lack characters.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app(args=None if arguments is None else list(arguments))
     except Exception as error:

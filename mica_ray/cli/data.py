@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from mica_ray.cli.options import InlineOption, JsonFileOption, examples, save_json
+from mica_ray.cli.options import InlineOption, JsonFileOption, examples, new_console, save_json
 
 if TYPE_CHECKING:
     from mica_ray.config import RunConfig
@@ -64,7 +64,7 @@ def check_command(
     from mica_ray.domains.empa.cards import near_test_cards
     from mica_ray.launch.card_source import read_deck
 
-    console = Console()
+    console = new_console()
     deck = read_deck(cards, ratings)
     near = near_test_cards(deck)
     console.print(_deck_table(deck))
@@ -113,7 +113,7 @@ def rate_command(
     # Without the ratings in `out`: rate_cards() itself skips the cards that this file already rates.
     deck = read_deck(cards)
     unrated = [card for card in deck.cards if card.given is None][:limit]
-    console = Console()
+    console = new_console()
     done = asyncio.run(_rate(config, unrated, out, concurrency=concurrency, inline=inline, console=console))
     if done.failed and not done.rated:
         name, reason = done.failed[0]

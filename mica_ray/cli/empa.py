@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from mica_ray.cli.options import ROLE_FORMS, InlineOption, JsonFileOption, SetOption, TrustOption, save_json
+from mica_ray.cli.options import (
+    ROLE_FORMS,
+    InlineOption,
+    JsonFileOption,
+    SetOption,
+    TrustOption,
+    new_console,
+    save_json,
+)
 
 if TYPE_CHECKING:
     from mica_ray.chat.ledger import Ledger
@@ -90,7 +98,7 @@ def empa_command(
     from mica_ray.recordings.case_log import CaseLog, CaseLogError
     from mica_ray.rollout.engine import EngineError
 
-    console = Console()
+    console = new_console()
     values: dict[str, object] = {
         "roles.judge": read_value(judge),
         "roles.actor": read_value(actor or judge),

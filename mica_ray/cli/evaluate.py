@@ -19,6 +19,7 @@ from mica_ray.cli.options import (
     TrustOption,
     examples,
     group_with_default,
+    new_console,
     save_json,
 )
 from mica_ray.cli.questions import emobench_command, eqbench2_command
@@ -60,7 +61,7 @@ def evaluate_command(
     from mica_ray.evaluation.tables import evaluation_record, evaluations_table
     from mica_ray.launch import run
 
-    console = Console()
+    console = new_console()
     config = read_model(model, sets or ())
     checked, ledger = run.check(config, inline=inline), Ledger()
     with StageBars(config, console, num_evaluated=checked.num_evaluated) as bars:
@@ -103,7 +104,7 @@ def rescore_command(
         scores = rescore(files, seed=EvaluationConfig().seed, check=check_endings)
     except RecordingError as error:
         raise ConfigError(str(error)) from error
-    print_scores(scores, Console())
+    print_scores(scores, new_console())
     save_json(json_file, rescore_record(scores))
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
-from mica_ray.cli.options import JsonFileOption, RunArgument, TrustOption, save_json, writing
+from mica_ray.cli.options import JsonFileOption, RunArgument, TrustOption, new_console, save_json, writing
 
 if TYPE_CHECKING:
     from mica_ray.runs.arms import RunArm
@@ -53,7 +53,7 @@ def compare_command(
     table = run_text_table(rows, base=None if base is None else base.name)
     table.show()
     for note in table.notes:
-        Console().print(note, highlight=False, markup=False, soft_wrap=True)
+        new_console().print(note, highlight=False, markup=False, soft_wrap=True)
     for option, path, text in (
         ("--csv", csv_file, run_csv(rows)),
         ("--markdown", markdown_file, table.markdown()),
@@ -102,15 +102,15 @@ def track_command(run: RunArgument, trust: TrustOption = False) -> None:
     folder = RunFolder.open(run)
     config = RunConfig.read(folder.config_file)
     store = config.tracking_uri or folder.tracking_uri
-    with Console().status(f"sending to {store}"):
+    with new_console().status(Text(f"sending to {store}")):
         waiting = open_tracking(config, folder).flush()
     if waiting:
-        Console(stderr=True).print(
+        new_console(stderr=True).print(
             f"{store} does not answer. {waiting} records wait in {folder.outbox}. "
             "Run the command again later."
         )
         raise typer.Exit(1)
-    Console().print(f"all records are at {store}", soft_wrap=True, highlight=False)
+    new_console().print(f"all records are at {store}", soft_wrap=True, highlight=False)
 
 
 def register_command(
@@ -126,6 +126,6 @@ def register_command(
 
     registration = register_policy(RunFolder.open(run), name)
     how = "registered as" if registration.is_new else "was already registered as"
-    Console().print(
+    new_console().print(
         f"{how} {registration.name} version {registration.version} at {registration.store}", soft_wrap=True
     )

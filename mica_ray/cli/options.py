@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 ModelArgument = Annotated[
     str,
@@ -96,6 +99,17 @@ def writing(option: str, path: Path) -> Iterator[None]:
         raise ConfigError(
             f"{option} {path}: cannot be written ({error.strerror}). Choose another path."
         ) from error
+
+
+def new_console(*, stderr: bool = False) -> Console:
+    """Return a console that prints every text as it is: names and texts from outside may look like markup.
+
+    Args:
+        stderr: whether it prints to the standard error.
+    """
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False)
 
 
 def save_json(json_file: Path | None, record: Mapping[str, object]) -> None:

@@ -38,7 +38,7 @@ def new_bars(console: Console, *, transient: bool = False) -> Progress:
     """
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}", table_column=Column(overflow="fold", ratio=1)),
+        TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold", ratio=1)),
         BarColumn(bar_width=20),
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
         TimeElapsedColumn(table_column=Column(no_wrap=True)),

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
-from mica_ray.cli.options import JsonFileOption, TrustOption, save_json
+from mica_ray.cli.options import JsonFileOption, TrustOption, new_console, save_json
 
 if TYPE_CHECKING:
     from mica_ray.evaluation.evaluate import Evaluation
@@ -65,7 +64,7 @@ def promote_command(
     from mica_ray.runs.registration import register_policy, set_alias
     from mica_ray.serving.promotion import gate_record, is_open
 
-    console = Console()
+    console = new_console()
     folder = RunFolder.open(run)
     model = None
     try:

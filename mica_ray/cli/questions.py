@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from mica_ray.cli.options import InlineOption, JsonFileOption, SetOption, TrustOption, save_json
+from mica_ray.cli.options import InlineOption, JsonFileOption, SetOption, TrustOption, new_console, save_json
 
 if TYPE_CHECKING:
     from mica_ray.benchmarks.answers import Answer, AnswerLog
@@ -106,7 +106,7 @@ def _evaluate(
     from mica_ray.evaluation.costs import cost_table
     from mica_ray.files import write_json
 
-    console, ledger = Console(), Ledger()
+    console, ledger = new_console(), Ledger()
     tested = read_policy(policy, {}, sets or ())
     try:
         benchmark = read()

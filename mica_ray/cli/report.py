@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from mica_ray.cli.options import RunArgument, examples, group_with_default, writing
+from mica_ray.cli.options import RunArgument, examples, group_with_default, new_console, writing
 
 RUNS_PAGE, TURNS_PAGE = "report.html", "turns.html"
 """Default names of the pages, in the run's folder."""
@@ -44,7 +43,7 @@ def report_runs_command(
     from mica_ray.reporting.runs.page import write_run_report
     from mica_ray.runs.stored_run import read_runs
 
-    console = Console()
+    console = new_console()
     path = out or runs[0] / RUNS_PAGE
     with new_bars(console, transient=True) as bars, writing("--out", path):
         bar = bars.add_task("read", total=None)
@@ -81,7 +80,7 @@ def turns_command(
     from mica_ray.reporting.credit.turn_page import turn_report
     from mica_ray.runs.stored_run import read_runs
 
-    console = Console()
+    console = new_console()
     path = out or run / TURNS_PAGE
     with console.status("reading dialogues and computing credit"):
         (stored,) = read_runs([run])
@@ -115,7 +114,7 @@ def figures_command(
     from mica_ray.reporting.dialogues.figures import figure_makers, write_figures
     from mica_ray.reporting.dialogues.files import read_dialogue_files
 
-    console = Console()
+    console = new_console()
     try:
         within(0, 1, **{"--gamma": gamma})
         found = read_dialogue_files(files)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mica_ray.cli.options import DryRunOption, JsonFileOption, SetOption, save_json
+from mica_ray.cli.options import DryRunOption, JsonFileOption, SetOption, new_console, save_json
 
 if TYPE_CHECKING:
     from mica_ray.tuning.sweep import Sweep
@@ -68,7 +68,7 @@ def sweep_command(
     from mica_ray.tuning.session import check_sweep, make_policies, run_session, with_base
     from mica_ray.tuning.sweep_folder import SweepFolder
 
-    console = Console()
+    console = new_console()
     sweep = with_base(read_sweep(file), sets or ())
     folder = SweepFolder(out or Path("runs") / sweep.name)
     plan = check_sweep(sweep, folder, resumes=resume, concurrency=concurrency)

@@ -13,7 +13,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mica_ray.cli.options import DryRunOption, InlineOption, JsonFileOption, SetOption, TrustOption, save_json
+from mica_ray.cli.options import (
+    DryRunOption,
+    InlineOption,
+    JsonFileOption,
+    SetOption,
+    TrustOption,
+    new_console,
+    save_json,
+)
 
 if TYPE_CHECKING:
     from mica_ray.config import RunConfig
@@ -49,7 +57,7 @@ def train_command(
     from mica_ray.launch import run
     from mica_ray.tracking.tracker import ConsoleTracker
 
-    console = Console()
+    console = new_console()
     config = read_config(recipe, sets or (), resume)
     checked = run.check(config, inline=inline, weights=not dry_run)
     if dry_run:

@@ -100,7 +100,7 @@ class ConsoleTracker:
                 last=None if left is None else ("left", left),
                 width=self._console.width,
             )
-            self._console.print(line, highlight=False, no_wrap=True, overflow="ellipsis")
+            self._console.print(line, markup=True, highlight=False, no_wrap=True, overflow="ellipsis")
 
     def artifact(self, path: Path) -> None:
         """Do nothing: a console keeps no files."""

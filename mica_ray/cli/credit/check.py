@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from mica_ray.cli.options import JsonFileOption, TrustOption, save_json, writing
+from mica_ray.cli.options import JsonFileOption, TrustOption, new_console, save_json, writing
 
 if TYPE_CHECKING:
     from mica_ray.config.run_config import RunConfig
@@ -57,7 +57,7 @@ def check_credit_command(
 
     if not RunFolder.holds_run(folder):
         raise ConfigError(f"{folder}: not a run folder. Name the folder that `mica train` printed.")
-    console = Console()
+    console = new_console()
     config = read_model(str(folder), [])
     try:
         check = CheckConfig(turns=turns, rerolls=rerolls, gamma=gamma, seed=seed)

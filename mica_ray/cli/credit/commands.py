@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from mica_ray.cli.credit.check import check_credit_command
-from mica_ray.cli.options import JsonFileOption, examples, group_with_default, save_json, writing
+from mica_ray.cli.options import JsonFileOption, examples, group_with_default, new_console, save_json, writing
 
 if TYPE_CHECKING:
     from mica_ray.credit.mica import Scope
@@ -114,7 +114,7 @@ def compare_credit_command(
         raise ConfigError(str(error)) from error
     earned = "as recorded, else idr" if rewards is None else reward
     settings = f"Reward: {earned}; gamma {gamma:g}, alpha {alpha:g}, scope {scope}."
-    console = Console()
+    console = new_console()
     print_credit(stored, comparison, settings, console)
     save_json(json_file, {"settings": settings, **credit_record(stored, comparison)})
     if out is not None:

@@ -49,7 +49,7 @@ class TextTable:
         """
         from rich.console import Console
 
-        shown_on = console or Console()
+        shown_on = console or Console(markup=False, emoji=False)
         width = shown_on.width
         for number, columns in enumerate(self._blocks(width)):
             wide_enough = max(width, _table_width([self._widths(column)[0] for column in columns]))

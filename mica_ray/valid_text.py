@@ -15,7 +15,7 @@ def valid_text(text: str) -> str:
 
     Valid text is returned unchanged, NUL and U+2028 included.
 
-    >>> valid_text("sad \\ud83d\\ude22"), valid_text("sad \\ud83d")
+    >>> valid_text("sad \ud83d\ude22"), valid_text("sad \ud83d")
     ('sad 😢', 'sad �')
     """
     try:
@@ -23,6 +23,30 @@ def valid_text(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+class ValidStream:
+    r"""Converts a text that arrives in pieces, whose boundaries may cut a surrogate pair.
+
+    >>> stream = ValidStream()
+    >>> stream.feed("sad \ud83d"), stream.feed("\ude22!"), stream.end()
+    ('sad ', '😢!', '')
+    """
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def feed(self, piece: str) -> str:
+        """Return the valid text of a piece; the first half of a pair waits for the second."""
+        text = self._half + piece
+        ends_in_half = "\ud800" <= text[-1:] <= "\udbff"
+        self._half = text[-1:] if ends_in_half else ""
+        return valid_text(text[:-1] if ends_in_half else text)
+
+    def end(self) -> str:
+        """Return what still waits; there are no more pieces."""
+        half, self._half = self._half, ""
+        return valid_text(half)
 
 
 def decoded(content: bytes) -> str:
@@ -46,7 +70,7 @@ def decoded(content: bytes) -> str:
 def valid_json(value: Any) -> Any:
     r"""Return a JSON value with every string and every key converted by `valid_text`.
 
-    >>> valid_json({"id": "a\\ud800", "stages": ["\\udfff", 1.5, None]})
+    >>> valid_json({"id": "a\ud800", "stages": ["\udfff", 1.5, None]})
     {'id': 'a�', 'stages': ['�', 1.5, None]}
     """
     if isinstance(value, str):

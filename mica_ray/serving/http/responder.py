@@ -30,6 +30,7 @@ from mica_ray.serving.operations.recent_replies import RecentReplies
 from mica_ray.serving.operations.request_record import current_record
 from mica_ray.serving.operations.service_metrics import ServiceMetrics, service_metrics
 from mica_ray.types import Message
+from mica_ray.valid_text import ValidStream
 
 _LOG = logging.getLogger(__name__)
 _HELP_LINE_SEPARATOR = "\n\n"
@@ -211,12 +212,14 @@ async def _split_thinking(pieces: AsyncGenerator[TextDelta, None]) -> AsyncGener
     """Separate thinking from text; a reply that ends inside a thought ends with "length"."""
     stream: SpokenStream | None = None
     logprobs: tuple[TextLogprob, ...] = ()
+    valid = ValidStream()
     async with aclosing(pieces):
         async for piece in pieces:
             marks = marks_with(piece.thinking_tags)
             stream = stream or SpokenStream(is_open=piece.begins_in_thought, marks=marks)
-            spoken = stream.feed(piece.text)
-            text, thinking, reason = spoken.text, spoken.thinking, piece.finish_reason
+            reason = piece.finish_reason
+            spoken = stream.feed(valid.feed(piece.text) + (valid.end() if reason is not None else ""))
+            text, thinking = spoken.text, spoken.thinking
             logprobs += piece.logprobs  # Kept while the text is held back.
             if reason is not None:
                 last = stream.end()

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from starlette.responses import Response, StreamingResponse
 
 from mica_ray.serving.http.api_error import ApiError
+from mica_ray.valid_text import valid_json
 
 DONE = b"data: [DONE]\n\n"
 """The last event of OpenAI's stream format."""
@@ -16,13 +17,21 @@ DONE = b"data: [DONE]\n\n"
 
 def json_response(content: Mapping[str, object], *, status: int = 200) -> Response:
     """Return a response with a JSON body."""
-    body = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
-    return Response(body, status_code=status, media_type="application/json")
+    return Response(encoded(content), status_code=status, media_type="application/json")
 
 
 def event(content: Mapping[str, object]) -> bytes:
     """Encode a server-sent event. JSON escapes line breaks, so no text ends it early."""
-    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n".encode("utf-8", "replace")
+    return b"data: " + encoded(content) + b"\n\n"
+
+
+def encoded(content: Mapping[str, object]) -> bytes:
+    """Return JSON as UTF-8, its strings made valid Unicode."""
+    text = json.dumps(content, ensure_ascii=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(valid_json(content), ensure_ascii=False).encode()
 
 
 async def event_response(events: AsyncGenerator[bytes, None]) -> Response:

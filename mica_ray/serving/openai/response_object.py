@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 from mica_ray.serving.http.api_error import ApiError
 from mica_ray.serving.http.backend import FinishReason, FunctionCall, TextDelta, TextLogprob, Usage
+from mica_ray.serving.http.responses import event
 from mica_ray.serving.openai.choices import Choice
 from mica_ray.serving.openai.completion import logprob_json
 
@@ -192,8 +192,7 @@ class ResponseEvents:
     def _event(self, kind: str, **fields: object) -> bytes:
         content = {"type": kind, "sequence_number": self._number, **fields}
         self._number += 1
-        encoded = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
-        return b"event: " + kind.encode() + b"\ndata: " + encoded + b"\n\n"
+        return b"event: " + kind.encode() + b"\n" + event(content)
 
 
 def response_logprob(logprob: TextLogprob) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.serving.handles import LocalModel, RetryingBackend
@@ -30,7 +30,11 @@ TOOL_TEMPLATE = (
 
 
 def small_service(
-    folder: Path, *, template: str = CHATML, arguments: Mapping[str, bool | int | str] | None = None
+    folder: Path,
+    *,
+    template: str = CHATML,
+    arguments: Mapping[str, bool | int | str] | None = None,
+    sampler: Literal["transformers", "vllm"] = "transformers",
 ) -> Starlette:
     """Return the application over one model named support, whose context has 256 tokens."""
     small_model(tied=True).save_pretrained(folder)
@@ -39,7 +43,7 @@ def small_service(
         "support",
         str(folder),
         EngineConfig(max_model_len=256),
-        sampler="transformers",
+        sampler=sampler,
         template_arguments=arguments or {},
     )
     backend = RetryingBackend(ServiceSpec((spec,)), {"support": LocalModel(ModelReplica(spec))})

@@ -18,6 +18,7 @@ from tests.serving.official_client import (
     check_options,
     check_refused_json_replies,
     check_refused_tools,
+    check_responses,
     check_with_official_client,
     client_of,
 )
@@ -43,6 +44,7 @@ async def test_a_small_model_serves_every_option(address: str) -> None:
     await check_options(address)
     await check_refused_json_replies(address, "vLLM")
     await check_refused_tools(address)
+    await check_responses(address)
 
 
 async def test_the_model_sees_tools_their_calls_and_results(tool_address: str) -> None:

@@ -155,7 +155,7 @@ async def check_responses(address: str) -> None:
     whole = await client.responses.create(**fields)
     assert whole.status in ("completed", "incomplete")
     stream = await client.responses.create(stream=True, **fields)
-    events = [event async for event in stream]
+    events: list[Any] = [event async for event in stream]
     assert events[-1].type in ("response.completed", "response.incomplete")
     assert events[-1].response.output_text == whole.output_text
     detailed = await client.responses.create(

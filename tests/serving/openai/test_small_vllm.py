@@ -104,7 +104,8 @@ async def test_a_forced_call_is_a_call(address: str) -> None:
         "max_tokens": 160,
         "seed": 1,
     }
-    for choice in ("required", {"type": "function", "function": {"name": "find_help"}}):
+    choices: list[Any] = ["required", {"type": "function", "function": {"name": "find_help"}}]
+    for choice in choices:
         # White space until the limit cuts some replies of a random model; some seed completes.
         for asked["seed"] in range(20):
             reply = await client.chat.completions.create(tool_choice=choice, **asked)

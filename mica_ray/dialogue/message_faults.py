@@ -20,12 +20,13 @@ _HELPER = (
 )
 """Names of the other side of the dialogue, as a script writes them."""
 _WEAK_HELPER = (
-    r"(?:(?:support )?agent|counsell?or|therapist|listener|companion|tutor|teacher|coach|friend|"
-    r"老师|朋友|对方|辅导员)"
+    r"(?:(?:support )?agent|counsell?or|therapist|doctor|listener|companion|tutor|teacher|coach|friend|"
+    r"医生|心理医生|老师|朋友|对方|辅导员)"
 )
 """Names of the other side that people also write before a colon; they count next to a name of the user."""
 _USER = (
-    r"(?:(?:the\s+)?(?:user|human|seeker|help[- ]?seeker|client|customer|actor|person)|usuario|用户|"
+    r"(?:(?:the\s+)?(?:user(?: \d)?|human|seeker|help[- ]?seeker|client|customer|actor|person)|usuario|"
+    r"用户|患者|病人|"
     r"求助者|来访者|"
     r"倾诉者|顾客|客户)"
 )
@@ -50,7 +51,7 @@ _LABEL = re.compile(r"(?:^|\n)[*_\s]{0,4}([^\s:：*_\d][^\n:：*_]{0,11})[*_]{0,
 
 _CONTROL = re.compile(
     r"<[|｜][^<>\n]{0,40}[|｜]>|<[|｜]\w|\w[|｜]>|"
-    r"</?s>|</?(?:bos|eos|pad|unk|sep|cls|mask|sop|eop|eod|eot|eom|end|stop|im_start|im_end|turn|"
+    r"</?s>|\[/?s\]|</?(?:bos|eos|pad|unk|sep|cls|mask|sop|eop|eod|eot|eom|end|stop|im_start|im_end|turn|"
     r"endoftext)>|"
     r"<(?:start|end)_of_\w{1,20}>|<(?:unused|reserved|extra_id)_?\d{1,4}>|"
     r"</?(?:user|assistant|system|human|bot|ai|message|reply|response|answer|output|tool_call|"
@@ -86,7 +87,7 @@ _TASK = (
     r"play (?:this|that|the|a) (?:role|character|part|person|user)|offer (?:medical|professional))"
 )
 _ENGLISH = (
-    rf"\b(?:as|being|since i'm|because i'm) an? {_MODEL}{_NO_TRADE}",
+    rf"\b(?:as|being|since i'm|because i'm)(?: an?| your| the| only an?)? {_MODEL}{_NO_TRADE}",
     rf"\bi(?:'m| am)(?: just| only| actually| merely| not a (?:human|"
     rf"person),? but)? an? {_MODEL}{_NO_TRADE}",
     r"\bi(?:'m| am| was)? (?:chatgpt|claude|gemini|qwen|deepseek|llama|gpt-\d)\b",
@@ -103,7 +104,7 @@ _ENGLISH = (
     rf"\b(?:sorry|apologi[sz]e|apologies|unfortunately|"
     rf"regret)\b[^.!?]{{0,24}}\bi{_CANNOT}(?: \w+ly)?(?: {_TASK}|[.!]?$)",
     rf"\bsorry, but i{_CANNOT}(?: \w+ly)? (?:do|answer|discuss|support|talk about) (?:that|this)\b",
-    rf"(?:^|[.!?] )(?:no, )?i{_CANNOT}(?: \w+ly)? {_TASK}",
+    rf"(?:^|[.!?] )(?:no, |i(?:'m| am) afraid )?i{_CANNOT}(?: \w+ly)? {_TASK}",
     r"\b(?:break|breaking|out of|stay in|staying in|remain in) character\b",
     r"\b(?:i|my) (?:\S+ ){0,4}role-?play(?:ing)? (?:as|this|that|the|a|scenario|exercise|request)\b",
     r"\bin (?:my|this|the) role as the (?:user|person|character|actor)\b",
@@ -130,7 +131,8 @@ _CHINESE_TASK = (
     r"生成|撰写|按照(?:你|您)的要求)"
 )
 _CHINESE = (
-    rf"作为(?:一个|一名|一款|一位|个)?{_CHINESE_MODEL}{_CHINESE_NO_TRADE}",
+    rf"(?:作为|身为)(?:您的|你的)?(?:一个|一名|一款|一位|个)?(?:大型|专业的?|"
+    rf"智能的?)?{_CHINESE_MODEL}{_CHINESE_NO_TRADE}",
     rf"我(?:只|仅仅|只不过|其实|并不是人,?而)?是(?:由\w{{1,12}})?(?:一个|一名|一款|一位|"
     rf"个)?{_CHINESE_MODEL}{_CHINESE_NO_TRADE}",
     r"我没有(?:真实的?|个人的?|人类的?|真正的?)(?:情感|感情|感受|情绪|经历|体验|意识)",

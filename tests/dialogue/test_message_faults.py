@@ -16,6 +16,8 @@ from mica_ray.types import FinishReason, Sampling
 from tests.dialogue.tiny_domain import DOMAIN, SCENARIO, QueuedChat
 
 SCRIPTS = [
+    "User 1: hi",
+    "心理医生：你好\n患者：我累",
     "Assistant: I'm sorry to hear that. User: thanks",
     "I feel lost.\nHelper: That hurts.\nMe: yes",
     "支持者：我在听。\n用户：谢谢",
@@ -79,6 +81,11 @@ CONTROL_MARKS = [
     "<extra_id_0>",
 ]
 MODEL_TALK = [
+    "As your AI assistant, I listen.",
+    "作为您的AI助手，我会听。",
+    "作为一个大型语言模型，我不能。",
+    "身为一个人工智能助手，我无法回答。",
+    "I’m afraid I can’t help with that request.",
     "As an AI language model, I cannot feel.",
     "I'm sorry, but I can't assist with that.",
     "I’m sorry, but I can’t help with that request.",
@@ -121,6 +128,11 @@ MODEL_TALK = [
     "好的，以下是我的回复：我很累",
 ]
 ORDINARY = [
+    "身为AI行业的人，我很累",
+    "my AI assistant broke",
+    "作为老师，我很累",
+    "I have an AI that listens",
+    "as the AI engineer of the team I am tired",
     "my assistant: she left",
     "as an AI researcher I feel tired",
     "I'm sorry I can't talk",

@@ -37,6 +37,7 @@ from mica_ray.training.learner_group import RayLearnerConfig
 from mica_ray.training.loop import LoopConfig
 from mica_ray.training.update import LearnerConfig
 from mica_ray.types import Sampling
+from mica_ray.valid_text import valid_text
 
 
 def _check_credit(estimator: object) -> object:
@@ -135,6 +136,18 @@ class RunConfig(BaseModel):
                 "and MLFLOW_TRACKING_PASSWORD for a server, or PGPASSWORD for a PostgreSQL database."
             )
         return value
+
+    @model_validator(mode="after")
+    def _check_texts(self) -> RunConfig:
+        """Check that paths and names are text: the config is stored, and file names can be other bytes."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            text = str(value) if isinstance(value, str | Path) else ""
+            if "\x00" in text or valid_text(text) != text:
+                raise ValueError(
+                    f"{name} must be valid Unicode without NUL, got {text!r}. Rename the file or folder."
+                )
+        return self
 
     @model_validator(mode="after")
     def _check_total_updates(self) -> RunConfig:

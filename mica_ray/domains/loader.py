@@ -82,7 +82,10 @@ def load_scenarios(path: Path, domain: str) -> tuple[Scenario, ...]:
         ScenarioError: a file cannot be read or contains no scenario, a line is invalid, or two lines have the
             same id or, in two files, the same texts.
     """
-    files = content_files(path, ".jsonl") if path.is_dir() else (path,)
+    try:
+        files = content_files(path, ".jsonl") if path.is_dir() else (path,)
+    except OSError as error:
+        raise ScenarioError(f"{path} cannot be read ({error.strerror}).") from error
     if not files:
         raise ScenarioError(
             f"{path} contains no *.jsonl. Name a file of scenarios, or a folder of them."

@@ -176,3 +176,10 @@ def test_potential_reward_has_the_discount_of_the_returns() -> None:
     assert override(RunConfig(), ["credit.gamma=0"]).whole_rewards.gamma is None
     message = complain("rewards.kind=potential", "rewards.gamma=1")
     assert "rewards.gamma must be credit.gamma (0.85) for rewards.kind=potential, got 1" in message
+
+
+@pytest.mark.parametrize("key", ["out", "policy", "cards", "scenarios_file", "card_ratings", "tracking_uri"])
+@pytest.mark.parametrize("text", ["runs/a\udcff", "runs/a\x00b"])
+def test_path_that_is_no_text_is_refused_with_its_key(key: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key} must be valid Unicode without NUL"):
+        override(RunConfig(), [f"{key}={text}"])

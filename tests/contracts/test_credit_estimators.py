@@ -448,6 +448,7 @@ class Off:
         broken = {
             "drifts": len(self.seen) * 1e-6,
             "by number": float(turns.group.max(initial=0)),
+            "by place": np.arange(len(turns.group))[:, None],
             "by hidden value": float(np.isnan(turns.rewards).sum()),
             "by width": float(turns.rewards.shape[1] > 4),
         }[self.kind]
@@ -458,6 +459,7 @@ class Off:
     ("kind", "rule"),
     [
         ("drifts", "equal batches must get equal advantages"),
+        ("by place", "the order of dialogues must not matter"),
         ("by number", "the numbers of groups must not matter"),
         ("by hidden value", "values where a turn is not valid must not matter"),
         ("by width", "padding columns must not matter"),

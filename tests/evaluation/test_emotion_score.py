@@ -72,7 +72,8 @@ def test_stated_final_emotion_counts_and_not_the_last_rating() -> None:
 def test_auc_counts_pairs_of_a_rising_and_another_turn() -> None:
     # Before rising turns: 40, 60 and 20. Before the others: 60 and 20, where one turn changes nothing.
     # Of six pairs 40 > 20, 60 > 20 and two ties, 60 and 20: (2 + 2 / 2) / 6.
-    paths = [np.array([40.0, 60, 70]), np.array([60.0, 20, 30]), np.array([20.0, 20])]
+    # A rise of half a point is a rise.
+    paths = [np.array([40.0, 60, 60.5]), np.array([60.0, 20, 30]), np.array([20.0, 20])]
     assert rise_auc_of_previous(paths) == 0.5
     assert rise_auc_of_previous([np.array([10.0, 20]), np.array([90.0, 80])]) == 0.0
     assert rise_auc_of_previous([np.array([10.0, 5]), np.array([90.0, 95])]) == 1.0

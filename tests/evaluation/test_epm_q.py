@@ -173,6 +173,10 @@ def test_turn_without_a_judgement_counts_only_in_published_runs(
     assert score.score == (expected or score_path(STATES, PROGRESS, REGRESS)).score
 
 
+def test_published_run_keeps_its_unjudged_turns_by_default() -> None:
+    assert score_dialogue(make_dialogue(PAUSE.tolist(), form="run", **PAUSED)).num_turns == 3
+
+
 def test_dialogues_without_a_score_are_refused_or_left_out() -> None:
     fine = make_dialogue(STATES.tolist(), progress=PROGRESS, regress=REGRESS)
     failed = make_dialogue(STATES.tolist(), is_failed=True)

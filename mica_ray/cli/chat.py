@@ -29,7 +29,7 @@ def chat_command(model: ModelArgument, sets: SetOption = None, trust: TrustOptio
     from mica_ray.cli.recipes import read_model
     from mica_ray.launch import run
 
-    asyncio.run(_converse(run.check(read_model(model, sets or ()), inline=True)))
+    asyncio.run(_converse(run.check(read_model(model, sets or ()), inline=True, learns=False)))
 
 
 async def _converse(checked: CheckedRun) -> None:

@@ -63,7 +63,7 @@ def evaluate_command(
 
     console = new_console()
     config = read_model(model, sets or ())
-    checked, ledger = run.check(config, inline=inline), Ledger()
+    checked, ledger = run.check(config, inline=inline, learns=False), Ledger()
     with StageBars(config, console, num_evaluated=checked.num_evaluated) as bars:
         evaluation = run.evaluate_policy(checked, progress=bars, ledger=ledger)
     title = f"{config.evaluation.split} scenarios of {config.domain}"

@@ -225,9 +225,9 @@ def _model(name: str, config: RunConfig, sampler: Sampler, *, is_dry: bool) -> M
     from mica_ray.launch import run
     from mica_ray.serving.model_replica import ModelSpec
 
-    # A service plays no roles, so it needs none of their keys.
+    # A service plays no roles, so it needs none of their keys, and neither scenarios nor a learner.
     config = config.model_copy(update={"roles": RoleConfig()})
-    checked = run.check(config, inline=True, weights=not is_dry)
+    checked = run.check(config, inline=sampler == "transformers", weights=not is_dry, trains=False)
     return ModelSpec(
         id=name,
         path=config.policy if is_dry else str(run.policy_folder(checked)),
@@ -241,11 +241,16 @@ def _model(name: str, config: RunConfig, sampler: Sampler, *, is_dry: bool) -> M
 
 def _judge(judge: str, config: RunConfig, sampler: Sampler, *, is_dry: bool) -> JudgeSpec:
     from mica_ray.config.overrides import override, read_value
+    from mica_ray.launch.model_folder.check import ModelUse, check_model_folder
     from mica_ray.launch.policy_source import fetch_policy
     from mica_ray.serving.judge_spec import judge_spec
 
     def fetch(model: str) -> Path:
-        return fetch_policy(model, weights=not is_dry, key="--judge")
+        folder = fetch_policy(model, weights=not is_dry, key="--judge")
+        arguments = judged.roles.chat_template_arguments
+        use = ModelUse(key="--judge", loader=_engine_of(sampler), template_arguments=arguments)
+        check_model_folder(folder, use, has_weights=not is_dry or Path(model).expanduser().is_dir())
+        return folder
 
     judged = override(config, (), values={"roles.judge": read_value(judge)})
     return judge_spec(judged, os.environ, sampler=_engine_of(sampler), fetch=fetch)

@@ -7,7 +7,9 @@ import math
 import os
 from collections.abc import Callable, Mapping
 
+from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
+from mica_ray.error_lines import raised_as
 from mica_ray.launch.plan import cpus_wanted
 from mica_ray.launch.preflight import check_gpus
 
@@ -31,14 +33,21 @@ def join_ray(*, cpus: float, dashboard_port: int | None = None) -> Callable[[], 
     Args:
         cpus: minimum CPUs that a Ray started here counts.
         dashboard_port: port of its dashboard; None for no dashboard.
+
+    Raises:
+        ConfigError: the cluster cannot be joined, or Ray does not start.
     """
     import ray
 
     if ray.is_initialized():
         return lambda: None
     if joins_cluster():
-        ray.init(log_to_driver=False)
-    else:
+        problem = f"The Ray cluster at RAY_ADDRESS={os.environ['RAY_ADDRESS']} cannot be joined"
+        remedy = "Check that its head runs and uses the same Ray version, or unset RAY_ADDRESS."
+        with raised_as(ConfigError, problem, remedy):
+            ray.init(log_to_driver=False)
+        return ray.shutdown
+    with raised_as(ConfigError, "Ray does not start on this machine", "Free memory, or use --inline."):
         # "local" ignores the address that an earlier head node may have left. Ray only counts CPUs: with
         # fewer cores than processes a run is slow, but works.
         ray.init(

@@ -9,12 +9,11 @@ from mica_ray.config.references import ConfigError
 from mica_ray.config.role_config import EMBEDDED
 from mica_ray.embedded.recipe import EmbeddedPolicyRecipe
 from mica_ray.error_lines import first_line
-from mica_ray.files import JsonFileError, read_json_object
+from mica_ray.launch.model_folder.text_files import check_text_files, readable
 
 _EMBEDDED_HEAD_SIZE = 32
 """Dimensions of an attention head of the embedded policy."""
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
 """Files that show whether a hub model can be trained, without its weights."""
 
@@ -43,8 +42,11 @@ def fetch_policy(policy: str, *, weights: bool = True, key: str = "policy") -> P
         ConfigError: there is no such folder, or the download failed.
     """
     folder = Path(policy).expanduser()
-    if folder.is_dir():
-        return folder.resolve()
+    with readable(folder, key):
+        if folder.is_dir():
+            return folder.resolve()
+        if folder.is_file():
+            raise ConfigError(f"{key} {policy}: is a file. Use the folder that contains the model.")
     if folder.is_absolute() or policy.startswith((".", "~")) or policy.count("/") != 1:
         other = f", a hub id or {EMBEDDED!r}" if key == "policy" else " or a hub id"
         raise ConfigError(f"{key} {policy}: no such folder. Use a model folder{other}.")
@@ -62,24 +64,12 @@ def fetch_policy(policy: str, *, weights: bool = True, key: str = "policy") -> P
 
 
 def read_policy_facts(folder: Path, key: str = "policy") -> PolicyFacts:
-    """Check that a folder contains a chat model that can be trained, and describe it.
+    """Check the small files of a model folder, and describe the model.
 
     Raises:
-        ConfigError: configuration, tokenizer or chat template are missing.
+        ConfigError: configuration, tokenizer or chat template are missing or broken.
     """
-    config_file = folder / "config.json"
-    if not config_file.is_file():
-        raise ConfigError(f"{key} {folder}: config.json is missing. Use a Hugging Face model folder.")
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise ConfigError(
-            f"{key} {folder}: the tokenizer (tokenizer.json) is missing. Save it next to the weights."
-        )
-    if not _has_chat_template(folder):
-        raise ConfigError(
-            f"{key} {folder}: the chat template (chat_template.jinja) is missing. "
-            "Use the instruct version of the model."
-        )
-    config = _read_json(config_file)
+    config = check_text_files(folder, key)
     text_config = config.get("text_config")
     context = (text_config if isinstance(text_config, dict) else config).get("max_position_embeddings")
     architectures = config.get("architectures")
@@ -127,18 +117,5 @@ def check_context(facts: PolicyFacts, wanted: int, key: str) -> None:
 def _num_parameters(folder: Path, dtype: str) -> int | None:
     """Estimate the number of parameters from the weight files; None if there are none."""
     files = [path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern)]
-    return sum(path.stat().st_size for path in files) // (4 if dtype == "float32" else 2) or None
-
-
-def _has_chat_template(folder: Path) -> bool:
-    if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
-        return True
-    tokenizer_config = folder / "tokenizer_config.json"
-    return tokenizer_config.is_file() and bool(_read_json(tokenizer_config).get("chat_template"))
-
-
-def _read_json(path: Path) -> dict[str, object]:
-    try:
-        return read_json_object(path)
-    except JsonFileError as error:
-        raise ConfigError(f"{error} Download the model again.") from error
+    sizes = [path.stat().st_size for path in files if path.is_file()]
+    return sum(sizes) // (4 if dtype == "float32" else 2) or None

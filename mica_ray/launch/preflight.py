@@ -14,6 +14,7 @@ from mica_ray.dialogue.domain import Domain
 from mica_ray.embedded.recipe import EmbeddedPolicyRecipe
 from mica_ray.launch.checked_run import CheckedRun
 from mica_ray.launch.domain_source import RunDomain, check_embedded_domain, read_domain
+from mica_ray.launch.model_folder.check import ModelUse, check_model_folder
 from mica_ray.launch.plan import gpus_wanted
 from mica_ray.launch.policy_source import (
     PolicyFacts,
@@ -37,6 +38,7 @@ def check_run(
     gpus_here: int | None,
     weights: bool = False,
     trains: bool = True,
+    learns: bool = True,
     loaded: RunDomain | None = None,
 ) -> CheckedRun:
     """Check a run as far as possible without starting it.
@@ -49,6 +51,7 @@ def check_run(
         weights: whether to download the weights of hub models, after all other checks of the model.
         trains: whether to check what only training on this config's scenarios needs. False for a benchmark,
             which chooses its scenarios itself.
+        learns: whether a learner updates the policy, so that its weights must not be quantized.
         loaded: domain of the config, if it is already loaded.
 
     Raises:
@@ -65,10 +68,15 @@ def check_run(
     needed = {"rollout.context_length": config.rollout.context_length}
     if trains and not inline:
         needed["engine.max_model_len"] = config.engine.max_model_len
-    facts = _check_model(config.policy, needed, key="policy", weights=weights)
+    use = ModelUse(
+        loader="transformers" if inline else "vllm",
+        is_trained=trains and learns,
+        template_arguments=config.chat_template_arguments,
+    )
+    facts = _check_model(config.policy, needed, use, weights=weights)
     if trains and not inline:
         _check_processes(config, gpus_here)
-    _check_role_models(config, weights=weights)
+    _check_role_models(config, inline=inline, weights=weights)
     if trains:
         _check_disk(config, facts.parameters)
     return CheckedRun(config=config, inline=inline, loaded=loaded, facts=facts)
@@ -96,33 +104,48 @@ def _check_mini_batches(config: RunConfig) -> None:
         )
 
 
-def _check_model(model: str, needed: Mapping[str, int], *, key: str, weights: bool) -> PolicyFacts:
+def _check_model(model: str, needed: Mapping[str, int], use: ModelUse, *, weights: bool) -> PolicyFacts:
     """Check the files of a model; weights are downloaded last, once everything else fits.
 
     Args:
         model: "embedded", a hub id or a folder.
         needed: tokens of context by the config key that asks for them.
-        key: config key of the model, for messages.
+        use: what the model is for.
         weights: whether to download the weights.
     """
-    is_embedded = key == "policy" and model == EMBEDDED
-    if is_embedded:
+    key = use.key
+    if key == "policy" and model == EMBEDDED:
         facts = embedded_facts(EmbeddedPolicyRecipe())
-    else:
-        facts = read_policy_facts(fetch_policy(model, weights=False, key=key), key)
-    for length_key, tokens in needed.items():
-        check_context(facts, tokens, length_key)
-    if is_embedded or not weights:
+        _check_contexts(facts, needed)
         return facts
-    return read_policy_facts(fetch_policy(model, weights=True, key=key), key)
+    is_local = Path(model).expanduser().is_dir()
+    facts = read_policy_facts(fetch_policy(model, weights=False, key=key), key)
+    _check_contexts(facts, needed)
+    check_model_folder(facts.folder, use, has_weights=is_local)
+    if is_local or not weights:
+        return facts
+    facts = read_policy_facts(fetch_policy(model, weights=True, key=key), key)
+    check_model_folder(facts.folder, use)
+    return facts
 
 
-def _check_role_models(config: RunConfig, *, weights: bool) -> None:
+def _check_contexts(facts: PolicyFacts, needed: Mapping[str, int]) -> None:
+    for key, tokens in needed.items():
+        check_context(facts, tokens, key)
+
+
+def _check_role_models(config: RunConfig, *, inline: bool, weights: bool) -> None:
     """Check the models that vLLM serves for roles."""
-    needed = {"roles.engine.max_model_len": config.roles.engine.max_model_len}
-    for name, player in config.roles.players.items():
+    roles = config.roles
+    needed = {"roles.engine.max_model_len": roles.engine.max_model_len}
+    for name, player in roles.players.items():
         if isinstance(player, str) and player.startswith(VLLM_PREFIX):
-            _check_model(player.removeprefix(VLLM_PREFIX), needed, key=f"roles.{name}", weights=weights)
+            use = ModelUse(
+                key=f"roles.{name}",
+                loader="transformers" if inline else "vllm",
+                template_arguments=roles.chat_template_arguments,
+            )
+            _check_model(player.removeprefix(VLLM_PREFIX), needed, use, weights=weights)
 
 
 def _check_processes(config: RunConfig, gpus_here: int | None) -> None:

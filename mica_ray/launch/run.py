@@ -44,6 +44,7 @@ def check(
     inline: bool,
     weights: bool = True,
     trains: bool = True,
+    learns: bool = True,
     loaded: RunDomain | None = None,
 ) -> CheckedRun:
     """Check a run with the environment of this process, as `check_run`. Starts nothing.
@@ -53,6 +54,7 @@ def check(
         inline: whether it runs in this process, instead of on Ray.
         weights: whether to download the weights of hub models; False for a dry run.
         trains: as for `check_run`.
+        learns: as for `check_run`.
         loaded: as for `check_run`.
 
     Raises:
@@ -65,6 +67,7 @@ def check(
         gpus_here=gpus_here(),
         weights=weights,
         trains=trains,
+        learns=learns,
         loaded=loaded,
     )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mica_ray.chat.thinking import Spoken, split_thinking
 from mica_ray.chat.thinking_marks import marks_with, template_tags
-from mica_ray.error_lines import first_line
+from mica_ray.error_lines import raised_as
 from mica_ray.rollout.engine import EngineError
 from mica_ray.rollout.prompting.control_tokens import ControlTokens
 from mica_ray.rollout.prompting.prompt_encoder import PromptEncoder
@@ -115,14 +115,11 @@ class ChatTemplate:
         """
         from transformers import AutoTokenizer
 
-        try:
+        problem = f"The tokenizer of policy {path} cannot be loaded"
+        remedy = "Download tokenizer.json and tokenizer_config.json again, or update transformers."
+        with raised_as(EngineError, problem, remedy):
             tokenizer = AutoTokenizer.from_pretrained(path)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise EngineError(
-                f"The tokenizer of policy {path} cannot be loaded ({first_line(error)}). "
-                "Put tokenizer.json and tokenizer_config.json next to the weights."
-            ) from error
-        return cls(tokenizer, path=path, arguments=arguments, listed_ends=listed_end_tokens(path))
+            return cls(tokenizer, path=path, arguments=arguments, listed_ends=listed_end_tokens(path))
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -179,6 +176,13 @@ class ChatTemplate:
         """
         is_open = self.opens_thought(generation.prompt_ids)
         return split_thinking(self._with_marks(generation), is_open=is_open, marks=self.marks)
+
+    @property
+    def highest_token(self) -> int:
+        """The highest token that text can become: special tokens may have no embedding, if none is used."""
+        added = self._tokenizer.added_tokens_decoder.items()
+        plain = [index for index, token in added if not token.special]
+        return max((self._tokenizer.vocab_size - 1, *plain))
 
     def opens_thought(self, prompt_ids: Sequence[int]) -> bool:
         """Whether a prompt ends inside an opened thought that the reply continues."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mica_ray.error_lines import first_line
+from mica_ray.error_lines import first_line, raised_as
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError, GeneratedChunk, reply_room
 from mica_ray.rollout.local.logits import limited, nucleus, penalized, token_logprob
@@ -101,14 +101,10 @@ class LocalEngine:
         import torch
         from transformers import AutoModelForCausalLM
 
-        try:
+        problem = f"Policy {path} cannot be loaded as a causal language model"
+        with raised_as(EngineError, problem, "Use a complete Hugging Face model folder or a hub id."):
             model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
-        except (OSError, ValueError) as error:
-            raise EngineError(
-                f"Policy {path} cannot be loaded as a causal language model ({first_line(error)}). Use a "
-                "Hugging Face model folder or hub id."
-            ) from error
-        return cls(model, template, context_length=context_length, max_batch=max_batch)
+            return cls(model, template, context_length=context_length, max_batch=max_batch)
 
     async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generation:
         """Sample one reply, in one batch with the other waiting requests.
@@ -209,7 +205,11 @@ class LocalEngine:
     def _answer(self, batch: list[_Request]) -> None:
         try:
             self._decode(batch)
-        except RuntimeError as error:  # torch raises it for memory, shapes and NaN.
+        except (
+            RuntimeError,
+            LookupError,
+            ValueError,
+        ) as error:  # torch: memory, shapes, NaN, unknown tokens.
             for request in batch:
                 request.reply.set_exception(EngineError(f"Generation failed: {first_line(error)}"))
             return

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mica_ray.chat.model import JsonSchema
+from mica_ray.error_lines import raised_as
 from mica_ray.rollout.engine import EngineError, GeneratedChunk, reply_room
 from mica_ray.rollout.engine_blueprint import EngineBlueprint
 from mica_ray.rollout.engine_config import EngineConfig
@@ -73,11 +74,13 @@ class VllmEngine:
         self._config = config
         self._keeps_special_tokens = keeps_special_tokens
         self._stop_ids = list(stop_ids)
-        self._backend: VllmBackend = (
-            InProcessBackend(policy, config)
-            if config.is_in_process
-            else AsyncBackend(policy, config, has_metrics=has_metrics)
-        )
+        remedy = "Check the model folder and the keys under engine."
+        with raised_as(EngineError, f"vLLM cannot load {policy}", remedy):
+            self._backend: VllmBackend = (
+                InProcessBackend(policy, config)
+                if config.is_in_process
+                else AsyncBackend(policy, config, has_metrics=has_metrics)
+            )
         self._pace = ReplyPace()
         self._version = -1  # Version 0 is loaded too: the folder may hold other weights than a resumed run.
         self._generating = 0

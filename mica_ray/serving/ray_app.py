@@ -10,11 +10,14 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve.config import HTTPOptions
 from ray.serve.handle import DeploymentHandle
 
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
+from mica_ray.error_lines import last_line
 from mica_ray.launch.start_world import role_world
+from mica_ray.rollout.engine import EngineError
 from mica_ray.safety.counts import CountedCare
 from mica_ray.serving.handles import HandleChat, LocalModel, ReplicaModel, RetryingBackend, StreamingModel
 from mica_ray.serving.http.backend import BackendError, TextDelta
@@ -48,19 +51,26 @@ def serve_application(
         host: address to listen on.
         port: to listen on.
         certificate: for HTTPS; None serves plain HTTP.
+
+    Raises:
+        EngineError: the proxy or a replica does not start.
     """
-    serve.start(
-        proxy_location="HeadOnly",
-        http_options=HTTPOptions(
-            host=host,
-            port=port,
-            # A fallback only: the application has its own, earlier deadline and answers when it passes.
-            request_timeout_s=spec.settings.request_seconds + 30,
-            ssl_certfile=None if certificate is None else str(certificate.file),
-            ssl_keyfile=None if certificate is None else str(certificate.key),
-        ),
+    options = HTTPOptions(
+        host=host,
+        port=port,
+        # A fallback only: the application has its own, earlier deadline and answers when it passes.
+        request_timeout_s=spec.settings.request_seconds + 30,
+        ssl_certfile=None if certificate is None else str(certificate.file),
+        ssl_keyfile=None if certificate is None else str(certificate.key),
     )
-    serve.run(application(spec), name=APPLICATION, route_prefix="/")
+    try:
+        serve.start(proxy_location="HeadOnly", http_options=options)
+        serve.run(application(spec), name=APPLICATION, route_prefix="/")
+    except (RuntimeError, RayError) as error:
+        # The text ends with the error of the replica, below its traceback.
+        raise EngineError(
+            f"The service does not start ({last_line(error)}). Check the model folder and Ray Serve's log."
+        ) from error
 
 
 def end_service() -> None:

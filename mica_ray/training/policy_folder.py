@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mica_ray.error_lines import first_line
+from mica_ray.error_lines import raised_as
 from mica_ray.training.learner import LearnerError
 
 if TYPE_CHECKING:
@@ -47,13 +47,9 @@ def load_policy(folder: Path, *, dtype: Dtype, gradient_checkpointing: bool) -> 
 
     if not (folder / "config.json").is_file():
         raise LearnerError(f"Policy folder {folder} has no config.json. Use a Hugging Face model folder.")
-    try:
+    problem = f"Policy folder {folder} cannot be loaded as a causal language model"
+    with raised_as(LearnerError, problem, "Use a complete Hugging Face model folder."):
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
-    except (OSError, ValueError) as error:
-        raise LearnerError(
-            f"Policy folder {folder} cannot be loaded as a causal language model ({first_line(error)}). Use "
-            "a Hugging Face model folder."
-        ) from error
     model.config.use_cache = False
     model.eval()
     if gradient_checkpointing:

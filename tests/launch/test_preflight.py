@@ -19,16 +19,17 @@ from mica_ray.launch.policy_source import check_context, embedded_facts, fetch_p
 from mica_ray.launch.preflight import check_port, check_run
 from mica_ray.launch.world import build_world
 from tests.config.own_roles import ENDPOINT
+from tests.small_policy import small_folder
 
 
 def make_policy(folder: Path, *, template: bool = True, tokenizer: bool = True, context: int = 512) -> Path:
-    folder.mkdir()
-    config = {"architectures": ["Qwen3ForCausalLM"], "max_position_embeddings": context, "dtype": "float32"}
-    (folder / "config.json").write_text(json.dumps(config))
-    if tokenizer:
-        (folder / "tokenizer.json").write_text("{}")
-    if template:
-        (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    small_folder(folder, tied=True)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": context}))
+    if not tokenizer:
+        (folder / "tokenizer.json").unlink()
+    if not template:
+        (folder / "chat_template.jinja").unlink()
     return folder
 
 

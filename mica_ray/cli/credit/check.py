@@ -80,7 +80,7 @@ def _check(config: RunConfig, stored: RecordedTurns, check: CheckConfig, console
     from mica_ray.launch import run
     from mica_ray.launch.assembly import check_credit_of
 
-    checked = run.check(config, inline=True)
+    checked = run.check(config, inline=True, learns=False)
 
     async def play() -> CreditCheck:
         with StageBars(config, console, num_evaluated=2 * check.turns * check.rerolls) as bars:

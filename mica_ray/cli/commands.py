@@ -17,6 +17,7 @@ import typer
 from mica_ray.cli.chat import chat_command
 from mica_ray.cli.credit.commands import credit_app
 from mica_ray.cli.data import data_app
+from mica_ray.cli.doctor import doctor_command
 from mica_ray.cli.evaluate import evaluate_app
 from mica_ray.cli.finished_runs import compare_command, register_command, track_command
 from mica_ray.cli.judges import judges_app
@@ -56,6 +57,15 @@ app.command(
         "mica train --resume runs/embedded-TIME --set loop.num_steps=60",
     ),
 )(train_command)
+app.command(
+    "doctor",
+    rich_help_panel=TRAINING,
+    epilog=examples(
+        "mica doctor",
+        "mica doctor experiments/mica_qwen3.py:qwen3_14b",
+        'mica doctor --set \'roles={"model": "gpt-5-mini", "api_key_env": "OPENAI_API_KEY"}\'',
+    ),
+)(doctor_command)
 app.command(
     "sweep",
     rich_help_panel=TRAINING,

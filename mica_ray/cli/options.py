@@ -17,6 +17,14 @@ ModelArgument = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="A run folder, a model folder, a Hugging Face id, or `embedded`."),
 ]
+RecipeArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A Python file that defines CONFIG, FILE.py:NAME, or the config.json of a run. "
+        "Default: the embedded run.",
+    ),
+]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 SetOption = Annotated[
     list[str] | None,

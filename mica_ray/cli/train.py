@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from mica_ray.cli.options import (
     DryRunOption,
     InlineOption,
     JsonFileOption,
+    RecipeArgument,
     SetOption,
     TrustOption,
     new_console,
@@ -28,14 +30,6 @@ if TYPE_CHECKING:
     from mica_ray.launch.plan import Plan
     from mica_ray.runs.summary import RunSummary
 
-RecipeArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="RECIPE",
-        help="A Python file that defines CONFIG, FILE.py:NAME, or the config.json of a run. "
-        "Default: the embedded run.",
-    ),
-]
 ResumeOption = Annotated[
     Path | None,
     typer.Option("--resume", metavar="DIR", help="Continue the run in this folder from its last checkpoint."),
@@ -63,9 +57,15 @@ def train_command(
     if dry_run:
         if resume is not None:
             run.check_resume(checked, resume)
+        from mica_ray.launch.doctor.examine import examine_for_free
+
+        findings = examine_for_free(checked, environment=os.environ)
         plan = checked.plan
         console.print_json(config.model_dump_json())
         console.print(plan_table(plan))
+        for finding in findings:
+            if finding.status == "warning":
+                console.print(f"warning: {finding.line}", style="yellow", markup=False, highlight=False)
         save_json(json_file, {"config": config.model_dump(mode="json"), "plan": dict(plan.lines)})
         return
     with _sigterm_exits(), StageBars(config, console, num_evaluated=checked.num_evaluated) as bars:

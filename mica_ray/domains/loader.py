@@ -87,9 +87,7 @@ def load_scenarios(path: Path, domain: str) -> tuple[Scenario, ...]:
     except OSError as error:
         raise ScenarioError(f"{path} cannot be read ({error.strerror}).") from error
     if not files:
-        raise ScenarioError(
-            f"{path} contains no *.jsonl. Name a file of scenarios, or a folder of them."
-        )
+        raise ScenarioError(f"{path} contains no *.jsonl. Name a file of scenarios, or a folder of them.")
     scenarios: list[Scenario] = []
     places = _Places()
     for file in files:

@@ -10,7 +10,7 @@ from mica_ray.launch.policy_source import PolicyFacts
 from mica_ray.rollout.engine_config import EngineConfig
 
 _GIB = 2**30
-_BYTES_PER_WEIGHT = 16
+BYTES_PER_WEIGHT = 16
 """Bytes of learner memory per parameter: weight, gradient and two moments in fp32, 4 each; or weight and
 gradient in bf16, 2 each, and master weight and moments in fp32."""
 
@@ -66,7 +66,7 @@ def describe_work(config: RunConfig) -> str:
 
 def describe_processes(config: RunConfig, facts: PolicyFacts, *, inline: bool) -> tuple[tuple[str, str], ...]:
     """Describe what is started, and how much memory it takes."""
-    learner_memory = _memory(facts.parameters, _BYTES_PER_WEIGHT)
+    learner_memory = _memory(facts.parameters, BYTES_PER_WEIGHT)
     if inline:
         served = config.roles.served_models
         engines = f"; role models: {', '.join(served)}" if served else ""

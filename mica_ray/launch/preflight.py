@@ -24,6 +24,7 @@ from mica_ray.launch.policy_source import (
     read_policy_facts,
 )
 from mica_ray.launch.world import check_roles
+from mica_ray.types import RoleName
 
 _GIB = 2**30
 _SPARE_DISK = 2 * _GIB
@@ -65,20 +66,13 @@ def check_run(
     check_roles(config.roles, environment)
     if trains:
         _check_mini_batches(config)
-    needed = {"rollout.context_length": config.rollout.context_length}
-    if trains and not inline:
-        needed["engine.max_model_len"] = config.engine.max_model_len
-    use = ModelUse(
-        loader="transformers" if inline else "vllm",
-        is_trained=trains and learns,
-        template_arguments=config.chat_template_arguments,
-    )
-    facts = _check_model(config.policy, needed, use, weights=weights)
+    facts = check_policy(config, inline=inline, trains=trains, learns=learns, weights=weights)
     if trains and not inline:
         _check_processes(config, gpus_here)
-    _check_role_models(config, inline=inline, weights=weights)
+    for name, model in vllm_roles(config).items():
+        check_role_model(config, name, model, inline=inline, weights=weights)
     if trains:
-        _check_disk(config, facts.parameters)
+        check_disk(config, facts.parameters)
     return CheckedRun(config=config, inline=inline, loaded=loaded, facts=facts)
 
 
@@ -134,18 +128,59 @@ def _check_contexts(facts: PolicyFacts, needed: Mapping[str, int]) -> None:
         check_context(facts, tokens, key)
 
 
-def _check_role_models(config: RunConfig, *, inline: bool, weights: bool) -> None:
-    """Check the models that vLLM serves for roles."""
+def check_policy(
+    config: RunConfig, *, inline: bool, trains: bool = True, learns: bool = True, weights: bool = False
+) -> PolicyFacts:
+    """Check the files of the policy and its context.
+
+    Args:
+        config: of the run.
+        inline: whether transformers generates, instead of vLLM.
+        trains: as for `check_run`.
+        learns: as for `check_run`.
+        weights: whether to download the weights of a hub model.
+
+    Raises:
+        ConfigError: the first fault.
+    """
+    needed = {"rollout.context_length": config.rollout.context_length}
+    if trains and not inline:
+        needed["engine.max_model_len"] = config.engine.max_model_len
+    use = ModelUse(
+        loader="transformers" if inline else "vllm",
+        is_trained=trains and learns,
+        template_arguments=config.chat_template_arguments,
+    )
+    return _check_model(config.policy, needed, use, weights=weights)
+
+
+def vllm_roles(config: RunConfig) -> Mapping[RoleName, str]:
+    """Return the model, a folder or hub id, of each role that vLLM serves."""
+    players = config.roles.players.items()
+    return {
+        name: player.removeprefix(VLLM_PREFIX)
+        for name, player in players
+        if isinstance(player, str) and player.startswith(VLLM_PREFIX)
+    }
+
+
+def check_role_model(
+    config: RunConfig, name: RoleName, model: str, *, inline: bool, weights: bool = False
+) -> PolicyFacts:
+    """Check the files of a model that vLLM serves for a role.
+
+    Raises:
+        ConfigError: the first fault.
+    """
     roles = config.roles
-    needed = {"roles.engine.max_model_len": roles.engine.max_model_len}
-    for name, player in roles.players.items():
-        if isinstance(player, str) and player.startswith(VLLM_PREFIX):
-            use = ModelUse(
-                key=f"roles.{name}",
-                loader="transformers" if inline else "vllm",
-                template_arguments=roles.chat_template_arguments,
-            )
-            _check_model(player.removeprefix(VLLM_PREFIX), needed, use, weights=weights)
+    use = ModelUse(
+        key=f"roles.{name}",
+        loader="transformers" if inline else "vllm",
+        template_arguments=roles.chat_template_arguments,
+    )
+    return _check_model(
+        model, {"roles.engine.max_model_len": roles.engine.max_model_len}, use, weights=weights
+    )
 
 
 def _check_processes(config: RunConfig, gpus_here: int | None) -> None:
@@ -193,7 +228,15 @@ def check_port(port: int, key: str) -> None:
             ) from error
 
 
-def _check_disk(config: RunConfig, parameters: int | None) -> None:
+def check_disk(config: RunConfig, parameters: int | None) -> tuple[Path, int]:
+    """Check that the disk of the run folder has room for the checkpoints.
+
+    Returns:
+        The folder, or the one in which it will be created, and the free bytes of its disk.
+
+    Raises:
+        ConfigError: with both sizes.
+    """
     folder = (config.out or Path("runs")).absolute()
     while not folder.exists():
         folder = folder.parent
@@ -206,3 +249,4 @@ def _check_disk(config: RunConfig, parameters: int | None) -> None:
             f"{folder}: the run needs {(_SPARE_DISK + checkpoints) / _GIB:.1f} GiB of disk, "
             f"{free / _GIB:.1f} GiB free. Free some space, or set out=FOLDER on another disk."
         )
+    return folder, free

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -248,3 +249,31 @@ def test_chat_answers_each_line_with_the_judged_state(finished_run: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("policy: ") == 2
     assert done.stdout.count("distance left") == 2
+
+
+def test_doctor_prints_a_table_and_exits_with_2_if_a_run_could_not_work(
+    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = (
+        "doctor",
+        "--inline",
+        "--set",
+        "rollout.context_length=512",
+        "--json",
+        str(tmp_path / "found.json"),
+    )
+    run(*common, "--set", f"policy={policy}")
+    assert "This run can start." in capsys.readouterr().out
+    found = json.loads((tmp_path / "found.json").read_text())["findings"]
+    assert {"Python", "disk", "policy", "roles"} <= {finding["subject"] for finding in found}
+    broken = Path(shutil.copytree(policy, tmp_path / "broken"))
+    (broken / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(SystemExit) as caught:
+        main([*common, "--set", f"policy={broken}"])
+    assert caught.value.code == 2
+    output = " ".join(capsys.readouterr().out.split())
+    assert "1 of" in output
+    assert "checks failed" in output
+    short = ("--set", "rollout.context_length=512")
+    message = refuse(capsys, "train", "--inline", "--dry-run", *short, "--set", f"policy={broken}")
+    assert "is a Git LFS pointer" in message

@@ -52,7 +52,7 @@ def load_template(
     if vocabulary is None:
         return
     prompt = template.prompt([{"role": "user", "content": "Hello."}])
-    highest = max(*prompt, *template.stop_ids, template.highest_token)
+    highest = max(*prompt, template.highest_token)
     if highest >= vocabulary:
         raise ConfigError(
             f"{key} {folder}: the tokenizer has token {highest}, and vocab_size in config.json is "

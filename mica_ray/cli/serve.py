@@ -190,8 +190,6 @@ def _configs(models: Sequence[str], assignments: Sequence[str]) -> list[RunConfi
 
 def _settings(config: RunConfig, keys_file: Path | None, assignments: Sequence[str]) -> ServeSettings:
     """Return the limits of the service; sampling defaults to that of the run."""
-    from pydantic import ValidationError
-
     from mica_ray.config import ConfigError
     from mica_ray.config.overrides import build_dataclass
     from mica_ray.serving.http.settings import ServeSettings
@@ -210,12 +208,10 @@ def _settings(config: RunConfig, keys_file: Path | None, assignments: Sequence[s
         fields[key] = [origin for origin in value.split(",") if origin] if key == "cors_origins" else value
     try:
         settings = build_dataclass(ServeSettings, fields)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            f"serve.{key or 'settings'}: {first['msg'].removeprefix('Value error, ')}"
-        ) from error
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"serve.{str(error).removeprefix('ServeSettings: ')}") from error
     assert isinstance(settings, ServeSettings)
     return settings
 

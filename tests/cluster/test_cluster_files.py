@@ -112,6 +112,27 @@ def test_kuberay_serves_what_serve_deploy_does() -> None:
     assert f"ray=={service['rayClusterConfig']['rayVersion']}" in pins
 
 
+def test_kubernetes_names_an_image_by_digest_and_lets_replies_end() -> None:
+    for name in ("kuberay-serve.yaml", "kuberay-train.yaml"):
+        text = (ROOT / "cluster" / name).read_text()
+        images = re.findall(r"image: (\S+)", text)
+        assert images and all("@sha256:" in image for image in images), name
+    cluster = yaml.safe_load((ROOT / "cluster" / "kuberay-serve.yaml").read_text())["spec"][
+        "rayClusterConfig"
+    ]
+    pods = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    service = read_service(serve_config()["applications"][0]["args"])  # pyright: ignore
+    for pod in pods:
+        seconds = pod["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert seconds > service.settings.request_seconds
+
+
+def test_the_image_has_no_test_tools() -> None:
+    assert "tests" in (ROOT / "cluster" / "Dockerfile.dockerignore").read_text().splitlines()
+    steps = (ROOT / "cluster" / "Dockerfile").read_text()
+    assert 'extras["dev"]' in steps and "uninstall" in steps
+
+
 def test_the_board_draws_metrics_that_exist() -> None:
     import ray.dashboard.modules.metrics.dashboards as dashboards
 

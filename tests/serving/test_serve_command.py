@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from mica_ray.cli import main
+from mica_ray.serving.http.api_keys import KeyFile
 from tests.small_policy import small_folder
 
 
@@ -70,3 +73,72 @@ def test_a_judge_in_the_cluster_is_planned_and_needs_sessions(
     assert json.loads(plan.read_text())["judge"] == f"vllm:{folder}"
     missing = ["serve", "embedded", "--judge", f"vllm:{tmp_path / 'none'}", "--dry-run"]
     assert "--judge" in refused([*missing, "--set", "serve.sessions=true"], capsys)
+
+
+def certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """Make a certificate of this machine with openssl; return its file and its key."""
+    file, key = folder / f"{name}.pem", folder / f"{name}.key"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "1",
+        "-subj",
+        "/CN=localhost",
+    ]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(file)], check=True, capture_output=True)
+    return file, key
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+def test_https_needs_a_certificate_and_its_own_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file, key), (_, other) = certificate(tmp_path, "one"), certificate(tmp_path, "two")
+    serve = ["serve", "embedded", "--dry-run"]
+    assert "--tls-key is missing" in refused([*serve, "--tls-cert", str(file)], capsys)
+    assert "--tls-cert is missing" in refused([*serve, "--tls-key", str(key)], capsys)
+    assert "cannot be used" in refused([*serve, "--tls-cert", str(file), "--tls-key", str(other)], capsys)
+    assert "cannot be used" in refused(
+        [*serve, "--tls-cert", str(tmp_path / "no"), "--tls-key", str(key)], capsys
+    )
+    main_ends_well([*serve, "--tls-cert", str(file), "--tls-key", str(key)])
+
+
+def test_a_key_gets_its_terms_from_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(tmp_path / "keys.json")
+    add = ["serve-key", "add", "--file", file]
+    main_ends_well([*add, "plain"])
+    limits = ["--max-in-flight", "2", "--max-sessions", "3", "--daily-tokens", "4"]
+    main_ends_well(
+        [*add, "full", "--scope", "metrics", "--scope", "chat", "--expires", "2999-12-31", *limits]
+    )
+    main_ends_well([*add, "month", "--expires", "30d"])
+    plain, full, month = KeyFile(Path(file)).records()
+    assert (plain.scopes, plain.expires) == (("chat", "support"), None)
+    assert (full.scopes, full.max_in_flight, full.max_sessions, full.daily_tokens) == (
+        ("chat", "metrics"),
+        2,
+        3,
+        4,
+    )
+    assert full.expires == 32503680000  # 3000-01-01, when the last day has ended
+    assert month.expires is not None and abs(month.expires - month.created - 30 * 86_400) <= 2
+    capsys.readouterr()
+    for option, problem in (
+        (["--scope", "admin"], "--scope admin does not exist"),
+        (["--expires", "2001-01-01"], "has passed"),
+        (["--expires", "0d"], "has passed"),
+        (["--expires", "-3d"], "has passed"),
+        (["--expires", "tomorrow"], "is no time"),
+        (["--expires", "1e9d"], "is no time"),
+    ):
+        assert problem in refused([*add, "more", *option], capsys)
+    listing = tmp_path / "list.json"
+    main_ends_well(["serve-key", "list", "--file", file, "--json", str(listing)])
+    assert "sha256" not in listing.read_text()
+    assert json.loads(listing.read_text())["keys"][1]["daily_tokens"] == 4

@@ -121,5 +121,5 @@ def test_hostile_texts_survive_a_run_its_resume_and_every_report(
     mica("report", "figures", folder.dialogues, "--out", tmp_path / "figures")
     mica("credit", folder.path, "--out", page)
     mica("evaluate", "rescore", folder.evaluation_dialogues("after"))
-    mica("compare", folder.path, "--latex", tmp_path / "table.tex")
+    mica("compare", folder.path, "--trust", "--latex", tmp_path / "table.tex")
     capsys.readouterr().out.encode()

@@ -17,6 +17,8 @@ _SCHEMAS = frozenset(
     {"items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"}
 )
 _LISTS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
+_SAME_PLACE = frozenset({"anyOf", "oneOf", "allOf", "not", "if", "then", "else"})
+"""Keywords whose schemas describe the same value as their own one."""
 _MAPPINGS = frozenset({"properties", "$defs", "definitions", "patternProperties"})
 
 
@@ -29,6 +31,10 @@ def check_schema(schema: Mapping[str, Any]) -> None:
     if len(json.dumps(schema)) > _MAX_CHARS:
         raise ValueError(f"the schema must have at most {_MAX_CHARS} characters")
     _check(schema, root=schema, depth=0)
+    try:
+        _check_ends(schema, schema, open_parts=set(), closed=set())
+    except RecursionError as error:
+        raise ValueError("the schema must not refer from part to part hundreds of times") from error
 
 
 def _check(schema: Any, *, root: Mapping[str, Any], depth: int) -> None:
@@ -42,6 +48,38 @@ def _check(schema: Any, *, root: Mapping[str, Any], depth: int) -> None:
         _check_keyword(name, value, root)
         for part in _parts(name, value):
             _check(part, root=root, depth=depth + 1)
+
+
+def _check_ends(part: Any, root: Mapping[str, Any], *, open_parts: set[int], closed: set[int]) -> None:
+    """Check that no part refers to itself without a value in between: such a grammar has no end.
+
+    Args:
+        part: of the schema.
+        root: the whole schema.
+        open_parts: identities of the parts that led here by references and alternatives alone.
+        closed: identities of the parts that are checked, so that each is visited once.
+
+    Raises:
+        ValueError: one does.
+    """
+    if id(part) in open_parts:
+        raise ValueError("a part of the schema must not refer to itself without a value in between")
+    if not isinstance(part, Mapping) or id(part) in closed:
+        return
+    deeper: list[Any] = []
+    open_parts.add(id(part))
+    for name, value in part.items():
+        if name == "$ref":
+            _check_ends(_target(value, root), root, open_parts=open_parts, closed=closed)
+        for inner in _parts(name, value):
+            if name in _SAME_PLACE:
+                _check_ends(inner, root, open_parts=open_parts, closed=closed)
+            else:
+                deeper.append(inner)
+    open_parts.remove(id(part))
+    closed.add(id(part))
+    for inner in deeper:
+        _check_ends(inner, root, open_parts=set(), closed=closed)
 
 
 def _check_keyword(name: str, value: Any, root: Mapping[str, Any]) -> None:
@@ -81,11 +119,16 @@ def _parts(name: str, value: Any) -> list[Any]:
 
 
 def _is_defined(reference: Any, root: Mapping[str, Any]) -> bool:
+    return isinstance(_target(reference, root), Mapping | bool)
+
+
+def _target(reference: Any, root: Mapping[str, Any]) -> Any:
+    """Return the part of the schema that a reference names; None if there is none."""
     if not isinstance(reference, str) or not reference.startswith("#"):
-        return False
+        return None
     place: Any = root
     for part in reference.removeprefix("#").removeprefix("/").split("/") if reference != "#" else []:
         if not isinstance(place, Mapping) or part not in place:
-            return False
+            return None
         place = place[part]
-    return isinstance(place, Mapping | bool)
+    return place

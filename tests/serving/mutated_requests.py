@@ -110,6 +110,7 @@ _VALUES: tuple[Any, ...] = (
     ["a"] * 300, "system", "user", "assistant", "tool", "developer", "function", "json_object", "json_schema",
     "required", "none", "auto", {"$ref": "#"}, {"anyOf": [{"$ref": "#/$defs/a"}]}, {"pattern": "(a+)+$"},
 )  # fmt: skip
+_MAX_CHARS = 400_000
 _TYPES = (
     "application/json",
     "application/json; charset=utf-16",
@@ -143,6 +144,8 @@ def _request(source: random.Random) -> MutatedRequest:
     method, path, body = source.choices(SEEDS, _WEIGHTS)[0]
     body = copy.deepcopy(body)
     for _ in range(source.choice((0, 1, 1, 1, 2, 3, 6))):
+        if len(repr(body)) > _MAX_CHARS:  # The service refuses such a body before it reads it.
+            break
         body = _changed(source, body)
     try:
         content = json.dumps(body).encode()

@@ -79,7 +79,7 @@ def build_dataclass(kind: type[object], fields: Mapping[str, object]) -> object:
         return TypeAdapter(kind).validate_python(dict(fields))
     except ValidationError as error:
         # Not pydantic's own text: it repeats the whole input, which may contain a key by mistake.
-        raise ValueError(explain(error, kind)) from None
+        raise ValueError(explain(error, kind).removeprefix(f"{kind.__name__}: ")) from None
 
 
 def describe_named(value: object) -> str:

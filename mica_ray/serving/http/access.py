@@ -114,20 +114,25 @@ class AccessControl:
         rate = per_minute / 60
         bucket.left = min(per_minute, bucket.left + (now - bucket.refilled_at) * rate)
         bucket.refilled_at = now
-        if bucket.left < 1:
+        is_allowed = bucket.left >= 1
+        bucket.left -= is_allowed
+        _tell("requests", per_minute, math.floor(bucket.left), (per_minute - bucket.left) / rate)
+        if not is_allowed:
             seconds = math.ceil((1 - bucket.left) / rate)
             raise _limited(
                 f"This key sent more than {per_minute} requests a minute. Try again in {seconds} s.",
                 code="rate_limit_exceeded",
                 seconds=seconds,
             )
-        bucket.left -= 1
 
     def _check_tokens(self, key: KeyRecord) -> None:
         limit = self._settings.daily_tokens_per_key if key.daily_tokens is None else key.daily_tokens
-        if limit is None or self._budget.used(key.name) < limit:
+        if limit is None:
             return
-        seconds = self._budget.seconds_left
+        left, seconds = limit - self._budget.used(key.name), self._budget.seconds_left
+        _tell("tokens", limit, max(0, left), seconds)
+        if left > 0:
+            return
         raise _limited(
             f"This key has used its {limit} tokens of the day. Try again in {seconds} s.",
             code="daily_tokens_exceeded",
@@ -149,6 +154,24 @@ class AccessControl:
     def _release(self, record: RequestRecord) -> None:
         self._in_flight[record.key] -= 1
         self._budget.add(record.key, record.prompt_tokens + record.completion_tokens)
+
+
+def _tell(unit: str, limit: int, left: int, seconds: float) -> None:
+    """Add a limit to the headers of the response, under OpenAI's names.
+
+    Args:
+        unit: "requests" (of a minute) or "tokens" (of a day).
+        limit: the limit of the key.
+        left: what is left of it, this request included.
+        seconds: until the whole limit is free again.
+    """
+    current_record().limits.update(
+        {
+            f"x-ratelimit-limit-{unit}": str(limit),
+            f"x-ratelimit-remaining-{unit}": str(left),
+            f"x-ratelimit-reset-{unit}": f"{seconds:.3f}".rstrip("0").rstrip(".") + "s",
+        }
+    )
 
 
 def _limited(message: str, *, code: str, seconds: int) -> ApiError:

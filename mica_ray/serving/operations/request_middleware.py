@@ -32,7 +32,7 @@ class RequestMiddleware:
     """Records requests.
 
     A request keeps the X-Request-Id of its client or proxy if that has 1 to 128 letters, digits or `._:-`;
-    otherwise it gets a new one. The response has it too.
+    otherwise it gets a new one. The response has it too, and what is left of the key's limits.
 
     Args:
         app: the wrapped application.
@@ -60,7 +60,8 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 present = [pair for pair in message.get("headers", ()) if pair[0].lower() != _HEADER]
-                message = {**message, "headers": [*present, (_HEADER, record.id.encode())]}
+                limits = [(name.encode(), value.encode()) for name, value in record.limits.items()]
+                message = {**message, "headers": [*present, (_HEADER, record.id.encode()), *limits]}
             await send(message)
             is_complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 

@@ -211,3 +211,31 @@ async def test_an_expired_key_is_refused_like_a_wrong_one(tmp_path: Path) -> Non
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
         assert (await client.get("/v1/models", headers=old)).json()["error"]["code"] == "invalid_api_key"
         assert (await client.get("/v1/models", headers=valid)).status_code == 200
+
+
+async def test_responses_tell_what_is_left_of_the_limits(tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "keys.json")
+    headers = headers_of(keys, "ada", KeyTerms(daily_tokens=100))
+    settings = ServeSettings(keys_file=keys.path, requests_per_minute=2)
+    async with running(settings) as client:
+        first, second, refused = [await client.post(ASK, json=SAID, headers=headers) for _ in range(3)]
+    spent = sum(first.json()["usage"][name] for name in ("prompt_tokens", "completion_tokens"))
+    assert [answer.status_code for answer in (first, second, refused)] == [200, 200, 429]
+    assert [answer.headers["x-ratelimit-remaining-requests"] for answer in (first, second, refused)] == list(
+        "100"
+    )
+    assert [answer.headers["x-ratelimit-limit-requests"] for answer in (first, refused)] == ["2", "2"]
+    # A request comes back every 30 s: one is missing after the first answer, two after the others.
+    assert first.headers["x-ratelimit-reset-requests"] == "30s"
+    assert 59 < float(refused.headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 60
+    assert spent > 0
+    assert first.headers["x-ratelimit-remaining-tokens"] == "100"
+    assert second.headers["x-ratelimit-remaining-tokens"] == str(100 - spent)
+    assert "x-ratelimit-limit-tokens" not in refused.headers
+
+
+async def test_service_without_keys_has_no_limits_to_tell() -> None:
+    async with running(ServeSettings()) as client:
+        answer = await client.post(ASK, json=SAID, headers={"host": "localhost"})
+    assert answer.status_code == 200
+    assert not [name for name in answer.headers if name.startswith("x-ratelimit")]

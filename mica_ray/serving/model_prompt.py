@@ -94,7 +94,11 @@ class ModelPrompt:
         # The client began the reply; the model continues it.
         ids = template.prompt(messages[:-1])
         if template.opens_thought(ids):
-            raise self._refusal("cannot continue a message: its prompt opens a thought", "messages")
+            raise self._refusal(
+                "cannot continue a message: its prompt opens a thought",
+                "messages",
+                "End with the user's message",
+            )
         return (*ids, *self._extended.plain_tokens(messages[-1]["content"])), False
 
     def _tool_messages(self, use: ToolUse) -> list[Mapping[str, object]]:
@@ -111,18 +115,23 @@ class ModelPrompt:
             raise self._refusal(
                 "runs without vLLM's structured output, so no schema can be enforced",
                 "response_format" if is_format else "tool_choice",
+                "Leave out the schema" if is_format else "Leave out tool_choice",
             )
         if use is not None and not self._extended.takes_tools:
             raise self._refusal("has a chat template without tools", use.param)
         if use is not None and self._extended.has_marks([*use.messages, *use.tools]):
-            raise self._refusal("accepts no control marks in a request with tools", "messages")
+            reason = "accepts no control marks in a request with tools"
+            raise self._refusal(reason, "messages", "Remove the marks")
         last = request.messages[-1]
         if use is None and last["role"] == "assistant" and self._extended.has_marks(last["content"]):
-            raise self._refusal("cannot continue a message with control marks", "messages")
+            raise self._refusal(
+                "cannot continue a message with control marks", "messages", "Remove the marks"
+            )
         size = self._extended.vocabulary_size
         if any(token >= size for token, _ in options.logit_bias):
             raise self._refusal(f"has {size} tokens, and a key is not one of them", "logit_bias")
 
-    def _refusal(self, reason: str, param: str) -> BackendError:
+    def _refusal(self, reason: str, param: str, remedy: str = "") -> BackendError:
         model = f"The model {self.model}" if self.model else "The model"
-        return BackendError(f"{model} {reason}. Leave out {param}.", kind="refused", param=param)
+        advice = remedy or f"Leave out {param}"
+        return BackendError(f"{model} {reason}. {advice}.", kind="refused", param=param)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 
 from mica_ray.config.overrides import build_object
 from mica_ray.config.references import ConfigError
+from mica_ray.config.trust import untrusted
 from mica_ray.credit import Grpo, Mica
 from mica_ray.recordings.recorded_dialogue import RecordedDialogue
 from mica_ray.runs.stored_run import RunFiles
@@ -77,12 +79,15 @@ def estimator_of(run: RunFiles) -> tuple[Mica, str]:
     """
     stored = run.config.get("credit", {})
     try:
-        credit = build_object(stored)
+        # Only our own estimator is of use here, so not even `--trust` runs the code of the run's owner.
+        with untrusted(Path(run.name) / "config.json"):
+            credit = build_object(stored)
     except (ConfigError, ValueError):
         credit = None
     if isinstance(credit, Mica):
         return credit, f"The run was trained with {credit}. The page shows its two terms."
-    kind = str(stored.get("object", "an unknown estimator")).rpartition(":")[2]
+    named = stored.get("object", "an unknown estimator") if isinstance(stored, Mapping) else stored
+    kind = str(named).rpartition(":")[2]
     return (
         Mica(),
         f"The run was trained with {kind}. The page shows the terms that {Mica()} would have computed.",

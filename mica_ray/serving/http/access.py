@@ -79,14 +79,29 @@ class AccessControl:
         self._take(key.name)
         if scope in ("chat", "support"):
             self._check_tokens(key)
-            self._occupy(key)
+            self._occupy(key.name, 1, self._max_in_flight(key))
+            current_record().at_end(self._count_tokens)
         return key.name
+
+    def occupy_for_choices(self, owner: str, num_choices: int) -> None:
+        """Take the places of a request's choices: each is a reply of its own, and the first has its place.
+
+        Raises:
+            ApiError: 400, the key never has so many places; 429, it does not have them now.
+        """
+        if self._keys is None or num_choices == 1:
+            return
+        limit = self._max_in_flight(self._record(owner))
+        if num_choices > limit:
+            problem = f"n is {num_choices}, and this key may have {limit} replies in flight. Lower n."
+            raise ApiError(400, problem, param="n")
+        self._occupy(owner, num_choices - 1, limit)
 
     def max_sessions(self, owner: str) -> int:
         """Return how many sessions a key may have at the same time."""
         if self._keys is None:
             return self._settings.max_sessions
-        found = next((key for key in self._keys.records() if key.name == owner), None)
+        found = self._record(owner)
         limit = None if found is None else found.max_sessions
         return self._settings.max_sessions_per_key if limit is None else limit
 
@@ -107,6 +122,14 @@ class AccessControl:
                 code="invalid_api_key",
             )
         return key
+
+    def _record(self, owner: str) -> KeyRecord | None:
+        assert self._keys is not None
+        return next((key for key in self._keys.records() if key.name == owner), None)
+
+    def _max_in_flight(self, key: KeyRecord | None) -> int:
+        limit = None if key is None else key.max_in_flight
+        return self._settings.max_in_flight_per_key if limit is None else limit
 
     def _take(self, owner: str) -> None:
         now, per_minute = self._clock(), self._settings.requests_per_minute
@@ -139,20 +162,23 @@ class AccessControl:
             seconds=seconds,
         )
 
-    def _occupy(self, key: KeyRecord) -> None:
-        limit = self._settings.max_in_flight_per_key if key.max_in_flight is None else key.max_in_flight
-        taken = self._in_flight.get(key.name, 0)
-        if taken >= limit:
+    def _occupy(self, owner: str, num_places: int, limit: int) -> None:
+        """Take places until the request ends."""
+        taken = self._in_flight.get(owner, 0)
+        if taken + num_places > limit:
             raise _limited(
-                f"This key has {taken} requests in flight, its limit. Wait until one of them ends.",
+                f"This key has {taken} replies in flight, its limit is {limit}. Wait until one of them ends.",
                 code="too_many_in_flight",
                 seconds=self._settings.retry_after_seconds,
             )
-        self._in_flight[key.name] = taken + 1
-        current_record().at_end(self._release)
+        self._in_flight[owner] = taken + num_places
 
-    def _release(self, record: RequestRecord) -> None:
-        self._in_flight[record.key] -= 1
+        def release(record: RequestRecord) -> None:
+            self._in_flight[owner] -= num_places
+
+        current_record().at_end(release)
+
+    def _count_tokens(self, record: RequestRecord) -> None:
         self._budget.add(record.key, record.prompt_tokens + record.completion_tokens)
 
 

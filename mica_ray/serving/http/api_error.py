@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mica_ray.serving.http.backend import BackendError, FailureKind
 
 _STATUS: dict[FailureKind, tuple[int, str, str | None]] = {
@@ -56,6 +58,17 @@ class ApiError(Exception):
             param=param,
             code=code,
             retry_after=retry_after if status in _RETRYABLE else None,
+        )
+
+    def renamed(self, names: Mapping[str, str]) -> ApiError:
+        """Return the error with the field at fault as another body names it."""
+        return ApiError(
+            self.status,
+            str(self),
+            type=self.type,
+            param=self.param if self.param is None else names.get(self.param, self.param),
+            code=self.code,
+            retry_after=self.retry_after,
         )
 
     @property

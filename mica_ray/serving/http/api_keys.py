@@ -66,6 +66,10 @@ class KeyRecord:
                 raise ValueError(
                     f"scopes of key {self.name!r} must be among {', '.join(SCOPES)}, got {scope!r}."
                 )
+        for field in ("created", "revoked", "expires"):
+            seconds = getattr(self, field)
+            if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float)):
+                raise ValueError(f"{field} of key {self.name!r} must be a Unix time, got {seconds!r}.")
         for field in ("max_in_flight", "max_sessions", "daily_tokens"):
             limit = getattr(self, field)
             if limit is not None and limit < 1:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from typing import Any
 
@@ -22,6 +23,16 @@ _LOG = logging.getLogger(__name__)
 _MAX_PARTS = 8
 _MAX_PART_CHARS = 64
 """Limits of the path in an error: the names in it may come from the client."""
+_OBJECT, _LIST = "it must be a JSON object", "it must be a list"
+_WRONG_KIND = {
+    "dict_type": _OBJECT,
+    "model_type": _OBJECT,
+    "model_attributes_type": _OBJECT,
+    "list_type": _LIST,
+    "tuple_type": _LIST,
+    "string_type": "it must be a text",
+}
+"""What pydantic would describe in terms of Python."""
 
 
 class UnknownFields:
@@ -95,9 +106,11 @@ def read_object(content: bytes) -> dict[str, object]:
         ApiError: 400, it is not one.
     """
     try:
-        found = valid_json(json.loads(content, parse_constant=_refuse_constant))
+        found = valid_json(json.loads(content, parse_float=_finite, parse_constant=_refuse_constant))
     except (ValueError, RecursionError) as error:
-        raise ApiError(400, "The body is not valid JSON. Send one JSON object.") from error
+        raise ApiError(
+            400, "The body is not valid JSON, or has a number out of range. Send one JSON object."
+        ) from error
     if not isinstance(found, dict):
         raise ApiError(400, "The body must be a JSON object. Send one JSON object.")
     return found
@@ -109,7 +122,7 @@ def invalid_field(error: ValidationError) -> ApiError:
     param = field_path(problem["loc"])
     if problem["type"] == "missing":
         return ApiError(400, f"{param} is missing. Add it.", param=param, code="missing_field")
-    reason = problem["msg"].removeprefix("Value error, ").rstrip(".")
+    reason = _WRONG_KIND.get(problem["type"], problem["msg"].removeprefix("Value error, ").rstrip("."))
     return ApiError(400, f"{param} is invalid: {reason}. Correct it, or leave it out.", param=param)
 
 
@@ -146,6 +159,14 @@ def check_text(text: str, settings: ServeSettings, *, param: str) -> None:
             param=param,
             code="message_too_long",
         )
+
+
+def _finite(number: str) -> float:
+    """Convert a number; 1e999 is JSON, but would be Infinity here, which no response may repeat."""
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError("The number is out of range.")
+    return value
 
 
 def _refuse_constant(name: str) -> object:

@@ -33,6 +33,8 @@ _HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 )
 _NO_STORE = (b"cache-control", b"no-store")
+_MAX_DIGITS = 20
+"""Of a Content-Length that is converted: Python refuses to convert thousands of them."""
 
 
 class SecurityMiddleware:
@@ -88,7 +90,7 @@ class SecurityMiddleware:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit():
             raise ApiError(400, "Content-Length must be a number.")
-        if int(length) > self._max_body_bytes:
+        if len(length) > _MAX_DIGITS or int(length) > self._max_body_bytes:
             raise self._too_large()
 
     def _limited(self, receive: Receive) -> Receive:

@@ -38,13 +38,15 @@ def chat_routes(responder: Responder, access: AccessControl, settings: ServeSett
         return json_response(_card(next(m for m in responder.backend.models() if m.id == name)))
 
     async def completions(request: Request) -> Response:
-        access.admit(request.headers.get("authorization", ""))
+        owner = access.admit(request.headers.get("authorization", ""))
         body = read_chat_body(await json_content(request), settings)
+        access.occupy_for_choices(owner, body.num_choices)
         return await _complete(responder, body, locale_of(request, body.locale, settings))
 
     return [
         Route("/v1/chat/completions", completions, methods=["POST"]),
         Route("/v1/models", models, methods=["GET"]),
+        Route("/v1/models/", models, methods=["GET"]),
         # A hub id has a slash.
         Route("/v1/models/{model:path}", model, methods=["GET"]),
     ]

@@ -90,7 +90,7 @@ class ChatMessage(RequestBody):
     @field_validator("content", mode="before")
     @classmethod
     def _as_parts(cls, content: Any) -> Any:
-        return [{"type": "text", "text": content}] if isinstance(content, str) else content
+        return as_parts(content)
 
     @field_validator("content")
     @classmethod
@@ -150,6 +150,19 @@ class ChatMessage(RequestBody):
                 for call in self.tool_calls
             ]
         return message
+
+
+def as_parts(content: Any) -> Any:
+    """Return a content as a list of parts.
+
+    Raises:
+        ValueError: it is neither a text nor a list.
+    """
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    if not isinstance(content, list | tuple):
+        raise ValueError("it must be a text or a list of parts")
+    return content
 
 
 def plain_messages(

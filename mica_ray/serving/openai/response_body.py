@@ -13,7 +13,7 @@ from mica_ray.serving.http.backend import ChatRequest
 from mica_ray.serving.http.json_body import RequestBody, invalid_field, read_object
 from mica_ray.serving.http.settings import ServeSettings
 from mica_ray.serving.openai.chat_body import check_count, locale_in
-from mica_ray.serving.openai.messages import ChatMessage, Part, ToolCall, plain_messages
+from mica_ray.serving.openai.messages import ChatMessage, Part, ToolCall, as_parts, plain_messages
 from mica_ray.serving.openai.reply_fields import (
     JSON_OBJECT,
     MAX_TOP_LOGPROBS,
@@ -59,7 +59,7 @@ class _Item(RequestBody):
     def _as_parts(cls, content: Any, info: ValidationInfo) -> Any:
         if info.data.get("type") == "reasoning":
             return ()
-        return [{"type": "text", "text": content}] if isinstance(content, str) else content
+        return as_parts(content)
 
     @field_validator("role")
     @classmethod
@@ -208,7 +208,7 @@ def _messages(body: _Body) -> tuple[list[ChatMessage], list[str]]:
         try:
             message = item.message()
         except ValidationError as error:
-            place = f"input[{index}].{invalid_field(error).param}"
+            place = f"input[{index}].{_field(item, str(invalid_field(error).param))}"
             raise ApiError(400, f"{place} is missing or invalid. Correct it.", param=place) from error
         if message is None:
             continue
@@ -220,6 +220,13 @@ def _messages(body: _Body) -> tuple[list[ChatMessage], list[str]]:
             messages.append(message)
             places.append(f"input[{index}]")
     return messages, places
+
+
+def _field(item: _Item, field: str) -> str:
+    """Return the item's own field for one of the message that it became."""
+    if item.type == "function_call":
+        return {"function.name": "name", "function.arguments": "arguments"}.get(field, field)
+    return "output" if item.type == "function_call_output" else field
 
 
 def _schema(form: _Format) -> Mapping[str, object] | None:

@@ -23,6 +23,9 @@ from mica_ray.serving.openai.choices import joined_choices, stream_choices
 from mica_ray.serving.openai.response_body import ResponseBody, read_response_body
 from mica_ray.serving.openai.response_object import ResponseEvents, ServedResponse, output_items
 
+_FIELDS = {"messages": "input", "response_format": "text.format"}
+"""Names of fields in this body, by their names in that of a chat completion."""
+
 
 def response_routes(responder: Responder, access: AccessControl, settings: ServeSettings) -> list[Route]:
     """Return the routes."""
@@ -30,7 +33,10 @@ def response_routes(responder: Responder, access: AccessControl, settings: Serve
     async def create(request: Request) -> Response:
         access.admit(request.headers.get("authorization", ""))
         body = read_response_body(await json_content(request), settings)
-        return await _respond(responder, body, locale_of(request, body.locale, settings))
+        try:
+            return await _respond(responder, body, locale_of(request, body.locale, settings))
+        except ApiError as error:
+            raise error.renamed(_FIELDS) from error
 
     async def stored(request: Request) -> Response:
         access.admit(request.headers.get("authorization", ""))

@@ -113,10 +113,9 @@ def _request_id(scope: Scope) -> str:
 
 
 def _route(scope: Scope) -> str:
-    """Return the path with names in place of its parameters: a session's id is a secret."""
-    if "endpoint" not in scope:
-        return "unknown"
-    path: str = scope["path"]
-    for name, value in scope.get("path_params", {}).items():
-        path = path.replace(str(value), f"{{{name}}}")
-    return path
+    """Return the pattern of the route, not the path: a session's id is a secret, any path is a text."""
+    endpoint = scope.get("endpoint")
+    for route in scope["app"].routes if endpoint is not None else ():
+        if endpoint in (getattr(route, "endpoint", None), getattr(route, "app", None)):
+            return getattr(route, "path_format", "unknown")
+    return "unknown"

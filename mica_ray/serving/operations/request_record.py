@@ -27,12 +27,8 @@ class RequestRecord:
     """The kind of danger that the care check found."""
     error: str | None = None
     """Code of the error response, or of the failure behind a help line."""
-    completions: list[str] = field(default_factory=list[str])
-    """Ids of the completions that the response contains."""
     limits: dict[str, str] = field(default_factory=dict[str, str])
     """Response headers that tell the caller how much of its limits is left."""
-    conversation: bytes = b""
-    """Fingerprint of the messages; empty if the request has none."""
     _endings: list[Callable[[RequestRecord], None]] = field(
         default_factory=list["Callable[[RequestRecord], None]"]
     )

@@ -127,6 +127,11 @@ class SupportSessions:
             # Stored before it is judged: a judge that hangs must not cost the session this turn.
             session = self._store(session, lambda stored: replace(stored, turns=(*stored.turns, turn)))
             yield await self._judge(session)
+        except ApiError as error:
+            if error.code == "context_length_exceeded":
+                problem = "The session is longer than the model's context. Open a new one."
+                raise ApiError(400, problem, param="content", code=error.code) from error
+            raise
         finally:
             self._busy.discard(session_id)
 

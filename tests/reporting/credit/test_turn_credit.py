@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,21 @@ def test_run_of_another_credit_is_shown_beside_mica_as_published(tmp_path: Path)
     mica, text = estimator_of(run)
     assert mica == Mica()
     assert text.startswith("The run was trained with Grpo. The page shows the terms that Mica(alpha=0.5")
+
+
+@pytest.mark.parametrize("form", ["text", "object"])
+def test_a_report_runs_no_code_that_the_run_names(tmp_path: Path, form: str) -> None:
+    mark, evil = tmp_path / "taken", tmp_path / "evil.py"
+    evil.write_text(f"open({str(mark)!r}, 'w')\nclass Evil: ...\n")
+    folder = write_run(tmp_path / "run", RunConfig())
+    config = json.loads((folder / "config.json").read_text())
+    config["credit"] = f"{evil}:Evil" if form == "text" else {"object": f"{evil}:Evil"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (run,) = read_runs([folder])
+    mica, text = estimator_of(run)
+    assert mica == Mica()
+    assert "trained with Evil" in text
+    assert not mark.exists()
 
 
 def test_line_that_lacks_what_credit_needs_is_named(tmp_path: Path) -> None:

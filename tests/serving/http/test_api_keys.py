@@ -90,6 +90,9 @@ def test_a_key_of_an_older_file_has_every_scope(tmp_path: Path) -> None:
         {"daily_tokens": 0},
         {"max_in_flight": -1},
         {"max_sessions": 0},
+        {"expires": "2027-01-01"},
+        {"expires": True},
+        {"revoked": "yes"},
     ],
     ids=str,
 )

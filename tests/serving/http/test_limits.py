@@ -239,3 +239,26 @@ async def test_service_without_keys_has_no_limits_to_tell() -> None:
         answer = await client.post(ASK, json=SAID, headers={"host": "localhost"})
     assert answer.status_code == 200
     assert not [name for name in answer.headers if name.startswith("x-ratelimit")]
+
+
+async def test_each_choice_of_a_request_takes_a_place_of_its_key(tmp_path: Path) -> None:
+    keys, gate = KeyFile(tmp_path / "keys.json"), asyncio.Event()
+    headers = headers_of(keys, "ada", KeyTerms(max_in_flight=4))
+    backend = ScriptedBackend(gate=gate)
+    app = create_app(backend, ServeSettings(keys_file=keys.path))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+
+        async def asked(num_choices: int) -> httpx.Response:
+            return await client.post(ASK, json={**SAID, "n": num_choices}, headers=headers)
+
+        never = await asked(5)
+        assert (never.status_code, never.json()["error"]["param"]) == (400, "n")
+        busy = asyncio.create_task(asked(3))
+        await until_waiting(backend, 3)
+        refused = await asked(2)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_in_flight")
+        allowed = asyncio.create_task(asked(1))
+        await until_waiting(backend, 4)
+        gate.set()
+        assert [(await task).status_code for task in (busy, allowed)] == [200, 200]
+        assert (await asked(4)).status_code == 200  # All places are free again.

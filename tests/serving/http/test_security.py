@@ -291,3 +291,14 @@ async def test_an_unexpected_error_neither_sends_nor_logs_the_text(caplog: pytes
     own = "\n".join(record.getMessage() + str(record.exc_text) for record in caplog.records)
     assert "RuntimeError" in own
     assert SECRET not in own
+
+
+@pytest.mark.parametrize(
+    ("length", "status"), [("9" * 20, 413), ("9" * 21, 413), ("9" * 5000, 413), ("-1", 400), ("1e3", 400)]
+)
+async def test_no_announced_length_fails_the_service(length: str, status: int) -> None:
+    app = create_app(ScriptedBackend(), ServeSettings())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        headers = {"content-length": length, "content-type": "application/json"}
+        answer = await client.post("/v1/chat/completions", content=b"{}", headers=headers)
+    assert answer.status_code == status

@@ -82,7 +82,7 @@ AT_FAULT = [
     ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0].type"),
     ({"input": [{"role": "user"}]}, "input[0].content"),
     ({"input": [{"type": "item_reference", "id": "a"}]}, "input[0].type"),
-    ({"input": [{"type": "function_call", "arguments": "{}"}]}, "input[0].function.name"),
+    ({"input": [{"type": "function_call", "arguments": "{}"}]}, "input[0].name"),
     ({"input": [{"type": "reasoning", "content": []}]}, "input"),
     ({"previous_response_id": "resp_1"}, "previous_response_id"),
     ({"conversation": "conv_1"}, "conversation"),
@@ -97,6 +97,13 @@ AT_FAULT = [
     ({"tools": [TOOL], "tool_choice": {"type": "function", "name": "other"}}, "tool_choice"),
     ({"top_logprobs": 21}, "top_logprobs"),
     ({"stream": "later"}, "stream"),
+    (
+        {"input": [{"type": "function_call", "call_id": "1", "name": "f", "arguments": "{"}]},
+        "input[0].arguments",
+    ),
+    ({"input": [{"type": "function_call", "call_id": "1", "name": None}]}, "input[0].name"),
+    ({"input": [{"type": "function_call_output", "call_id": "1", "output": None}]}, "input[0].output"),
+    ({"input": [{"role": "user", "content": 5}]}, "input[0].content"),
 ]
 
 
@@ -169,3 +176,39 @@ async def test_a_reply_that_fails_is_a_status_before_its_first_piece_and_an_even
             answer = await client.post("/v1/responses", json={"input": "hi", "stream": True})
         assert answer.status_code == status
         assert ("event: error" in answer.text) == (status == 200)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(
+    ("error", "param"),
+    [
+        (BackendError("It is too long.", kind="too_long"), "input"),
+        (BackendError("The template refuses it.", kind="refused", param="messages"), "input"),
+        (BackendError("No schema.", kind="refused", param="response_format"), "text.format"),
+        (BackendError("No token.", kind="refused", param="logit_bias"), "logit_bias"),
+    ],
+)
+async def test_a_refusal_of_the_model_names_the_field_of_this_body(
+    error: BackendError, param: str, stream: bool
+) -> None:
+    app = create_app(ScriptedBackend(error=error), ServeSettings())
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        answer = await client.post("/v1/responses", json={"input": "hello", "stream": stream})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e400", "NaN", "Infinity"])
+async def test_a_number_out_of_range_is_refused_and_never_repeated(number: str) -> None:
+    places = (
+        '"temperature": NUMBER',
+        '"user": NUMBER',
+        '"tool_choice": {"type": "function", "name": "f", "x": NUMBER}',
+        '"tools": [{"type": "function", "name": "f", "parameters": {"maximum": NUMBER}}]',
+        '"text": {"format": {"type": "json_schema", "schema": {"const": NUMBER}}}',
+    )
+    for place in places:
+        body = f'{{"input": "x", {place.replace("NUMBER", number)}}}'
+        with pytest.raises(ApiError) as error:
+            read_response_body(body.encode(), ServeSettings())
+        assert error.value.status == 400

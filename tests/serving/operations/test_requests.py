@@ -223,3 +223,27 @@ async def test_a_wrong_method_is_named_as_such(path: str) -> None:
         answer = await client.put(path)
     assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
     assert answer.headers["allow"]
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/v1/models/", "/v1/models"),
+        ("/v1/models/v1", "/v1/models/{model}"),
+        ("/v1/models/v1/models/s", "/v1/models/{model}"),
+        ("/v1/support/sessions/s", "/v1/support/sessions/{session_id}"),
+        ("/v1/support/sessions/sessions/messages", "/v1/support/sessions/{session_id}/messages"),
+        ("/v1/responses/", "/v1/responses/{response_id}"),
+        (f"/static/{SECRET}", "/static/{path}"),
+        (f"/{SECRET}", "unknown"),
+        ("/", "/"),
+    ],
+)
+async def test_the_audit_line_has_the_route_and_never_a_part_of_the_path(
+    tmp_path: Path, path: str, route: str
+) -> None:
+    audit = tmp_path / "audit.jsonl"
+    app = create_app(ScriptedBackend(), ServeSettings(sessions=True, audit_file=audit))
+    async with asked(app) as client:
+        await client.get(path)
+    assert json.loads(audit.read_text())["route"] == route

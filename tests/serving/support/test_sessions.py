@@ -12,6 +12,7 @@ import pytest
 from mica_ray.dialogue.role_messages import SpokenTurn
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.serving.http.api_keys import KeyFile
+from mica_ray.serving.http.backend import BackendError
 from mica_ray.serving.http.settings import ServeSettings
 from mica_ray.serving.support.need_estimator import NeedEstimator, distance_left, next_state
 from mica_ray.serving.support.session import FileStore, MemoryStore, SupportSession, SupportTurn
@@ -206,3 +207,17 @@ def test_a_state_moves_only_with_a_score() -> None:
     judged = Judgement(progress=(1, 0, 2), regress=(0, 0, 0), delta=(1.0, 0.0, 3.0))
     assert next_state((-3.0, -2.0, -1.0), judged) == (-2.0, -2.0, 2.0)
     assert next_state((-3.0, -2.0, -1.0), Judgement.failed(Status.INVALID, "no")) == (-3.0, -2.0, -1.0)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_session_that_is_too_long_for_the_model_names_its_own_field(stream: bool) -> None:
+    backend = ScriptedBackend(error=BackendError("Leave out the oldest messages.", kind="too_long"))
+    app = create_app(backend, ServeSettings(sessions=True))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        session = (await client.post(PATH, json={})).json()["id"]
+        answer = await client.post(f"{PATH}/{session}/messages", json={"content": "hi", "stream": stream})
+        kept = (await client.get(f"{PATH}/{session}")).json()["messages"]
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"], error["code"]) == (400, "content", "context_length_exceeded")
+    assert "Open a new one" in error["message"]
+    assert kept == []

@@ -36,9 +36,17 @@ _LINE = rf"(?:^|\n){_MARKUP}"
 _AFTER_SENTENCE = r"""(?:[.!?…。！？~”"'’()（）\[\]【】>][*_\s]{0,4}|[*_]{2})"""
 
 _SCRIPT = re.compile(
-    rf"{_LINE}(?:{_HELPER}|{_USER}){_COLON}|{_AFTER_SENTENCE}(?:{_HELPER}|{_USER}){_COLON}", re.IGNORECASE
+    rf"{_LINE}(?:{_HELPER}|{_USER}){_COLON}|{_AFTER_SENTENCE}(?:{_HELPER}|{_USER}){_COLON}"
+    rf"|{_LINE}(?:{_HELPER}|{_USER})[*_]{{0,2}}\s+[-–—]\s|(?:^|\n)[(（\[【](?:{_HELPER}|{_USER})[)）\]】]"
+    rf"|\n{_MARKUP}(?:{_WEAK_HELPER}|you|me|你|我){_COLON}|\b(?:{_HELPER}|{_USER})[:：]\s*$"
+    r"|(?:^|\n)A[:：][^\n]*\nB[:：]"
+    rf"|{_LINE}{_USER}['’]s (?:next )?(?:message|reply|response){_COLON}",
+    re.IGNORECASE,
 )
-"""A name at the start of a line, or right after a sentence."""
+"""A name at the start of a line, right after a sentence, or with nothing after it.
+
+A name that people write too counts from the second line on: that of the first line may be removed already.
+"""
 _ANY_NAME = {
     side: re.compile(rf"(?<![^\W\d_a-zA-Z])(?<![a-zA-Z]){names}{_COLON}", re.IGNORECASE)
     for side, names in (("helper", rf"(?:{_HELPER}|{_WEAK_HELPER})"), ("user", rf"(?:{_USER}|me|you|我)"))
@@ -59,7 +67,12 @@ _CONTROL = re.compile(
     r"\[/?(?:INST|SYS|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|IMG|gMASK)\]|<</?SYS>>|"
     r"\[(?:EOS|BOS|EOT|END|STOP|DONE|PAD|UNK|SEP|CLS|MASK)\]|#{3,}|(?:^|\n)#{1,2} ?\S|(?:^|"
     r"\n)-{3,}\s*(?:\n|$)|"
-    r"(?:^|\n)={3,}|\bstop sequence\b",
+    r"(?:^|\n)={3,}|\bstop sequence\b|"
+    r"[<\[({]\s?(?:(?:the )?end|stop|done|terminate|task_?done)"
+    r"(?:[ _](?:of[ _])?(?:the[ _])?(?:conversation|dialogue|dialog|chat|talk|turn|message|reply|response|"
+    r"scene|story|session|simulation|role-?play))?\s?[>\])}]|"
+    r"\b(?-i:TERMINATE|END_OF_[A-Z]{3,}|END_[A-Z]{4,})\b|"
+    r"[(\[]note\s?[:：]|\(OOC\b|(?:^|\n)OOC\s?[:：]",
     re.IGNORECASE,
 )
 """Marks of chat templates and the stop words of prompts."""
@@ -82,8 +95,15 @@ _TASK = (
     r"(?:assist(?= you| with| in|[.,!?]|$)|help (?:you )?with (?:that|this|your|such)|help you (?:with|"
     r"write|create)|comply|fulfill?|"
     r"continue (?:with )?(?:this|the|that) (?:request|role|scenario|story|simulation|exercise)|"
-    r"(?:provide|generate|create|write|produce) (?:you|this|that|such|any|content|medical|advice)\b|"
-    r"engage (?:in|with)|participate in|role-?play|pretend to|act as|take on|"
+    r"(?:provide|generate|create|write|produce) (?:(?:you|this|that|such|any|the|an?|further)\b ?"
+    r"(?:[\w-]+ ){0,3})?(?:content|text|messages?|repl(?:y|ies)|responses?|advice|information|material|"
+    r"dialogues?)\b|(?:provide|generate|produce) (?:this|that|such)\b|"
+    r"(?:provide|write|create) (?:medical|professional)|"
+    r"(?:engage (?:in|with)|participate in) (?:this|that|such|any|role|the (?:conversation|role|scenario))|"
+    r"role-?play|"
+    r"pretend to be(?: (?:an?|the|your|this|that|someone|somebody|human|[a-z]+ who)\b|[.!]?$)|"
+    r"act as (?:an?|the|this|that|your)\b|take on (?:this|that|the|an?) (?:role|persona|character|identity)|"
+    r"(?:simulate|impersonate|portray|embody)|"
     r"play (?:this|that|the|a) (?:role|character|part|person|user)|offer (?:medical|professional))"
 )
 _ENGLISH = (
@@ -108,7 +128,9 @@ _ENGLISH = (
     r"\b(?:break|breaking|out of|stay in|staying in|remain in) character\b",
     r"\b(?:i|my) (?:\S+ ){0,4}role-?play(?:ing)? (?:as|this|that|the|a|scenario|exercise|request)\b",
     r"\bin (?:my|this|the) role as the (?:user|person|character|actor)\b",
-    r"\bhow (?:can|may|could) i (?:best )?(?:assist|help|support) you\b",
+    r"(?:^|[.!?,] )(?:so |and )?how (?:can|may|could) i (?:best )?(?:assist|help|support) you"
+    r"(?: (?:today|tonight|with|feel|through|now|right now|further)\b|[.!?]|$)",
+    r"\bnot comfortable (?:playing|with) (?:this|that|the) (?:role|character|scenario)\b",
     r"\banything else i can (?:help|assist) you with\b",
     r"^(?:sure|okay|ok|certainly|of course|absolutely)[,!.:]* here(?:'s| is| are)\b",
     r"\bhere(?:'s| is) (?:a|the|my|another|your) (?:possible |new |revised |rewritten |short |next |"
@@ -146,6 +168,12 @@ _CHINESE = (
 _AS_MODEL = re.compile("|".join((*_ENGLISH, *_CHINESE)))
 _APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ`´＇", "'") | dict.fromkeys("*_", ""))
 
+_SIMPLIFIED = str.maketrans(
+    "個語無協為沒實體機歡遺對繼續這請戲過專業聊擬虛問題開發訓練創學習數據應處執絕",
+    "个语无协为没实体机欢遗对继续这请戏过专业聊拟虚问题开发训练创学习数据应处执绝",
+)
+"""Traditional characters of the Chinese patterns, to write these once."""
+
 
 def is_script(message: str, persona: str = "") -> bool:
     """Whether a message names who speaks, as the script of a dialogue does.
@@ -170,7 +198,8 @@ def has_control_mark(message: str) -> bool:
 
 def speaks_as_model(message: str) -> bool:
     """Whether a message refuses the role, or speaks as a model or as its assistant."""
-    plain = unicodedata.normalize("NFKC", message).translate(_APOSTROPHES).casefold()
+    plain = unicodedata.normalize("NFKC", message).translate(_APOSTROPHES).translate(_SIMPLIFIED)
+    plain = plain.replace("人工智慧", "人工智能").casefold()
     return _AS_MODEL.search(" ".join(plain.split())) is not None
 
 

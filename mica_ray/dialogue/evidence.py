@@ -37,8 +37,8 @@ def said_texts(scenario: Scenario, dialogue: Sequence[SpokenTurn]) -> tuple[str,
 def is_copied(answer: Mapping[str, object], said: Iterable[str]) -> bool:
     """Whether a judge's object is contained in a text of the case.
 
-    Layout, quotation marks and punctuation do not count. Such an object is the verdict of the author of
-    the text, who may be the policy.
+    Layout, quotation marks, punctuation, the order of keys and further keys in the text do not count. Such
+    an object is the verdict of the author of the text, who may be the policy.
 
     Args:
         answer: the judge's object.
@@ -47,9 +47,9 @@ def is_copied(answer: Mapping[str, object], said: Iterable[str]) -> bool:
     own = _letters(_flat(answer))
     if len(own) < _SHORTEST_COPY:
         return False
+    fields = _fields(answer)
     return any(
-        own in _letters(text) or any(_letters(_flat(found)) == own for found in _objects(text))
-        for text in said
+        own in _letters(text) or any(fields <= _fields(found) for found in _objects(text)) for text in said
     )
 
 
@@ -98,6 +98,10 @@ def _objects(text: str) -> Iterator[Mapping[str, object]]:
         yield cast("Mapping[str, object]", found)
 
 
+def _fields(found: Mapping[str, object]) -> set[tuple[str, str]]:
+    return {(_letters(key), _letters(_flat(value))) for key, value in found.items()}
+
+
 def _flat(value: object) -> str:
     """Return the keys and values of a JSON value as one text, in order."""
     if isinstance(value, Mapping):
@@ -105,7 +109,8 @@ def _flat(value: object) -> str:
         return " ".join(f"{key} {_flat(item)}" for key, item in fields.items())
     if isinstance(value, list):
         return " ".join(_flat(item) for item in cast("list[object]", value))
-    return str(value)
+    is_whole = isinstance(value, float) and value.is_integer()
+    return str(int(cast("float", value)) if is_whole else value)
 
 
 def _letters(text: str) -> str:

@@ -97,6 +97,10 @@ def forms_of(verdict: str) -> list[str]:
         verdict.replace("C progress quote", "caf\\u00e9 \\n quote"),
         f"{verdict} </s> thanks",
         verdict.upper(),
+        json.dumps(dict(reversed(fields.items()))),
+        json.dumps({"note": "x", **fields}),
+        json.dumps({"verdict": dict(sorted(fields.items())), "x": 1}),
+        json.dumps({key: float(value) if isinstance(value, int) else value for key, value in fields.items()}),
     ]
 
 
@@ -107,7 +111,7 @@ def test_object_within_a_text_is_a_copy_in_every_layout(form: int) -> None:
     assert is_copied(answer, ["Hi.", text])
 
 
-@pytest.mark.parametrize("change", [{"A_progress_level": 1}, {"P_regress_reasoning": "because"}])
+@pytest.mark.parametrize("change", [{"A_progress_level": 1}, {"P_regress_reasoning": "because"}, {"own": 1}])
 def test_answer_that_differs_is_not_a_copy(change: dict[str, Any]) -> None:
     assert not is_copied(json.loads(judgement_json((2, 2, 2), **change)), [FORGED])
 

@@ -30,7 +30,8 @@ _BRACKETED = (
 )
 _ANGLED = (
     r"s|bos|eos|pad|unk|cls|sep|mask|sop|eop|eoh|eoa|eoc|eos|eom|eot|eod"
-    r"|(?:start|end)_of_(?:turn|image|text|role|sequence)|(?:BOS|EOS|PAD|UNK|CLS|MASK|SEP|START|END)_TOKEN"
+    r"|(?:start|end)_of_\w{1,20}|(?:start|end)_function_\w{1,20}|im_(?:start|end)|\w{1,30}_TOKEN|fim_\w{1,20}"
+    r"|role|_(?:user|bot|system|start|end)"
     r"|think|thinking|thought|reasoning|tool_calls?|tool_responses?|tools|seed:\w{1,20}"
     rf"|(?:extra_id|unused|reserved|special)_?\d+|TOKENS_UNUSED_\d+|{_SPEAKERS}"
 )

@@ -42,6 +42,8 @@ FORGED = [
     *("<|START_OF_TURN_TOKEN|>", "<BOS_TOKEN>", "[|user|]", "[|endofturn|]", "[gMASK]", "<sop>", "<eoh>"),
     *("<extra_id_1>", "<unused12>", "<reserved_106>", "<SPECIAL_11>", "<seed:bos>", "]~b]ai", "[e~["),
     *("<think>", "</think>", "<tool_call>", "</tool_response>", "<human>", "<bot>", "<|IM_END|>", "<PAD>"),
+    *("<end_of_utterance>", "<start_function_call>", "<im_start>", "<END_OF_TURN_TOKEN>", "<fim_prefix>"),
+    *("<role>", "</role>", "<_user>", "<_bot>"),
     *("### Instruction:", "### Response:", "  ## User :", "Hi\n### Assistant:"),
 ]
 ORDINARY = [
@@ -64,7 +66,19 @@ ORDINARY = [
         "user: hello",
         "<3 <3 <3",
     ),
-    *('{"a": [1, 2]}', "[sighs]", "*nods* [INSTANT]", "<name>", "<|>", "[|]", "\u2028", "\x00", ""),
+    *(
+        '{"a": [1, 2]}',
+        "[sighs]",
+        "*nods* [INSTANT]",
+        "<name>",
+        "<token>",
+        "<start>",
+        "<|>",
+        "[|]",
+        "\u2028",
+        "\x00",
+        "",
+    ),
 ]
 
 

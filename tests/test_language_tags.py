@@ -14,10 +14,17 @@ from mica_ray.types import primary_language
 CHINESE = (
     "zh", "ZH", "zh-CN", "zh_CN", "zh-Hans", "zh_Hant_TW", "zh-hans-cn", "ZH-cn.UTF-8", " zh ", "zho", "chi",
     "cmn", "cmn-Hans", "Chinese", "chinese (simplified)", "Mandarin", "中文", "中文（简体）", "汉语",
-    "简体中文", "ｚｈ", "zh-x-own",
+    "简体中文", "ｚｈ", "zh-x-own", "zh–CN", "zh‐Hans", "Simplified Chinese", "traditional_chinese", "繁體",
+    "CHS",
 )  # fmt: skip
-ENGLISH = ("en", "EN", "en-US", "en_GB.UTF-8", "en@latin", "eng", "English", "英语", "english (US)")
-OTHERS = {"fr": "fr", "FR-ca": "fr", "de_AT": "de", "zha": "zha", "yue": "yue", "enm": "enm", "": "", "-": ""}
+ENGLISH = (
+    "en", "EN", "en-US", "en_GB.UTF-8", "en@latin", "eng", "English", "英语", "english (US)",
+    "American English", "en—US",
+)  # fmt: skip
+OTHERS = {
+    "fr": "fr", "FR-ca": "fr", "de_AT": "de", "zha": "zha", "yue": "yue", "enm": "enm", "": "", "-": "",
+    "us": "us", "Simplified": "simplified",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 _TAG_NAME = (
-    r"(?=[\w:|.\-]{0,40}(?:think|thought|reason|reflection|scratchpad|monologue|思考|思维|推理))"
+    r"(?=[\w:|.\-]{0,40}(?:think|thought|reason|reflection|analysis|deliberation|scratchpad|monologue|"
+    r"思考|思维|推理))"
     r"[\w:.\-][\w:|.\-]{0,47}"
 )
 """Name of a thinking tag: think, thinking, seed:think, M2_7think, REASONING_SCRATCHPAD."""

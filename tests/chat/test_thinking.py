@@ -13,7 +13,15 @@ from mica_ray.chat.thinking import Spoken, SpokenStream, UnclosedThoughtError, s
 from mica_ray.chat.thinking_marks import KNOWN, marks_with, template_tags
 
 TAGS = ("think", "thinking", "thought", "thoughts", "reasoning", "reason", "THINK", "Thinking", "seed:think")
-TAGS += ("longcat_think", "ifm|think_fast", "mm:think", "REASONING_SCRATCHPAD", "M2_7think", "思考")
+TAGS += (
+    "longcat_think",
+    "ifm|think_fast",
+    "mm:think",
+    "REASONING_SCRATCHPAD",
+    "M2_7think",
+    "思考",
+    "analysis",
+)
 HARMONY = "<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"
 MARKS: tuple[tuple[str, str], ...] = (
     *((f"<{tag}>", f"</{tag}>") for tag in TAGS),

@@ -18,7 +18,7 @@ from mica_ray.types import Generation, TokenBatch, Trajectory, Turn
 
 
 class TemplateWarning(UserWarning):
-    """A chat template rewrites earlier turns, so that a dialogue needs one row per turn."""
+    """A prompt does not continue the turn before it, so that a dialogue needs one row per turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,9 @@ def pack(
         rows.extend(dialogue_rows)
     if split_scenarios:
         warnings.warn(
-            f"The chat template rewrites earlier turns, so {len(split_scenarios)} of {len(trajectories)} "
-            f"dialogues (first: scenario {split_scenarios[0]}) become one row per turn. Use a template that "
-            "only appends, or expect slower updates.",
+            f"{len(split_scenarios)} of {len(trajectories)} dialogues (first: scenario {split_scenarios[0]}) "
+            "become one row per turn: the chat template rewrites earlier turns, or replies contain turn "
+            "marks. Use a template that only appends, or expect slower updates.",
             TemplateWarning,
             stacklevel=2,
         )

@@ -127,8 +127,8 @@ def test_warning_counts_the_dialogues_and_names_the_first() -> None:
     with pytest.warns(TemplateWarning) as caught:
         pack(0, [REWRITTEN, other], np.ones((2, 2)), np.ones((2, 2), bool), pad_id=0, temperature=1.0)
     assert [str(warning.message) for warning in caught] == [
-        "The chat template rewrites earlier turns, so 2 of 2 dialogues (first: scenario s9) become one row "
-        "per turn. Use a template that only appends, or expect slower updates."
+        "2 of 2 dialogues (first: scenario s9) become one row per turn: the chat template rewrites earlier "
+        "turns, or replies contain turn marks. Use a template that only appends, or expect slower updates."
     ]
 
 

@@ -93,6 +93,7 @@ def serve_command(
     """
     from mica_ray.config import ConfigError
     from mica_ray.serving.http.binding import check_binding
+    from mica_ray.serving.http.own_files import check_files
     from mica_ray.serving.service_spec import Replicas, ServiceSpec
 
     console = Console()
@@ -105,6 +106,7 @@ def serve_command(
     try:
         certificate = _certificate(tls_cert, tls_key)
         check_binding(host, settings.keys_file)
+        check_files(settings)
         spec = ServiceSpec(
             models=tuple(
                 _model(name, config, sampler, is_dry=dry_run)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 
 from mica_ray.types import Message
 
-_MAX_CONVERSATIONS = 10_000
+_MAX_CONVERSATIONS = 1000
+"""Of each key: the requests of one do not displace the conversations of another."""
 _SECONDS = 3600.0
 """Time in which a person votes on a pair of replies."""
 
@@ -26,24 +27,25 @@ class RecentReplies:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._secret = secrets.token_bytes(32)
-        self._models: OrderedDict[tuple[str, bytes], tuple[float, set[str]]] = OrderedDict()
+        self._models: dict[str, OrderedDict[bytes, tuple[float, set[str]]]] = {}
 
     def add(self, owner: str, messages: Sequence[Message], model: str) -> None:
         """Remember that a model has answered a conversation of a key."""
-        key = (owner, self._fingerprint(messages))
-        _, models = self._models.pop(key, (0.0, set[str]()))
-        self._models[key] = (self._clock(), models | {model})
-        while len(self._models) > _MAX_CONVERSATIONS:
-            self._models.popitem(last=False)
+        own, key = self._models.setdefault(owner, OrderedDict()), self._fingerprint(messages)
+        _, models = own.pop(key, (0.0, set[str]()))
+        own[key] = (self._clock(), models | {model})
+        if len(own) > _MAX_CONVERSATIONS:
+            own.popitem(last=False)
 
     def take(self, owner: str, models: set[str]) -> bool:
         """Forget the latest conversation that all these models answered; return whether there was one."""
         earliest = self._clock() - _SECONDS
-        for key, (answered_at, answered) in reversed(self._models.items()):
+        own = self._models.get(owner, OrderedDict[bytes, tuple[float, set[str]]]())
+        for key, (answered_at, answered) in reversed(own.items()):
             if answered_at < earliest:
                 return False
-            if key[0] == owner and models <= answered:
-                del self._models[key]
+            if models <= answered:
+                del own[key]
                 return True
         return False
 

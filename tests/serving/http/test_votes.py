@@ -75,7 +75,7 @@ async def test_a_key_votes_only_on_its_own_conversations(tmp_path: Path) -> None
             assert answer.status_code == status
 
 
-def test_a_conversation_is_forgotten_after_an_hour_and_beyond_the_limit() -> None:
+def test_a_conversation_is_forgotten_after_an_hour() -> None:
     now = [0.0]
     replies = RecentReplies(clock=lambda: now[0])
     said: list[Message] = [{"role": "user", "content": "hello"}]
@@ -87,6 +87,20 @@ def test_a_conversation_is_forgotten_after_an_hour_and_beyond_the_limit() -> Non
         replies.add("me", said, model)
     now[0] = 3601.0 + 3600.0
     assert replies.take("me", {"a", "b"})
+
+
+@pytest.mark.parametrize(("num_others", "is_kept"), [(999, True), (1000, False)])
+def test_a_key_displaces_its_own_conversations_and_never_those_of_another(
+    num_others: int, is_kept: bool
+) -> None:
+    replies, said = RecentReplies(), [Message(role="user", content="hello")]
+    for owner in ("busy", "calm"):
+        for model in ("a", "b"):
+            replies.add(owner, said, model)
+    for index in range(num_others):
+        replies.add("busy", [Message(role="user", content=str(index))], "a")
+    assert replies.take("busy", {"a", "b"}) == is_kept
+    assert replies.take("calm", {"a", "b"})
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,38 @@ async def test_what_an_endpoint_accepts_takes_and_costs_is_shown() -> None:
     assert {"seed", "temperature", "top_p", "max_tokens", "response_format"} <= server.requests[0].keys()
 
 
+@pytest.mark.parametrize("omit", [["top_p"], ["temperature", "top_p", "seed", "stop"]])
+async def test_field_that_the_config_omits_is_not_called_rejected(omit: list[str]) -> None:
+    async with LocalEndpoint(Answer(text='{"reason": "yes", "level": 1}')) as server:
+        finding = await asyncio.to_thread(probe, judged(base_url=server.url, omit=omit))
+    assert (finding.status, finding.fix) == ("ok", "")
+
+
+async def test_new_setting_keeps_the_fields_that_the_config_omits() -> None:
+    async def respond(request: dict[str, object]) -> Answer:
+        if "seed" in request:
+            return refusal(400, "'seed' is not supported")
+        return Answer(text='{"reason": "yes", "level": 1}')
+
+    async with LocalEndpoint(respond=respond) as server:
+        finding = await asyncio.to_thread(probe, judged(base_url=server.url, omit=["top_p"]))
+    assert finding.fix == """Add --set 'roles.judge.omit=["top_p", "seed"]'"""
+
+
+async def test_endpoint_that_is_busy_once_is_asked_again() -> None:
+    busy = Answer(status=429, body='{"error": "busy"}', headers={"retry-after-ms": "1"})
+    async with LocalEndpoint(busy, Answer(text='{"reason": "yes", "level": 1}')) as server:
+        finding = await asyncio.to_thread(probe, judged(base_url=server.url, first_pause_seconds=0.01))
+    assert finding.status == "ok"
+
+
+async def test_sentences_of_an_endpoint_are_no_remedy() -> None:
+    async with LocalEndpoint(refusal(401, "Wrong key. You find yours on our page. Bye.")) as server:
+        finding = await asyncio.to_thread(probe, judged(base_url=server.url))
+    assert "You find yours on our page" in finding.found
+    assert finding.fix == "Check the variable OPENAI_API_KEY, which contains it."
+
+
 async def test_field_that_only_the_probe_sends_needs_no_setting() -> None:
     async def respond(request: dict[str, object]) -> Answer:
         if "top_p" in request:

@@ -34,6 +34,8 @@ _MESSAGES: Sequence[Message] = (
 )
 _SETTING = re.compile(r"Set (\w+)=(.+?) for this endpoint")
 """The remedy for a rejected field in the text of a ChatError (chat/request_body.py)."""
+_IMPERATIVE = re.compile(r"(?:Add|Change|Check|Lower|Raise|Remove|Set|Turn|Use|Wait)\b")
+"""How the remedy of a ChatError begins."""
 _UNUSED = "top_p"
 """A field that the probe sends and roles do not."""
 
@@ -84,14 +86,15 @@ def probe_endpoint(
     outcome = asyncio.run(_probe(endpoint, environment, sampling))
     subject = f"roles.{', roles.'.join(names)}"
     if isinstance(outcome.reply, ChatError):
-        found, _, fix = str(outcome.reply).partition(". ")
-        return Finding(subject, "failed", found.rstrip("."), fix or "Check the endpoint, and ask it again.")
+        return _failure(subject, str(outcome.reply))
     return _describe(subject, names, endpoint, outcome, outcome.reply)
 
 
 async def _probe(endpoint: Endpoint, environment: Mapping[str, str], sampling: Sampling) -> _Outcome:
     seconds = min(endpoint.timeout_seconds, _REQUEST_SECONDS)
-    candidate = replace(endpoint, attempts=1, timeout_seconds=seconds, deadline_seconds=seconds)
+    candidate = replace(
+        endpoint, attempts=min(2, endpoint.attempts), timeout_seconds=seconds, deadline_seconds=seconds
+    )
     settings: dict[str, object] = {}
     reply: ChatReply | ChatError
     for _ in range(_MAX_SETTINGS + 1):
@@ -111,6 +114,14 @@ async def _probe(endpoint: Endpoint, environment: Mapping[str, str], sampling: S
     return _Outcome(candidate, settings, reply)
 
 
+def _failure(subject: str, message: str) -> Finding:
+    """Split an error at its last sentence: what the endpoint says may have several."""
+    found, _, fix = message.rpartition(". ")
+    if not _IMPERATIVE.match(fix):
+        found, fix = message, "Check the endpoint, and ask it again."
+    return Finding(subject, "failed", found.rstrip("."), fix)
+
+
 def _needed_setting(error: ChatError) -> tuple[str, Any] | None:
     """Return the key and value that the error's remedy names; None if it names none."""
     match = _SETTING.search(str(error))
@@ -128,10 +139,10 @@ def _describe(
 ) -> Finding:
     candidate = outcome.endpoint
     # The probe's own request is left out again: a run does not send top_p.
-    omitted = tuple(name for name in candidate.omit if name != _UNUSED)
+    added = [name for name in candidate.omit if name not in (*endpoint.omit, _UNUSED)]
     wanted = {name: value for name, value in outcome.settings.items() if name != "omit"}
-    if omitted != endpoint.omit:
-        wanted["omit"] = omitted
+    if added:
+        wanted["omit"] = [*endpoint.omit, *added]
     usd = role_price(endpoint).of(reply.prompt_tokens, reply.completion_tokens)
     price = f"{usd:.2g} USD" if usd else "no price configured"
     found = (

@@ -239,8 +239,9 @@ class ChatTemplate:
                 **options,
             )
         except TemplateError as error:
+            reason = " ".join(str(error).split())
             raise EngineError(
-                f"The chat template of policy {self._path} cannot render a dialogue ({error}). Use another "
+                f"The chat template of policy {self._path} cannot render a dialogue ({reason}). Use another "
                 "model, or another chat_template.jinja."
             ) from error
         return str(rendered)

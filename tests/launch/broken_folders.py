@@ -247,6 +247,7 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     "template is empty": (text(TEMPLATE, ""), f"{TEMPLATE}: is empty"),
     "template is cut off": (cut(TEMPLATE, 0.5), "cannot render a dialogue"),
     "template with an unknown filter": (text(TEMPLATE, "{{ messages | nosuch }}"), "nosuch"),
+    "template raises two lines": (text(TEMPLATE, "{{ raise_exception('no\\nroom') }}"), "no room"),
     "template is no text": (text(TEMPLATE, b"\xff\xfe{{ messages }}"), "utf-8"),
     "template drops replies": (text(TEMPLATE, "{{ messages[0].content }}"), "drops the assistant's replies"),
     "template adds numbers": (text(TEMPLATE, "{{ messages[0].content + 3 }}"), "policy"),

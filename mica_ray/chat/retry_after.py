@@ -18,14 +18,26 @@ _UNITS: Final = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _UNIT_NAMES: Final = {
     "msec": "ms", "msecs": "ms", "millisecond": "ms", "milliseconds": "ms",
     "sec": "s", "secs": "s", "second": "s", "seconds": "s", "min": "m", "mins": "m", "minute": "m",
-    "minutes": "m", "hour": "h", "hours": "h", "day": "d", "days": "d",
+    "minutes": "m", "hr": "h", "hrs": "h", "hour": "h", "hours": "h", "day": "d", "days": "d",
 }  # fmt: skip
-_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-z]*)\s*", re.IGNORECASE)
+_PART = re.compile(
+    r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?|\.[0-9]+)\s*([a-z]*)\.?\s*(?:,\s*|\band\s+)?", re.IGNORECASE
+)
+_CLOCK = re.compile(r"([0-9]{1,3}):([0-5][0-9]):([0-5][0-9](?:\.[0-9]+)?)")
+_ISO = re.compile(r"P(?:([0-9]+D))?(?:T(.+))?", re.IGNORECASE)
 _IN_SENTENCE = re.compile(
-    r"\b(?:again|retry|wait)\b[^.;]{0,30}?\b((?:[0-9]+(?:\.[0-9]+)?\s*(?:ms|milliseconds?|s|secs?|seconds?|m|mins?|"
-    r"minutes?|h|hours?)\b\s*)+|(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h))+)",
+    r"\b(?:again|retry|wait|available in)\b[^.;]{0,30}?\b((?:[0-9]+(?:\.[0-9]+)?\s*(?:ms|milliseconds?|s|"
+    r"secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?)\b(?:\s*(?:,|and\b)\s*(?=[0-9])|\s*))+|"
+    r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h))+|(?<=after: )[0-9]+)",
     re.IGNORECASE,
 )
+_IN_LIMITS = re.compile(r"(?<![a-z-])(?:t|reset)=([0-9]+)")
+"""Seconds in the header RateLimit, in both forms of its drafts."""
+_WAITS: Final = (
+    "retry-after-ms", "x-ms-retry-after-ms", "x-retry-after-ms", "retry-after", "x-retry-after",
+    "retry-after-seconds", "x-ratelimit-retry-after",
+)  # fmt: skip
+"""Headers that contain a wait, from the most exact one."""
 _BODY_SECONDS: Final = ("retrydelay", "retryafter", "retryafterseconds", "estimatedtime")
 """Fields of error bodies that contain a wait, in lower case without separators."""
 _BODY_LEVELS: Final = 6
@@ -48,7 +60,7 @@ def asked_seconds(
     """
     now = now or datetime.now(UTC)
     fields = {name.lower(): value for name, value in headers.items()}
-    for name in ("retry-after-ms", "x-ms-retry-after-ms", "retry-after"):
+    for name in _WAITS:
         unit = "ms" if name.endswith("-ms") else "s"
         if (seconds := _wait(fields.get(name), now, unit)) is not None:
             return seconds
@@ -82,7 +94,7 @@ def _wait(value: object, now: datetime, unit: str = "s") -> float | None:
 
 
 def _duration(text: str, now: datetime, unit: str) -> float | None:
-    """Return the seconds of "20", "1.5", "20s", "1m30s", "500 ms" or "PT20S"."""
+    """Return the seconds of "20", "20s", "1m30s", "1 minute, 30 seconds", "500 ms", "PT20S" or "00:00:20"."""
     try:
         number = float(text)
     except ValueError:
@@ -92,7 +104,10 @@ def _duration(text: str, now: datetime, unit: str) -> float | None:
             number /= 1000 if number >= 1000 * _FIRST_TIMESTAMP else 1
             return number - now.timestamp()
         return number * _UNITS[unit]
-    rest = text[2:] if text[:2].upper() == "PT" else text
+    if clock := _CLOCK.fullmatch(text):
+        return 3600 * float(clock[1]) + 60 * float(clock[2]) + float(clock[3])
+    iso = _ISO.fullmatch(text)
+    rest = "".join(filter(None, iso.groups())) if iso else text
     seconds = 0.0
     while rest:
         part = _PART.match(rest)
@@ -122,7 +137,9 @@ def _until(text: str, now: datetime) -> float | None:
 def _resets(fields: Mapping[str, str], now: datetime) -> Iterator[float]:
     """Yield the waits until exhausted limits are reset; limits with a remainder are not the reason."""
     for name, value in fields.items():
-        if "ratelimit" not in name or "reset" not in name:
+        if name == "ratelimit" and re.search(r"\b(?:r|remaining)=0\b", value):
+            yield from (float(found) for found in _IN_LIMITS.findall(value))
+        if "ratelimit" not in name.replace("rate-limit", "ratelimit") or "reset" not in name:
             continue
         remaining = fields.get(name.replace("reset", "remaining"), "0").strip()
         if remaining in ("", "0") and (seconds := _wait(value, now)) is not None:

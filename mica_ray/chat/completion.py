@@ -18,6 +18,7 @@ from mica_ray.chat.error_body import (
     message_of,
     one_line,
     parsed,
+    plain_name,
     read_error,
 )
 from mica_ray.chat.model import ChatError, ChatReply, FinishReason
@@ -51,8 +52,11 @@ _BROKEN_OFF: Final = (
     "insufficient_system_resource",
 )
 """Finish reasons of a server that stopped in the middle of an answer."""
-_ERROR_TEXTS: Final = ("message", "msg", "detail", "errors")
-"""Fields that make a body without choices an error."""
+_ERROR_TEXTS: Final = (
+    "error", "errors", "errormessage", "errormsg", "errorcode", "message", "msg", "detail", "fault",
+    "baseresp",
+)  # fmt: skip
+"""Fields, as `plain_name` writes them, that make a body without choices an error."""
 _REASONING: Final = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "reasoning_details")
 """Names of the model's reasoning next to its text, in the order in which they are tried."""
 _MORE_TOKENS: Final = "Raise max_tokens, or turn the model's thinking off."
@@ -106,8 +110,9 @@ def read_reply(body: bytes, *, model: str, endpoint: str) -> ChatReply:
         raise ReportedError(error, usage)
     choice = as_fields(next(iter(as_list(completion.get("choices"))), None))
     reason = _reason_text(choice)
-    if error := choice.get("error"):
-        raise ReportedError(read_error({"error": error}), usage)
+    for error in (choice.get("error"), as_fields(choice.get("message")).get("error")):
+        if _is_error(error):
+            raise ReportedError(read_error({"error": error}), usage)
     if reason in _BROKEN_OFF:
         said = f'the answer broke off with finish_reason "{reason}"'
         raise ReportedError(EndpointError(said, None, frozenset(), choice), usage)
@@ -156,13 +161,19 @@ def _count(fields: Fields, *names: str) -> int | None:
 def _error_in(payload: object) -> EndpointError | None:
     """Return the error that a body with status 200 reports; None if it reports none."""
     if items := as_list(payload):
-        return read_error(items) if as_fields(items[0]).get("error") else None
+        return read_error(items) if _is_error(as_fields(items[0]).get("error")) else None
     fields = as_fields(payload)
-    if fields.get("error"):
+    if _is_error(fields.get("error")):
         return read_error(fields)
-    says = any(isinstance(fields.get(name), str | list) and fields[name] for name in _ERROR_TEXTS)
+    says = any(plain_name(name) in _ERROR_TEXTS and value for name, value in fields.items())
     is_error = not fields.get("choices") and (says or "error" in (fields.get("object"), fields.get("type")))
     return read_error(fields) if is_error else None
+
+
+def _is_error(value: object) -> bool:
+    """Whether the value of an `error` field is an error; some endpoints always send one without content."""
+    fields = as_fields(value)
+    return any(fields.values()) if fields else bool(value)
 
 
 def _reason_text(choice: Fields) -> str:
@@ -230,12 +241,12 @@ def _text_and_thoughts(content: object) -> tuple[str, str]:
     texts: list[str] = []
     thoughts: list[str] = []
     for part in as_list(content) or [as_fields(content)]:
-        fields = {"type": "text", "text": part} if isinstance(part, str) else as_fields(part)
-        kind = fields.get("type", "text")
-        if kind in ("text", "output_text"):
-            texts.append(_flat(fields.get("text")))
-        elif kind in ("thinking", "reasoning", "reasoning_content"):
+        fields = as_fields(part)
+        kind = str(fields.get("type") or "text").lower()
+        if "thinking" in kind or "reasoning" in kind:
             thoughts.append(_flat(fields))
+        elif kind.endswith("text"):
+            texts.append(_flat(part))
     return "".join(texts), "\n".join(filter(None, thoughts))
 
 
@@ -248,5 +259,5 @@ def _flat(value: object, level: int = 0) -> str:
     if items := as_list(value):
         return "".join(_flat(item, level + 1) for item in items)
     fields = as_fields(value)
-    names = ("text", "value", "thinking", "reasoning", "content", "summary")
+    names = ("text", "value", "thinking", "reasoning", "content", "summary", "parts")
     return next((text for name in names if name in fields and (text := _flat(fields[name], level + 1))), "")

@@ -25,10 +25,11 @@ _LEVELS: Final = 8
 """Maximum depth of a message within a body."""
 
 _MESSAGES: Final = (
-    "error", "message", "detail", "details", "msg", "errors", "error_description", "error_message",
-    "errorMessage", "description", "title", "reason", "fault", "faultstring",
+    "error", "message", "faultstring", "detail", "details", "msg", "errors", "errordescription",
+    "errormessage", "errormsg", "description", "title", "reason", "fault", "baseresp", "statusmsg", "err",
+    "innererror",
 )  # fmt: skip
-"""Fields that contain the message, in the order in which they are tried."""
+"""Fields, as `plain_name` writes them, that contain the message, in the order in which they are tried."""
 _EXTRAS: Final = ("code", "type", "error_type", "status", "param")
 """Fields that are appended to a message that does not contain their value."""
 
@@ -50,7 +51,7 @@ _TRANSIENT_STATUSES: Final = (408, 409, 425, 429)
 
 Reason = Literal["overloaded", "no_credit", "filtered", "refused"]
 
-_HTML = re.compile(r"<(?:!doctype|html|head|body|title|h1|p|center)\b", re.IGNORECASE)
+_HTML = re.compile(r"<(?:!doctype|\?xml|html|head|body|title|h1|p|center)\b", re.IGNORECASE)
 _HTML_UNSEEN = re.compile(
     r"<(script|style|svg)\b.*?(?:</\1\s*>|$)|<!--.*?(?:-->|$)", re.IGNORECASE | re.DOTALL
 )
@@ -153,9 +154,15 @@ def message_of(body: object, level: int = 0) -> str:
 def _message_field(fields: Mapping[str, object], level: int) -> str:
     if level >= _LEVELS:
         return ""
-    found = (message_of(fields[name], level + 1) for name in _MESSAGES if _is_text(fields.get(name)))
+    plain = {plain_name(name): value for name, value in fields.items()}
+    found = (message_of(plain[name], level + 1) for name in _MESSAGES if _is_text(plain.get(name)))
     message = next((text for text in found if text), "")
     return _with_extras(message, fields) if message else ""
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a field in lower case without separators: endpoints spell it in every way."""
+    return re.sub(r"[^a-z]", "", name.lower())
 
 
 def _as_json(body: object) -> str:
@@ -203,12 +210,12 @@ def _codes(payload: object, level: int = 0) -> Iterator[str]:
         return
     for item in as_list(payload)[:3]:
         yield from _codes(item, level + 1)
-    fields = as_fields(payload)
-    for name in ("code", "status", "type", "error_type", "status_code"):
+    fields = {plain_name(name): value for name, value in as_fields(payload).items()}
+    for name in ("code", "status", "type", "errortype", "statuscode", "errorcode"):
         value = fields.get(name)
         if isinstance(value, str | int) and not isinstance(value, bool):
             yield str(value)
-    for name in ("error", "innererror", "message", "detail", "errors"):
+    for name in ("error", "innererror", "message", "detail", "errors", "fault", "baseresp"):
         if name in fields:
             yield from _codes(fields[name], level + 1)
 

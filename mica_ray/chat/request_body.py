@@ -5,13 +5,23 @@ A value at the API's default is not sent: many endpoints reject the field even t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from mica_ray.chat.endpoint import SHAPED_FIELDS, Endpoint, StructuredOutput
-from mica_ray.chat.error_body import EndpointError
+from mica_ray.chat.error_body import EndpointError, message_of
 from mica_ray.chat.model import JsonSchema
 from mica_ray.types import Message, Sampling
 from mica_ray.valid_text import valid_json
+
+_FORMAT_WORDS = re.compile(
+    r"json[ _]?(?:schema|object|mode)|(?:response|output)[ _]format|structured[ _]output", re.I
+)
+"""Other names of response_format in error messages."""
+_TOO_LARGE = re.compile(
+    r"\btoo (?:large|high|long|big)\b|\bat most\b|\bmaximum\b|\bexceeds?\b|\bless than\b|<=", re.I
+)
+"""Whether a number of tokens is rejected for its value and not for its name."""
 
 
 def request_body(
@@ -63,11 +73,16 @@ def remedy_for(error: EndpointError, endpoint: Endpoint, sent: Mapping[str, obje
     """
     original = {new: old for old, new in endpoint.rename.items()}
     name = error.parameter(field for field in sent if field not in ("model", "messages"))
+    text = message_of(error.payload)
+    if name is None and "response_format" in sent and _FORMAT_WORDS.search(text):
+        name = "response_format"
     if name is None:
         return None
     if name in endpoint.extra_body:
         return f"Remove {name} from the endpoint's extra_body."
     field = original.get(name, name)
+    if field in ("max_tokens", "max_completion_tokens") and _TOO_LARGE.search(text):
+        return "Lower roles.max_tokens, or use a model with a longer context."
     if field == "max_tokens" and "max_completion_tokens" in str(error.payload):
         return _setting("token_limit_name", '"max_completion_tokens"')
     if field == "max_completion_tokens":

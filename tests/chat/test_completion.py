@@ -25,6 +25,13 @@ CONTENTS: dict[str, object] = {
     "untyped": [{"text": "hello"}],
     "value": [{"type": "text", "text": {"value": "hello", "annotations": []}}],
     "unknown parts": [{"type": "image_url", "image_url": {}}, 7, None, [], {"type": "text", "text": "hello"}],
+    "nested parts": [[{"type": "text", "text": "hello"}]],
+    "content in a part": [{"type": "text", "content": "hello"}],
+    "parts in an object": {"parts": [{"text": "hello"}]},
+    "capital type": [{"type": "Text", "text": "hello"}],
+    "input_text": [{"type": "input_text", "text": "hello"}],
+    "null type": [{"type": None, "text": "hello"}],
+    "reasoning text": [{"type": "reasoning_text", "text": "hm"}, {"type": "text", "text": "hello"}],
     "null text": [{"type": "text", "text": None}, {"type": "text", "text": "hello"}],
     "thoughts": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "hello"}],
     "chunks": [

@@ -22,6 +22,11 @@ SAYS_NO: dict[str, str | bytes] = {
     "detail list": '{"detail": [{"loc": ["body", "x"], "msg": "no room left", "type": "value_error"}]}',
     "list of errors": '[{"error": {"code": 400, "message": "no room left", "status": "INVALID_ARGUMENT"}}]',
     "message": '{"message": "no room left"}',
+    "capital letters": '{"Error": {"Message": "no room left"}}',
+    "error_msg": '{"error_code": 17, "error_msg": "no room left"}',
+    "base response": '{"base_resp": {"status_code": 1002, "status_msg": "no room left"}}',
+    "fault": '{"fault": {"faultstring": "no room left", "detail": {"errorcode": "x"}}}',
+    "xml": '<?xml version="1.0"?><Error><Code>Full</Code><Message>no room left</Message></Error>',
     "message object": '{"message": {"detail": [{"msg": "no room left"}]}}',
     "nested": '{"type": "error", "error": {"type": "invalid_request_error", "message": "no room left"}}',
     "errors": '{"errors": [{"title": "no room left"}]}',
@@ -100,6 +105,10 @@ INSIDE_200: list[tuple[object, ErrorKind]] = [
     ({"status": "error", "message": "m"}, "infrastructure"),
     ({"error": {"code": "rate_limit_exceeded", "message": "m"}}, "infrastructure"),
     ({"error": {"code": "content_filter", "message": "m"}}, "content"),
+    ({"choices": [{"message": {"content": "", "error": {"code": 502, "message": "m"}}}]}, "infrastructure"),
+    ({"base_resp": {"status_code": 1002, "status_msg": "m"}, "choices": None}, "infrastructure"),
+    ({"error_code": 17, "error_msg": "m"}, "infrastructure"),
+    ({"Error": {"Message": "m", "Code": "401"}}, "refused"),
 ]
 
 
@@ -123,9 +132,10 @@ async def test_errors_inside_status_200_open_the_breaker() -> None:
 
 
 async def test_empty_error_next_to_an_answer_is_none() -> None:
-    body = json.dumps({"error": None, "choices": [{"message": {"content": "hi"}, "error": {}}]})
-    async with LocalEndpoint(Answer(body=body)) as server:
-        assert (await OpenAIChat(endpoint(server), "key").chat(MESSAGES, Sampling())).text == "hi"
+    for error in (None, {}, "", False, {"code": None, "message": None}, {"code": 0, "message": ""}):
+        body = json.dumps({"error": error, "choices": [{"message": {"content": "hi"}, "error": {}}]})
+        async with LocalEndpoint(Answer(body=body)) as server:
+            assert (await OpenAIChat(endpoint(server), "key").chat(MESSAGES, Sampling())).text == "hi"
 
 
 async def test_tokens_of_all_attempts_are_in_the_error() -> None:
@@ -158,6 +168,23 @@ REJECTIONS = [
         {"error": {"param": "extra.inner", "message": "no"}},
         "Remove extra from the endpoint's extra_body",
     ),
+    (
+        "response_format",
+        {"error": "No response format `json_schema` here"},
+        'structured_output="json_object"',
+    ),
+    (
+        "response_format",
+        {"error": "Structured outputs need a newer version"},
+        'structured_output="json_object"',
+    ),
+    ("max_tokens", {"error": "max_tokens is too large: 1024"}, "Lower roles.max_tokens"),
+    (
+        "max_tokens",
+        {"error": "max_tokens or max_completion_tokens is too large: 9"},
+        "Lower roles.max_tokens",
+    ),
+    ("max_tokens", {"error": "max_tokens must be at most 256"}, "Lower roles.max_tokens"),
     ("nothing", {"error": "The prompt is too long"}, "Check its message"),
 ]
 

@@ -1,4 +1,4 @@
-"""Checks with OpenAI's client, for a service named support whose context has at least 256 tokens."""
+"""Checks with OpenAI's client, for a served model whose context has at least 256 tokens."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import openai
 import pytest
 
+SUPPORT = "support"
+"""Name of the model unless a check is told another."""
 ASKED: list[Any] = [{"role": "user", "content": "I lost my job."}]
 LONG: list[Any] = [{"role": "user", "content": "long " * 4000}]
 TOOLS: list[Any] = [
@@ -28,26 +30,26 @@ def client_of(address: str) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=300)
 
 
-async def check_with_official_client(address: str) -> None:
+async def check_with_official_client(address: str, model: str = SUPPORT) -> None:
     """Check the basics: a whole and a streamed reply are equal, and a long conversation is refused."""
     client = client_of(address)
-    fields = {"model": "support", "seed": 1, "max_tokens": 8}
+    fields = {"model": model, "seed": 1, "max_tokens": 8}
     whole = await client.chat.completions.create(messages=ASKED, **fields)  # pyright: ignore
     stream = await client.chat.completions.create(messages=ASKED, stream=True, **fields)  # pyright: ignore
     pieces = [chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices]
     assert "".join(pieces) == whole.choices[0].message.content
     assert whole.usage.completion_tokens <= 8
     with pytest.raises(openai.BadRequestError) as refused:
-        await client.chat.completions.create(model="support", messages=LONG)
+        await client.chat.completions.create(model=model, messages=LONG)
     assert refused.value.code == "context_length_exceeded"
 
 
-async def check_options(address: str) -> None:
+async def check_options(address: str, model: str = SUPPORT) -> None:
     """Check sampling options, several choices, log probabilities and a begun reply."""
     client = client_of(address)
 
     async def ask(**fields: Any) -> Any:
-        asked = {"model": "support", "messages": ASKED, "seed": 1, "max_tokens": 8, **fields}
+        asked = {"model": model, "messages": ASKED, "seed": 1, "max_tokens": 8, **fields}
         return await client.chat.completions.create(**asked)
 
     plain = await ask()
@@ -91,18 +93,18 @@ async def check_options(address: str) -> None:
     assert (await ask(extra_body={"chat_template_kwargs": {"enable_thinking": False}})).choices
 
 
-async def check_models(address: str) -> None:
+async def check_models(address: str, model: str = SUPPORT) -> None:
     """Check GET /v1/models and /v1/models/{id}."""
     client = client_of(address)
-    assert [model.id for model in (await client.models.list()).data] == ["support"]
-    assert (await client.models.retrieve("support")).object == "model"
+    assert [served.id for served in (await client.models.list()).data] == [model]
+    assert (await client.models.retrieve(model)).object == "model"
     for name in ("gpt-9", "org/gpt-9", "a b?"):
         with pytest.raises(openai.NotFoundError) as refused:
             await client.models.retrieve(name)
         assert (refused.value.code, refused.value.param) == ("model_not_found", "model")
 
 
-async def check_json_replies(address: str) -> None:
+async def check_json_replies(address: str, model: str = SUPPORT) -> None:
     """Check response_format, in an engine that can enforce it."""
     client = client_of(address)
     formats: list[Any] = [
@@ -110,7 +112,7 @@ async def check_json_replies(address: str) -> None:
         {"type": "json_object"},
     ]
     # A small model may write white space until its limit, so that some replies are cut.
-    asked: dict[str, Any] = {"model": "support", "messages": ASKED, "seed": 1, "max_tokens": 120, "n": 8}
+    asked: dict[str, Any] = {"model": model, "messages": ASKED, "seed": 1, "max_tokens": 120, "n": 8}
     whole = await client.chat.completions.create(response_format=formats[0], **asked)
     complete = [choice.message.content for choice in whole.choices if choice.finish_reason == "stop"]
     assert complete
@@ -125,32 +127,32 @@ async def check_json_replies(address: str) -> None:
     assert all((choice.message.content or "").lstrip().startswith("{") for choice in free.choices)
 
 
-async def check_refused_json_replies(address: str, backend: str) -> None:
+async def check_refused_json_replies(address: str, backend: str, model: str = SUPPORT) -> None:
     """Check that an engine without structured output refuses them by name."""
     with pytest.raises(openai.BadRequestError) as refused:
         await client_of(address).chat.completions.create(
-            model="support", messages=ASKED, response_format={"type": "json_object"}
+            model=model, messages=ASKED, response_format={"type": "json_object"}
         )
     assert refused.value.param == "response_format"
     assert backend in str(refused.value)
 
 
-async def check_refused_tools(address: str) -> None:
+async def check_refused_tools(address: str, model: str = SUPPORT) -> None:
     """Check that a model without tools in its template refuses them by name."""
     client = client_of(address)
     with pytest.raises(openai.BadRequestError) as refused:
-        await client.chat.completions.create(model="support", messages=ASKED, tools=TOOLS)
-    assert refused.value.param == "tools" and "support" in str(refused.value)
+        await client.chat.completions.create(model=model, messages=ASKED, tools=TOOLS)
+    assert refused.value.param == "tools" and model in str(refused.value)
     result: Any = {"role": "tool", "tool_call_id": "a", "content": "42"}
     with pytest.raises(openai.BadRequestError) as refused:
-        await client.chat.completions.create(model="support", messages=[*ASKED, result])
+        await client.chat.completions.create(model=model, messages=[*ASKED, result])
     assert refused.value.param == "messages[1]"
 
 
-async def check_responses(address: str) -> None:
+async def check_responses(address: str, model: str = SUPPORT) -> None:
     """Check /v1/responses: whole, as events, with log probabilities."""
     client = client_of(address)
-    fields: dict[str, Any] = {"model": "support", "input": "I lost my job.", "max_output_tokens": 16}
+    fields: dict[str, Any] = {"model": model, "input": "I lost my job.", "max_output_tokens": 16}
     fields["temperature"] = 0
     whole = await client.responses.create(**fields)
     assert whole.status in ("completed", "incomplete")

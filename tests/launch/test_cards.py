@@ -24,6 +24,7 @@ from mica_ray.runs.folder import RunFolder
 from mica_ray.runs.run_writer import RunWriter
 from mica_ray.types import Scenario
 from tests.domains.empa.card_folder import name, real_cards, write_cards
+from tests.small_policy import small_folder
 
 EMPA = "mica_ray.domains.empa:EMPA"
 STRANGER = replace(EMOTIONAL_SUPPORT.scenarios[0], split="train")
@@ -35,14 +36,8 @@ def empa(folder: Path, **changes: object) -> RunConfig:
 
 
 def policy_files(folder: Path) -> str:
-    """Write the files of a policy that a check reads."""
-    folder.mkdir()
-    (folder / "config.json").write_text(
-        '{"architectures": ["Qwen3ForCausalLM"], "max_position_embeddings": 4096}'
-    )
-    for file in ("tokenizer.json", "chat_template.jinja"):
-        (folder / file).write_text("{}")
-    return str(folder)
+    """Write a policy that a check accepts."""
+    return str(small_folder(folder, tied=True))
 
 
 def check(config: RunConfig) -> dict[str, str]:

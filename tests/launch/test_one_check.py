@@ -24,8 +24,8 @@ def test_train_and_evaluate_load_their_domain_once(tmp_path: Path) -> None:
     options = [part for value in (*TINY, counted) for part in ("--set", value)]
     for command in (
         ["train", "--inline", *options, "--set", f"policy={policy}", "--set", f"out={folder}"],
-        ["train", "--inline", "--resume", str(folder)],
-        ["evaluate", str(folder), "--inline"],
+        ["train", "--inline", "--resume", str(folder), "--trust"],
+        ["evaluate", str(folder), "--inline", "--trust"],
     ):
         counted_domain.loads.clear()
         with pytest.raises(SystemExit) as caught:

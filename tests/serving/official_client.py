@@ -9,7 +9,7 @@ import openai
 import pytest
 
 SUPPORT = "support"
-"""Name of the model unless a check is told another."""
+"""The model that is checked by default."""
 ASKED: list[Any] = [{"role": "user", "content": "I lost my job."}]
 LONG: list[Any] = [{"role": "user", "content": "long " * 4000}]
 TOOLS: list[Any] = [

@@ -67,6 +67,7 @@ def _check_proxies() -> None:
 
     Raises:
         ValueError: an address has no host, or a port that does not exist.
+        Exception: of any type, where httpx cannot use a proxy.
     """
     for name, address in getproxies_environment().items():
         if name not in ("http", "https", "all"):
@@ -75,6 +76,9 @@ def _check_proxies() -> None:
         parts = urlsplit(address if "://" in address else f"http://{address}")
         if parts.hostname is None or parts.port == 0:  # A port out of range raises.
             raise ValueError("a proxy needs a host and a port")
+    if _proxy_settings():
+        # The client proper, if a proxy stops it half-made, prints a traceback when it is collected in a loop.
+        openai.DefaultAsyncHttpxClient(verify=False)
 
 
 def key_headers(endpoint: Endpoint, key: str) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+
 import pytest
 
 from mica_ray.chat.model import ChatError
@@ -130,3 +133,17 @@ def test_proxy_that_cannot_be_used_fails_the_check_in_one_line(
     assert str(caught.value).startswith("roles.judge: m at http://127.0.0.1:1/v1: ")
     assert f"Correct the proxies in {variable}={address}." in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+async def test_proxy_that_cannot_be_used_leaves_no_failing_task_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    problems: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    monkeypatch.setenv("ALL_PROXY", "socks4://127.0.0.1:1")
+    with pytest.raises(ValueError, match="Correct the proxies"):
+        OpenAIChat(Endpoint("m", base_url="http://example.invalid/v1"), "key")
+    gc.collect()
+    await asyncio.sleep(0.01)
+    gc.collect()
+    assert problems == []

@@ -201,7 +201,10 @@ class SpokenStream:
         return self._thought(thought), False
 
     def _next_mark(self, family: Family, is_last: bool) -> re.Match[str] | None:
+        begun = None if is_last else family.inner_begun.search(self._rest)
         for found in family.inner.finditer(self._rest):
+            if begun is not None and begun.start() < found.start():
+                return None  # More text may turn what began before into one mark around this one.
             is_certain = is_last or found.end() < len(self._rest)
             line = (self._line + self._rest[: found.start()]).rpartition("\n")[2]
             if not is_certain or not _is_quoted(line, self._rest[found.end() : found.end() + 1]):

@@ -21,6 +21,8 @@ _PIPE_WORD = r"(?=[^<>|｜\n]{0,40}(?:think|thought|reason|inner_(?:pre|suf)fix)
 _PIPE_END = r"[^<>|｜\n]{0,40}(?:end|close|stop|suffix|/)"
 _TEXT_IN_PIPES = r"[^<>|｜\n]{1,48}"
 _ANGLE_BEGUN = r"<[^<>\n]{0,110}"
+_GAP = r"[^\S\n]"
+"""White space within a mark: a stream waits for the rest of a mark only up to the end of its line."""
 
 
 def _prefixes(*literals: str) -> str:
@@ -88,8 +90,8 @@ FAMILIES: tuple[Family, ...] = (
     # <thought>: EXAONE; <seed:think>, <longcat_think>, <ifm|think>; and the tags that prompts ask for.
     Family(
         "tags",
-        opening=rf"<\s?{_TAG_NAME}(?:\s[^<>/\n]{{0,40}})?>",
-        closing=rf"<\s?/\s?{_TAG_NAME}\s?>",
+        opening=rf"<{_GAP}?{_TAG_NAME}(?:{_GAP}[^<>/\n]{{0,40}})?>",
+        closing=rf"<{_GAP}?/{_GAP}?{_TAG_NAME}{_GAP}?>",
         begun=_ANGLE_BEGUN,
     ),
     # gpt-oss, with its special tokens. Commentary is for tools.
@@ -172,12 +174,12 @@ FAMILIES: tuple[Family, ...] = (
 
 _ANSWER = r"(?:answer|response|reply|output|final|final_answer|final_response|solution|回答|答案|回复)"
 ANSWER_OPENING = re.compile(
-    rf"<\s?{_ANSWER}\s?>|(?P<special><{_PIPE}(?:(?:start|begin)(?:_of)?_{_ANSWER}|start_text){_PIPE}>)",
+    rf"<{_GAP}?{_ANSWER}{_GAP}?>|(?P<special><{_PIPE}(?:(?:start|begin)(?:_of)?_{_ANSWER}|start_text){_PIPE}>)",
     re.IGNORECASE,
 )
 """Opens the reply after a thought; the special tokens also open a reply without one."""
 ANSWER_CLOSING = re.compile(
-    rf"\s{{0,40}}(?:<\s?/\s?{_ANSWER}\s?>|<{_PIPE}end(?:(?:_of)?_{_ANSWER}|_text){_PIPE}>|<\|return\|>|<\|end\|>)",
+    rf"\s{{0,40}}(?:<{_GAP}?/{_GAP}?{_ANSWER}{_GAP}?>|<{_PIPE}end(?:(?:_of)?_{_ANSWER}|_text){_PIPE}>|<\|return\|>|<\|end\|>)",
     re.IGNORECASE,
 )
 ANSWER_BEGUN = re.compile(rf"\s{{1,40}}\Z|\s{{0,40}}{_ANGLE_BEGUN}\Z")
@@ -195,7 +197,7 @@ class Marks:
         """A closing mark of any family that uses markup."""
         self.opening = re.compile("|".join(family.opening for family in markup), re.IGNORECASE)
         """An opening mark of any family that uses markup."""
-        empty = rf"(?:{_HARMONY_START})?(?:{self.closing.pattern})|<\s?{_TAG_NAME}\s?/\s?>"
+        empty = rf"(?:{_HARMONY_START})?(?:{self.closing.pattern})|<{_GAP}?{_TAG_NAME}{_GAP}?/{_GAP}?>"
         self.empty = re.compile(empty, re.IGNORECASE)
         """What models write at the start when their thinking is off: a closing mark, or an empty tag."""
         self.of_prompt = Family(

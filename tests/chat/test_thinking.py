@@ -257,6 +257,19 @@ def test_reply_is_the_same_however_it_is_cut(fragments: list[str], cuts: list[in
         assert whole[1]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x </analysis><thinking\n|>ing>",
+        "\n<| [THINK]assistantfinal。|>◁/think▷\n",
+        "<think a◁think▷ing><think ab◁/think▷c",
+        "<think a&lt;think&gt;|>◁think▷<think/></think>d",
+    ],
+)
+def test_mark_within_the_beginning_of_another_is_read_the_same_however_it_is_cut(text: str) -> None:
+    assert streamed(list(text), is_open=True) == streamed([text], is_open=True)
+
+
 @settings(deadline=None, max_examples=200)
 @given(st.sampled_from(MARKS), WORDS, st.text("ab .", min_size=1), st.integers(1, 7))
 def test_no_chunk_of_a_thought_is_said(marks: tuple[str, str], thought: str, said: str, size: int) -> None:

@@ -28,7 +28,7 @@ class DeletedError(Exception):
 def plain_value(value: object) -> str:
     r"""Return a value as valid Unicode without NUL, which databases cannot store.
 
-    >>> plain_value("a\\x00b"), plain_value(0.5)
+    >>> plain_value("a\x00b"), plain_value(0.5)
     ('a�b', '0.5')
     """
     return valid_text(str(value)).replace("\x00", "\ufffd")

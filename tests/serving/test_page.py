@@ -217,7 +217,7 @@ def test_everything_is_reachable_by_keyboard(browser: Browser) -> None:
         page.wait_for_selector("#key-dialog[open]")
         page.keyboard.press("Escape")
         # The dialog's close event, which moves the focus, follows the removal of its attribute.
-        page.wait_for_function("document.activeElement.id === 'message'")
+        page.wait_for_selector("#message:focus")
         assert page.locator("#key-dialog:not([open])").count() == 1
         page.focus("#new")
         page.keyboard.press("Enter")

@@ -312,3 +312,21 @@ def test_a_mark_that_comes_in_parts_waits_and_nothing_else_does() -> None:
 )
 def test_streamed_output_is_split(text: str, is_open: bool, spoken: Spoken, is_cut: bool) -> None:
     assert streamed([text], is_open=is_open) == (spoken, is_cut)
+
+
+def test_quotes_are_counted_over_the_whole_line_of_a_thought() -> None:
+    # One backtick opens before the inner mark, so the next mark is quoted and only the last two end thoughts.
+    text = "a ` <think> b </think>` c </think> d </think> e"
+    assert split_thinking(text, is_open=True) == Spoken("e", "a `  b </think>` c  d")
+
+
+def test_text_behind_an_inner_closing_mark_waits_for_the_end() -> None:
+    # It is the reply if the output ends here, and a thought if a closing mark balances the first one.
+    for rest, spoken in (("", Spoken("rest")), ("</think> said", Spoken("said", " rest"))):
+        stream = SpokenStream(is_open=True)
+        assert stream.feed("a <think> b") == Spoken("", "a  b")
+        assert stream.feed(" </think> rest") == Spoken("")
+        assert stream.is_open
+        parts = (stream.feed(rest), stream.end())
+        assert "".join(part.text for part in parts) == spoken.text
+        assert "".join(part.thinking for part in parts).strip() == spoken.thinking.strip()

@@ -236,17 +236,16 @@ async def test_outage_costs_one_probe_a_pause_and_no_retries() -> None:
     down = True
 
     async def respond(request: Request) -> Answer:
-        return refusal(503, "loading") if down else Answer("hi")
+        # The wait that it asks for leaves all four failures time to arrive before a second attempt.
+        return refusal(503, "loading", **{"retry-after": "0.5"}) if down else Answer("hi")
 
+    limits = {"breaker_failures": 4, "breaker_pause_seconds": 2.0, "longest_pause_seconds": 0.5}
     async with LocalEndpoint(respond=respond) as server:
-        chat = OpenAIChat(
-            endpoint(server, attempts=2, breaker_failures=4, breaker_pause_seconds=1.0, max_concurrency=20),
-            "key",
-        )
+        chat = OpenAIChat(endpoint(server, attempts=2, max_concurrency=20, **limits), "key")
         calls = [asyncio.create_task(chat.chat(MESSAGES, Sampling(seed=seed))) for seed in range(4)]
         while len(server.requests) < 4:  # The test's timeout ends it on a fault.
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.8)
         # Four failures opened it; the second attempts wait, and so does everybody else.
         assert len(server.requests) == 4
         calls += [asyncio.create_task(chat.chat(MESSAGES, Sampling(seed=seed))) for seed in range(4, 20)]

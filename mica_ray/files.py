@@ -182,6 +182,27 @@ def write_json(path: Path, record: Mapping[str, object]) -> None:
     write_whole(path, json.dumps(_writable(record), indent=2, allow_nan=False) + "\n")
 
 
+def keep_settings(path: Path, settings: Mapping[str, object]) -> tuple[str, object, object] | None:
+    """Store the settings that a folder's records depend on, or compare them with the stored ones.
+
+    Returns:
+        Name, stored value and new value of the first setting that differs, in alphabetical order; None if all
+        are equal, or the file did not exist.
+
+    Raises:
+        JsonFileError: the file cannot be read.
+        OSError: the folder is not writable.
+    """
+    if not path.exists():
+        write_json(path, settings)
+        return None
+    stored, wanted = read_json_object(path), parsed_json(json_line(settings))
+    for name in sorted({*stored, *wanted}):
+        if stored.get(name) != wanted.get(name):
+            return name, stored.get(name), wanted.get(name)
+    return None
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file atomically and create its folder if missing.
 

@@ -18,6 +18,7 @@ from mica_ray.files import (
     StepLog,
     append_line,
     json_line,
+    keep_settings,
     read_json_lines,
     read_json_object,
     read_text,
@@ -245,3 +246,13 @@ def test_wrong_line_of_a_step_log_is_named_on_resume(tmp_path: Path, line: bytes
     with pytest.raises(JsonFileError, match="line 2"):
         StepLog(path, first_step=1)
     assert path.read_bytes().startswith(b'{"step": 0}\n')
+
+
+def test_settings_are_kept_once_and_compared_afterwards(tmp_path: Path) -> None:
+    path = tmp_path / "settings.json"
+    assert keep_settings(path, {"model": "m", "stop": ("a",), "seed": 0}) is None
+    # A tuple and the list that JSON makes of it are equal.
+    assert keep_settings(path, {"model": "m", "stop": ["a"], "seed": 0}) is None
+    assert keep_settings(path, {"model": "n", "stop": ["a"], "seed": 1}) == ("model", "m", "n")
+    assert keep_settings(path, {"model": "m", "stop": ["a"]}) == ("seed", 0, None)
+    assert keep_settings(path, {"model": "m", "stop": ["a"], "seed": 0, "top_p": 0.5}) == ("top_p", None, 0.5)

@@ -13,11 +13,9 @@ from mica_ray.files import (
     JsonFileError,
     append_line,
     json_line,
+    keep_settings,
     mend_lines,
-    parsed_json,
     read_json_lines,
-    read_json_object,
-    write_json,
 )
 from mica_ray.seeding import derive_seed
 from mica_ray.types import Sampling
@@ -131,14 +129,9 @@ def _scored(benchmark: QuestionBenchmark, question: Question, sample: int, text:
 
 
 def _check_settings(path: Path, settings: dict[str, object]) -> None:
-    if not path.exists():
-        write_json(path, settings)
-        return
-    stored, wanted = read_json_object(path), parsed_json(json_line(settings))
-    changed = [name for name in wanted if stored.get(name) != wanted[name]]
-    if changed:
-        name = changed[0]
+    change = keep_settings(path, settings)
+    if change is not None:
+        name, was, now = change
         raise BenchmarkDataError(
-            f"{path.parent} holds answers with {name}={stored.get(name)!r}, not {wanted[name]!r}. Use "
-            "another folder: --out DIR."
+            f"{path.parent} holds answers with {name}={was!r}, not {now!r}. Use another folder: --out DIR."
         )

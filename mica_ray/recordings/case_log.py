@@ -9,10 +9,9 @@ from mica_ray.files import (
     JsonFileError,
     append_line,
     json_line,
+    keep_settings,
     mend_lines,
-    parsed_json,
     read_json_lines,
-    read_json_object,
     write_json,
 )
 from mica_ray.recordings.transcript import transcript
@@ -88,20 +87,15 @@ class CaseLog:
 
 
 def _check_settings(path: Path, settings: Mapping[str, object]) -> None:
-    wanted = parsed_json(json_line(settings))
-    if not path.exists():
-        write_json(path, settings)
-        return
     try:
-        found = read_json_object(path)
+        change = keep_settings(path, settings)
     except JsonFileError as error:
         raise CaseLogError(f"{error} Choose another folder with --out DIR.") from error
-    for key in sorted({*wanted, *found}):
-        if found.get(key) != wanted.get(key):
-            raise CaseLogError(
-                f"{path}: {key} was {found.get(key)!r} and is now {wanted.get(key)!r}. "
-                "Choose another folder with --out DIR."
-            )
+    if change is not None:
+        key, was, now = change
+        raise CaseLogError(
+            f"{path}: {key} was {was!r} and is now {now!r}. Choose another folder with --out DIR."
+        )
 
 
 def _finished_cases(path: Path) -> set[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""`mica credit`: compare credit estimators on stored dialogues; `check` adds new rollouts."""
+"""`mica credit`: compare estimators on stored dialogues; `check` adds rollouts, `noise` a noisy judge."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from mica_ray.cli.credit.check import check_credit_command
+from mica_ray.cli.credit.noise import predict_noise_command
 from mica_ray.cli.options import JsonFileOption, examples, group_with_default, new_console, save_json, writing
 
 if TYPE_CHECKING:
@@ -34,10 +35,14 @@ credit_app = typer.Typer(
     epilog=examples(
         "mica credit runs/a --estimator mica --estimator grpo --out credit.html",
         "mica credit check runs/a --turns 16 --rerolls 8",
+        "mica credit noise runs/a --noise 0.8",
     ),
 )
 credit_app.command("check", epilog=examples("mica credit check runs/a --turns 16 --out check.png"))(
     check_credit_command
+)
+credit_app.command("noise", epilog=examples("mica credit noise runs/a --noise 0.8 --group-size 4 --draws 9"))(
+    predict_noise_command
 )
 
 

@@ -25,6 +25,7 @@ from mica_ray.config.references import ConfigError
 from mica_ray.config.role_config import EMBEDDED, RoleConfig, read_roles
 from mica_ray.config.trust import distrust_key, foreign_reference_problem, is_trust_given, untrusted
 from mica_ray.credit import CreditEstimator, Mica
+from mica_ray.credit.noise_gate import Gated, NoiseGate
 from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.evaluation.evaluate import EvaluationConfig
 from mica_ray.files import JsonFileError, read_json_object
@@ -86,6 +87,8 @@ class RunConfig(BaseModel):
     credit: Annotated[CreditEstimator, PlainValidator(_check_credit), PlainSerializer(describe_object)] = (
         Mica()
     )
+    noise_gate: NoiseGate | None = None
+    """Excludes turns whose spread among siblings is within the noise of the judge; None: no turn."""
     rollout: RolloutConfig = RolloutConfig(
         group_size=4, sampling=Sampling(max_tokens=40), context_length=1024
     )
@@ -191,6 +194,11 @@ class RunConfig(BaseModel):
     def whole_rewards(self) -> Rewards:
         """The rewards with the discount of this run, which makes a potential a shaping reward."""
         return self.rewards if self.rewards.gamma else replace(self.rewards, gamma=self.discount or None)
+
+    @property
+    def whole_credit(self) -> CreditEstimator:
+        """The credit estimator behind the noise gate, if there is one."""
+        return self.credit if self.noise_gate is None else Gated(self.credit, self.noise_gate)
 
     @property
     def discount(self) -> float:

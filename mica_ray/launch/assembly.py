@@ -112,7 +112,7 @@ def assemble(
         scenarios=order,
         collect=play,
         rewards=config.whole_rewards,
-        credit=config.credit,
+        credit=config.whole_credit,
         engine=parts.engine,
         learner=parts.learner,
         tracker=tracker,

@@ -18,7 +18,7 @@ from mica_ray.rollout.engine import PolicyEngine
 from mica_ray.tracking.tracker import Ending, Tracker
 from mica_ray.training.checkpoint import Checkpoints, RandomState, RunState
 from mica_ray.training.learner import Learner
-from mica_ray.training.metrics import step_metrics
+from mica_ray.training.metrics import gate_metrics, step_metrics
 from mica_ray.training.scenario_order import ScenarioOrder
 from mica_ray.types import Scenario, Stop, Trajectory, TurnRewards
 
@@ -205,6 +205,7 @@ async def _train_step(run: Run, step: int) -> dict[str, float]:
     run.dialogues.append(step, trajectories, turns=turns, returns=returns, advantages=advantages)
     return {
         **step_metrics(trajectories, turns, advantages=advantages, batch=batch, report=report),
+        **gate_metrics(run.credit, turns),
         **run.spent(),
         **seconds,
     }

@@ -9,6 +9,8 @@ from itertools import groupby
 import numpy as np
 
 from mica_ray.chat.ledger import POLICY, Tally, total
+from mica_ray.credit.estimator import CreditEstimator
+from mica_ray.credit.noise_gate import Gated
 from mica_ray.credit.returns import dialogue_rewards
 from mica_ray.dialogue.answer_counts import count_answers, count_unfound_evidence
 from mica_ray.rewards import Rewards
@@ -49,6 +51,7 @@ METRICS: Mapping[str, str] = {
     "failed_dialogue_fraction": "dialogues lost to a role model, engine or deadline / dialogues; fraction",
     "director_failures": "decisions that the director failed to make, over all dialogues; count",
     "zero_variance_group_fraction": "groups whose advantages are all 0 / groups with a valid turn; fraction",
+    "gated_turn_fraction": "turns excluded by the noise gate / trained turns without the gate; fraction",
     "survivor_fraction": "dialogues that reach the last turn of their group, mean over groups; fraction",
     "advantage_std": "population standard deviation of the advantages of valid turns; dimensionless",
     "advantage_max": "largest absolute advantage of a valid turn; dimensionless",
@@ -143,6 +146,12 @@ def step_metrics(
         **report.metrics,
     }
     return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def gate_metrics(credit: CreditEstimator, turns: TurnRewards) -> dict[str, float]:
+    """Return what the noise gate excluded under the name of `METRICS`; nothing without a gate or turns."""
+    fraction = credit.gated_fraction(turns) if isinstance(credit, Gated) else None
+    return {} if fraction is None else {"gated_turn_fraction": fraction}
 
 
 def cost_metrics(spent: Mapping[str, Tally]) -> dict[str, float]:

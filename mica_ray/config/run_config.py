@@ -27,6 +27,7 @@ from mica_ray.config.trust import distrust_key, foreign_reference_problem, is_tr
 from mica_ray.credit import CreditEstimator, Mica
 from mica_ray.credit.noise_gate import Gated, NoiseGate
 from mica_ray.dialogue.progress import ProgressRules
+from mica_ray.dialogue.repeat_judging import RepeatConfig
 from mica_ray.evaluation.evaluate import EvaluationConfig
 from mica_ray.files import JsonFileError, read_json_object
 from mica_ray.losses import LossConfig
@@ -89,6 +90,8 @@ class RunConfig(BaseModel):
     )
     noise_gate: NoiseGate | None = None
     """Excludes turns whose spread among siblings is within the noise of the judge; None: no turn."""
+    repeat_judging: RepeatConfig | None = None
+    """Judges the turns of a step that are nearest to a tie again and averages; None: every turn once."""
     rollout: RolloutConfig = RolloutConfig(
         group_size=4, sampling=Sampling(max_tokens=40), context_length=1024
     )

@@ -12,9 +12,12 @@ from dataclasses import dataclass, replace
 from mica_ray.chat.ledger import DialogueKey, Ledger, Tally
 from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
+from mica_ray.credit.noise_gate import NoiseGate, nearest_ties
 from mica_ray.credit_study.agreement import CreditCheck
 from mica_ray.credit_study.check import CheckConfig, check_credit
+from mica_ray.dialogue.judger import Judge
 from mica_ray.dialogue.play import DialogueStart
+from mica_ray.dialogue.repeat_judging import RepeatConfig, Repeated, repeat_judgements
 from mica_ray.evaluation.evaluate import Evaluation, evaluate, evaluation_metrics
 from mica_ray.launch.world import World
 from mica_ray.recordings.dialogue_log import DialogueLog
@@ -83,11 +86,12 @@ def assemble(
     """
     assert parts.learner is not None, "training needs a learner"
     ledger, before = parts.ledger, dict[str, Tally]()
+    repeated: dict[str, float] = {}
 
     async def play(step: int, scenarios: Sequence[Scenario], on_end: OnDialogueEnd) -> list[Trajectory]:
         ledger.phase = _TRAIN
         before.update(ledger.totals([_TRAIN]))
-        return await collect(
+        played = await collect(
             scenarios,
             parts.world.environment,
             parts.policy(config),
@@ -97,10 +101,19 @@ def assemble(
             policy_prompt=parts.world.policy_prompt,
             progress=_closing(ledger, step, on_end),
         )
+        if config.repeat_judging is None:
+            return played
+        outcome = await judge_ties_again(
+            config, config.repeat_judging, played, judge=parts.world.judge, ledger=ledger, step=step
+        )
+        repeated["repeated_judgements"] = outcome.num_asked
+        repeated["failed_repeated_judgements"] = outcome.num_failed
+        return list(outcome.trajectories)
 
     def spent() -> Mapping[str, float]:
         after = ledger.totals([_TRAIN])
-        return cost_metrics({role: tally - before.get(role, Tally()) for role, tally in after.items()})
+        costs = {role: tally - before.get(role, Tally()) for role, tally in after.items()}
+        return {**cost_metrics(costs), **repeated}
 
     async def measure_at(engine: PolicyEngine) -> Mapping[str, float]:
         return evaluation_metrics(
@@ -127,6 +140,36 @@ def assemble(
         spent=spent,
         config_digest=hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16],
     )
+
+
+async def judge_ties_again(
+    config: RunConfig,
+    repeat: RepeatConfig,
+    played: Sequence[Trajectory],
+    *,
+    judge: Judge,
+    ledger: Ledger,
+    step: int,
+) -> Repeated:
+    """Repeat the judgement of the turns nearest to a tie among their siblings.
+
+    Args:
+        config: of the run; its gate, if it has one, decides what is compared.
+        repeat: how many turns, and how often.
+        played: all trajectories of the step.
+        judge: of the run.
+        ledger: gets one more line for every dialogue that is judged again.
+        step: of the loop.
+    """
+    turns = config.whole_rewards(played)
+    # The size of the noise does not change which turns are nearest to a tie.
+    gate = config.noise_gate or NoiseGate(reward_sd=1.0)
+    chosen = nearest_ties(gate.squared_ratios(turns, gamma=config.discount), fraction=repeat.fraction)
+    outcome = await repeat_judgements(played, chosen, judge, repeat, step=step, seed=config.seed)
+    for trajectory, row in zip(played, chosen, strict=True):
+        if row.any():
+            ledger.close(DialogueKey(step, trajectory.scenario.id, trajectory.sample))
+    return outcome
 
 
 async def measure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from mica_ray.chat.ledger import Price, Tally, total
@@ -23,8 +24,8 @@ def estimate_costs(config: RunConfig, domain: Domain) -> Mapping[str, Tally]:
     """Estimate the cost of training and of the evaluations before and after it, by role.
 
     Assumes that every dialogue lasts `max_turns` turns, that every turn calls each role once (the Director
-    only if the domain has one), and that no call is repaired or retried. The prompt length is that of the
-    first training scenario in the middle of such a dialogue.
+    only if the domain has one, the judge again for repeated judgements), and that no call is repaired or
+    retried. The prompt length is that of the first training scenario in the middle of such a dialogue.
 
     Args:
         config: of the run.
@@ -37,7 +38,12 @@ def estimate_costs(config: RunConfig, domain: Domain) -> Mapping[str, Tally]:
     turns = (trained + 2 * evaluated) * domain.rules.max_turns
     prompts = _prompts(domain, scenario, reply_tokens=config.rollout.sampling.max_tokens)
     asked: list[RoleName] = [role for role in ROLES if role != "director" or domain.director_prompt]
-    return {role: _role_tally(config, role, turns, prompts[role]) for role in asked}
+    repeat = config.repeat_judging
+    again = 0.0 if repeat is None else trained * domain.rules.max_turns * repeat.fraction * repeat.repeats
+    calls: Mapping[RoleName, int] = {
+        role: turns + (math.ceil(again) if role == "judge" else 0) for role in asked
+    }
+    return {role: _role_tally(config, role, calls[role], prompts[role]) for role in asked}
 
 
 def describe_costs(config: RunConfig, domain: Domain) -> str:

@@ -61,6 +61,11 @@ def check_run(
     loaded = loaded or read_domain(config)
     if trains:
         _check_scenarios(config, loaded.played)
+    if config.repeat_judging is not None and loaded.declared.potential is not None:
+        raise ConfigError(
+            f"repeat_judging needs a judge of levels, but domain {loaded.declared.name} is scored by a "
+            "potential. Set repeat_judging=null."
+        )
     if config.policy == EMBEDDED:
         check_embedded_domain(loaded.declared)
     check_roles(config.roles, environment)

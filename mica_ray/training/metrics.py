@@ -52,6 +52,8 @@ METRICS: Mapping[str, str] = {
     "director_failures": "decisions that the director failed to make, over all dialogues; count",
     "zero_variance_group_fraction": "groups whose advantages are all 0 / groups with a valid turn; fraction",
     "gated_turn_fraction": "turns excluded by the noise gate / trained turns without the gate; fraction",
+    "repeated_judgements": "further judgements of turns near a tie that were asked for; count",
+    "failed_repeated_judgements": "further judgements of turns near a tie without a score; count",
     "survivor_fraction": "dialogues that reach the last turn of their group, mean over groups; fraction",
     "advantage_std": "population standard deviation of the advantages of valid turns; dimensionless",
     "advantage_max": "largest absolute advantage of a valid turn; dimensionless",

@@ -91,6 +91,14 @@ def test_estimate_follows_from_its_assumptions() -> None:
     judge = costs["judge"]
     assert judge.usd == pytest.approx((2 * judge.prompt_tokens + 10 * 104 * 700) / 1e6)
     assert costs["actor"].usd == 0
+    # Half of the 2 x 3 x 4 x 4 = 96 training turns are judged three times more: 144 judgements.
+    again = override(config, ['repeat_judging={"fraction": 0.5, "repeats": 3}'])
+    repeated = estimate_costs(again, DOMAIN)
+    assert {role: tally.calls for role, tally in repeated.items()} == {
+        "actor": 104,
+        "director": 104,
+        "judge": 248,
+    }
 
 
 @pytest.mark.parametrize("judge", ["qwen", "minimax", "glm"])

@@ -156,6 +156,28 @@ def failed_judgements() -> DialogueProcess:
     )
 
 
+def mixed_stakes() -> DialogueProcess:
+    """Build four turns in one of three scenarios, in which reply 1 adds 2, 0.2 or 0. Not in `all_cases`.
+
+    Under a noisy judge, the last two scenarios have only near ties.
+    """
+    stakes = np.array([2.0, 0.2, 0.0])
+    moves = np.zeros((3, 2, 4))
+    moves[np.arange(3), :, np.arange(3)] = 1.0
+    rewards = np.zeros(moves.shape)
+    rewards[:, 1] = stakes[:, None]
+    return DialogueProcess(
+        name="mixed stakes",
+        question="does noise of the judge drown what matters in scenarios where little does?",
+        start=np.full(3, 1 / 3),
+        logits=np.zeros((3, 2)),
+        moves=moves,
+        rewards=rewards,
+        features=stakes[:, None],
+        num_turns=4,
+    )
+
+
 def _walk(
     *,
     name: str,

@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from mica_ray.files import write_json
@@ -42,7 +43,8 @@ def main(
     texts["words in random order"] = " ".join(draw.choice(words) for _ in range(LONG))
     texts["lines in random order"] = "\n".join(draw.choice(words) for _ in range(LONG))
     measured = {
-        name: (seconds(check, text[:SHORT]), seconds(check, text[:LONG])) for name, text in texts.items()
+        name: (seconds(check, text[:SHORT]), seconds(check, text[:LONG]))
+        for name, text in track(texts.items(), "texts checked", console=Console(stderr=True))
     }
     ratios = sorted(((long / short, name) for name, (short, long) in measured.items()), reverse=True)
     table = Table("text", "4,000 characters, ms", "32,000 characters, ms", "ratio", box=SIMPLE_HEAD)

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 _CONTRACTIONS = (
     (r"\bcan'?t\b", "can not"), (r"\bwon't\b", "will not"), (r"n't\b", " not"), (r"'m\b", " am"),
@@ -51,7 +52,7 @@ class Spelling:
     """
 
     listed: Mapping[str, str] = field(default_factory=dict[str, str])
-    near: Collection[str] = ()
+    near: tuple[str, ...] = ()
     but_not: Collection[str] = ()
 
     def correct(self, word: str) -> str:
@@ -60,8 +61,7 @@ class Spelling:
             return self.listed[word]
         if len(word) < 5 or word in self.near or word in self.but_not:
             return word
-        near = (meant for meant in self.near if abs(len(word) - len(meant)) <= 1)
-        return next((meant for meant in near if _is_one_slip(word, meant)), word)
+        return _nearest(word, self.near)
 
 
 def sentences(text: str, spelling: Spelling) -> Iterator[str]:
@@ -182,6 +182,13 @@ def _words(sentence: str, spelling: Spelling) -> str:
     return " ".join(
         ",".join(spelling.correct(part) for part in word.split(",")) for word in spaced.split()
     ).strip(" ,")
+
+
+@lru_cache(maxsize=8192)  # Most words of a message are common ones, and the search is half of a check.
+def _nearest(word: str, near: tuple[str, ...]) -> str:
+    """Return the first of some words that is one slip away; the word itself if there is none."""
+    close = (meant for meant in near if abs(len(word) - len(meant)) <= 1)
+    return next((meant for meant in close if _is_one_slip(word, meant)), word)
 
 
 def _is_one_slip(word: str, meant: str) -> bool:

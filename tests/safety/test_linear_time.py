@@ -119,6 +119,7 @@ def test_distinct_sentences_cost_in_proportion() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("separator", ["", " ", ", ", "\n", " 7", "-"])
 def test_every_word_of_the_rules_repeated_costs_in_proportion(separator: str) -> None:
     for word in rule_words():
@@ -128,6 +129,7 @@ def test_every_word_of_the_rules_repeated_costs_in_proportion(separator: str) ->
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_the_seconds_of_any_word_of_the_rules_are_in_proportion() -> None:
     def seconds(text: str) -> float:
         def once() -> float:
@@ -137,12 +139,12 @@ def test_the_seconds_of_any_word_of_the_rules_are_in_proportion() -> None:
 
         return min(once() for _ in range(3))
 
-    slow = {
-        word: ratio
-        for word in rule_words()
-        if (ratio := seconds(repeated(f"{word} ", LONG)) / seconds(repeated(f"{word} ", SHORT))) > 10
-    }
-    assert not slow
+    def ratio(word: str) -> float:
+        return seconds(repeated(f"{word} ", LONG)) / seconds(repeated(f"{word} ", SHORT))
+
+    slow = [word for word in rule_words() if ratio(word) > 10]
+    # Measured again: another program may have used the caches of the processor in between.
+    assert not [word for word in slow if ratio(word) > 10]
 
 
 @pytest.mark.parametrize("position", [0, 700, 715, 719, 720, 725, 960, 8180, 8192, 8200, 20_000])

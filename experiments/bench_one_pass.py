@@ -22,8 +22,9 @@ from rich.console import Console
 from rich.table import Table
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from mica_ray.losses import LossConfig, policy_loss, token_logprobs
+from mica_ray.losses import LossConfig, policy_loss
 from mica_ray.packing import micro_batches, pack, split_turns
+from mica_ray.training.logprob_model import return_logprobs
 from mica_ray.types import Generation, Judgement, Scenario, State, Stop, TokenBatch, Trajectory, Turn
 
 VOCABULARY = 1024
@@ -72,7 +73,9 @@ def tiny_policy() -> Qwen3ForCausalLM:
         num_key_value_heads=2,
         head_dim=32,
     )
-    return Qwen3ForCausalLM(config).float()
+    policy = Qwen3ForCausalLM(config).float()
+    return_logprobs(policy)
+    return policy
 
 
 def learn(policy: Qwen3ForCausalLM, batch: TokenBatch, token_budget: int) -> torch.Tensor:
@@ -80,13 +83,14 @@ def learn(policy: Qwen3ForCausalLM, batch: TokenBatch, token_budget: int) -> tor
     policy.zero_grad()
     for micro in micro_batches(batch, token_budget):
         token_ids = torch.as_tensor(micro.token_ids)
-        logprobs = token_logprobs(policy(token_ids, use_cache=False).logits, token_ids)
+        mask = torch.as_tensor(micro.loss_mask)
+        logprobs = policy(token_ids, mask, micro.temperature)
         terms = policy_loss(
             logprobs,
             logprobs.detach(),
             behaviour_logprobs=torch.as_tensor(micro.behaviour_logprobs),
             advantages=torch.as_tensor(micro.advantages),
-            mask=torch.as_tensor(micro.loss_mask),
+            mask=mask,
             turn_ids=torch.as_tensor(micro.turn_ids),
             config=LossConfig(),
             loss_tokens=micro.loss_tokens,

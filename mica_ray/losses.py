@@ -1,7 +1,7 @@
-"""Token log probabilities and the policy loss: PPO or REINFORCE, with a KL penalty.
+"""The policy loss: PPO or REINFORCE, with a KL penalty.
 
-Pure functions of tensors, without model or optimizer. Each loss is a sum over its tokens divided by a count
-of the whole optimizer step, so that the losses of micro-batches and ranks add up exactly.
+Pure functions of log probabilities (head_logprobs.py), without model or optimizer. Each loss is a sum over
+its tokens divided by a count of the whole optimizer step: micro-batches and ranks add up exactly.
 """
 
 from __future__ import annotations
@@ -75,39 +75,6 @@ class LossTerms:
     """Detached sums over trained tokens, [] each. Add them over micro-batches and ranks, then divide by
     "tokens". Keys: "tokens"; "clipped", "dual_clipped" and "importance_capped" (tokens); "ratio" and
     "ratio_squared" (no unit); "kl" (nats, to the reference); "mismatch" (nats, |old - behaviour|)."""
-
-
-def token_logprobs(logits: Tensor, token_ids: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return the log probability of each token from the logits of the column before it.
-
-        log pi(x_l) = z_{l-1}[x_l] / temperature - logsumexp(z_{l-1} / temperature)
-
-    Allocates no [R, L, V] tensor of probabilities, and none at all of that size at temperature 1 in fp32.
-
-    >>> logits = torch.log(torch.tensor([[[0.25, 0.75], [0.5, 0.5]]]))    # predict columns 1 and 2
-    >>> token_logprobs(logits, torch.tensor([[0, 1]])).exp()
-    tensor([[1.0000, 0.7500]])
-
-    Args:
-        logits: [R, L, V], any float type; computed in fp32.
-        token_ids: [R, L] int64.
-        temperature: sampling temperature of the log probabilities.
-
-    Returns:
-        [R, L] float32, nats; 0 in column 0, which has no prediction.
-
-    Raises:
-        ValueError: temperature is not positive.
-    """
-    if temperature <= 0:
-        raise ValueError(
-            f"temperature must be > 0, got {temperature}. Greedy replies have no log probability to train on."
-        )
-    scores = logits[:, :-1].float()
-    if temperature != 1.0:
-        scores = scores / temperature
-    chosen = scores.gather(-1, token_ids[:, 1:, None]).squeeze(-1)
-    return torch.nn.functional.pad(chosen - torch.logsumexp(scores, dim=-1), (1, 0))
 
 
 def policy_loss(

@@ -169,7 +169,7 @@ def test_ray_library_outside_its_room_is_found(copied_package: Path) -> None:
     ("modules", "absent"),
     [
         ("types seeding rewards credit packing", "ray vllm deepspeed transformers mlflow torch"),
-        ("losses", "ray vllm deepspeed transformers mlflow"),
+        ("losses head_logprobs", "ray vllm deepspeed transformers mlflow"),
         ("chat dialogue domains", "ray vllm torch"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mica_ray.losses import LossConfig, LossTerms, policy_loss, token_logprobs
+from mica_ray.losses import LossConfig, LossTerms, policy_loss
 
 
 @pytest.fixture(autouse=True)
@@ -43,33 +43,6 @@ def loss_of(
         reference_logprobs=None if reference is None else torch.tensor([reference]),
     )
     return terms, logprobs
-
-
-def test_token_logprobs_belong_to_the_column_they_predict() -> None:
-    # Uniform over 4 after column 0; after column 1 the odds are 3 : 1 : 1 : 1 for token 0.
-    logits = torch.zeros(1, 3, 4)
-    logits[0, 1, 0] = math.log(3.0)
-    logprobs = token_logprobs(logits, torch.tensor([[2, 1, 0]]))
-    torch.testing.assert_close(logprobs, torch.tensor([[0.0, math.log(1 / 4), math.log(3 / 6)]]))
-
-
-def test_token_logprobs_follow_the_sampling_temperature() -> None:
-    # At temperature 1/2 the odds 3 : 1 become 9 : 1.
-    logits = torch.tensor([[[math.log(3.0), 0.0], [0.0, 0.0]]])
-    logprobs = token_logprobs(logits, torch.tensor([[0, 0]]), temperature=0.5)
-    assert float(logprobs[0, 1]) == pytest.approx(math.log(0.9))
-
-
-def test_temperature_two_takes_the_root_of_the_odds() -> None:
-    # Odds 9 : 1 become 3 : 1.
-    logits = torch.tensor([[[math.log(9.0), 0.0], [0.0, 0.0]]])
-    logprobs = token_logprobs(logits, torch.tensor([[0, 0]]), temperature=2.0)
-    assert float(logprobs[0, 1]) == pytest.approx(math.log(0.75))
-
-
-def test_greedy_temperature_is_refused() -> None:
-    with pytest.raises(ValueError, match="temperature must be > 0"):
-        token_logprobs(torch.zeros(1, 2, 3), torch.zeros(1, 2, dtype=torch.long), temperature=0.0)
 
 
 def test_on_policy_gradient_is_minus_the_advantage_over_the_tokens() -> None:

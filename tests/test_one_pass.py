@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from mica_ray.losses import LossConfig, policy_loss, token_logprobs
+from mica_ray.losses import LossConfig, policy_loss
 from mica_ray.packing import micro_batches, pack, split_turns
+from mica_ray.training.logprob_model import return_logprobs
 from mica_ray.types import Generation, Judgement, Scenario, Stop, TokenBatch, Trajectory, Turn
 
 VOCABULARY = 64
@@ -36,7 +37,9 @@ def tiny_policy() -> Qwen3ForCausalLM:
         num_key_value_heads=1,
         head_dim=32,
     )
-    return Qwen3ForCausalLM(config).float()
+    policy = Qwen3ForCausalLM(config).float()
+    return_logprobs(policy)
+    return policy
 
 
 def random_dialogue(num_turns: int, generator: np.random.Generator) -> Trajectory:
@@ -64,14 +67,14 @@ def gradient(policy: Qwen3ForCausalLM, batches: list[TokenBatch], config: LossCo
     policy.zero_grad()
     for batch in batches:
         token_ids = torch.as_tensor(batch.token_ids)
-        logits = policy(token_ids, use_cache=False).logits
+        mask = torch.as_tensor(batch.loss_mask)
         behaviour = torch.as_tensor(batch.behaviour_logprobs)
         policy_loss(
-            token_logprobs(logits, token_ids, batch.temperature),
+            policy(token_ids, mask, batch.temperature),
             behaviour,
             behaviour_logprobs=behaviour,
             advantages=torch.as_tensor(batch.advantages),
-            mask=torch.as_tensor(batch.loss_mask),
+            mask=mask,
             turn_ids=torch.as_tensor(batch.turn_ids),
             config=config,
             loss_tokens=batch.loss_tokens,

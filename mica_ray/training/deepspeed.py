@@ -119,14 +119,16 @@ class DeepSpeedStepper:
         """The model; its parameters are shards at ZeRO stage 3."""
         return cast("PreTrainedModel", self.engine.module)
 
-    def logits(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """Run the policy [R, L] -> [R, L, V]."""
-        return self.engine(input_ids=token_ids, use_cache=False).logits
+    def logprobs(self, token_ids: torch.Tensor, mask: torch.Tensor, temperature: float) -> torch.Tensor:
+        """Run the policy."""
+        return self.engine(token_ids, mask, temperature)
 
-    def reference_logits(self, token_ids: torch.Tensor) -> torch.Tensor:
+    def reference_logprobs(
+        self, token_ids: torch.Tensor, mask: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
         """Run the frozen initial policy."""
         assert self._reference is not None, "the loss has no KL term"
-        return self._reference(input_ids=token_ids, use_cache=False).logits
+        return self._reference(token_ids, mask, temperature)
 
     def backward(self, loss: torch.Tensor, *, is_last: bool) -> None:
         """Add this rank's gradient.

@@ -51,17 +51,16 @@ class LocalStepper:
         """The device of the parameters."""
         return self._parameters[0].device
 
-    def logits(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """Run the policy [R, L] -> [R, L, V].
+    def logprobs(self, token_ids: torch.Tensor, mask: torch.Tensor, temperature: float) -> torch.Tensor:
+        """Run the policy."""
+        return self.model(token_ids, mask, temperature)
 
-        Rows are right-padded and attention is causal, so no mask is needed.
-        """
-        return self.model(input_ids=token_ids, use_cache=False).logits
-
-    def reference_logits(self, token_ids: torch.Tensor) -> torch.Tensor:
+    def reference_logprobs(
+        self, token_ids: torch.Tensor, mask: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
         """Run the frozen initial policy."""
         assert self._reference is not None, "the loss has no KL term"
-        return self._reference(input_ids=token_ids, use_cache=False).logits
+        return self._reference(token_ids, mask, temperature)
 
     def backward(self, loss: torch.Tensor, *, is_last: bool) -> None:
         """Add the gradient of `loss` to the gradient of the master weights, in fp32."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mica_ray.error_lines import raised_as
 from mica_ray.training.learner import LearnerError
+from mica_ray.training.logprob_model import return_logprobs
 
 if TYPE_CHECKING:
     import torch
@@ -30,9 +31,10 @@ _COPIED = (
 
 
 def load_policy(folder: Path, *, dtype: Dtype, gradient_checkpointing: bool) -> PreTrainedModel:
-    """Load a causal language model for training, without dropout.
+    """Load a causal language model for training, without dropout, that returns log probabilities.
 
-    With dropout the probability ratio of an on-policy update would not be 1.
+    With dropout the probability ratio of an on-policy update would not be 1. logprob_model.py documents what
+    the model takes and returns.
 
     Args:
         folder: config.json, weights and tokenizer in Hugging Face form.
@@ -40,7 +42,7 @@ def load_policy(folder: Path, *, dtype: Dtype, gradient_checkpointing: bool) -> 
         gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
 
     Raises:
-        LearnerError: the folder is missing or contains no causal language model.
+        LearnerError: the folder is missing, or contains no causal language model with a linear head.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -60,6 +62,7 @@ def load_policy(folder: Path, *, dtype: Dtype, gradient_checkpointing: bool) -> 
                 module.p = 0.0
             if hasattr(module, "attention_dropout"):
                 setattr(module, "attention_dropout", 0.0)  # noqa: B010 -- typed as a submodule
+    return_logprobs(model)
     return model
 
 

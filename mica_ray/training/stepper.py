@@ -12,18 +12,29 @@ if TYPE_CHECKING:
 
 
 class Stepper(Protocol):
-    """The engine of an update. Consumes token ids, produces logits and optimizer steps."""
+    """The engine of an update. Consumes token ids, produces log probabilities and optimizer steps."""
 
     @property
     def device(self) -> torch.device:
         """The device of the inputs."""
         ...
 
-    def logits(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """Run the policy on right-padded rows [R, L]; return [R, L, V]."""
+    def logprobs(self, token_ids: torch.Tensor, mask: torch.Tensor, temperature: float) -> torch.Tensor:
+        """Run the policy on right-padded rows.
+
+        Args:
+            token_ids: [R, L] int64.
+            mask: [R, L] bool, the tokens whose log probability is needed; a token in column 0 has none.
+            temperature: sampling temperature of the log probabilities.
+
+        Returns:
+            [R, L] float32, nats; 0 outside the mask.
+        """
         ...
 
-    def reference_logits(self, token_ids: torch.Tensor) -> torch.Tensor:
+    def reference_logprobs(
+        self, token_ids: torch.Tensor, mask: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
         """Run the frozen initial policy; called only when the loss has a KL term."""
         ...
 

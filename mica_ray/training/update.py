@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mica_ray.checks import above, at_least, one_of, within
-from mica_ray.losses import LossConfig, LossTerms, policy_loss, token_logprobs
+from mica_ray.losses import LossConfig, LossTerms, policy_loss
 from mica_ray.packing import mini_batches, plan_micro_batches
 from mica_ray.training.learner import LearnerError
 from mica_ray.training.policy_folder import Dtype
@@ -228,14 +228,14 @@ def _learn(
         for name in ("token_ids", "behaviour_logprobs", "advantages", "loss_mask", "turn_ids")
     }
     token_ids, mask = tensors["token_ids"], tensors["loss_mask"]
-    logprobs = token_logprobs(stepper.logits(token_ids), token_ids, micro.temperature)
+    logprobs = stepper.logprobs(token_ids, mask, micro.temperature)
     frozen = logprobs.detach() if old is None else old.to(stepper.device)
     if is_first_pass:
         tally.compare(frozen, tensors["behaviour_logprobs"], mask)
     reference = None
     if config.loss.kl_coefficient > 0:
         with torch.no_grad():
-            reference = token_logprobs(stepper.reference_logits(token_ids), token_ids, micro.temperature)
+            reference = stepper.reference_logprobs(token_ids, mask, micro.temperature)
     terms = policy_loss(
         logprobs,
         frozen,
@@ -257,8 +257,9 @@ def _frozen_logprobs(stepper: Stepper, micro: TokenBatch) -> torch.Tensor:
     import torch
 
     token_ids = torch.as_tensor(micro.token_ids, device=stepper.device)
+    mask = torch.as_tensor(micro.loss_mask, device=stepper.device)
     with torch.no_grad():
-        return token_logprobs(stepper.logits(token_ids), token_ids, micro.temperature).cpu()
+        return stepper.logprobs(token_ids, mask, micro.temperature).cpu()
 
 
 def _check_engine_logprobs(batch: TokenBatch) -> None:

@@ -16,7 +16,7 @@ import typer
 
 from mica_ray.cli.chat import chat_command
 from mica_ray.cli.credit.commands import credit_app
-from mica_ray.cli.data import data_app
+from mica_ray.cli.data.commands import data_app
 from mica_ray.cli.doctor import doctor_command
 from mica_ray.cli.evaluate import evaluate_app
 from mica_ray.cli.finished_runs import compare_command, register_command, track_command

@@ -25,6 +25,13 @@ RecipeArgument = Annotated[
         "Default: the embedded run.",
     ),
 ]
+CardsArgument = Annotated[
+    str, typer.Argument(metavar="DIR", help="A folder of cards, or the id of a Hugging Face dataset.")
+]
+RatingsOption = Annotated[
+    Path | None,
+    typer.Option("--ratings", metavar="FILE", help="Ratings in a file outside the folder."),
+]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 SetOption = Annotated[
     list[str] | None,

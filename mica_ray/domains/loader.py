@@ -69,8 +69,9 @@ def _is_importable(module_name: str) -> bool:
 def load_scenarios(path: Path, domain: str) -> tuple[Scenario, ...]:
     """Read the scenarios of one domain from JSON lines.
 
-    Required fields: id, category, dominant_axis ("C", "A" or "P"), persona, opening, initial_state ([C, A, P]
-    in points, none above 0 and not all 0), stages (a list of texts), split ("train", "valid" or "test").
+    Required fields: id, category, dominant_axis ("C", "A" or "P"), persona, opening (empty if the simulated
+    user writes it), initial_state ([C, A, P] in points, none above 0 and not all 0), stages (a list of
+    texts), split ("train", "valid" or "test").
     Optional: language ("en"; "zh-CN" and "中文" are zh), topic (""), difficulty (""), and domain, which must
     equal the argument. A line may also be a SAGE or RLVER profile (domains/sage.py).
 
@@ -135,7 +136,7 @@ def _lines(path: Path) -> tuple[JsonLine, ...]:
 
 def _scenario(fields: Mapping[str, object], domain: str) -> Scenario:
     """Check the fields of one line and build the scenario."""
-    checks = _text, _texts
+    checks = _opening, _texts
     if is_profile(fields):
         fields = _of_profile(fields)
         checks = _text_or_nothing, _all_texts
@@ -193,6 +194,15 @@ def _language(value: object) -> str:
     if language not in LANGUAGES:
         raise _FieldError(f"{' or '.join(map(repr, LANGUAGES))}, the supported languages")
     return language
+
+
+def _opening(value: object) -> str:
+    if value == "":
+        return ""  # As in EMPA's cards: the Actor writes it.
+    try:
+        return _text(value)
+    except _FieldError as error:
+        raise _FieldError("a text, or empty if the simulated user writes the opening") from error
 
 
 def _text_or_nothing(value: object) -> str:

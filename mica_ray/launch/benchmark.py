@@ -14,9 +14,12 @@ from mica_ray.dialogue.play import TextPolicy
 from mica_ray.launch import run
 from mica_ray.launch.domain_source import RunDomain
 from mica_ray.launch.start_world import start_world
-from mica_ray.rollout.collect import RolloutConfig, collect
+from mica_ray.rollout.collect import RolloutConfig, dialogue_start, play_all
 from mica_ray.training.loop import SilentProgress
 from mica_ray.types import ROLES, Scenario, Trajectory
+
+Case = tuple[Scenario, int]
+"""A scenario and the number of its dialogue, from 0."""
 
 
 def evaluation_rollout(config: RunConfig) -> RolloutConfig:
@@ -54,12 +57,38 @@ async def play_cases(
     inline: bool,
     ledger: Ledger,
 ) -> None:
-    """Play one dialogue for each scenario.
+    """Play `config.evaluation.samples` dialogues of each scenario, as `play_rounds` does."""
+    samples = range(config.evaluation.samples)
+    rounds = iter([[(scenario, sample) for scenario in scenarios for sample in samples]])
+    await play_rounds(
+        config,
+        loaded,
+        lambda: next(rounds, ()),
+        record,
+        text_policy=text_policy,
+        inline=inline,
+        ledger=ledger,
+    )
+
+
+async def play_rounds(
+    config: RunConfig,
+    loaded: RunDomain,
+    next_cases: Callable[[], Sequence[Case]],
+    record: Callable[[Trajectory], None],
+    *,
+    text_policy: Player | Recording | None,
+    inline: bool,
+    ledger: Ledger,
+) -> None:
+    """Play cases in rounds, so that the outcome of one round decides what the next one plays.
+
+    The seed of a dialogue depends on the evaluation seed, the scenario and the sample, never on the round.
 
     Args:
         config: policy, roles and evaluation settings.
         loaded: the domain of the config.
-        scenarios: the cases to play.
+        next_cases: returns the cases of the next round; none ends the play.
         record: receives every dialogue when it ends.
         text_policy: a policy that is called by text; None samples tokens of `config.policy` with an engine.
         inline: in this process instead of on Ray.
@@ -81,13 +110,16 @@ async def play_cases(
             policy = TextPolicy(model)
             # Every reply has its deadline; a dialogue with a slow endpoint may take hours.
             rollout = replace(rollout, dialogue_deadline_seconds=math.inf)
-        await collect(
-            scenarios,
-            world.environment,
-            policy,
-            rollout,
-            step=0,
-            seed=seed,
-            policy_prompt=world.policy_prompt,
-            progress=record,
-        )
+        while cases := next_cases():
+            starts = [
+                dialogue_start(scenario, seed=seed, step=0, group=number, sample=sample)
+                for number, (scenario, sample) in enumerate(cases)
+            ]
+            await play_all(
+                starts,
+                lambda start: world.environment(start.scenario, start.seed),
+                policy,
+                rollout,
+                policy_prompt=world.policy_prompt,
+                progress=record,
+            )

@@ -63,6 +63,11 @@ class CaseLog:
             if any((scenario.id, sample) not in self._done for sample in range(samples))
         )
 
+    @property
+    def endings(self) -> Mapping[tuple[str, int], str]:
+        """Why each finished case ended (types.Stop), by scenario id and sample."""
+        return self._done
+
     def record(self, trajectory: Trajectory) -> None:
         """Write one dialogue to the disk; a case that is already finished is ignored."""
         case = (trajectory.scenario.id, trajectory.sample)
@@ -73,7 +78,7 @@ class CaseLog:
             self._append(self.folder / "failed.jsonl", trajectory)
             return
         self._append(self.dialogues, trajectory)
-        self._done.add(case)
+        self._done[case] = str(trajectory.stop)
 
     def num_done(self, scenarios: Sequence[Scenario]) -> int:
         """Count the finished dialogues of these scenarios."""
@@ -98,17 +103,18 @@ def _check_settings(path: Path, settings: Mapping[str, object]) -> None:
         )
 
 
-def _finished_cases(path: Path) -> set[tuple[str, int]]:
-    """Return (scenario, sample) of every finished case; an unfinished last line is deleted from the file."""
+def _finished_cases(path: Path) -> dict[tuple[str, int], str]:
+    """Return the ending of every finished case; an unfinished last line is deleted from the file."""
     if not path.exists():
-        return set()
+        return {}
     mend_lines(path)
-    done: set[tuple[str, int]] = set()
+    done: dict[tuple[str, int], str] = {}
     try:
         for line in read_json_lines(path):
             if not {"scenario", "sample"} <= line.fields.keys():
                 raise JsonFileError(f"{line.place}: not a finished case; scenario or sample is missing.")
-            done.add((str(line.fields["scenario"]), int(line.fields["sample"])))
+            case = (str(line.fields["scenario"]), int(line.fields["sample"]))
+            done[case] = str(line.fields.get("stop", ""))
     except (ValueError, TypeError) as error:
         raise CaseLogError(f"{error} Delete the line, or use another --out DIR.") from error
     return done

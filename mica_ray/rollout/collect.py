@@ -86,13 +86,7 @@ async def collect(
         Dialogues by group, then by sample. A failed one has a reason and keeps its finished turns.
     """
     starts = [
-        DialogueStart(
-            scenario,
-            seed=derive_seed(seed, "dialogue", step, scenario.id, sample),
-            step=step,
-            group=group,
-            sample=sample,
-        )
+        dialogue_start(scenario, seed=seed, step=step, group=group, sample=sample)
         for group, scenario in enumerate(scenarios)
         for sample in range(config.group_size)
     ]
@@ -102,6 +96,17 @@ async def collect(
 
     return await play_all(
         starts, environment_at, policy, config, policy_prompt=policy_prompt, progress=progress
+    )
+
+
+def dialogue_start(scenario: Scenario, *, seed: int, step: int, group: int, sample: int) -> DialogueStart:
+    """Return the start of one dialogue, with a seed derived from (seed, step, scenario id, sample)."""
+    return DialogueStart(
+        scenario,
+        seed=derive_seed(seed, "dialogue", step, scenario.id, sample),
+        step=step,
+        group=group,
+        sample=sample,
     )
 
 

@@ -70,7 +70,8 @@ def test_missing_field_is_named_with_file_and_line(tmp_path: Path, name: str) ->
     ("name", "value", "allowed"),
     [
         ("id", 7, "a text that is not empty"),
-        ("opening", "  ", "a text that is not empty"),
+        ("opening", "  ", "a text, or empty if the simulated user writes the opening"),
+        ("opening", None, "a text, or empty if the simulated user writes the opening"),
         ("persona", None, "a text that is not empty"),
         ("split", "dev", "'train' or 'valid' or 'test'"),
         ("split", ["train"], "'train' or 'valid' or 'test'"),
@@ -105,6 +106,11 @@ def test_unknown_field_is_named(tmp_path: Path) -> None:
     path = _write(tmp_path, GOOD | {"stage": []})
     with pytest.raises(ScenarioError, match="line 1: field 'stage' is unknown; the fields are id, domain"):
         load_scenarios(path, "support")
+
+
+def test_opening_may_be_left_to_the_simulated_user(tmp_path: Path) -> None:
+    (scenario,) = load_scenarios(_write(tmp_path, GOOD | {"opening": ""}), "support")
+    assert scenario.opening == ""
 
 
 def test_duplicate_id_names_both_lines(tmp_path: Path) -> None:

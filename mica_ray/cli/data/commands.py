@@ -1,4 +1,4 @@
-"""`mica data`: check a folder of EMPA cards, and rate cards without an initial state P_0 with a judge."""
+"""`mica data`: check a folder of EMPA cards, and rate and screen the cards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from mica_ray.cli.options import InlineOption, JsonFileOption, examples, new_console, save_json
+from mica_ray.cli.data.screen import screen_command
+from mica_ray.cli.options import (
+    CardsArgument,
+    InlineOption,
+    JsonFileOption,
+    RatingsOption,
+    examples,
+    new_console,
+    save_json,
+)
 
 if TYPE_CHECKING:
     from mica_ray.config import RunConfig
@@ -27,34 +36,26 @@ _MAX_FLAWS = 3
 _MAX_PAIRS = 5
 """Pairs of similar cards that are printed."""
 
-_STRATA: Mapping[str, Callable[[EpmCard], str]] = {
-    "category": lambda card: card.category,
-    "dominant axis": lambda card: card.dominant_axis or "unknown",
-    "difficulty": lambda card: card.difficulty or "unknown",
-    "empathy threshold": lambda card: card.text.threshold,
-    "split": lambda card: "none, a copy" if card.copied_case else card.split,
-    "P_0 from": lambda card: card.given.source if card.given else "nobody",
-}
-
 data_app = typer.Typer(
     name="data",
-    help="Check EMPA cards, and rate the initial state of cards that lack one.",
+    help="Check, rate and screen EMPA cards.",
     epilog=examples("mica data check CARDS", "mica data rate CARDS --judge vllm:MODEL --out ratings.jsonl"),
     no_args_is_help=True,
 )
 
-CardsArgument = Annotated[
-    str, typer.Argument(metavar="DIR", help="A folder of cards, or the id of a Hugging Face dataset.")
-]
+data_app.command(
+    "screen",
+    epilog=examples(
+        "mica data screen CARDS --policy MODEL --judge vllm:JUDGE --out screened.jsonl",
+        "mica data screen CARDS --policy MODEL --judge vllm:JUDGE --samples 4 --passes 2",
+    ),
+)(screen_command)
 
 
 @data_app.command("check")
 def check_command(
     cards: CardsArgument,
-    ratings: Annotated[
-        Path | None,
-        typer.Option("--ratings", metavar="FILE", help="Ratings in a file outside the folder."),
-    ] = None,
+    ratings: RatingsOption = None,
     json_file: JsonFileOption = None,
 ) -> None:
     """Count the cards by stratum, and list errors, oddities and near-copies of test cards.
@@ -158,8 +159,16 @@ def _deck_table(deck: CardDeck) -> Table:
 
 def _strata(deck: CardDeck) -> dict[str, dict[str, tuple[int, int]]]:
     """Count all cards, and those with P_0, by stratum and value."""
+    from mica_ray.evaluation.screening import STRATA
+
+    kinds: Mapping[str, Callable[[EpmCard], str]] = {
+        **STRATA,
+        "difficulty": lambda card: card.difficulty or "unknown",
+        "split": lambda card: "none, a copy" if card.copied_case else card.split,
+        "P_0 from": lambda card: card.given.source if card.given else "nobody",
+    }
     strata: dict[str, dict[str, tuple[int, int]]] = {}
-    for name, value_of in _STRATA.items():
+    for name, value_of in kinds.items():
         cards = Counter(value_of(card) for card in deck.cards)
         rated = Counter(value_of(card) for card in deck.cards if card.given is not None)
         strata[name] = {value: (count, rated[value]) for value, count in sorted(cards.items())}

@@ -51,6 +51,10 @@ _LABELLED = {
     )
 }
 """A field of an answer in prose, and the capital letter after it."""
+_NAMED = re.compile(
+    r"(?:\bis|:|是|选|^)[\s\"'(（*\[]*([A-J])(?=[\"'*]*(?:[)）\].:：、。]|\s*$))", re.MULTILINE
+)
+"""A letter in prose that a bracket or mark follows, as in `the most helpful response is C. "..."`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +181,10 @@ def _chosen(text: str, name: str, choices: Sequence[str]) -> str:
         value = str(read_object(text).get(name, ""))
     except ValueError:
         labelled = _LABELLED[name].findall(text)
+        named = set(_NAMED.findall(text)) if name == "answer" else set[str]()
         value = labelled[-1] if labelled else text if name == "answer" else ""
+        if not labelled and not _LETTER.fullmatch(value) and len(named) == 1:
+            value = named.pop()
     letter = _LETTER.fullmatch(value)
     place = _LETTERS.index(letter[1].upper()) if letter else len(choices)
     if place < len(choices):

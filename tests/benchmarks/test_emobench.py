@@ -64,6 +64,9 @@ def test_right_letter_scores_one_in_every_form(bench: EmoBench) -> None:
         f"The answer is {right}.",
         f"Answer: ({right})",
         f"答案：{right}",
+        f'The most helpful thing for Ana is {right}. "Look for them"',
+        f"Ana should look.\n{right}) Look for them",
+        f"最有帮助的是{right}。",
     ):
         assert bench.score(question, 0, text)["score"] == 1, text
     assert bench.score(question, 0, f'{{"answer": "{wrong}"}}')["score"] == 0
@@ -71,7 +74,16 @@ def test_right_letter_scores_one_in_every_form(bench: EmoBench) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "I cannot say.", '{"answer": "Z"}', '{"answer": ""}', '{"answer": "K", "why": "A"}', "A or B? Hm"],
+    [
+        "",
+        "I cannot say.",
+        '{"answer": "Z"}',
+        '{"answer": ""}',
+        '{"answer": "K", "why": "A"}',
+        "A or B? Hm",
+        "It is A. No, it is B.",
+        "It is A good question",
+    ],
 )
 def test_answer_without_a_choice_is_no_score(bench: EmoBench, text: str) -> None:
     with pytest.raises(AnswerError, match="names none of the choices A to D"):

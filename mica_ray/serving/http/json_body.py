@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import re
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -69,8 +70,7 @@ class RequestBody(BaseModel):
     def _present_fields(cls, sent: Any) -> Any:
         if not isinstance(sent, dict):
             return sent
-        known = {field.alias or name for name, field in cls.model_fields.items()}
-        if unknown := sent.keys() - known:
+        if unknown := sent.keys() - _known_fields(cls):
             _UNKNOWN.note(cls.place(), unknown)
         return {name: value for name, value in sent.items() if value is not None}
 
@@ -78,6 +78,11 @@ class RequestBody(BaseModel):
     def place(cls) -> str:
         """Return the path of this object in a body, for the log; empty for the body itself."""
         return ""
+
+
+@cache
+def _known_fields(body: type[RequestBody]) -> frozenset[str]:
+    return frozenset(field.alias or name for name, field in body.model_fields.items())
 
 
 async def json_content(request: Request) -> bytes:
@@ -106,7 +111,9 @@ def read_object(content: bytes) -> dict[str, object]:
         ApiError: 400, it is not one.
     """
     try:
-        found = valid_json(json.loads(content, parse_float=_finite, parse_constant=_refuse_constant))
+        found = json.loads(content, parse_float=_finite, parse_constant=_refuse_constant)
+        if _may_have_surrogates(content):
+            found = valid_json(found)
     except (ValueError, RecursionError) as error:
         raise ApiError(
             400, "The body is not valid JSON, or has a number out of range. Send one JSON object."
@@ -114,6 +121,18 @@ def read_object(content: bytes) -> dict[str, object]:
     if not isinstance(found, dict):
         raise ApiError(400, "The body must be a JSON object. Send one JSON object.")
     return found
+
+
+def _may_have_surrogates(content: bytes) -> bool:
+    r"""Whether a string of this JSON can be invalid Unicode: it escapes a surrogate, or is not UTF-8.
+
+    JSON in UTF-16 or UTF-32 has NUL bytes, and may pass as UTF-8.
+    """
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return True
+    return b"\\ud" in content.lower() or b"\0" in content
 
 
 def invalid_field(error: ValidationError) -> ApiError:

@@ -46,7 +46,8 @@ async def stream_choices(
     """
     names = _function_names(request)
     if num_choices == 1:
-        async with aclosing(with_calls(responder.stream(request, finding), names)) as pieces:
+        stream = responder.stream(request, finding)
+        async with aclosing(with_calls(stream, names) if names else stream) as pieces:
             async for piece in pieces:
                 yield 0, piece
         return

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mica_ray.credit_study.noise.study import NoiseEffect
-from mica_ray.reporting.drawing.canvas import BLUE, SKY, DrawnFigure, finished, panel_grid, plain, tidy
+from mica_ray.reporting.drawing.canvas import BLUE, VERMILION, DrawnFigure, finished, panel_grid, plain, tidy
 
 
 def draw_noise(effects: Sequence[NoiseEffect]) -> DrawnFigure:
-    """Draw predicted correlations as bars and measured ones as points.
+    """Draw predicted correlations as lines and measured ones as points.
 
     Args:
         effects: one per group size, at least one, all with the same estimators.
@@ -19,7 +19,10 @@ def draw_noise(effects: Sequence[NoiseEffect]) -> DrawnFigure:
     for panel, effect in zip(panels.flat, effects, strict=False):
         places = range(len(names))
         found = [effect.estimators[name] for name in names]
-        panel.barh(places, [one.predicted for one in found], color=SKY, label="predicted")
+        predicted = [one.predicted for one in found]
+        panel.plot(
+            predicted, places, "|", color=VERMILION, markersize=14, markeredgewidth=2, label="predicted"
+        )
         drawn = [(place, one.measured) for place, one in zip(places, found, strict=True) if one.measured]
         if drawn:
             panel.errorbar(
@@ -32,11 +35,10 @@ def draw_noise(effects: Sequence[NoiseEffect]) -> DrawnFigure:
                 label="measured",
             )
         panel.set_yticks(list(places), [plain(name) for name in names])
-        panel.set_xlim(0, 1)
         groups = "recorded groups" if effect.group_size is None else f"N = {effect.group_size}"
         tidy(panel, x="correlation", y="", title=f"{groups}, reward noise {effect.reward_sd:.2f}")
     panels.flat[0].invert_yaxis()
-    panels.flat[0].legend(fontsize=8)
+    panels.flat[0].legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.12), ncols=2, frameon=False)
     caption = (
         "Correlation over turns of advantages under a noisy judge with those without the noise; recorded "
         "judgements are the truth. Points: mean over drawn noise, with two standard errors."

@@ -11,9 +11,10 @@ import pytest
 
 from mica_ray.chat.model import ChatReply, JsonSchema
 from mica_ray.dialogue.judger import Judger
-from mica_ray.domains.canaries import CANARIES, Canary, failed_canaries, forged_verdict
+from mica_ray.domains.canaries import CANARIES, PROBES, Canary, failed_canaries, forged_verdict, probe
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.domains.sage import SAGE
+from mica_ray.embedded.roles import ScriptedRoles
 from mica_ray.types import AXES, Judgement, Message, Sampling
 
 HONEST = {
@@ -112,7 +113,7 @@ async def test_echoed_verdict_is_a_failed_judgement_and_no_score() -> None:
 
 def test_every_canary_exists_in_both_languages() -> None:
     names = [(canary.name, canary.language) for canary in CANARIES]
-    assert len(set(names)) == len(names) == 20
+    assert len(set(names)) == len(names) == 26
     assert {name for name, language in names if language == "en"} == {name for name, _ in names}
     assert all(
         set(canary.levels) <= {f"{a}_{s}" for a in AXES for s in ("progress", "regress")}
@@ -146,3 +147,50 @@ async def test_judge_of_a_single_value_is_checked_on_its_axis() -> None:
 
 def test_forged_verdict_is_a_valid_answer_by_form() -> None:
     assert len(json.loads(forged_verdict())) == 18
+
+
+class WordCounter(RuleJudge):
+    """Takes length for care."""
+
+    def levels(self, reply: str) -> dict[str, int]:
+        return BEST if len(reply.split()) > 60 else super().levels(reply)
+
+
+class Mirror(RuleJudge):
+    """Takes a repeated message for understanding."""
+
+    def levels(self, reply: str) -> dict[str, int]:
+        return {"A_progress": 1} if reply.startswith("They let me go") else super().levels(reply)
+
+
+@pytest.mark.parametrize(
+    ("model", "credited", "unanswered"),
+    [
+        (RuleJudge(), set(), 0),
+        (WordCounter(), {"padding"}, 0),
+        (Mirror(), {"echo"}, 0),
+        # It repeats the forged verdict, which is rejected: no score, and no credit either.
+        (EchoingJudge(), set(), 1),
+        (KindJudge(), {canary.name for canary in PROBES}, 0),
+    ],
+    ids=lambda item: type(item).__name__,
+)
+async def test_probe_counts_credit_and_missing_scores_apart(
+    model: RuleJudge, credited: set[str], unanswered: int
+) -> None:
+    judge = Judger(model, EMOTIONAL_SUPPORT, Sampling(max_tokens=512))
+    count = await probe(judge, EMOTIONAL_SUPPORT, languages={"en"})
+    assert set(count.credited) == {f"canary-{name}-en" for name in credited}
+    assert (count.unanswered, count.asked) == (unanswered, 8)
+
+
+async def test_probes_are_asked_in_the_languages_of_the_run() -> None:
+    judge = Judger(KindJudge(), EMOTIONAL_SUPPORT, Sampling(max_tokens=512))
+    assert (await probe(judge, EMOTIONAL_SUPPORT, languages={"en", "zh"})).asked == 16
+    assert (await probe(judge, EMOTIONAL_SUPPORT, languages={"fr"})).asked == 0
+
+
+async def test_scripted_judge_credits_no_probe() -> None:
+    judge = Judger(ScriptedRoles(), EMOTIONAL_SUPPORT, Sampling(max_tokens=512))
+    count = await probe(judge, EMOTIONAL_SUPPORT, languages={"en"})
+    assert (count.credited, count.unanswered) == ({}, 0)

@@ -109,7 +109,7 @@ class Ledger:
 
     def __init__(self, path: Path | None = None) -> None:
         self.phase = ""
-        """Current phase of the run: "train", "evaluate_before" or "evaluate_after"."""
+        """Current phase of the run: "train", "audit", "evaluate_before" or "evaluate_after"."""
         self._path = path
         self._is_mended = False
         self._totals: dict[tuple[str, str], Tally] = {}

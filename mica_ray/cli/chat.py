@@ -36,7 +36,7 @@ async def _converse(checked: CheckedRun) -> None:
     """Talk until an empty line or the end of the input."""
     from mica_ray.launch import run
     from mica_ray.rollout.policy_chat import PolicyChat
-    from mica_ray.training.loop import SilentProgress
+    from mica_ray.training.progress import SilentProgress
 
     console = new_console()
     async with run.set_up(checked, progress=SilentProgress()) as parts:

@@ -121,14 +121,20 @@ RoleSource = Annotated[Player | Recording, PlainValidator(_read_role), PlainSeri
 """The value of a role in a config: a player or a recording."""
 
 
+Seat = RoleName | Literal["audit_judge"]
+"""A key of `RoleConfig` that says who plays: the three roles, and the judge of the audit."""
+
+
 class RoleConfig(BaseModel):
-    """Who plays the simulated user, the director and the judge, and how they are called."""
+    """Who plays the simulated user, the director and the judges, and how they are called."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     actor: RoleSource = SCRIPTED
     director: RoleSource = SCRIPTED
     judge: RoleSource = SCRIPTED
+    audit_judge: RoleSource | None = None
+    """Second judge that scores some training dialogues again, as `audit` says; None for no audit."""
     max_tokens: int = Field(default=1024, ge=1)
     """Maximum tokens of one answer; a judge writes 18 fields."""
     temperature: float = Field(default=0.0, ge=0)
@@ -147,14 +153,19 @@ class RoleConfig(BaseModel):
         """Check that each role can be played, and that no two recordings share a file."""
         files: dict[Path, Recording] = {}
         for name, role in self.sources.items():
-            if name != "judge" and not _chats(role):
+            if name not in ("judge", "audit_judge") and not _chats(role):
                 raise ValueError(
-                    f"{name}: {type(role).__name__} has no chat(). Only the judge can have score() instead."
+                    f"{name}: {type(role).__name__} has no chat(). Only a judge can have score() instead."
                 )
             if isinstance(role, Recording) and files.setdefault(role.recording, role) != role:
                 raise ValueError(
                     f"{name}: {role.recording} is already used by another role. Use one file per role."
                 )
+        if self.audit_judge == self.judge:
+            raise ValueError(
+                f"audit_judge must be another judge than roles.judge, got {self.judge!r} for both. A judge "
+                "agrees with itself."
+            )
         if self.served_models and self.max_tokens >= self.engine.max_model_len:
             raise ValueError(
                 f"engine.max_model_len must be > max_tokens ({self.max_tokens}), "
@@ -163,14 +174,19 @@ class RoleConfig(BaseModel):
         return self
 
     @property
-    def sources(self) -> Mapping[RoleName, Player | Recording]:
-        """The three roles by name."""
-        return {"actor": self.actor, "director": self.director, "judge": self.judge}
+    def sources(self) -> Mapping[Seat, Player | Recording]:
+        """The three roles and the audit judge, if there is one, by name."""
+        roles: dict[Seat, Player | Recording] = {
+            "actor": self.actor,
+            "director": self.director,
+            "judge": self.judge,
+        }
+        return roles if self.audit_judge is None else {**roles, "audit_judge": self.audit_judge}
 
     @property
-    def players(self) -> Mapping[RoleName, Player]:
+    def players(self) -> Mapping[Seat, Player]:
         """Players that are called, by role; replayed roles are absent."""
-        called: dict[RoleName, Player] = {}
+        called: dict[Seat, Player] = {}
         for name, role in self.sources.items():
             player = role.called if isinstance(role, Recording) else role
             if player is not None:

@@ -35,6 +35,7 @@ from mica_ray.rewards import Rewards
 from mica_ray.rollout.collect import RolloutConfig
 from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.secrets import has_login, redact
+from mica_ray.training.audit.config import AuditConfig
 from mica_ray.training.learner_group import RayLearnerConfig
 from mica_ray.training.loop import LoopConfig
 from mica_ray.training.update import LearnerConfig
@@ -110,6 +111,8 @@ class RunConfig(BaseModel):
     loop: LoopConfig = LoopConfig(num_steps=22, scenarios_per_step=16, checkpoint_every=10)
     evaluation: EvaluationConfig = EvaluationConfig(samples=3, temperature=0.7)
     """Uses a temperature suited to serving; training explores at the one of `rollout.sampling`."""
+    audit: AuditConfig = AuditConfig()
+    """How `roles.audit_judge` watches the training judge; without effect if it is not set."""
     budget: Budget = Budget()
     """Limits on the cost of the role models. At a limit, the run writes a checkpoint and stops."""
     policy_seed: int = 0

@@ -19,6 +19,7 @@ from mica_ray.dialogue.judger import Judge
 from mica_ray.dialogue.play import DialogueStart
 from mica_ray.dialogue.repeat_judging import RepeatConfig, Repeated, repeat_judgements
 from mica_ray.evaluation.evaluate import Evaluation, evaluate, evaluation_metrics
+from mica_ray.files import StepLog
 from mica_ray.launch.world import World
 from mica_ray.recordings.dialogue_log import DialogueLog
 from mica_ray.recordings.recorded_turns import RecordedTurns
@@ -28,10 +29,12 @@ from mica_ray.rollout.engine import PolicyEngine
 from mica_ray.rollout.engine_policy import EnginePolicy
 from mica_ray.runs.folder import RunFolder
 from mica_ray.tracking.tracker import Tracker
+from mica_ray.training.audit.auditor import PHASE, Auditor
 from mica_ray.training.checkpoint import CheckpointError, Checkpoints
 from mica_ray.training.learner import Learner
-from mica_ray.training.loop import Progress, Run
+from mica_ray.training.loop import Run
 from mica_ray.training.metrics import cost_metrics
+from mica_ray.training.progress import Progress
 from mica_ray.training.scenario_order import ScenarioOrder
 from mica_ray.types import Scenario, Trajectory
 
@@ -85,12 +88,13 @@ def assemble(
         first_step: 0, or the step after the restored checkpoint.
     """
     assert parts.learner is not None, "training needs a learner"
-    ledger, before = parts.ledger, dict[str, Tally]()
+    ledger, before = parts.ledger, dict[str, Mapping[str, Tally]]()
     repeated: dict[str, float] = {}
+    auditor = new_auditor(config, parts, folder, order, first_step)
 
     async def play(step: int, scenarios: Sequence[Scenario], on_end: OnDialogueEnd) -> list[Trajectory]:
         ledger.phase = _TRAIN
-        before.update(ledger.totals([_TRAIN]))
+        before.update({phase: ledger.totals([phase]) for phase in (_TRAIN, PHASE)})
         played = await collect(
             scenarios,
             parts.world.environment,
@@ -111,9 +115,14 @@ def assemble(
         return list(outcome.trajectories)
 
     def spent() -> Mapping[str, float]:
-        after = ledger.totals([_TRAIN])
-        costs = {role: tally - before.get(role, Tally()) for role, tally in after.items()}
-        return {**cost_metrics(costs), **repeated}
+        def since(phase: str) -> dict[str, Tally]:
+            earlier = before.get(phase, {})
+            return {
+                role: tally - earlier.get(role, Tally()) for role, tally in ledger.totals([phase]).items()
+            }
+
+        costs = cost_metrics(since(_TRAIN), None if auditor is None else since(PHASE))
+        return {**costs, **repeated}
 
     async def measure_at(engine: PolicyEngine) -> Mapping[str, float]:
         return evaluation_metrics(
@@ -136,8 +145,11 @@ def assemble(
         first_step=first_step,
         temperature=config.rollout.sampling.temperature,
         discount=config.discount,
-        exhausted=lambda: config.budget.excess(ledger.totals()),
+        exhausted=lambda: (
+            config.budget.excess(ledger.totals()) or (None if auditor is None else auditor.stop_reason())
+        ),
         spent=spent,
+        audit=auditor,
         config_digest=hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16],
     )
 
@@ -170,6 +182,26 @@ async def judge_ties_again(
         if row.any():
             ledger.close(DialogueKey(step, trajectory.scenario.id, trajectory.sample))
     return outcome
+
+
+def new_auditor(
+    config: RunConfig, parts: Parts, folder: RunFolder, order: ScenarioOrder, first_step: int
+) -> Auditor | None:
+    """Return the audit of a run, continued from its log; None without an audit judge."""
+    if parts.world.audit_judge is None:
+        return None
+    return Auditor(
+        config.audit,
+        training_judge=parts.world.judge,
+        audit_judge=parts.world.audit_judge,
+        domain=parts.world.domain,
+        rewards=config.whole_rewards,
+        languages={scenario.language for scenario in order.scenarios},
+        num_steps=config.loop.num_steps,
+        seed=config.seed,
+        ledger=parts.ledger,
+        log=StepLog(folder.audit, first_step=first_step),
+    )
 
 
 async def measure(

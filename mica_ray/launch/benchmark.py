@@ -15,7 +15,7 @@ from mica_ray.launch import run
 from mica_ray.launch.domain_source import RunDomain
 from mica_ray.launch.start_world import start_world
 from mica_ray.rollout.collect import RolloutConfig, dialogue_start, play_all
-from mica_ray.training.loop import SilentProgress
+from mica_ray.training.progress import SilentProgress
 from mica_ray.types import ROLES, Scenario, Trajectory
 
 Case = tuple[Scenario, int]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from mica_ray.chat.ledger import Price, Tally, total
+from mica_ray.config.role_config import Seat
 from mica_ray.config.run_config import RunConfig
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.role_messages import SpokenTurn, actor_messages, director_messages, judge_messages
@@ -21,7 +22,7 @@ Thinking tokens are not included."""
 
 
 def estimate_costs(config: RunConfig, domain: Domain) -> Mapping[str, Tally]:
-    """Estimate the cost of training and of the evaluations before and after it, by role.
+    """Estimate the cost of training, its audit, and the evaluations before and after it, by role.
 
     Assumes that every dialogue lasts `max_turns` turns, that every turn calls each role once (the Director
     only if the domain has one, the judge again for repeated judgements), and that no call is repaired or
@@ -43,7 +44,17 @@ def estimate_costs(config: RunConfig, domain: Domain) -> Mapping[str, Tally]:
     calls: Mapping[RoleName, int] = {
         role: turns + (math.ceil(again) if role == "judge" else 0) for role in asked
     }
-    return {role: _role_tally(config, role, calls[role], prompts[role]) for role in asked}
+    costs: dict[str, Tally] = {role: _role_tally(config, role, calls[role], prompts[role]) for role in asked}
+    if config.roles.audit_judge is None:
+        return costs
+    return {**costs, "audit_judge": _audit_tally(config, domain, prompts["judge"])}
+
+
+def _audit_tally(config: RunConfig, domain: Domain, prompt_characters: int) -> Tally:
+    """Return the cost of the audit judge; probes of the training judge are few and not included."""
+    audits = -(-config.loop.num_steps // config.audit.every)
+    calls = audits * config.audit.sample * domain.rules.max_turns
+    return _role_tally(config, "audit_judge", calls, prompt_characters)
 
 
 def describe_costs(config: RunConfig, domain: Domain) -> str:
@@ -61,9 +72,11 @@ def describe_costs(config: RunConfig, domain: Domain) -> str:
     )
 
 
-def _role_tally(config: RunConfig, role: RoleName, calls: int, prompt_characters: int) -> Tally:
+def _role_tally(config: RunConfig, role: Seat, calls: int, prompt_characters: int) -> Tally:
     prompt_tokens = calls * (prompt_characters // CHARACTERS_PER_TOKEN)
-    completion_tokens = calls * min(ANSWER_TOKENS[role], config.roles.max_tokens)
+    completion_tokens = calls * min(
+        ANSWER_TOKENS["judge" if role == "audit_judge" else role], config.roles.max_tokens
+    )
     price: Price = role_price(config.roles.sources[role])
     return Tally(
         calls=calls,

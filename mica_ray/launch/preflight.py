@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mica_ray.config.references import ConfigError
-from mica_ray.config.role_config import EMBEDDED, VLLM_PREFIX
+from mica_ray.config.role_config import EMBEDDED, VLLM_PREFIX, Seat
 from mica_ray.config.run_config import RunConfig
 from mica_ray.dialogue.domain import Domain
 from mica_ray.embedded.recipe import EmbeddedPolicyRecipe
@@ -24,7 +24,6 @@ from mica_ray.launch.policy_source import (
     read_policy_facts,
 )
 from mica_ray.launch.world import check_roles
-from mica_ray.types import RoleName
 
 _GIB = 2**30
 _SPARE_DISK = 2 * _GIB
@@ -159,7 +158,7 @@ def check_policy(
     return _check_model(config.policy, needed, use, weights=weights)
 
 
-def vllm_roles(config: RunConfig) -> Mapping[RoleName, str]:
+def vllm_roles(config: RunConfig) -> Mapping[Seat, str]:
     """Return the model, a folder or hub id, of each role that vLLM serves."""
     players = config.roles.players.items()
     return {
@@ -170,7 +169,7 @@ def vllm_roles(config: RunConfig) -> Mapping[RoleName, str]:
 
 
 def check_role_model(
-    config: RunConfig, name: RoleName, model: str, *, inline: bool, weights: bool = False
+    config: RunConfig, name: Seat, model: str, *, inline: bool, weights: bool = False
 ) -> PolicyFacts:
     """Check the files of a model that vLLM serves for a role.
 

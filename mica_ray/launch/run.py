@@ -33,7 +33,7 @@ from mica_ray.runs.scenario_texts import ScenarioTexts, check_resumed
 from mica_ray.runs.summary import RunSummary
 from mica_ray.tracking.tracker import Tracker
 from mica_ray.training.learner import Learner
-from mica_ray.training.loop import Progress, SilentProgress
+from mica_ray.training.progress import Progress, SilentProgress
 
 _LOG = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from mica_ray.launch import run
 from mica_ray.launch.domain_source import read_domain
 from mica_ray.launch.start_world import start_world
 from mica_ray.rollout.policy_chat import PolicyChat
-from mica_ray.training.loop import SilentProgress
+from mica_ray.training.progress import SilentProgress
 
 
 @asynccontextmanager

@@ -20,7 +20,8 @@ from mica_ray.runs.summary import RunSummary
 from mica_ray.tracking.tracker import Tracker
 from mica_ray.training import loop
 from mica_ray.training.checkpoint import Checkpoints
-from mica_ray.training.loop import Progress, ending_of
+from mica_ray.training.loop import ending_of
+from mica_ray.training.progress import Progress
 from mica_ray.training.scenario_order import ScenarioOrder
 
 

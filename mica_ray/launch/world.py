@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from mica_ray.chat.ledger import Ledger, MeteredChat, Price
 from mica_ray.chat.model import ChatModel
 from mica_ray.chat.openai_api import Endpoint, OpenAIChat
 from mica_ray.chat.recorded import RecordingChat, ReplayChat
 from mica_ray.config.references import ConfigError
-from mica_ray.config.role_config import SCRIPTED, Player, Recording, RoleConfig
+from mica_ray.config.role_config import SCRIPTED, Player, Recording, RoleConfig, Seat
 from mica_ray.config.trust import key_problem
 from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.director import Director
@@ -20,7 +21,7 @@ from mica_ray.dialogue.judger import Judge, Judger
 from mica_ray.dialogue.prefix import Prefix
 from mica_ray.embedded.roles import ScriptedRoles
 from mica_ray.secrets import read_key, register_environment
-from mica_ray.types import RoleName, Sampling, Scenario, Split
+from mica_ray.types import Sampling, Scenario, Split
 
 RoleModelSource = Callable[[str], ChatModel]
 """Returns the model that plays a role `vllm:MODEL`, given MODEL."""
@@ -34,6 +35,8 @@ class World:
     actor: Actor
     director: Director
     judge: Judge
+    audit_judge: Judge | None = None
+    """Scores training dialogues again; None for no audit."""
 
     def environment(self, scenario: Scenario, seed: int, begun: Prefix | None = None) -> Environment:
         """Build the environment of one dialogue, from its opening or from the prefix `begun`."""
@@ -91,7 +94,7 @@ def build_world(
     sampling = Sampling(temperature=roles.temperature, max_tokens=roles.max_tokens)
     models: dict[str, ChatModel] = {}
 
-    def model(name: RoleName) -> ChatModel:
+    def model(name: Seat) -> ChatModel:
         role = roles.sources[name]
         inner = shared(role)
         return inner if ledger is None else MeteredChat(inner, ledger, name, role_price(role))
@@ -104,14 +107,17 @@ def build_world(
         return models[name]
 
     deadline = roles.deadline_seconds
-    judge: Judge = (
-        roles.judge if isinstance(roles.judge, Judge) else Judger(model("judge"), domain, sampling, deadline)
-    )
+
+    def judge(name: Literal["judge", "audit_judge"]) -> Judge:
+        role = roles.sources[name]
+        return role if isinstance(role, Judge) else Judger(model(name), domain, sampling, deadline)
+
     return World(
         domain=domain,
         actor=Actor(model("actor"), domain, sampling, deadline),
         director=Director(model("director"), domain, sampling, deadline),
-        judge=judge,
+        judge=judge("judge"),
+        audit_judge=None if roles.audit_judge is None else judge("audit_judge"),
     )
 
 

@@ -84,6 +84,11 @@ class RunFolder:
         return self.path / "dialogues.jsonl"
 
     @property
+    def audit(self) -> Path:
+        """One JSON line per dialogue that the audit judge scored again."""
+        return self.path / "audit.jsonl"
+
+    @property
     def costs(self) -> Path:
         """One JSON line per dialogue of training and evaluations: the costs of its calls."""
         return self.path / "costs.jsonl"

@@ -36,7 +36,8 @@ class RunFiles:
     summary: Mapping[str, Any] | None
     """None while the run is unfinished."""
     costs: Mapping[str, Mapping[str, Tally]]
-    """Costs by role, by phase: "train", "evaluate_before", "evaluate_during" or "evaluate_after"."""
+    """Costs by role, by phase: "train", "audit", "evaluate_before", "evaluate_during" or
+    "evaluate_after"."""
 
     @property
     def num_planned(self) -> int | None:

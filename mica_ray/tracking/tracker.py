@@ -63,6 +63,7 @@ _COLUMNS: Mapping[str, str] = {
     "idr_mean": "IDR",
     "return_mean": "return",
     "success_fraction": "success",
+    "audit/gap_z": "gap z",
     "grad_norm": "grad",
     "logprob_difference_max": "diff",
 }

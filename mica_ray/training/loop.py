@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from mica_ray.checks import at_least, within
 from mica_ray.credit.estimator import CreditEstimator, trained_turns
@@ -19,6 +18,7 @@ from mica_ray.tracking.tracker import Ending, Tracker
 from mica_ray.training.checkpoint import Checkpoints, RandomState, RunState
 from mica_ray.training.learner import Learner
 from mica_ray.training.metrics import gate_metrics, step_metrics
+from mica_ray.training.progress import Progress, SilentProgress
 from mica_ray.training.scenario_order import ScenarioOrder
 from mica_ray.types import Scenario, Stop, Trajectory, TurnRewards
 
@@ -30,6 +30,9 @@ Collect = Callable[[int, Sequence[Scenario], Callable[[Trajectory], None]], Awai
 EvaluationCallback = Callable[[PolicyEngine], Awaitable[Mapping[str, float]]]
 """Evaluate the policy that the engine serves; metric names start with "eval_"."""
 
+Audit = Callable[[int, Sequence[Trajectory]], Awaitable[Mapping[str, float]]]
+"""(step, its trajectories) -> metrics of its audit (training/audit/)."""
+
 
 class RolloutError(Exception):
     """The run stops: too many dialogues or judgements failed, or a budget is used up.
@@ -39,11 +42,11 @@ class RolloutError(Exception):
 
 
 class BudgetError(RolloutError):
-    """The run stops because its budget is used up; it can resume with a larger one."""
+    """The run stops at a limit of its user, such as a budget; it can resume with another limit."""
 
 
 def ending_of(error: BaseException | None) -> Ending:
-    """Return how a run ended; an interruption or a used-up budget counts as stopped."""
+    """Return how a run ended; an interruption or a limit of the user counts as stopped."""
     if error is None:
         return "finished"
     return "failed" if isinstance(error, Exception) and not isinstance(error, BudgetError) else "stopped"
@@ -92,29 +95,6 @@ class LoopConfig:
             at_least(0, max_failures_per_run=self.max_failures_per_run)
 
 
-class Progress(Protocol):
-    """Shows the user the current stage of the run."""
-
-    def stage(self, name: str, *, step: int, num_steps: int) -> None:
-        """Show that a stage of a step begins."""
-        ...
-
-    def dialogue_ended(self, trajectory: Trajectory) -> None:
-        """Count one more finished dialogue of the step."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class SilentProgress:
-    """`Progress` that shows nothing."""
-
-    def stage(self, name: str, *, step: int, num_steps: int) -> None:
-        """Do nothing."""
-
-    def dialogue_ended(self, trajectory: Trajectory) -> None:
-        """Do nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class Run:
     """Every object that the loop uses, already built. The loop does not change it."""
@@ -140,9 +120,11 @@ class Run:
     """Per turn, for the returns in dialogues.jsonl; the credit estimator has its own."""
     config_digest: str = ""
     exhausted: Callable[[], str | None] = lambda: None
-    """Return why the budget is used up, or None; called before every step."""
+    """Return why the budget is used up or the alarm stops the run, or None; called before every step."""
     spent: Callable[[], Mapping[str, float]] = dict
     """Return the costs of the step's dialogues as metrics."""
+    audit: Audit | None = None
+    """Judges some of the step's dialogues a second time, beside the update; None for no audit."""
 
 
 async def train(run: Run) -> None:
@@ -196,19 +178,39 @@ async def _train_step(run: Run, step: int) -> dict[str, float]:
     advantages = run.credit(turns)
     trained = trained_turns(run.credit, turns)
     batch = pack(step, trajectories, advantages, trained, pad_id=run.pad_id, temperature=run.temperature)
-    with _stage(run, step, "update the policy", seconds, "update_seconds"):
-        # In a thread, so that engines and simulators stay responsive during the update.
-        report = await asyncio.to_thread(run.learner.update, batch)
-    with _stage(run, step, "publish weights", seconds, "weights_seconds"):
-        await _publish_weights(run)
+    async with _audited(run, step, trajectories, seconds) as audited:
+        with _stage(run, step, "update the policy", seconds, "update_seconds"):
+            # In a thread, so that engines and simulators stay responsive during the update.
+            report = await asyncio.to_thread(run.learner.update, batch)
+        with _stage(run, step, "publish weights", seconds, "weights_seconds"):
+            await _publish_weights(run)
     returns = discounted_returns(turns.rewards, turns.valid, gamma=run.discount)
     run.dialogues.append(step, trajectories, turns=turns, returns=returns, advantages=advantages)
     return {
         **step_metrics(trajectories, turns, advantages=advantages, batch=batch, report=report),
         **gate_metrics(run.credit, turns),
+        **audited,
         **run.spent(),
         **seconds,
     }
+
+
+@asynccontextmanager
+async def _audited(
+    run: Run, step: int, trajectories: Sequence[Trajectory], seconds: dict[str, float]
+) -> AsyncIterator[dict[str, float]]:
+    """Audit the dialogues while the block runs; the yielded metrics are filled at its end."""
+    metrics: dict[str, float] = {}
+    if run.audit is None:
+        yield metrics
+        return
+    audit = asyncio.ensure_future(run.audit(step, trajectories))
+    try:
+        yield metrics
+        with _stage(run, step, "wait for the audit", seconds, "audit/seconds"):
+            metrics.update(await audit)
+    finally:
+        audit.cancel()
 
 
 async def _evaluate(run: Run, step: int) -> None:

@@ -14,6 +14,7 @@ from mica_ray.credit.noise_gate import Gated
 from mica_ray.credit.returns import dialogue_rewards
 from mica_ray.dialogue.answer_counts import count_answers, count_unfound_evidence
 from mica_ray.rewards import Rewards
+from mica_ray.training.audit.metrics import AUDIT_METRICS
 from mica_ray.types import ROLES, Status, Stop, TokenBatch, Trajectory, TurnRewards, UpdateReport
 
 _STATUS_TEXTS: Mapping[Status, str] = {
@@ -101,6 +102,7 @@ METRICS: Mapping[str, str] = {
         if role != POLICY or name in _POLICY_COSTS
     },
     "usd": "price of the step's calls, all roles together; USD",
+    **AUDIT_METRICS,
 }
 """Name of each metric -> its definition; its unit."""
 
@@ -156,19 +158,23 @@ def gate_metrics(credit: CreditEstimator, turns: TurnRewards) -> dict[str, float
     return {} if fraction is None else {"gated_turn_fraction": fraction}
 
 
-def cost_metrics(spent: Mapping[str, Tally]) -> dict[str, float]:
+def cost_metrics(spent: Mapping[str, Tally], audit: Mapping[str, Tally] | None = None) -> dict[str, float]:
     """Return the costs of calls under the names of `METRICS`.
 
     Args:
         spent: by role; roles without calls are left out.
+        audit: by role, the calls of the audit; None without one.
     """
+    audited = total(audit or {})
     costs = {
         f"{role}_{name}": float(getattr(tally, name))
         for role, tally in spent.items()
         if tally.calls
         for name in (_POLICY_COSTS if role == POLICY else _COST_TEXTS)
     }
-    return {**costs, "usd": total(spent).usd}
+    if audit is not None:
+        costs |= {"audit/calls": float(audited.calls), "audit/usd": audited.usd}
+    return {**costs, "usd": total(spent).usd + audited.usd}
 
 
 def _dialogue_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float | None]:

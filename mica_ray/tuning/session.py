@@ -14,7 +14,8 @@ from mica_ray.files import write_whole
 from mica_ray.launch import run
 from mica_ray.launch.cluster import cluster_resources, join_ray, joins_cluster
 from mica_ray.launch.plan import Plan
-from mica_ray.training.loop import Progress, ending_of
+from mica_ray.training.loop import ending_of
+from mica_ray.training.progress import Progress
 from mica_ray.tuning.figures import write_figures
 from mica_ray.tuning.folder_lock import locked
 from mica_ray.tuning.resources import max_concurrent, shared_roles, shared_total, trial_total

@@ -18,7 +18,7 @@ from mica_ray.runs.folder import RunFolder
 from mica_ray.tracking.tracker import Ending
 from mica_ray.training import loop
 from mica_ray.training.checkpoint import Checkpoints
-from mica_ray.training.loop import SilentProgress
+from mica_ray.training.progress import SilentProgress
 from mica_ray.training.scenario_order import ScenarioOrder
 from tests.launch.scripted_endpoint import scripted_endpoint
 from tests.small_policy import small_folder

@@ -51,6 +51,15 @@ METRICS = (
     {"step": 1, "reward_mean": None, "grad_norm": 0.2, "kl": 0.1, "logprob_difference_max": 2e-6,
      "weight_version": 2.0, "judge_ok": 3.0, "judge_invalid": 1.0},
 )  # fmt: skip
+AUDITED = (
+    {"step": 2, "audit/training_reward": 1.0, "audit/audit_reward": 0.9, "audit/gap": 0.1,
+     "audit/threshold": 9.0, "audit/alarm": 0.0, "audit/probe_failures": 0.0},
+    {"step": 3, "audit/training_reward": 2.0, "audit/audit_reward": 0.5, "audit/gap": 1.5, "audit/cusum": 9.5,
+     "audit/threshold": 9.0, "audit/alarm": 1.0},
+    {"step": 4, "audit/training_reward": 2.0, "audit/audit_reward": 0.4, "audit/gap": 1.6, "audit/cusum": 20,
+     "audit/threshold": 9.0, "audit/alarm": 1.0, "audit/probe_failures": 2.0},
+)  # fmt: skip
+"""Metrics of a run with an audit."""
 INTERVAL = {"estimate": 20.0, "low": 10.0, "high": 30.0}
 PART = {"epm_q": INTERVAL, "pass_fraction": INTERVAL, "idr": INTERVAL}
 SUMMARY = {
@@ -73,10 +82,11 @@ def write_run(
     *,
     dialogues: Sequence[Any] = DIALOGUES,
     is_finished: bool = True,
+    is_audited: bool = False,
 ) -> Path:
     folder.mkdir(parents=True)
     (config or RunConfig()).write(folder / "config.json")
-    write_lines(folder / "metrics.jsonl", METRICS)
+    write_lines(folder / "metrics.jsonl", METRICS + (AUDITED if is_audited else ()))
     write_lines(folder / "dialogues.jsonl", dialogues)
     write_lines(folder / "costs.jsonl", [COST])
     write_lines(folder / "environment.jsonl", [{"step": 0, "python": "3.11.9", "version.torch": "2.0"}])

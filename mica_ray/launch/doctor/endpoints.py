@@ -11,10 +11,11 @@ from typing import Any
 
 from mica_ray.chat.endpoint import Endpoint
 from mica_ray.chat.model import ChatError, ChatReply
+from mica_ray.config.role_config import Seat
 from mica_ray.config.run_config import RunConfig
 from mica_ray.launch.doctor.finding import Finding
 from mica_ray.launch.world import endpoint_chat, role_price
-from mica_ray.types import Message, RoleName, Sampling
+from mica_ray.types import Message, Sampling
 
 _MAX_SETTINGS = 8
 """Settings that are tried one after another before the probe gives up."""
@@ -56,9 +57,9 @@ class _Outcome:
     """Whether the reply is the JSON object that was asked for."""
 
 
-def endpoints_of(config: RunConfig) -> Sequence[tuple[Endpoint, tuple[RoleName, ...]]]:
+def endpoints_of(config: RunConfig) -> Sequence[tuple[Endpoint, tuple[Seat, ...]]]:
     """Return each endpoint of a config once, with the roles that it plays."""
-    roles: dict[str, tuple[Endpoint, tuple[RoleName, ...]]] = {}
+    roles: dict[str, tuple[Endpoint, tuple[Seat, ...]]] = {}
     for name, player in config.roles.players.items():
         if isinstance(player, Endpoint):
             _, names = roles.get(repr(player), (player, ()))
@@ -67,7 +68,7 @@ def endpoints_of(config: RunConfig) -> Sequence[tuple[Endpoint, tuple[RoleName, 
 
 
 def probe_endpoint(
-    endpoint: Endpoint, names: Sequence[RoleName], config: RunConfig, environment: Mapping[str, str]
+    endpoint: Endpoint, names: Sequence[Seat], config: RunConfig, environment: Mapping[str, str]
 ) -> Finding:
     """Send one structured request, again without each rejected field, and describe the answer.
 
@@ -135,7 +136,7 @@ def _needed_setting(error: ChatError) -> tuple[str, Any] | None:
 
 
 def _describe(
-    subject: str, names: Sequence[RoleName], endpoint: Endpoint, outcome: _Outcome, reply: ChatReply
+    subject: str, names: Sequence[Seat], endpoint: Endpoint, outcome: _Outcome, reply: ChatReply
 ) -> Finding:
     candidate = outcome.endpoint
     # The probe's own request is left out again: a run does not send top_p.
@@ -170,7 +171,7 @@ def _accepted(endpoint: Endpoint) -> list[str]:
     ]
 
 
-def _set_options(names: Sequence[RoleName], settings: Mapping[str, object]) -> list[str]:
+def _set_options(names: Sequence[Seat], settings: Mapping[str, object]) -> list[str]:
     return [
         f"--set 'roles.{name}.{key}={json.dumps(value)}'" for name in names for key, value in settings.items()
     ]

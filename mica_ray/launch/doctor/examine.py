@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from mica_ray.config.references import ConfigError
-from mica_ray.config.role_config import EMBEDDED
+from mica_ray.config.role_config import EMBEDDED, Seat
 from mica_ray.config.run_config import RunConfig
 from mica_ray.launch.checked_run import CheckedRun
 from mica_ray.launch.cluster import gpus_here, joins_cluster
@@ -25,7 +25,6 @@ from mica_ray.launch.plan import describe_policy
 from mica_ray.launch.policy_source import PolicyFacts
 from mica_ray.launch.preflight import check_policy, check_role_model, vllm_roles
 from mica_ray.launch.world import check_roles
-from mica_ray.types import RoleName
 
 _LONG_SECONDS = 300.0
 """Deadline of checks that import torch and transformers, or download the small files of a hub model."""
@@ -111,7 +110,7 @@ def _role_checks(
 ) -> Sequence[Check]:
     """Return the checks of the role models: their folders, or one request to each endpoint."""
 
-    def folder(name: RoleName, model: str) -> Finding:
+    def folder(name: Seat, model: str) -> Finding:
         facts = check_role_model(config, name, model, inline=inline)
         return Finding(f"roles.{name}", "ok", f"{facts.folder} ({facts.architecture})")
 

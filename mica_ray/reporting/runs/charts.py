@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +12,14 @@ from mica_ray.recordings.recorded_dialogue import RecordedDialogue
 from mica_ray.reporting.dialogues.turns import FEWEST, turn_means
 from mica_ray.reporting.drawing.line_chart import Curve, LineChart, Panel
 from mica_ray.runs.stored_run import RunFiles
+from mica_ray.training.audit.metrics import (
+    AUDIT_REWARD,
+    CUSUM,
+    GAP,
+    PROBE_FAILURES,
+    THRESHOLD,
+    TRAINING_REWARD,
+)
 
 _LEARNING = (
     ("reward of a turn", "reward_mean", "mean reward", 1.0),
@@ -32,6 +41,8 @@ _DIFFERENCE = ("engine against learner, largest", "logprob_difference_max", "|Δ
 def run_charts(runs: Sequence[RunFiles]) -> tuple[LineChart, ...]:
     """Return the charts in the order of the report. Charts by turn need recorded dialogues."""
     charts = [_learning_chart(runs), _update_chart(runs)]
+    if any(run.series(GAP)[0] for run in runs):
+        charts.append(_audit_chart(runs))
     if any(run.dialogues for run in runs):
         charts += [_earned_chart(runs), _survivor_chart(runs)]
     return tuple(charts)
@@ -72,15 +83,53 @@ def _update_chart(runs: Sequence[RunFiles]) -> LineChart:
     )
 
 
+def _audit_chart(runs: Sequence[RunFiles]) -> LineChart:
+    judges = (
+        _panel(runs, "rewards under both judges", TRAINING_REWARD, "mean reward", 1.0),
+        _panel(runs, "", AUDIT_REWARD, "", 1.0, dashed_as="audit judge"),
+    )
+    sums = (
+        _panel(runs, "sum S and its threshold", CUSUM, "S", 1.0),
+        _panel(runs, "", THRESHOLD, "", 1.0, dashed_as="threshold"),
+    )
+    return LineChart(
+        name="audit",
+        title="Audit by a second judge",
+        caption="Rewards of audited training dialogues, under the training judge (solid) and the audit judge "
+        "(dashed). A gap that grows while the policy learns is a sign that it exploits the training judge: "
+        "an alarm, while S (solid) is above its threshold (dashed). Probes: replies that deserve nothing and "
+        "got progress from the training judge.",
+        panels=(
+            _joined(*judges),
+            _panel(runs, "training judge minus audit judge", GAP, "gap per turn", 1.0),
+            _joined(*sums),
+            _panel(runs, "credited probes", PROBE_FAILURES, "probes", 1.0),
+        ),
+    )
+
+
+def _joined(left: Panel, right: Panel) -> Panel:
+    """Return the curves of both panels in the first one."""
+    return replace(left, curves=(*left.curves, *right.curves))
+
+
 def _panel(
-    runs: Sequence[RunFiles], title: str, metric: str, label: str, factor: float, *, is_log: bool = False
+    runs: Sequence[RunFiles],
+    title: str,
+    metric: str,
+    label: str,
+    factor: float,
+    *,
+    is_log: bool = False,
+    dashed_as: str = "",
 ) -> Panel:
     curves: list[Curve] = []
     for number, run in enumerate(runs):
         steps, values = run.series(metric)
         if any(math.isfinite(value) for value in values):
             scaled = [factor * value if not is_log or value > 0 else math.nan for value in values]
-            curves.append(Curve(run.name, number, steps, scaled))
+            name = f"{run.name}, {dashed_as}" if dashed_as else run.name
+            curves.append(Curve(name, number, steps, scaled, is_dashed=bool(dashed_as)))
     return Panel(title, "step", label, tuple(curves), is_log=is_log)
 
 

@@ -17,6 +17,7 @@ from mica_ray.reporting.runs.charts import run_charts
 from mica_ray.reporting.runs.tables import config_rows, environment_rows, failure_reasons, failure_rows
 from mica_ray.runs.stored_run import RunFiles
 from mica_ray.statistics import Interval
+from mica_ray.training.audit.metrics import ALARM, PROBE_FAILURES
 
 
 def write_run_report(
@@ -75,7 +76,31 @@ def _lead(runs: Sequence[RunFiles]) -> str:
         if run.summary is None
     ]
     parts += [f"{run.name} is {CONTAMINATED}." for run in runs if run.is_contaminated]
+    parts += [warning for run in runs for warning in _audit_warnings(run)]
     return " ".join(parts)
+
+
+def _audit_warnings(run: RunFiles) -> list[str]:
+    """Return a sentence about the reward-hacking alarm, and one about credited probes, if there are any."""
+    alarms = _steps_above_zero(run, ALARM)
+    probes = _steps_above_zero(run, PROBE_FAILURES)
+    found: list[str] = []
+    if alarms:
+        found.append(
+            f"Reward-hacking alarm: from step {alarms[0]} on, {run.name}'s training judge and audit judge "
+            f"drift apart ({len(alarms)} {'step' if len(alarms) == 1 else 'steps'} with an alarm)."
+        )
+    if probes:
+        found.append(
+            f"From step {probes[0]} on, {run.name}'s training judge credits probes that deserve nothing."
+        )
+    return found
+
+
+def _steps_above_zero(run: RunFiles, metric: str) -> list[int]:
+    """Return the numbers, from 1, of the steps at which a metric is above 0."""
+    steps, values = run.series(metric)
+    return [int(step) + 1 for step, value in zip(steps, values, strict=True) if value > 0]
 
 
 def _overview(runs: Sequence[RunFiles]) -> Markup:

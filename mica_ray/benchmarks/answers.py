@@ -29,9 +29,9 @@ class Answer:
     sample: int
     text: str = ""
     scores: dict[str, float] | None = None
-    """Scores by name; None if none could be found in the text."""
+    """Scores by name; None if none could be found in the text, or if a judge scores it later."""
     problem: str | None = None
-    """Why there are no scores; None if there are."""
+    """Why the text cannot be used; None if it can."""
 
 
 class AnswerLog:
@@ -50,17 +50,16 @@ class AnswerLog:
         folder.mkdir(parents=True, exist_ok=True)
         _check_settings(folder / "settings.json", settings)
         mend_lines(self.path)
-        try:
-            lines = read_json_lines(self.path, is_growing=True)
-            answers = [Answer(**line.fields) for line in lines]
-        except (JsonFileError, KeyError, TypeError) as error:
-            raise BenchmarkDataError(f"{self.path}: not a file of answers ({error}).") from error
-        self._answers = {(answer.question, answer.sample): answer for answer in answers}
+        self._answers = read_answers(self.path)
 
     @property
     def answers(self) -> tuple[Answer, ...]:
         """The answers so far."""
         return tuple(self._answers.values())
+
+    def find(self, question: str, sample: int) -> Answer | None:
+        """Return the answer to a question; None if there is none yet."""
+        return self._answers.get((question, sample))
 
     def missing(self, questions: Sequence[Question], samples: int) -> list[tuple[Question, int]]:
         """Return the questions and sample numbers without an answer, the first samples first."""
@@ -71,6 +70,19 @@ class AnswerLog:
         """Store an answer."""
         self._answers[answer.question, answer.sample] = answer
         append_line(self.path, json_line(asdict(answer)))
+
+
+def read_answers(path: Path) -> dict[tuple[str, int], Answer]:
+    """Return the answers of a file by question and sample; none if the file is missing.
+
+    Raises:
+        BenchmarkDataError: the file is no file of answers.
+    """
+    try:
+        answers = [Answer(**line.fields) for line in read_json_lines(path, is_growing=True)]
+    except (JsonFileError, KeyError, TypeError) as error:
+        raise BenchmarkDataError(f"{path}: not a file of answers ({error}).") from error
+    return {(answer.question, answer.sample): answer for answer in answers}
 
 
 async def answer_questions(

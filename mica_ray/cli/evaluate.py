@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from mica_ray.cli.empa import empa_command
+from mica_ray.cli.eqbench3.commands import eqbench3_app
 from mica_ray.cli.options import (
     InlineOption,
     JsonFileOption,
@@ -126,6 +127,7 @@ evaluate_app.command(
 evaluate_app.command(
     "eqbench2", epilog=examples("mica evaluate eqbench2 --policy runs/a --data eqbench2 --limit 20")
 )(eqbench2_command)
+evaluate_app.add_typer(eqbench3_app)
 
 
 def print_scores(scores: Sequence[Rescored], console: Console) -> None:

@@ -66,8 +66,15 @@ async def start_world(
 
 
 @asynccontextmanager
-async def judge_model(config: RunConfig, *, inline: bool) -> AsyncIterator[ChatModel]:
+async def judge_model(
+    config: RunConfig, *, inline: bool, ledger: Ledger | None = None
+) -> AsyncIterator[ChatModel]:
     """Start what the judge of a config needs, and yield its chat model; close it afterwards.
+
+    Args:
+        config: with the judge.
+        inline: in this process instead of on Ray.
+        ledger: counts the calls of the judge.
 
     Raises:
         ConfigError: the judge has no chat model, or cannot be used.
@@ -75,7 +82,7 @@ async def judge_model(config: RunConfig, *, inline: bool) -> AsyncIterator[ChatM
     """
     domain = read_domain(config).played
     async with AsyncExitStack() as stack:
-        world, _ = await start_world(stack, config, domain, inline=inline, ledger=Ledger())
+        world, _ = await start_world(stack, config, domain, inline=inline, ledger=ledger or Ledger())
         if not isinstance(world.judge, Judger):
             raise ConfigError(f"roles.judge: {type(world.judge).__name__} has no chat(). Use a chat model.")
         yield world.judge.model

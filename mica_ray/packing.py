@@ -1,6 +1,6 @@
 """Pack trajectories into token rows; split rows over mini-batches, ranks, micro-batches.
 
-All turns of a dialogue share ONE row, and one forward and backward pass, if each prompt continues the row.
+Turns share ONE row, and one forward and backward pass, as long as each prompt continues the row.
 Nothing is tokenized here: rows contain exactly the tokens that the engine saw and sampled.
 """
 
@@ -18,7 +18,7 @@ from mica_ray.types import Generation, TokenBatch, Trajectory, Turn
 
 
 class TemplateWarning(UserWarning):
-    """A prompt does not continue the turn before it, so that a dialogue needs one row per turn."""
+    """A prompt does not continue the turn before it, so that a dialogue needs more than one row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ def pack(
 ) -> TokenBatch:
     """Pack the trained turns of a step into token rows.
 
-    A dialogue is one row if each valid turn (prompt and reply) is the beginning of the next prompt; only the
-    replies of valid turns are inside the mask. Other dialogues become one row per valid turn, with one
-    TemplateWarning for the batch. A dialogue without a valid turn has no row.
+    A valid turn joins the row of the valid turn before it if its prompt begins with that row (prompt and
+    reply), and begins a new row otherwise; only the replies of valid turns are inside the mask. Dialogues of
+    several rows cause one TemplateWarning for the batch. A dialogue without a valid turn has no row.
 
     Args:
         step: step of the training loop.
@@ -73,6 +73,7 @@ def pack(
         )
     rows: list[_Row] = []
     split_scenarios: list[str] = []
+    num_split_rows = 0
     for trajectory, row_advantages, row_valid in zip(trajectories, advantages, valid, strict=True):
         pieces = tuple(
             _Piece(_trained_generation(trajectory, turn), float(row_advantages[turn.index]))
@@ -82,12 +83,13 @@ def pack(
         dialogue_rows = _rows_of_dialogue(pieces, trajectory.group)
         if len(dialogue_rows) > 1:
             split_scenarios.append(trajectory.scenario.id)
+            num_split_rows += len(dialogue_rows)
         rows.extend(dialogue_rows)
     if split_scenarios:
         warnings.warn(
             f"{len(split_scenarios)} of {len(trajectories)} dialogues (first: scenario {split_scenarios[0]}) "
-            "become one row per turn: the chat template rewrites earlier turns, or replies contain turn "
-            "marks. Use a template that only appends, or expect slower updates.",
+            f"become {num_split_rows} rows: the chat template rewrites earlier turns, or replies contain "
+            "turn marks. Set rollout.history=as_sampled, or expect slower updates.",
             TemplateWarning,
             stacklevel=2,
         )
@@ -231,15 +233,16 @@ def _trained_generation(trajectory: Trajectory, turn: Turn) -> Generation:
 
 
 def _rows_of_dialogue(pieces: tuple[_Piece, ...], group: int) -> list[_Row]:
-    whole = [(*piece.generation.prompt_ids, *piece.generation.token_ids) for piece in pieces]
-    # Each prompt must begin with the whole turn before it, or the two replies would overlap in one row.
-    continues = all(
-        later.generation.prompt_ids[: len(before)] == before
-        for before, later in zip(whole[:-1], pieces[1:], strict=True)
-    )
-    if continues:
-        return [_Row(whole[-1], pieces, group)] if pieces else []
-    return [_Row(token_ids, (piece,), group) for token_ids, piece in zip(whole, pieces, strict=True)]
+    rows: list[_Row] = []
+    for piece in pieces:
+        prompt_ids = piece.generation.prompt_ids
+        token_ids = (*prompt_ids, *piece.generation.token_ids)
+        # The prompt must begin with the whole row before it, or two replies would overlap in one row.
+        if rows and prompt_ids[: len(rows[-1].token_ids)] == rows[-1].token_ids:
+            rows[-1] = _Row(token_ids, (*rows[-1].pieces, piece), group)
+        else:
+            rows.append(_Row(token_ids, (piece,), group))
+    return rows
 
 
 def _lay_out(step: int, rows: Sequence[_Row], *, pad_id: int, temperature: float) -> TokenBatch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -122,13 +123,63 @@ def test_template_that_rewrites_history_falls_back_to_one_row_per_turn() -> None
     assert batch.loss_turns == 4
 
 
+def test_turns_that_continue_a_later_row_are_merged_into_it() -> None:
+    # Turn 1 rewrites turn 0 (its prompt lacks token 21); turn 2 continues turn 1, and turn 3 rewrites again.
+    played = dialogue(
+        turn(0, [10, 11], [20, 21]),
+        turn(1, [10, 11, 20, 12], [22]),
+        turn(2, [10, 11, 20, 12, 22, 13], [23, 24]),
+        turn(3, [10, 14], [25]),
+    )
+    with pytest.warns(TemplateWarning, match="1 of 1 dialogues .* become 3 rows"):
+        batch = packed([played], [[1, 2, 3, 4]], [[True] * 4])
+    assert [row[:length].tolist() for row, length in zip(batch.token_ids, batch.lengths, strict=True)] == [
+        [10, 11, 20, 21],
+        [10, 11, 20, 12, 22, 13, 23, 24],
+        [10, 14, 25],
+    ]
+    np.testing.assert_array_equal(batch.turn_ids[1], [-1, -1, -1, -1, 1, -1, 2, 2])
+    np.testing.assert_allclose(batch.advantages[1], [0, 0, 0, 0, 2, 0, 3, 3])
+    assert (batch.loss_turns, batch.loss_tokens) == (4, 6)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(1, 3), st.booleans()), min_size=1, max_size=8),
+)
+def test_a_row_ends_only_where_a_prompt_does_not_continue_it(
+    plan: list[tuple[bool, int, bool]],
+) -> None:
+    # Of each turn: whether its prompt continues the turn before, its reply's length, whether it is valid.
+    turns: list[Turn] = []
+    row: list[int] = []
+    for index, (continues, length, _) in enumerate(plan):
+        prompt = [*row, 100 + index] if continues else [200 + index]
+        reply = [300 + 10 * index + place for place in range(length)]
+        turns.append(turn(index, prompt, reply))
+        row = [*prompt, *reply]
+    valid = [is_valid for _, _, is_valid in plan]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TemplateWarning)
+        batch = packed([dialogue(*turns)], [[1.0] * len(plan)], [valid])
+    # A break between two valid turns ends a row, wherever it is.
+    chosen = [index for index, is_valid in enumerate(valid) if is_valid]
+    breaks = sum(
+        not all(plan[index][0] for index in range(before + 1, after + 1))
+        for before, after in pairwise(chosen)
+    )
+    assert len(batch.lengths) == breaks + bool(chosen)
+    trained = batch.token_ids[batch.loss_mask].tolist()
+    assert trained == [token for index in chosen for token in turns[index].generation.token_ids]  # type: ignore[union-attr]
+
+
 def test_warning_counts_the_dialogues_and_names_the_first() -> None:
     other = replace(REWRITTEN, scenario=replace(REWRITTEN.scenario, id="s7"))
     with pytest.warns(TemplateWarning) as caught:
         pack(0, [REWRITTEN, other], np.ones((2, 2)), np.ones((2, 2), bool), pad_id=0, temperature=1.0)
     assert [str(warning.message) for warning in caught] == [
-        "2 of 2 dialogues (first: scenario s9) become one row per turn: the chat template rewrites earlier "
-        "turns, or replies contain turn marks. Use a template that only appends, or expect slower updates."
+        "2 of 2 dialogues (first: scenario s9) become 4 rows: the chat template rewrites earlier turns, or "
+        "replies contain turn marks. Set rollout.history=as_sampled, or expect slower updates."
     ]
 
 

@@ -9,7 +9,7 @@ Paper:     EMPA passes / score before, GRPO, MICA (arXiv 2603.06194 v2): 8B 0 / 
 
 One epoch of 727 scenarios: 45 steps. A dialogue has at most 15 turns for 8B, 30 for 14B and 32B; its end is
 checked from turn 12 on. Thinking is off. Qwen3's template then removes the empty thought from earlier
-replies, so every turn is trained as a separate row.
+replies; the history keeps it as it was sampled, so that a dialogue is one row in training.
 """
 
 from __future__ import annotations
@@ -56,7 +56,12 @@ def _run(size: str, *, max_turns: int, num_engines: int, tensor_parallel: int, n
         chat_template_arguments={"enable_thinking": False},
         rules=ProgressRules(max_turns=max_turns, check_from=12),
         credit=Mica(alpha=0.5, gamma=0.85),
-        rollout=RolloutConfig(group_size=4, sampling=Sampling(max_tokens=1024), context_length=25_000),
+        rollout=RolloutConfig(
+            group_size=4,
+            sampling=Sampling(max_tokens=1024),
+            context_length=25_000,
+            history="as_sampled",
+        ),
         engine=EngineConfig(
             dtype="bfloat16",
             max_model_len=25_000,

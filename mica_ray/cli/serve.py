@@ -232,6 +232,7 @@ def _model(name: str, config: RunConfig, sampler: Sampler, *, is_dry: bool) -> M
         engine=config.engine,
         sampler=_engine_of(sampler),
         template_arguments=config.chat_template_arguments,
+        history=config.rollout.history,
         system_prompt=checked.domain.policy_prompt,
         created=int(time.time()),
     )
@@ -313,7 +314,7 @@ def _record(spec: ServiceSpec, host: str, port: int) -> dict[str, object]:
     return {
         "host": host,
         "port": port,
-        "models": [{"id": model.id, "path": model.path} for model in spec.models],
+        "models": [{"id": model.id, "path": model.path, "history": model.history} for model in spec.models],
         "replicas": asdict(spec.replicas),
         "judge": None if spec.judge is None else str(spec.judge.config.roles.judge),
         "settings": settings,

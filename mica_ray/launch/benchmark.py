@@ -43,6 +43,8 @@ def dialogue_settings(name: str, config: RunConfig) -> dict[str, object]:
         "roles": {role: values["roles"][role] for role in (*ROLES, "temperature", "max_tokens")},
         "sampling": asdict(rollout.sampling),
         "context_length": rollout.context_length,
+        # Only where it differs from what folders of earlier versions hold.
+        **({} if rollout.history == "template" else {"history": rollout.history}),
         "seed": values["evaluation"]["seed"],
     }
 

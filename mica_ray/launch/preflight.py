@@ -154,6 +154,7 @@ def check_policy(
         loader="transformers" if inline else "vllm",
         is_trained=trains and learns,
         template_arguments=config.chat_template_arguments,
+        history=config.rollout.history,
     )
     return _check_model(config.policy, needed, use, weights=weights)
 

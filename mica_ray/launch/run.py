@@ -123,7 +123,13 @@ def check_resume(checked: CheckedRun, path: Path) -> RunFolder:
             far.
     """
     config, folder = checked.config, RunFolder.open(path)
-    if config.contaminated and not RunConfig.read(folder.config_file, trusted=True).contaminated:
+    stored = RunConfig.read(folder.config_file, trusted=True)
+    if config.rollout.history != stored.rollout.history:
+        raise ConfigError(
+            f"{path}: the run started with rollout.history={stored.rollout.history}, got "
+            f"{config.rollout.history}. Leave it out, or start a new run."
+        )
+    if config.contaminated and not stored.contaminated:
         raise ConfigError(
             f"{path}: the run started without test cards. Start a new run to use allow_test_cards=true."
         )
@@ -205,7 +211,9 @@ async def set_up(
     _quiet_libraries()
     path = await asyncio.to_thread(policy_folder, checked, progress)
     progress.stage("set up: start engines and learner", step=0, num_steps=config.loop.num_steps)
-    template = await asyncio.to_thread(ChatTemplate.from_folder, path, config.chat_template_arguments)
+    template = await asyncio.to_thread(
+        ChatTemplate.from_folder, path, config.chat_template_arguments, history=config.rollout.history
+    )
     async with AsyncExitStack() as stack:
         if inline:
             _limit_threads(config.inline_threads)

@@ -47,7 +47,11 @@ class TrainingRun:
                 parts = await stack.enter_async_context(started)
             assert parts.learner is not None
             order = ScenarioOrder(parts.world.scenarios("train"), config.seed, config.loop.scenarios_per_step)
-            checkpoints = Checkpoints(folder.checkpoints, keep=config.loop.keep_checkpoints)
+            checkpoints = Checkpoints(
+                folder.checkpoints,
+                keep=config.loop.keep_checkpoints,
+                policy_files=parts.template.own_files,
+            )
             first_step = restored_step(checkpoints, parts.learner, order) if resumes else 0
             evaluated = parts.world.scenarios(config.evaluation.split)
             writer.add_dataset(order.scenarios, "training")

@@ -6,27 +6,33 @@ Works with any Hugging Face chat template: its behaviour is found by rendering p
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from itertools import dropwhile
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mica_ray.chat.thinking import Spoken, split_thinking
 from mica_ray.chat.thinking_marks import marks_with, template_tags
 from mica_ray.error_lines import raised_as
 from mica_ray.rollout.engine import EngineError
+from mica_ray.rollout.prompting.appending import (
+    History,
+    appending_template,
+    appends,
+    reply_opening,
+    rewriting_template,
+)
 from mica_ray.rollout.prompting.control_tokens import ControlTokens
+from mica_ray.rollout.prompting.end_tokens import listed_end_tokens
 from mica_ray.rollout.prompting.prompt_encoder import PromptEncoder
+from mica_ray.rollout.prompting.rendering import PLAIN, Rendering, probe_dialogue
+from mica_ray.rollout.prompting.turn_marks import forges_channels
 from mica_ray.types import Generation, Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Words that no dialogue contains, without white space, so that a template that trims contents keeps them.
-_SYSTEM = "System7Q0probe"
-_PLAIN = ("Yes7Q0.", "No7Q0.")
 _LAST_TOKENS = 32
 """Tokens at the end of a prompt that can contain the opening mark of a thought."""
-_THINKING = ("<think>\nfirst7Q0\n</think>\n\nYes7Q0.", "<think>\nsecond7Q0\n</think>\n\nNo7Q0.")
 
 
 class ChatTemplate:
@@ -34,18 +40,19 @@ class ChatTemplate:
 
     Consumes messages and sampled tokens, produces prompts. A template is monotone when the rendering of a
     longer history starts with the rendering of the shorter one and its reply. Templates that strip earlier
-    thinking are not: every prompt is then a new rendering of the whole history, and a dialogue cannot be
-    trained as one sequence.
+    thinking are not: with history "template", every prompt is then a new rendering of the whole history, and
+    a dialogue cannot be trained as one sequence. With "as_sampled" each prompt is the one before, the sampled
+    reply, and what the template renders after a reply; replies that are known only by their text are placed
+    where sampled ones would be (prompting/appending.py). Monotone templates render the same either way.
 
     Only the template places control tokens: marks in the contents are encoded as plain text
     (rollout/prompting).
 
     Attributes:
+        history: "as_sampled" also for a saved template that appends, whatever was asked for.
         is_monotone: whether each prompt extends the previous prompt and its reply.
         stop_ids: tokens that end a reply: end of sequence, the template's own end of turn, and those that the
             model folder lists for generation. vLLM reads that list too, so all engines stop alike.
-        takes_system: whether the template has a system role. Without one, the system message is prepended to
-            the first user message, or becomes a user message before the assistant's greeting.
         thinking_tags: names of the tags of thoughts that only this template has.
         marks: the marks of thoughts, those of the template included.
         has_special_marks: whether some marks are special tokens, which decoding usually drops.
@@ -58,6 +65,7 @@ class ChatTemplate:
         path: str | Path = "",
         arguments: Mapping[str, bool | int | str] | None = None,
         listed_ends: Collection[int] = (),
+        history: History = "template",
     ) -> None:
         """Probe the template.
 
@@ -66,10 +74,11 @@ class ChatTemplate:
             path: of the model, for error messages; the tokenizer's own name when empty.
             arguments: template variables other than the messages, such as enable_thinking.
             listed_ends: tokens that end a reply according to the model folder (`listed_end_tokens`).
+            history: how a prompt contains earlier replies.
 
         Raises:
             EngineError: no chat template, no end-of-sequence token, or a template that cannot render a
-                dialogue.
+                dialogue, or not with this history.
         """
         self._tokenizer = tokenizer
         self._arguments = dict(arguments or {})
@@ -88,27 +97,31 @@ class ChatTemplate:
         self.marks = marks_with(self.thinking_tags)
         self._mark_ids = self._find_mark_ids()
         self.has_special_marks = bool(self._mark_ids)
-        self.takes_system = self._takes_system()
-        roles = ["system"] * self.takes_system + ["user", "assistant", "user"]
+        self._rendering = self._new_rendering(history)
+        roles = ["system"] * self._rendering.takes_system + ["user", "assistant", "user"]
         self._encoder = PromptEncoder(
-            ControlTokens(tokenizer), self._render_plain, roles=roles, path=self._path, marks=self.marks
+            ControlTokens(tokenizer), self._rendering.render, roles=roles, path=self._path, marks=self.marks
         )
         self._end_of_turn = self._find_end_of_turn()
         ends = (tokenizer.eos_token_id, self._end_of_turn)
         # gpt-oss ends each of its messages with one token, thoughts included, so that it cannot end a reply.
         stops = {token for token in ends if isinstance(token, int) and token not in self._mark_ids}
         self.stop_ids: tuple[int, ...] = tuple(sorted(stops.union(listed_ends)))
-        self.is_monotone = self._extends(_PLAIN) and self._extends(_THINKING)
 
     @classmethod
     def from_folder(
-        cls, path: str | Path, arguments: Mapping[str, bool | int | str] | None = None
+        cls,
+        path: str | Path,
+        arguments: Mapping[str, bool | int | str] | None = None,
+        *,
+        history: History = "template",
     ) -> ChatTemplate:
         """Load the tokenizer of a folder or hub id.
 
         Args:
             path: of the model.
             arguments: template variables other than the messages.
+            history: how a prompt contains earlier replies.
 
         Raises:
             EngineError: there is no tokenizer, or its chat template cannot render a dialogue.
@@ -119,7 +132,8 @@ class ChatTemplate:
         remedy = "Download tokenizer.json and tokenizer_config.json again, or update transformers."
         with raised_as(EngineError, problem, remedy):
             tokenizer = AutoTokenizer.from_pretrained(path)
-            return cls(tokenizer, path=path, arguments=arguments, listed_ends=listed_end_tokens(path))
+            ends = listed_end_tokens(path)
+            return cls(tokenizer, path=path, arguments=arguments, listed_ends=ends, history=history)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -131,29 +145,49 @@ class ChatTemplate:
         """Template variables other than the messages."""
         return self._arguments
 
+    @property
+    def takes_system(self) -> bool:
+        """Whether the template has a system role (`Rendering`)."""
+        return self._rendering.takes_system
+
+    @property
+    def source(self) -> str:
+        """The template as it is rendered: that of the tokenizer, or the one that appends to it."""
+        return self._rendering.source
+
+    @property
+    def own_files(self) -> Mapping[str, str]:
+        """Files of a saved policy, by name, with which other servers render history as here; {} for none."""
+        is_stored = self.source == self._tokenizer.get_chat_template()
+        return {} if is_stored else {"chat_template.jinja": self.source}
+
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the prompt of the next reply to a history that ends with a user message."""
-        return self._encoder.encode(self._merged(messages))
+        return self._encoder.encode(self._rendering.merged(messages))
 
     def next_prompt(self, messages: Sequence[Message], last: Generation) -> tuple[int, ...]:
         """Return the prompt after a sampled reply and the user's answer to it.
 
-        For a monotone template this is last.prompt_ids + last.token_ids + suffix. The suffix closes the
+        If prompts extend each other, this is last.prompt_ids + last.token_ids + suffix. The suffix closes the
         assistant's turn unless the policy closed it, then contains the new user message and the opening of
-        the next reply. For other templates it is `prompt(messages)`, and so it is after a reply that contains
-        turn marks before its end: the forged turns are trained as they were sampled, but no later prompt
-        contains them.
+        the next reply. Otherwise it is `prompt(messages)`.
+
+        A reply that contains turn marks before its end is trained as it was sampled, but no later prompt
+        contains the marks: with history "as_sampled" the reply's text takes its place, otherwise this is
+        `prompt(messages)`.
 
         Args:
             messages: the whole history; the last two are the sampled reply and the new user message.
             last: the reply as it was sampled.
         """
-        if not self.is_monotone or self._encoder.forges_turns(last, self.stop_ids):
+        if not self.is_monotone:
             return self.prompt(messages)
+        if self._forges_turns(last):
+            return self._without_forgery(messages, last)
         suffix = self._suffix(messages)
-        is_closed = (
-            bool(suffix) and bool(last.token_ids) and last.token_ids[-1] == suffix[0] == self._end_of_turn
-        )
+        # gpt-oss ends a reply with a token of its own instead of the end of turn.
+        ends = (self._end_of_turn,) if self._end_of_turn in self.stop_ids else self.stop_ids
+        is_closed = suffix[:1] == (self._end_of_turn,) and bool(last.token_ids) and last.token_ids[-1] in ends
         return (*last.prompt_ids, *last.token_ids, *(suffix[1:] if is_closed else suffix))
 
     def text(self, token_ids: Sequence[int]) -> str:
@@ -209,55 +243,47 @@ class ChatTemplate:
         """Whether a text contains a control mark of this tokenizer or template."""
         return self._encoder.spells_marks(text)
 
-    def _merged(self, messages: Sequence[Message]) -> list[Message]:
-        """Return the messages without system messages at the start, if the template has no system role."""
-        history = list(messages)
-        rest = list(dropwhile(lambda message: message["role"] == "system", history))
-        if self.takes_system or len(rest) == len(history) or len(history) < 2:
-            return history
-        system = "\n\n".join(message["content"] for message in history[: len(history) - len(rest)])
-        if rest and rest[0]["role"] == "user":
-            return [{"role": "user", "content": f"{system}\n\n{rest[0]['content']}"}, *rest[1:]]
-        # In front of a greeting: the assistant did not say it, and most templates begin with the user.
-        return [{"role": "user", "content": system}, *rest]
+    def _new_rendering(self, history: History) -> Rendering:
+        """Return the template that renders prompts; set `history` and `is_monotone`."""
+        stored = str(self._tokenizer.get_chat_template())
+        self.history: History = "as_sampled" if appends(stored) else history
+        # A stored one that appends is made again: other arguments may change what comes before a reply.
+        rendering = Rendering(
+            self._tokenizer, path=self._path, arguments=self._arguments, source=rewriting_template(stored)
+        )
+        self.is_monotone = rendering.only_appends()
+        if self.is_monotone or self.history == "template":
+            return rendering
+        source = appending_template(rendering, self.marks, path=self._path, arguments=self._arguments)
+        self.is_monotone = True
+        return Rendering(self._tokenizer, path=self._path, arguments=self._arguments, source=source)
+
+    def _forges_turns(self, last: Generation) -> bool:
+        """Whether a sampled reply contains marks that begin or end turns besides the one that ended it."""
+        if self._encoder.forges_turns(last, self.stop_ids):
+            return True
+        return "<|channel|>" in self._mark_ids.values() and forges_channels(self._with_marks(last))
+
+    def _without_forgery(self, messages: Sequence[Message], last: Generation) -> tuple[int, ...]:
+        """Return the prompt after a reply with turn marks, which does not contain them."""
+        if self.history == "template" or not self._takes_text:
+            return self.prompt(messages)
+        said = self._encoder.plain(messages[-2]["content"], after=last.prompt_ids)
+        return (*last.prompt_ids, *said, *self._suffix(messages))
+
+    @cached_property
+    def _takes_text(self) -> bool:
+        """Whether a reply that is known by its text can follow its prompt directly."""
+        return reply_opening(self._rendering, self.marks, path=self._path) == ("", "")
 
     def _suffix(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return what follows the last reply: the template's markup and the last user message."""
-        history = self._merged(messages)
+        history = self._rendering.merged(messages)
         return self._encoder.encode(history, after=len(history) - 2)
-
-    def _render(self, messages: Sequence[Message]) -> str:
-        return self._render_plain(self._merged(messages))
-
-    def _render_plain(self, messages: Sequence[Message]) -> str:
-        from jinja2 import TemplateError
-
-        options: dict[str, Any] = {**self._arguments, "tokenize": False, "add_generation_prompt": True}
-        try:
-            rendered = self._tokenizer.apply_chat_template(
-                [{"role": message["role"], "content": message["content"]} for message in messages],
-                **options,
-            )
-        except TemplateError as error:
-            reason = " ".join(str(error).split())
-            raise EngineError(
-                f"The chat template of policy {self._path} cannot render a dialogue ({reason}). Use another "
-                "model, or another chat_template.jinja."
-            ) from error
-        return str(rendered)
-
-    def _takes_system(self) -> bool:
-        try:
-            text = self._render_plain(
-                [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": "Hi"}]
-            )
-        except EngineError:
-            return False
-        return _SYSTEM in text
 
     def _find_end_of_turn(self) -> int | None:
         """Return the special token that closes a reply; None for plain text."""
-        suffix = self._suffix(_history(_PLAIN[:1]))
+        suffix = self._suffix(probe_dialogue(PLAIN[:1]))
         return suffix[0] if suffix and suffix[0] in self._special_ids() else None
 
     def _find_mark_ids(self) -> Mapping[int, str]:
@@ -270,41 +296,3 @@ class ChatTemplate:
     def _special_ids(self) -> set[int]:
         added = self._tokenizer.added_tokens_decoder.items()
         return {index for index, token in added if token.special} | set(self._tokenizer.all_special_ids)
-
-    def _extends(self, replies: Sequence[str]) -> bool:
-        """Whether each rendering starts, as text, with the previous one and its reply."""
-        renderings = [self._render(_history(replies[:count])) for count in range(len(replies) + 1)]
-        # Some templates insert a space before a reply; the policy samples it as part of its first word.
-        return all(
-            longer.startswith(shorter) and longer[len(shorter) :].lstrip().startswith(reply)
-            for shorter, longer, reply in zip(renderings[:-1], renderings[1:], replies, strict=True)
-        )
-
-
-def listed_end_tokens(path: str | Path) -> frozenset[int]:
-    """Return the end tokens of a model folder or hub id for generation.
-
-    Read as vLLM does: eos_token_id, a number or a list, of generation_config.json, or of config.json without
-    one. Empty if neither lists any.
-    """
-    from transformers import AutoConfig, GenerationConfig
-
-    try:
-        ends: object = GenerationConfig.from_pretrained(path).eos_token_id
-    except (OSError, ValueError, TypeError):
-        try:
-            model = AutoConfig.from_pretrained(path)
-            ends = GenerationConfig.from_model_config(model).eos_token_id
-        except (OSError, ValueError, TypeError, KeyError):  # Loading the weights names what is wrong.
-            return frozenset()
-    listed = ends if isinstance(ends, list) else [ends]
-    return frozenset(token for token in listed if isinstance(token, int))
-
-
-def _history(replies: Sequence[str]) -> list[Message]:
-    """Return a dialogue with these replies that ends with a user message."""
-    messages: list[Message] = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": "Hi7Q0"}]
-    for reply in replies:
-        messages.append({"role": "assistant", "content": reply})
-        messages.append({"role": "user", "content": "And7Q0?"})
-    return messages

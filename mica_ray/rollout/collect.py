@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
-from mica_ray.checks import above, at_least
+from mica_ray.checks import above, at_least, one_of
 from mica_ray.dialogue.environment import Environment
 from mica_ray.dialogue.play import DialogueStart, Policy, play_dialogue
+from mica_ray.rollout.prompting.appending import History
 from mica_ray.seeding import derive_seed
 from mica_ray.types import Sampling, Scenario, Trajectory
 
@@ -35,6 +37,11 @@ class RolloutConfig:
     """Of the policy; its seed is replaced by one derived for every reply."""
     context_length: int = 1024
     """Tokens of a whole dialogue; one that no longer fits ends as LIMIT. At most the engine's context."""
+    history: History = "template"
+    """How the prompt of a reply contains earlier replies. template: as the policy's chat template renders
+    them, which may drop their thoughts. as_sampled: every prompt continues the one before and the sampled
+    reply, so that a dialogue is one row in training. A policy trained so keeps it: its chat template is saved
+    with it. Templates that only append render the same either way."""
     max_concurrent_dialogues: int = 256
     generate_deadline_seconds: float = 120.0
     """Longest wait for one reply of the policy."""
@@ -43,6 +50,7 @@ class RolloutConfig:
 
     def __post_init__(self) -> None:
         """Check the counts and deadlines, and that a reply fits into the context."""
+        one_of(get_args(History), history=self.history)
         at_least(1, group_size=self.group_size, max_concurrent_dialogues=self.max_concurrent_dialogues)
         above(
             0,

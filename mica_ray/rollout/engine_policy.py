@@ -18,8 +18,8 @@ from mica_ray.types import Generation, Message, Sampling
 class EnginePolicy:
     """`Policy` over an engine. Prompts repeat the sampled tokens, never their decoded text.
 
-    The reply is what was said; its thoughts are in the sampled tokens only. A template that is not monotone
-    renders the history without thoughts, as the service does.
+    The reply is what was said; its thoughts are in the sampled tokens only. A template that rewrites history
+    renders it without thoughts, as the service does, unless its history is kept as sampled.
     """
 
     engine: PolicyEngine

@@ -13,6 +13,7 @@ from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError, GeneratedChunk, RequestRefused, StreamingEngine
 from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.rollout.policy_chat import PolicyChat, SamplingEngine
+from mica_ray.rollout.prompting.appending import History
 from mica_ray.rollout.vllm_engine import VllmEngine, vllm_blueprint
 from mica_ray.serving.http.backend import BackendError, TextDelta, TextLogprob, Usage
 from mica_ray.serving.model_prompt import ModelPrompt, RenderedRequest
@@ -45,6 +46,8 @@ class ModelSpec:
     """transformers: without vLLM, one reply at a time; starts in seconds."""
     template_arguments: Mapping[str, bool | int | str] = field(default_factory=dict[str, bool | int | str])
     """Arguments of its chat template, such as enable_thinking."""
+    history: History = "template"
+    """How its prompts contain earlier replies: for a trained policy, as in its training."""
     system_prompt: str = ""
     """Added to a conversation without a system message: a trained policy expects the one of its training."""
     created: int = 0
@@ -61,7 +64,7 @@ class ModelSpec:
         Raises:
             EngineError: the folder has none, or the template cannot render a dialogue.
         """
-        return ChatTemplate.from_folder(self.path, self.template_arguments)
+        return ChatTemplate.from_folder(self.path, self.template_arguments, history=self.history)
 
     def prompt(self, template: ChatTemplate | None = None) -> ModelPrompt:
         """Return what renders requests for this model.

@@ -65,7 +65,9 @@ class RequestTemplate:
                 self._variants.clear()
             merged: dict[str, Any] = {**self._template.arguments, **used}
             try:
-                self._variants[key] = ChatTemplate(self._tokenizer, arguments=merged)
+                self._variants[key] = ChatTemplate(
+                    self._tokenizer, arguments=merged, history=self._template.history
+                )
             except Exception as error:  # A template is a program, and these are a client's values.
                 raise EngineError(
                     f"The chat template rejects its arguments ({first_line(error)})."
@@ -127,6 +129,7 @@ class RequestTemplate:
         options: dict[str, Any] = {
             **self._template.arguments,
             **arguments,
+            "chat_template": self._template.source,
             "tokenize": False,
             "add_generation_prompt": True,
             "tools": [dict(tool) for tool in tools] or None,

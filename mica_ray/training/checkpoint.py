@@ -10,7 +10,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -82,18 +82,22 @@ class RunState:
 class Checkpoints:
     """The checkpoint folders of one run; only the newest are kept."""
 
-    def __init__(self, directory: Path, *, keep: int = 2) -> None:
+    def __init__(
+        self, directory: Path, *, keep: int = 2, policy_files: Mapping[str, str] | None = None
+    ) -> None:
         """Open the folder and remove partial checkpoints of a killed process.
 
         Args:
             directory: created when missing, with its parents.
             keep: number of complete checkpoints to keep.
+            policy_files: texts by name, written into the policy folder of each checkpoint.
 
         Raises:
             ValueError: keep < 1.
         """
         at_least(1, keep=keep)
         self.directory, self._keep = directory, keep
+        self._policy_files = dict(policy_files or {})
         directory.mkdir(parents=True, exist_ok=True)
         for leftover in directory.glob(f"{_PARTIAL}*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -110,6 +114,8 @@ class Checkpoints:
             shutil.rmtree(partial, ignore_errors=True)
             (partial / "learner").mkdir(parents=True)
             learner.save(partial / "learner")
+            for name, text in self._policy_files.items():
+                (partial / "learner" / "policy" / name).write_text(text, encoding="utf-8")
             (partial / _STATE_FILE).write_text(json.dumps(asdict(state)) + "\n")
             _flush(partial)
             if final.exists():  # The step was repeated after a resume from an earlier checkpoint.

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mica_ray.rollout.chat_template import ChatTemplate, listed_end_tokens
+from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.local_engine import LocalEngine
+from mica_ray.rollout.prompting.end_tokens import listed_end_tokens
 from mica_ray.types import Sampling
 from tests.small_policy import small_folder, small_model, small_tokenizer, token_id
 

@@ -55,6 +55,10 @@ QWEN3 = (
     "if message.role == 'assistant' else message.content }}"
     "<|im_end|>\n" + _END + _OPEN + "<|im_start|>assistant\n<think>\n{% endif %}"
 )
+# Thinking off: the prompt opens a reply with an empty thought, which earlier replies do not have.
+QWEN3_OFF = QWEN3.replace("<think>\n{% endif %}", "<think>\n\n</think>\n\n{% endif %}")
+# Thinking on: the policy writes its thought itself.
+QWEN3_ON = QWEN3.replace("<think>\n{% endif %}", "{% endif %}")
 LLAMA2 = (
     "{% set ns = namespace(system='') %}" + _LOOP + "{% if message.role == 'system' %}"
     "{% set ns.system = '<<SYS>>\n' + message.content + '\n<</SYS>>\n\n' %}"
@@ -125,6 +129,16 @@ FAMILIES: Mapping[str, Family] = {
     "qwen3": Family(
         QWEN3, {"<|im_start|>": ALL}, _CHATML_MARKS, ("<think>", "</think>", "<tool_call>"), eos="<|im_end|>"
     ),
+    **{
+        name: Family(
+            source,
+            {"<|im_start|>": ALL},
+            _CHATML_MARKS,
+            ("<think>", "</think>", "<tool_call>"),
+            eos="<|im_end|>",
+        )
+        for name, source in {"qwen3_off": QWEN3_OFF, "qwen3_on": QWEN3_ON}.items()
+    },
     "llama3": Family(
         LLAMA3,
         {"<|start_header_id|>": ALL},

@@ -13,6 +13,7 @@ from mica_ray.config.references import ConfigError
 from mica_ray.launch.model_folder.text_files import check_text_files
 from mica_ray.launch.model_folder.trial_load import load_config, load_template, load_without_weights
 from mica_ray.launch.model_folder.weight_files import check_weight_files
+from mica_ray.rollout.prompting.appending import History
 
 _VLLM_PACKAGES: Mapping[str, str] = {
     "awq": "",
@@ -41,6 +42,8 @@ class ModelUse:
     is_trained: bool = False
     """Whether a learner updates its weights."""
     template_arguments: Mapping[str, bool | int | str] = field(default_factory=dict[str, bool | int | str])
+    history: History = "template"
+    """How its prompts contain earlier replies."""
 
 
 def check_model_folder(folder: Path, use: ModelUse, *, has_weights: bool = True) -> None:
@@ -60,7 +63,7 @@ def check_model_folder(folder: Path, use: ModelUse, *, has_weights: bool = True)
     config = check_text_files(folder, use.key)
     _check_code(folder, use.key, config)
     method = _quantization(folder, use, config)
-    _load(folder, use.key, tuple(use.template_arguments.items()), _state(folder))
+    _load(folder, use.key, tuple(use.template_arguments.items()), use.history, _state(folder))
     if not has_weights:
         return
     check_weight_files(folder, use.key)
@@ -82,10 +85,17 @@ def _state(folder: Path) -> _State:
 
 
 @lru_cache(maxsize=64)
-def _load(folder: Path, key: str, arguments: tuple[tuple[str, bool | int | str], ...], state: _State) -> None:
+def _load(
+    folder: Path,
+    key: str,
+    arguments: tuple[tuple[str, bool | int | str], ...],
+    history: History,
+    state: _State,
+) -> None:
     config = load_config(folder, key)
     size = getattr(config.get_text_config(), "vocab_size", None)
-    load_template(folder, key, dict(arguments), vocabulary=size if isinstance(size, int) else None)
+    vocabulary = size if isinstance(size, int) else None
+    load_template(folder, key, dict(arguments), vocabulary=vocabulary, history=history)
 
 
 @lru_cache(maxsize=64)

@@ -17,6 +17,7 @@ from mica_ray.error_lines import raised_as
 from mica_ray.files import read_json_object
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError
+from mica_ray.rollout.prompting.appending import History
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -31,7 +32,12 @@ class _Found(TypedDict):
 
 
 def load_template(
-    folder: Path, key: str, arguments: Mapping[str, bool | int | str], *, vocabulary: int | None
+    folder: Path,
+    key: str,
+    arguments: Mapping[str, bool | int | str],
+    *,
+    vocabulary: int | None,
+    history: History = "template",
 ) -> None:
     """Load tokenizer and chat template, and render a dialogue.
 
@@ -40,13 +46,14 @@ def load_template(
         key: config key of the model, for messages.
         arguments: of the chat template.
         vocabulary: rows of the model's embedding; None if unknown.
+        history: how a prompt contains earlier replies.
 
     Raises:
         ConfigError: the tokenizer cannot be loaded, the template cannot render, or a token has no embedding.
     """
     with _quiet():
         try:
-            template = ChatTemplate.from_folder(folder, arguments)
+            template = ChatTemplate.from_folder(folder, arguments, history=history)
         except EngineError as error:
             raise ConfigError(f"{key}: {error}") from error
     if vocabulary is None:

@@ -84,6 +84,14 @@ class PromptEncoder:
             )
         return ids
 
+    def plain(self, text: str, *, after: Sequence[int]) -> tuple[int, ...]:
+        """Return the tokens of a text without control tokens, its marks broken, that follow a prompt."""
+        ids = self._control.encode(broken := self._marks.broken_in(text))
+        if not self._control.among(ids):
+            return ids
+        last = next((index for index in reversed(after) if index in self._control.texts), None)
+        return tuple(self._control.encode_plain(broken, after=last))
+
     def escaped(self, messages: Sequence[Message]) -> list[Message]:
         """Return the messages for another server, which renders them itself: with all marks broken."""
         return [

@@ -11,6 +11,19 @@ from mica_ray.rollout.prompting.control_tokens import ControlTokens
 _LONGEST = 40
 """Characters of the longest mark; a longer line is text of the template that ends in a mark."""
 _LINE_START = r"(?:^|(?<=[\n\r\v\f\x85\u2028\u2029]))[^\S\n\r]*"
+_PART_MARKS = r"<\|(?:start|channel|constrain|message|end|call)\|>"
+_PART_BODY = rf"(?:(?!{_PART_MARKS}).)*"
+_PART = rf"<\|channel\|>{_PART_BODY}(?:<\|constrain\|>{_PART_BODY})?<\|message\|>{_PART_BODY}"
+_PART_END = r"<\|(?:end|call)\|>"
+_CHANNELS = re.compile(
+    rf"(?:{_PART}{_PART_END}<\|start\|>assistant)*{_PART}(?:{_PART_END})?|{_PART_BODY}", re.DOTALL
+)
+"""A reply of gpt-oss: thoughts and the reply itself, each a message of the assistant, or text only."""
+
+
+def forges_channels(reply: str) -> bool:
+    """Whether a reply of gpt-oss contains more than messages of the assistant."""
+    return _CHANNELS.fullmatch(reply) is None
 
 
 class TurnMarks:

@@ -45,15 +45,42 @@ def bootstrap_mean(values: Sequence[float] | np.ndarray, *, seed: int, confidenc
         ValueError: `confidence` is not inside (0, 1), or `values` is not one-dimensional.
     """
     sample = np.asarray(values, dtype=np.float64)
-    _check_confidence(confidence)
     if sample.ndim != 1:
         raise ValueError(f"values must be [S], got shape {sample.shape}.")
-    if sample.size == 0:
+    return mean_of_part_means([sample], seed=seed, confidence=confidence)
+
+
+def mean_of_part_means(
+    parts: Sequence[Sequence[float] | np.ndarray], *, seed: int, confidence: float = 0.95
+) -> Interval:
+    """Return the mean over parts of the mean of each part, such as the parts of a benchmark.
+
+    The bootstrap resamples the values of each part separately. NaN if a part has no values, or there is none.
+
+    >>> mean_of_part_means([[1.0, 1.0, 1.0], [4.0]], seed=0)    # (1 + 4) / 2, however large the parts are
+    Interval(estimate=2.5, low=2.5, high=2.5)
+
+    Args:
+        parts: [K][S_k], any unit.
+        seed: seed of the resampling.
+        confidence: share of the resampled means inside the interval.
+
+    Raises:
+        ValueError: `confidence` is not inside (0, 1).
+    """
+    _check_confidence(confidence)
+    samples = [np.asarray(part, dtype=np.float64) for part in parts]
+    if not samples or any(sample.size == 0 for sample in samples):
         return Interval(math.nan, math.nan, math.nan)
-    drawn = np.random.default_rng(seed).integers(sample.size, size=(RESAMPLES, sample.size))
+    generator = np.random.default_rng(seed)
+    means = np.zeros(RESAMPLES)
+    for sample in samples:
+        drawn = generator.integers(sample.size, size=(RESAMPLES, sample.size))
+        means += sample[drawn].mean(axis=1)
     tail = (1 - confidence) / 2
-    low, high = np.quantile(sample[drawn].mean(axis=1), [tail, 1 - tail])
-    return Interval(float(sample.mean()), float(low), float(high))
+    low, high = np.quantile(means / len(samples), [tail, 1 - tail])
+    estimate = sum(float(sample.mean()) for sample in samples) / len(samples)
+    return Interval(estimate, float(low), float(high))
 
 
 def paired_difference(

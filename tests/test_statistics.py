@@ -17,6 +17,7 @@ from mica_ray.statistics import (
     chance_of_more,
     mean_of_case_means,
     mean_of_middle_half,
+    mean_of_part_means,
     paired_difference,
     percentile_interval,
     resample,
@@ -27,6 +28,18 @@ from mica_ray.statistics import (
 def test_equal_differences_give_an_interval_of_no_width() -> None:
     interval = paired_difference([1.0, 2.0, 5.0], [3.0, 4.0, 7.0], seed=0)  # every pair differs by 2
     assert (interval.estimate, interval.low, interval.high) == (2.0, 2.0, 2.0)
+
+
+def test_parts_count_equally_and_are_resampled_apart() -> None:
+    # Part means 0.5 and 4: 2.25. Each part keeps its size, so a resampled mean is (0, 0.5 or 1 + 4) / 2.
+    found = mean_of_part_means([[0.0, 1.0], [4.0]], seed=3)
+    assert (found.estimate, found.low, found.high) == (2.25, 2.0, 2.5)
+    assert mean_of_part_means([[0.0, 1.0, 5.0]], seed=3) == bootstrap_mean([0.0, 1.0, 5.0], seed=3)
+
+
+def test_empty_part_leaves_the_mean_undefined() -> None:
+    for parts in ([], [[]], [[1.0], []]):
+        assert math.isnan(mean_of_part_means(parts, seed=0).estimate)
 
 
 def test_bootstrap_agrees_with_the_normal_interval_on_many_values() -> None:

@@ -11,6 +11,7 @@ from mica_ray.benchmarks.question import AnswerError, BenchmarkDataError, Questi
 from mica_ray.chat.model import ChatError, ChatModel
 from mica_ray.files import (
     JsonFileError,
+    JsonLine,
     append_line,
     json_line,
     keep_settings,
@@ -75,14 +76,26 @@ class AnswerLog:
 def read_answers(path: Path) -> dict[tuple[str, int], Answer]:
     """Return the answers of a file by question and sample; none if the file is missing.
 
+    A command may still be writing the file. The last answer to a question and sample counts.
+
     Raises:
-        BenchmarkDataError: the file is no file of answers.
+        BenchmarkDataError: the file cannot be read, or a line is not an answer.
     """
     try:
-        answers = [Answer(**line.fields) for line in read_json_lines(path, is_growing=True)]
-    except (JsonFileError, KeyError, TypeError) as error:
+        answers = [_read_answer(line) for line in read_json_lines(path, is_growing=True)]
+    except (JsonFileError, TypeError) as error:
         raise BenchmarkDataError(f"{path}: not a file of answers ({error}).") from error
     return {(answer.question, answer.sample): answer for answer in answers}
+
+
+def _read_answer(line: JsonLine) -> Answer:
+    answer = Answer(**line.fields)
+    scores = {} if answer.scores is None else answer.scores
+    if not isinstance(scores, dict) or not all(isinstance(score, int | float) for score in scores.values()):
+        raise TypeError(f"line {line.number}: scores must be numbers by name or null, got {scores!r:.60}")
+    if not isinstance(answer.question, str) or not isinstance(answer.sample, int):
+        raise TypeError(f"line {line.number}: question must be a text and sample a number")
+    return answer
 
 
 async def answer_questions(

@@ -42,23 +42,32 @@ def group_score(
     """
     by_id = {question.id: question for question in questions}
     given = [answer for answer in answers if answer.question in by_id]
-    scored: dict[str, list[float]] = {}
     strict: dict[str, list[float]] = {}
     for answer in given:
         value = None if answer.scores is None else answer.scores.get(name)
         strict.setdefault(answer.question, []).append(0.0 if value is None else value)
-        if value is not None:
-            scored.setdefault(answer.question, []).append(value)
     chances = [by_id[number].chance for number in strict]
     known = [chance for chance in chances if chance is not None]
     return GroupScore(
-        score=bootstrap_mean([float(np.mean(values)) for values in scored.values()], seed=seed),
+        score=bootstrap_mean(list(question_means(given, name=name).values()), seed=seed),
         strict=float(np.mean([np.mean(values) for values in strict.values()])) if strict else float("nan"),
         chance=float(np.mean(known)) if known and len(known) == len(chances) else None,
         num_questions=len(strict),
         num_answers=len(given),
         num_unscored=sum(answer.scores is None or name not in answer.scores for answer in given),
     )
+
+
+def question_means(answers: Sequence[Answer], *, name: str = "score") -> dict[str, float]:
+    """Return the mean score of each question over its samples.
+
+    Answers without the score are left out; so is a question that has no other answers.
+    """
+    scored: dict[str, list[float]] = {}
+    for answer in answers:
+        if answer.scores is not None and name in answer.scores:
+            scored.setdefault(answer.question, []).append(answer.scores[name])
+    return {question: float(np.mean(values)) for question, values in scored.items()}
 
 
 def scores_by(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mica_ray.benchmarks.answers import Answer, AnswerLog, answer_questions
+from mica_ray.benchmarks.answers import Answer, AnswerLog, answer_questions, read_answers
 from mica_ray.benchmarks.question import AnswerError, BenchmarkDataError, Question
-from mica_ray.benchmarks.scores import group_score, scores_by
+from mica_ray.benchmarks.scores import group_score, question_means, scores_by
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.types import Message, Sampling
 
@@ -87,6 +87,39 @@ def test_half_written_line_is_asked_again(tmp_path: Path) -> None:
     again = AnswerLog(tmp_path, {})
     again.record(Answer("b", 0, "2", scores={"score": 2.0}))
     assert [answer.question for answer in AnswerLog(tmp_path, {}).answers] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"question": "a", "sample": 0, "scores": {"score": "1"}}',
+        '{"question": "a", "sample": 0, "scores": [1]}',
+        '{"question": ["a"], "sample": 0}',
+        '{"question": "a", "sample": "0"}',
+        '{"question": "a"}',
+        '{"question": "a", "sample": 0, "mark": 1}',
+    ],
+)
+def test_line_that_is_no_answer_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text(line + "\n")
+    with pytest.raises(BenchmarkDataError, match=r"answers\.jsonl: not a file of answers"):
+        read_answers(path)
+
+
+def test_last_answer_to_a_question_counts(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text(
+        '{"question": "a", "sample": 0}\n{"question": "a", "sample": 0, "scores": {"score": 1}}\n'
+    )
+    assert read_answers(path) == {("a", 0): Answer("a", 0, scores={"score": 1})}
+
+
+def test_means_leave_out_questions_without_the_score() -> None:
+    answers = [Answer("a", 0, scores={"score": 1.0, "first": 3.0}), Answer("a", 1, scores={"score": 0.0})]
+    answers += [Answer("b", 0, problem="no number")]
+    assert question_means(answers) == {"a": 0.5}
+    assert question_means(answers, name="first") == {"a": 3.0}
 
 
 def test_folder_holds_one_setting(tmp_path: Path) -> None:

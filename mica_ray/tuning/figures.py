@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from mica_ray.files import write_whole
 from mica_ray.reporting.drawing.canvas import (
     BLUE,
     GREY,
-    MODEL_COLOURS,
-    MODEL_MARKERS,
     DrawnFigure,
     finished,
     new_figure,
     plain,
     tidy,
 )
+from mica_ray.reporting.drawing.run_curves import draw_runs
 from mica_ray.tuning.sweep import Sweep
 from mica_ray.tuning.sweep_result import CellRow, SweepResult
 
@@ -88,30 +84,4 @@ def _escaped_question(sweep: Sweep) -> str:
 
 
 def _draw_curve(axes: Axes, row: CellRow, number: int) -> None:
-    steps, values = shared_steps(row.curves)
-    is_marked = number < _MOST_CURVES
-    colour = MODEL_COLOURS[number] if is_marked else GREY
-    axes.plot(
-        steps,
-        values.mean(axis=0),
-        color=colour,
-        marker=MODEL_MARKERS[number] if is_marked else None,
-        markersize=4,
-        linewidth=1.6,
-        label=plain(row.cell.name),
-    )
-    if len(values) > 1:
-        axes.fill_between(
-            steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.12, linewidth=0
-        )
-
-
-def shared_steps(curves: Sequence[Mapping[int, float]]) -> tuple[list[int], np.ndarray]:
-    """Return the steps that all nonempty curves share, and the values at these steps.
-
-    Returns:
-        Steps [K] in order, values [number of nonempty curves, K].
-    """
-    begun = [curve for curve in curves if curve]
-    steps = sorted(set.intersection(*(set(curve) for curve in begun)))
-    return steps, np.array([[curve[step] for step in steps] for curve in begun])
+    draw_runs(axes, row.curves, name=row.cell.name, number=number if number < _MOST_CURVES else None)

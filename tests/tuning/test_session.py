@@ -9,7 +9,8 @@ import pytest
 
 from mica_ray.cli import main
 from mica_ray.config import ConfigError
-from mica_ray.tuning.figures import learning_curves, metric_by_cell, shared_steps
+from mica_ray.reporting.drawing.run_curves import shared_steps
+from mica_ray.tuning.figures import learning_curves, metric_by_cell
 from mica_ray.tuning.search import rounds
 from mica_ray.tuning.session import check_sweep, run_session, with_base
 from mica_ray.tuning.space import Span

@@ -23,6 +23,7 @@ from mica_ray.reporting.drawing.canvas import (
     new_figure,
     plain,
     tidy,
+    value_and_ends,
 )
 from mica_ray.statistics import Interval, bootstrap_mean, wilson
 from mica_ray.types import AXES
@@ -69,7 +70,7 @@ def _draw_share(
     """Draw one bar with its interval, and the counts "passed/all" above it."""
     passed = sum(dialogue.outcome == "success" for dialogue in stratum)
     share = _scaled(wilson(passed, len(stratum)), 100)
-    value, ends = _bar(share)
+    value, ends = value_and_ends(share)
     axes.bar(place, value, width, color=colour)
     axes.errorbar(place, value, yerr=ends, color="black", capsize=2, linewidth=0.9, fmt="none")
     axes.annotate(
@@ -100,7 +101,7 @@ def alignment_score_figure(dialogues: Sequence[RecordedDialogue]) -> DrawnFigure
             markeredgewidth=0,
         )
         mean = bootstrap_mean(values, seed=_SEED)
-        value, ends = _bar(mean)
+        value, ends = value_and_ends(mean)
         axes.errorbar(
             number, value, yerr=ends, fmt="_", color="black", markersize=26, capsize=5, linewidth=1.4
         )
@@ -168,7 +169,7 @@ def comparison_figure(dialogues: Sequence[RecordedDialogue]) -> DrawnFigure:
 
 def _draw_estimate(axes: Axes, interval: Interval, row: int, mark: Mapping[str, str]) -> None:
     """Draw one value with its interval, and the number above it."""
-    value, ends = _bar(interval)
+    value, ends = value_and_ends(interval)
     axes.errorbar(
         [value], [row], xerr=ends, markersize=8, capsize=4, linewidth=1.6,
         color=mark["color"], marker=mark["marker"],
@@ -180,12 +181,6 @@ def _draw_estimate(axes: Axes, interval: Interval, row: int, mark: Mapping[str, 
 
 def _colour(number: int) -> str:
     return MODEL_COLOURS[number % len(MODEL_COLOURS)]
-
-
-def _bar(interval: Interval) -> tuple[float, list[list[float]]]:
-    """Return a value and its distances to the bounds, as `errorbar` takes them."""
-    value = interval.estimate
-    return value, [[max(0.0, value - interval.low)], [max(0.0, interval.high - value)]]
 
 
 def _offsets(values: np.ndarray) -> np.ndarray:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from mica_ray.statistics import Interval
+
 # Okabe and Ito's colours, ordered so that neighbours also differ in lightness.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#6E6E6E",
@@ -78,6 +80,12 @@ def tidy(axes: Axes, *, x: str, y: str, title: str = "") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     if title:
         axes.set_title(title, fontsize=10)
+
+
+def value_and_ends(interval: Interval) -> tuple[float, list[list[float]]]:
+    """Return an estimate and its distances to the bounds, as matplotlib's `errorbar` takes them."""
+    value = interval.estimate
+    return value, [[max(0.0, value - interval.low)], [max(0.0, interval.high - value)]]
 
 
 def plain(name: str) -> str:

@@ -72,7 +72,7 @@ class TextTable:
         """Return the width in which no word of the column breaks, and the width in which no line wraps."""
         from rich.cells import cell_len
 
-        lines = [line for row in self.rows for line in _stacked(row[column]).split("\n")]
+        lines = [line for row in self.rows for line in stacked(row[column]).split("\n")]
         pieces = [piece for line in lines for piece in _unbreakable(line)] + self.header[column].split()
         least = max(map(cell_len, pieces), default=0)
         return least, max(map(cell_len, (*pieces, *lines, self.header[column])), default=0)
@@ -92,7 +92,7 @@ class TextTable:
             justify = "right" if column else "left"
             table.add_column(Text(self.header[column]), justify=justify, width=column_width, overflow="fold")
         for row in self.rows:
-            table.add_row(*(Text(_stacked(row[column])) for column in columns))
+            table.add_row(*(Text(stacked(row[column])) for column in columns))
         return table
 
     def markdown(self) -> str:
@@ -123,7 +123,7 @@ class TextTable:
         )
 
 
-def _stacked(cell: str) -> str:
+def stacked(cell: str) -> str:
     """Return the cell with an interval on a line of its own."""
     return cell.replace(" [", "\n[")
 

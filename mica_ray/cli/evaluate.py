@@ -24,6 +24,7 @@ from mica_ray.cli.options import (
     save_json,
 )
 from mica_ray.cli.questions import emobench_command, eqbench2_command
+from mica_ray.cli.results.model_table import table_command
 
 if TYPE_CHECKING:
     from mica_ray.evaluation.rescored_files import Rescored
@@ -128,6 +129,13 @@ evaluate_app.command(
     "eqbench2", epilog=examples("mica evaluate eqbench2 --policy runs/a --data eqbench2 --limit 20")
 )(eqbench2_command)
 evaluate_app.add_typer(eqbench3_app)
+evaluate_app.command(
+    "table",
+    epilog=examples(
+        "mica evaluate table runs/a runs/emobench-a runs/b --base runs/b --out table",
+        "mica evaluate table mixed=runs/a mixed=runs/b group=runs/c gpt-4o.jsonl",
+    ),
+)(table_command)
 
 
 def print_scores(scores: Sequence[Rescored], console: Console) -> None:

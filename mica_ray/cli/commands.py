@@ -20,7 +20,7 @@ from mica_ray.cli.data.commands import data_app
 from mica_ray.cli.doctor import doctor_command
 from mica_ray.cli.evaluate import evaluate_app
 from mica_ray.cli.finished_runs import compare_command, register_command, track_command
-from mica_ray.cli.judges import judges_app
+from mica_ray.cli.judges.commands import judges_app
 from mica_ray.cli.options import examples
 from mica_ray.cli.promote import promote_command
 from mica_ray.cli.report import report_app

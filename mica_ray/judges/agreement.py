@@ -15,6 +15,7 @@ import krippendorff
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
+from mica_ray.judges.alpha_resamples import resampled_alphas
 from mica_ray.statistics import Interval
 
 RESAMPLES = 1_000
@@ -124,6 +125,22 @@ def agreement(table: RatingTable, *, seed: int = 0, resamples: int = RESAMPLES) 
     )
 
 
+def agreement_record(found: Agreement) -> dict[str, object]:
+    """Return the statistics as JSON. A statistic that the ratings do not define is null."""
+    return {
+        "alpha_ordinal": found.alpha_ordinal.estimate,
+        "alpha_ordinal_interval": [found.alpha_ordinal.low, found.alpha_ordinal.high],
+        "alpha_sign": found.alpha_sign.estimate,
+        "alpha_sign_interval": [found.alpha_sign.low, found.alpha_sign.high],
+        "sign_disagreement": found.sign_disagreement,
+        "kappa_quadratic": {" / ".join(pair): kappa for pair, kappa in found.kappa_quadratic.items()},
+        "icc": found.icc,
+        "raters": found.num_raters,
+        "items": found.num_items,
+        "ratings": found.num_ratings,
+    }
+
+
 def ordinal_alpha(ratings: np.ndarray, levels: Sequence[float]) -> float:
     """Return Krippendorff's alpha for ordinal ratings; NaN if it is not defined.
 
@@ -195,8 +212,12 @@ def bootstrap_cases(
         for sample in generator.integers(max(1, len(members)), size=(resamples, len(members)))
         if members
     ]
-    defined = [value for value in drawn if not math.isnan(value)]
-    low, high = np.quantile(defined, [0.025, 0.975]) if defined else (estimate, estimate)
+    return _percentiles(estimate, np.array(drawn))
+
+
+def _percentiles(estimate: float, drawn: np.ndarray) -> Interval:
+    defined = drawn[~np.isnan(drawn)]
+    low, high = np.quantile(defined, [0.025, 0.975]) if defined.size else (estimate, estimate)
     return Interval(estimate, float(low), float(high))
 
 
@@ -204,7 +225,8 @@ def _alpha_interval(
     ratings: np.ndarray, levels: Sequence[float], cases: np.ndarray, *, seed: int, resamples: int
 ) -> Interval:
     counts = _counts(ratings, levels)
-    return bootstrap_cases(cases, lambda items: _alpha(counts[items], levels), seed=seed, resamples=resamples)
+    drawn = resampled_alphas(counts, cases, seed=seed, resamples=resamples)
+    return _percentiles(_alpha(counts, levels), drawn)
 
 
 def _counts(ratings: np.ndarray, levels: Sequence[float]) -> np.ndarray:

@@ -49,6 +49,21 @@ def read_domain(config: RunConfig) -> RunDomain:
     return RunDomain(declared, replace(declared, rules=rules, scenarios=scenarios), deck)
 
 
+def read_judged_domain(config: RunConfig) -> Domain:
+    """Load the domain of recorded dialogues, with the scenarios that a config names; there may be none.
+
+    Official test cases are allowed in every split: nothing is trained.
+
+    Raises:
+        ConfigError: there is no such domain, or the scenario file or the cards are invalid.
+    """
+    declared = _declared_domain(config)
+    scenarios, _ = _scenarios(config, declared, _read_deck(config, declared))
+    if scenarios is declared.scenarios:
+        scenarios = with_retellings(scenarios, config.retellings, seed=config.seed)
+    return replace(declared, scenarios=scenarios)
+
+
 def check_embedded_domain(declared: Domain) -> None:
     """Check that the embedded policy can be trained on a domain's own scenarios.
 

@@ -16,7 +16,7 @@ from mica_ray.config.references import ConfigError
 from mica_ray.config.role_config import Player, Recording
 from mica_ray.config.run_config import RunConfig
 from mica_ray.dialogue.domain import Domain
-from mica_ray.dialogue.judger import Judger
+from mica_ray.dialogue.judger import Judge, Judger
 from mica_ray.launch.cluster import join_ray_for
 from mica_ray.launch.domain_source import read_domain
 from mica_ray.launch.start_engines import start_role_model
@@ -66,6 +66,27 @@ async def start_world(
 
 
 @asynccontextmanager
+async def started_judge(
+    config: RunConfig, domain: Domain, *, inline: bool, ledger: Ledger | None = None
+) -> AsyncIterator[Judge]:
+    """Start what the judge of a config needs, and yield the judge; close it afterwards.
+
+    Args:
+        config: with the judge.
+        domain: with the judge's instructions.
+        inline: in this process instead of on Ray.
+        ledger: counts the calls of the judge.
+
+    Raises:
+        ConfigError: the judge cannot be used.
+        EngineError: its engine does not start.
+    """
+    async with AsyncExitStack() as stack:
+        world, _ = await start_world(stack, config, domain, inline=inline, ledger=ledger or Ledger())
+        yield world.judge
+
+
+@asynccontextmanager
 async def judge_model(
     config: RunConfig, *, inline: bool, ledger: Ledger | None = None
 ) -> AsyncIterator[ChatModel]:
@@ -81,11 +102,10 @@ async def judge_model(
         EngineError: its engine does not start.
     """
     domain = read_domain(config).played
-    async with AsyncExitStack() as stack:
-        world, _ = await start_world(stack, config, domain, inline=inline, ledger=ledger or Ledger())
-        if not isinstance(world.judge, Judger):
-            raise ConfigError(f"roles.judge: {type(world.judge).__name__} has no chat(). Use a chat model.")
-        yield world.judge.model
+    async with started_judge(config, domain, inline=inline, ledger=ledger) as judge:
+        if not isinstance(judge, Judger):
+            raise ConfigError(f"roles.judge: {type(judge).__name__} has no chat(). Use a chat model.")
+        yield judge.model
 
 
 def role_world(config: RunConfig, served: RoleModelSource | None = None) -> World:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mica_ray.cli.judges.card import card_command
 from mica_ray.cli.options import JsonFileOption, examples, save_json
 
 if TYPE_CHECKING:
@@ -16,14 +17,21 @@ if TYPE_CHECKING:
 judges_app = typer.Typer(
     name="judges",
     help="Measure how reliable judges are.",
-    epilog=examples("mica judges agreement ratings.csv --json agreement.json"),
+    epilog=examples(
+        "mica judges agreement ratings.csv --json agreement.json",
+        "mica judges card --judge vllm:MODEL runs/a",
+    ),
     no_args_is_help=True,
 )
 
 
-@judges_app.callback()
-def _group() -> None:
-    """Keep `agreement` a subcommand: typer would run the only command of a group without its name."""
+judges_app.command(
+    "card",
+    epilog=examples(
+        "mica judges card --judge vllm:MODEL runs/a",
+        "mica judges card --judge vllm:MODEL recorded.jsonl --turns 12 --cards DIR",
+    ),
+)(card_command)
 
 
 @judges_app.command(
@@ -64,7 +72,7 @@ def agreement_command(
     Columns are recognized by their names, such as judge, rater, score, severity, item_id.
     """
     from mica_ray.config.references import ConfigError
-    from mica_ray.judges.agreement import agreement
+    from mica_ray.judges.agreement import agreement, agreement_record
     from mica_ray.judges.rating_table import Columns, RatingTableError, read_labels, read_ratings
 
     try:
@@ -78,22 +86,6 @@ def agreement_command(
     found = agreement(table)
     _show(found, num_cases=len(set(table.cases)))
     save_json(json_file, agreement_record(found))
-
-
-def agreement_record(found: Agreement) -> dict[str, object]:
-    """Return the statistics as JSON. A statistic that the ratings do not define is null."""
-    return {
-        "alpha_ordinal": found.alpha_ordinal.estimate,
-        "alpha_ordinal_interval": [found.alpha_ordinal.low, found.alpha_ordinal.high],
-        "alpha_sign": found.alpha_sign.estimate,
-        "alpha_sign_interval": [found.alpha_sign.low, found.alpha_sign.high],
-        "sign_disagreement": found.sign_disagreement,
-        "kappa_quadratic": {" / ".join(pair): kappa for pair, kappa in found.kappa_quadratic.items()},
-        "icc": found.icc,
-        "raters": found.num_raters,
-        "items": found.num_items,
-        "ratings": found.num_ratings,
-    }
 
 
 def _show(found: Agreement, *, num_cases: int) -> None:

@@ -147,6 +147,10 @@ class RoleConfig(BaseModel):
     """Engines per served model."""
     chat_template_arguments: dict[str, bool | int | str] = Field(default_factory=dict)
     """Extra arguments of the served models' chat templates, such as {"enable_thinking": false}."""
+    shows_needs: bool | None = None
+    """Whether language models see the user's initial needs and their order, as scripted roles always do.
+    None: endpoints, models that vLLM serves and replays see what EMPA's roles see; objects see what the
+    domain shows."""
 
     @model_validator(mode="after")
     def _check_players(self) -> RoleConfig:

@@ -15,7 +15,7 @@ from mica_ray.credit import CreditEstimator, Grpo, Mica, ReinforcePlusPlus, Rloo
 from mica_ray.credit_study.agreement import CheckedTurn, CreditCheck, agreement, reliability_of
 from mica_ray.credit_study.measures import by_batch
 from mica_ray.dialogue.play import DialogueStart
-from mica_ray.dialogue.prefix import Prefix, count_revealed
+from mica_ray.dialogue.prefix import Prefix, find_told
 from mica_ray.recordings.recorded_dialogue import RecordingError
 from mica_ray.recordings.recorded_turns import RecordedTurns
 from mica_ray.seeding import derive_seed
@@ -109,7 +109,7 @@ def prefix_before(stored: RecordedTurns, place: Place, scenario: Scenario) -> Pr
         )
     users = [user for user, _ in dialogue.talk[: place.turn + 1]]
     return Prefix(
-        dialogue.talk[: place.turn], tuple(states), users[-1], count_revealed(scenario.stages, users[1:])
+        dialogue.talk[: place.turn], tuple(states), users[-1], find_told(scenario.stages, users[1:])
     )
 
 

@@ -32,6 +32,11 @@ def count_silent(dialogues: Sequence[Trajectory]) -> int:
     return sum(turn.is_silent for dialogue in dialogues for turn in dialogue.turns)
 
 
+def count_early_ends(dialogues: Sequence[Trajectory]) -> int:
+    """Count the turns after which the Director ended a dialogue too early, and it continued."""
+    return sum(answer.is_early_end for item in dialogues for turn in item.turns for answer in turn.answers)
+
+
 def count_failures(dialogues: Sequence[Trajectory]) -> int:
     """Count failures: failed answers, and dialogues that failed for another reason."""
     return sum(_failures(dialogue) for dialogue in dialogues)

@@ -12,41 +12,37 @@ from typing import cast
 from mica_ray.chat.model import ChatModel, JsonSchema
 from mica_ray.dialogue.answer import ask, read_object
 from mica_ray.dialogue.domain import Domain
-from mica_ray.dialogue.moves import Move, actor_guidance, moves_schema, moves_text
+from mica_ray.dialogue.moves import Move, actor_guidance, chosen_stage, moves_schema, moves_text
 from mica_ray.dialogue.role_messages import SpokenTurn, director_messages
 from mica_ray.types import FinishReason, Sampling, Scenario, State, Status
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A scenario's story and how much is revealed. Stages are revealed in order, once each."""
+    """A scenario's story and what of it is revealed. The Director chooses the stages, each at most once."""
 
     stages: tuple[str, ...]
-    num_revealed: int = 0
+    told: tuple[int, ...] = ()
+    """Numbers of the stages revealed so far, counted from 1, in the order in which they were revealed."""
 
     @property
     def revealed(self) -> tuple[str, ...]:
-        """Fragments revealed so far, in order."""
-        return self.stages[: self.num_revealed]
+        """Fragments revealed so far, in the order in which they were revealed."""
+        return tuple(self.stages[number - 1] for number in self.told)
 
     @property
-    def upcoming(self) -> tuple[str, ...]:
-        """Fragments still to be revealed, in order."""
-        return self.stages[self.num_revealed :]
+    def upcoming(self) -> Mapping[int, str]:
+        """Fragments still to be revealed, by number."""
+        return {number: text for number, text in enumerate(self.stages, 1) if number not in self.told}
 
     @property
     def moves(self) -> tuple[Move, ...]:
         """Moves that are possible now."""
         return tuple(move for move in Move if self.upcoming or move is not Move.REVEAL_STAGE)
 
-    @property
-    def next_stage(self) -> int:
-        """Number of the next fragment, counted from 1."""
-        return self.num_revealed + 1
-
     def after(self, direction: Direction) -> Plot:
         """Return the plot after a direction has been carried out."""
-        return replace(self, num_revealed=self.num_revealed + (direction.fragment is not None))
+        return self if direction.stage is None else replace(self, told=(*self.told, direction.stage))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +54,10 @@ class Direction:
     """Guidance for the Actor; None for none."""
     fragment: str | None = None
     """The story fragment to reveal now; only with REVEAL_STAGE."""
+    stage: int | None = None
+    """Number of that fragment, counted from 1."""
+    is_early_end: bool = False
+    """Whether the Director called END, which the rules do not allow yet; the move is then CONTINUE."""
     status: Status = Status.OK
     error: str | None = None
     """Why the Director failed; None if it did not."""
@@ -106,7 +106,8 @@ class Director:
             revealed=plot.revealed,
             upcoming=plot.upcoming,
         )
-        calls = moves_text(plot.moves, plot.next_stage, language)
+        # All moves, also those that the schema excludes now: equal instructions are cached by the endpoint.
+        calls = moves_text(tuple(Move), language)
         answer = await ask(
             self.model,
             ({"role": "system", "content": f"{instructions['content']}\n\n{calls}"}, case),
@@ -123,7 +124,7 @@ class Director:
 
 def direction_schema(plot: Plot) -> JsonSchema:
     """Return the JSON schema of a Director's answer: one call of a move that is possible now."""
-    return moves_schema(plot.moves, plot.next_stage)
+    return moves_schema(plot.moves, tuple(plot.upcoming))
 
 
 def read_direction(text: str, plot: Plot, *, language: str = "en") -> Direction:
@@ -135,8 +136,8 @@ def read_direction(text: str, plot: Plot, *, language: str = "en") -> Direction:
         language: language of the Actor's guidance.
 
     Raises:
-        ValueError: not a JSON object, an unknown or impossible move, or an invalid argument. Models read the
-            message.
+        ValueError: not a JSON object, an unknown or impossible move, a stage that does not exist or was
+            revealed before, or another invalid argument. Models read the message.
     """
     answer = read_object(text)
     inner = answer.get("call")
@@ -144,9 +145,11 @@ def read_direction(text: str, plot: Plot, *, language: str = "en") -> Direction:
     move = next((move for move in plot.moves if move.value == call.get("move")), None)
     if move is None:
         raise ValueError(f"move must be one of {', '.join(plot.moves)}; got {call.get('move')!r:.40}")
-    guidance = actor_guidance(move, call, plot.next_stage, language)
+    stage = chosen_stage(call, tuple(plot.upcoming)) if move is Move.REVEAL_STAGE else None
+    guidance = actor_guidance(move, call, language)
     return Direction(
         move,
         guidance=None if move is Move.OBSERVE else guidance,
-        fragment=plot.upcoming[0] if move is Move.REVEAL_STAGE else None,
+        fragment=None if stage is None else plot.upcoming[stage],
+        stage=stage,
     )

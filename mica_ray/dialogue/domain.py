@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from mica_ray.dialogue.potential import Potential
 from mica_ray.dialogue.progress import ProgressRules
-from mica_ray.types import Scenario, Split, primary_language
+from mica_ray.types import AXES, Scenario, Split, primary_language
+
+GRADES = ("high", "mid", "low")
+"""Weights that a need can have for a user, in descending order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,8 @@ class Domain:
     axes: tuple[Axis, Axis, Axis]
     """In the order C, A, P of every state vector."""
     need_order: tuple[str, str, str]
-    """Axis keys in the order in which needs open: a rule of the embedded world, part of the case file."""
+    """Axis keys from the need that weighs most: the priorities of scenarios that have none of their own, and
+    the order in which needs open in the embedded world."""
     policy_prompt: str
     """System prompt of the policy."""
     actor_prompt: str
@@ -78,6 +82,9 @@ class Domain:
     """Prompts in other languages, at most one each. Other languages use the domain's own prompts."""
     potential: Potential | None = None
     """Scalar that the judge changes in place of levels on three axes; None for the three axes."""
+    shows_needs: bool = False
+    """Whether all roles see P_0 and `need_order`, which the rules of the embedded world compute with. In EMPA
+    only the Director sees numbers."""
 
     def __post_init__(self) -> None:
         """Check that no two translations have the same language."""
@@ -99,6 +106,12 @@ class Domain:
             judge_prompt=self.judge_prompt,
             axis_names=(self.axes[0].name, self.axes[1].name, self.axes[2].name),
         )
+
+    def priorities(self, scenario: Scenario) -> dict[str, str]:
+        """Return the weight of each need for a user by axis key; the scenario's, or else the domain's."""
+        if scenario.priorities:
+            return {key: grade for key, grade in zip(AXES, scenario.priorities, strict=True) if grade}
+        return dict(zip(self.need_order, GRADES, strict=True))
 
     def split(self, split: Split) -> tuple[Scenario, ...]:
         """Return the scenarios of one split, in file order."""

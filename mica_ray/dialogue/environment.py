@@ -5,6 +5,7 @@ dialogue/play.py drives it; dialogue/trajectory_builder.py collects the turns.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -49,6 +50,10 @@ class Environment(Protocol):
 class DialogueEnvironment:
     """A turn in EMPA's order: reply, judge, state, stop, Director, Actor (arXiv 2603.00552).
 
+    The Director may end a dialogue from turn `rules.check_from` on, if it is a success. The rules end it
+    then, before the Director is asked: an `end` that the Director calls is therefore always too early. It is
+    counted and treated as `continue` without guidance, which would be about leaving.
+
     The roles are called one after the other. After a failed judgement the state is unchanged and the dialogue
     continues; a failed Director gives no new guidance; a failed Actor ends the dialogue as FAILED. Every role
     call samples with `derive_seed(seed, role, turn)`: for the judge, turn is the scored one, for Director and
@@ -86,7 +91,7 @@ class DialogueEnvironment:
         self._dialogue: list[SpokenTurn] = [
             {"user": user, "reply": reply} for user, reply in (() if begun is None else begun.spoken)
         ]
-        self._plot = Plot(scenario.stages, 0 if begun is None else begun.num_revealed)
+        self._plot = Plot(scenario.stages, () if begun is None else begun.told)
         self._was_opened = False
         self._user: str | None = None
         """The message to reply to; None before the opening and after the end."""
@@ -130,19 +135,10 @@ class DialogueEnvironment:
             seed=derive_seed(self._seed, "judge", turn),
         )
         self._states.append(_next_state(self._states[-1], judgement))
-        direction, answers = Direction(Move.CONTINUE), tuple[RoleAnswer, ...]()
         stop = judge_stop(np.asarray(self._states), self._rules)
-        if stop is None:
-            direction = await self._direct()
-            stop = Stop.ENDED if direction.move is Move.END else None
-            if self._director is not None:
-                status, error, reason = direction.status, direction.error, direction.finish_reason
-                answers = (RoleAnswer("director", status, error, reason),)
         if stop is not None:
-            return Exchange(
-                judgement, self._states[-1], user=None, stop=stop, error=direction.error, answers=answers
-            )
-        return await self._speak(judgement, direction, answers)
+            return Exchange(judgement, self._states[-1], user=None, stop=stop)
+        return await self._speak(judgement, await self._direct())
 
     async def _find_opening(self) -> str:
         opening = await self._actor.open(self._scenario, seed=derive_seed(self._seed, "actor", 0))
@@ -151,7 +147,7 @@ class DialogueEnvironment:
     async def _direct(self) -> Direction:
         if self._director is None:
             return Direction(Move.CONTINUE)
-        return await self._director.direct(
+        direction = await self._director.direct(
             self._scenario,
             tuple(self._dialogue),
             state=self._states[-1],
@@ -159,11 +155,15 @@ class DialogueEnvironment:
             plot=self._plot,
             seed=derive_seed(self._seed, "director", len(self._dialogue)),
         )
+        if direction.move is not Move.END:
+            return direction
+        return replace(direction, move=Move.CONTINUE, guidance=None, is_early_end=True)
 
-    async def _speak(
-        self, judgement: Judgement, direction: Direction, answers: tuple[RoleAnswer, ...]
-    ) -> Exchange:
-        state = self._states[-1]
+    async def _speak(self, judgement: Judgement, direction: Direction) -> Exchange:
+        state, answers = self._states[-1], tuple[RoleAnswer, ...]()
+        if self._director is not None:
+            status, error, reason = direction.status, direction.error, direction.finish_reason
+            answers = (RoleAnswer("director", status, error, reason, direction.is_early_end),)
         try:
             message = await self._actor.speak(
                 self._scenario,

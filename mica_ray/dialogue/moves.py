@@ -16,7 +16,7 @@ class Move(StrEnum):
     """The seven moves of EMPA (arXiv 2603.00552)."""
 
     REVEAL_STAGE = "reveal_stage"
-    """The user reveals the next story fragment; possible while one is left."""
+    """The user reveals a story fragment that is not told yet; possible while one is left."""
     REVEAL_MEMORY = "reveal_memory"
     """The user recalls more of a fragment already revealed."""
     ADJUST_EMPATHY = "adjust_empathy"
@@ -28,7 +28,7 @@ class Move(StrEnum):
     CONTINUE = "continue"
     """The dialogue continues as it is."""
     END = "end"
-    """The user leaves."""
+    """The user leaves, because their needs are met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +76,7 @@ ARGUMENTS: Mapping[Move, Argument] = {
 }
 """Argument by move. reveal_stage takes the number of the stage; moves not listed take only guidance."""
 
-_STAGE = {
-    "en": "stage: the number of the fragment that comes next, now {number}",
-    "zh": "stage：接下来那个片段的编号，现在是 {number}",
-}
+_STAGE = {"en": "stage: the number of a fragment of untold", "zh": "stage：untold 中一个片段的编号"}
 _HEADINGS = {
     "en": "Each move is a call with its own argument, given between move and guidance:",
     "zh": "每个动作都是一次调用，带有自己的参数，写在 move 和 guidance 之间：",
@@ -89,23 +86,22 @@ _COLON = {"en": ": ", "zh": "："}
 _SPACE = {"en": " ", "zh": ""}
 
 
-def moves_schema(moves: Sequence[Move], next_stage: int) -> JsonSchema:
+def moves_schema(moves: Sequence[Move], stages: Sequence[int]) -> JsonSchema:
     """Return the JSON schema of one call: a union over the possible moves, keyed by `move`.
 
     Args:
         moves: the possible moves.
-        next_stage: number of the next stage, from 1; no other can be revealed.
+        stages: numbers of the stages that can be revealed.
     """
     # Nested under a key, because some endpoints reject a union at the root.
-    return _record({"call": {"anyOf": [_call_schema(move, next_stage) for move in moves]}})
+    return _record({"call": {"anyOf": [_call_schema(move, stages) for move in moves]}})
 
 
-def moves_text(moves: Sequence[Move], next_stage: int, language: str) -> str:
-    """Describe the arguments of the possible moves; unknown languages use English.
+def moves_text(moves: Sequence[Move], language: str) -> str:
+    """Describe the arguments of the moves; unknown languages use English.
 
     Args:
-        moves: the possible moves.
-        next_stage: number of the next stage, from 1; no other can be revealed.
+        moves: the moves to describe.
         language: language code as in `Scenario.language`.
     """
     language = _known(language)
@@ -113,7 +109,7 @@ def moves_text(moves: Sequence[Move], next_stage: int, language: str) -> str:
     for move in moves:
         argument = ARGUMENTS.get(move)
         if move is Move.REVEAL_STAGE:
-            lines.append(f"- {move}({_STAGE[language].format(number=next_stage)})")
+            lines.append(f"- {move}({_STAGE[language]})")
         elif argument is not None:
             choices = _OR[language].join(f'"{choice}"' for choice in argument.choices or ())
             about = argument.about[language]
@@ -124,7 +120,25 @@ def moves_text(moves: Sequence[Move], next_stage: int, language: str) -> str:
     return "\n".join(lines)
 
 
-def actor_guidance(move: Move, call: Mapping[str, object], next_stage: int, language: str) -> str | None:
+def chosen_stage(call: Mapping[str, object], stages: Sequence[int]) -> int:
+    """Return the number of the stage that a call reveals.
+
+    Args:
+        call: the Director's JSON object.
+        stages: numbers of the stages that can be revealed.
+
+    Raises:
+        ValueError: the call names no stage, or another one. Models read the message.
+    """
+    named = str(call.get("stage")).strip()
+    for stage in stages:
+        if named == str(stage):
+            return stage
+    allowed = ", ".join(map(str, stages))
+    raise ValueError(f"stage must be a number in untold, {allowed}; got {call.get('stage')!r:.40}")
+
+
+def actor_guidance(move: Move, call: Mapping[str, object], language: str) -> str | None:
     """Convert a call's argument and guidance to the guidance that the Actor gets.
 
     The argument may be missing if there is guidance.
@@ -132,7 +146,6 @@ def actor_guidance(move: Move, call: Mapping[str, object], next_stage: int, lang
     Args:
         move: the called move.
         call: the Director's JSON object.
-        next_stage: number of the next stage, from 1; no other can be revealed.
         language: language of the scenario.
 
     Returns:
@@ -143,8 +156,6 @@ def actor_guidance(move: Move, call: Mapping[str, object], next_stage: int, lang
             both missing. Models read the message.
     """
     guidance = _text(call, "guidance")
-    if move is Move.REVEAL_STAGE and str(call.get("stage", next_stage)).strip() != str(next_stage):
-        raise ValueError(f"stage must be {next_stage}, the next one; got {call.get('stage')!r:.40}")
     argument = ARGUMENTS.get(move)
     if argument is None:
         return guidance or None
@@ -171,11 +182,11 @@ def _text(call: Mapping[str, object], name: str) -> str:
     return (value or "").strip()
 
 
-def _call_schema(move: Move, next_stage: int) -> JsonSchema:
+def _call_schema(move: Move, stages: Sequence[int]) -> JsonSchema:
     fields: dict[str, object] = {"move": {"type": "string", "enum": [move.value]}}
     argument = ARGUMENTS.get(move)
     if move is Move.REVEAL_STAGE:
-        fields["stage"] = {"type": "integer", "enum": [next_stage]}
+        fields["stage"] = {"type": "integer", "enum": list(stages)}
     elif argument is not None:
         choices = {} if argument.choices is None else {"enum": list(argument.choices)}
         fields[argument.name] = {"type": "string", **choices}

@@ -18,8 +18,8 @@ class Prefix:
     """P_0 ... P_t in points: one more than turns."""
     user: str
     """The message to reply to."""
-    num_revealed: int = 0
-    """Story fragments revealed so far, including in `user`."""
+    told: tuple[int, ...] = ()
+    """Numbers of the story fragments revealed so far, including in `user`; from 1, in their order."""
 
     def __post_init__(self) -> None:
         """Check that there is one state more than turns."""
@@ -35,21 +35,25 @@ class Prefix:
         return len(self.spoken)
 
 
-def count_revealed(stages: Sequence[str], messages: Sequence[str]) -> int:
-    """Count the story fragments that occur in user messages, in order and word for word.
+def find_told(stages: Sequence[str], messages: Sequence[str]) -> tuple[int, ...]:
+    """Return the numbers of the story fragments that occur in user messages word for word, in their order.
 
-    Recorded dialogues do not mark fragments. A fragment that the Actor rephrased is not counted, and may be
-    revealed again.
+    Recorded dialogues do not mark fragments. A fragment that the Actor rephrased is not found, and may be
+    revealed again. A message reveals one fragment at most.
 
     Args:
-        stages: the scenario's stages, in order.
+        stages: the scenario's stages; the first one has number 1.
         messages: the user's messages, oldest first.
     """
-    num_revealed = 0
-    for message in messages:
-        if num_revealed < len(stages) and _words(stages[num_revealed]) in _words(message):
-            num_revealed += 1
-    return num_revealed
+    told: list[int] = []
+    for message in map(_words, messages):
+        found = (
+            number
+            for number, stage in enumerate(stages, start=1)
+            if number not in told and _words(stage) in message
+        )
+        told += [number for number in (next(found, None),) if number is not None]
+    return tuple(told)
 
 
 def _words(text: str) -> str:

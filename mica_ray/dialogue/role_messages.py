@@ -26,14 +26,15 @@ class SpokenTurn(TypedDict):
 def judge_messages(
     domain: Domain, scenario: Scenario, *, state: State, dialogue: Sequence[SpokenTurn]
 ) -> tuple[Message, Message]:
-    """Build the judge's input for scoring the last reply.
+    """Build the judge's input for scoring the last reply: the person, the weights of the needs, the dialogue.
 
-    It contains no stages: a judge that knows the story scores the script and not the reply.
+    It contains no stages: a judge that knows the story scores the script and not the reply. It contains no
+    state, so that the levels of a reply do not depend on those of earlier replies.
 
     Args:
         domain: source of instructions and axes.
         scenario: the simulated user.
-        state: P_{t-1}, points, before the reply to score.
+        state: P_{t-1}, points, before the reply to score; only for domains with a potential.
         dialogue: oldest turn first; the last entry is the one to score.
     """
     prompts = domain.prompts(scenario.language)
@@ -48,9 +49,9 @@ def director_messages(
     dialogue: Sequence[SpokenTurn],
     energy: Sequence[float],
     revealed: Sequence[str],
-    upcoming: Sequence[str],
+    upcoming: Mapping[int, str],
 ) -> tuple[Message, Message]:
-    """Build the Director's input after the last reply has been scored.
+    """Build the Director's input after the last reply has been scored: all that is known.
 
     Args:
         domain: source of instructions and axes.
@@ -58,11 +59,12 @@ def director_messages(
         state: P_t, points, after the last reply.
         dialogue: oldest turn first; its length is the number of turns.
         energy: dE of each turn, points.
-        revealed: story fragments already revealed, in order.
-        upcoming: story fragments still to be revealed, in order.
+        revealed: story fragments already revealed, in that order.
+        upcoming: story fragments still to be revealed, by number.
     """
     case = _case("director", domain, scenario, state, dialogue)
-    plot = {"turn": len(dialogue), "energy": list(energy), "told": list(revealed), "untold": list(upcoming)}
+    untold = [{"stage": number, "text": text} for number, text in upcoming.items()]
+    plot = {"turn": len(dialogue), "energy": list(energy), "told": list(revealed), "untold": untold}
     return _messages(domain.prompts(scenario.language).director_prompt, case | plot)
 
 
@@ -76,12 +78,12 @@ def actor_messages(
     guidance: str | None,
     fragment: str | None,
 ) -> tuple[Message, Message]:
-    """Build the Actor's input for the next user message.
+    """Build the Actor's input for the next user message: who it is, the dialogue and the Director's guidance.
 
     Args:
         domain: source of instructions and axes.
         scenario: the simulated user.
-        state: P_t, points, after the last reply.
+        state: P_t, points, after the last reply; only for domains with a potential.
         dialogue: oldest turn first.
         revealed: story fragments of earlier messages.
         guidance: the Director's guidance; None for none.
@@ -95,18 +97,30 @@ def actor_messages(
 def _case(
     role: RoleName, domain: Domain, scenario: Scenario, state: State, dialogue: Sequence[SpokenTurn]
 ) -> dict[str, object]:
-    return {
+    """Return what a role sees, without the plot.
+
+    What is constant in a dialogue is first and what changes in every turn is last, so that an endpoint that
+    caches prefixes computes each message of the dialogue once.
+    """
+    case: dict[str, object] = {
         "role": role,
         "scenario": scenario.id,
         "persona": scenario.persona,
         "topic": scenario.topic,
-        "axes": dict(zip(AXES, domain.prompts(scenario.language).axis_names, strict=True)),
-        "need_order": list(domain.need_order),
-        "dominant_axis": scenario.dominant_axis,
-        "initial_state": dict(zip(AXES, scenario.initial_state, strict=True)),
-        "state": dict(zip(AXES, state, strict=True)),
-        "dialogue": list(dialogue),
     }
+    # A scalar is all that the roles of a domain with a potential have to go by.
+    sees_state = role == "director" or domain.potential is not None
+    if role != "actor":
+        case["axes"] = dict(zip(AXES, domain.prompts(scenario.language).axis_names, strict=True))
+        case["priorities"] = domain.priorities(scenario)
+    if domain.shows_needs:
+        case["need_order"] = list(domain.need_order)
+    if domain.shows_needs or sees_state:
+        case["initial_state"] = dict(zip(AXES, scenario.initial_state, strict=True))
+    case["dialogue"] = list(dialogue)
+    if sees_state:
+        case["state"] = dict(zip(AXES, state, strict=True))
+    return case
 
 
 def _messages(instructions: str, case: Mapping[str, object]) -> tuple[Message, Message]:

@@ -64,7 +64,7 @@ _AXES = (
         ),
         regress_levels=(
             "Leaves the person's strength as it is.",
-            "Lectures, or hands out tasks the person is in no state to do.",
+            "Lectures, or hands out tasks that are too much for the person.",
             "Treats what the person wants or tried as worthless, or takes the decision away.",
         ),
         regress_points=(0.0, -2.0, -5.0),
@@ -88,6 +88,7 @@ EMOTIONAL_SUPPORT = Domain(
     director_prompt=SUPPORT_PROMPTS_EN.director_prompt,
     judge_prompt=SUPPORT_PROMPTS_EN.judge_prompt,
     rules=ProgressRules(max_turns=12, check_from=4, tolerance=0.05, oscillation_window=None),
+    shows_needs=True,
     scenarios=scenarios_of(STORIES, "emotional_support"),
     translations=(SUPPORT_PROMPTS_ZH,),
 )

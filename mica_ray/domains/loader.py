@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar, cast, get_args
 
 from mica_ray.content_files import content_files
-from mica_ray.dialogue.domain import Domain
+from mica_ray.dialogue.domain import GRADES, Domain
 from mica_ray.domains.sage import is_profile, profile_fields
 from mica_ray.files import JsonFileError, JsonLine, read_json_lines
 from mica_ray.types import AXES, LANGUAGES, Scenario, Split, State, primary_language
@@ -72,8 +72,9 @@ def load_scenarios(path: Path, domain: str) -> tuple[Scenario, ...]:
     Required fields: id, category, dominant_axis ("C", "A" or "P"), persona, opening (empty if the simulated
     user writes it), initial_state ([C, A, P] in points, none above 0 and not all 0), stages (a list of
     texts), split ("train", "valid" or "test").
-    Optional: language ("en"; "zh-CN" and "中文" are zh), topic (""), difficulty (""), and domain, which must
-    equal the argument. A line may also be a SAGE or RLVER profile (domains/sage.py).
+    Optional: language ("en"; "zh-CN" and "中文" are zh), topic (""), difficulty (""), priorities (three of
+    "high", "mid", "low" and "", for C, A, P; or none), and domain, which must equal the argument. A line may
+    also be a SAGE or RLVER profile (domains/sage.py).
 
     Args:
         path: a file, or a folder whose *.jsonl files are read as one (content_files.py).
@@ -141,7 +142,7 @@ def _scenario(fields: Mapping[str, object], domain: str) -> Scenario:
         fields = _of_profile(fields)
         checks = _text_or_nothing, _all_texts
     check_opening, check_stages = checks
-    fields = {"domain": domain, "language": "en", "topic": "", "difficulty": "", **fields}
+    fields = {"domain": domain, "language": "en", "topic": "", "difficulty": "", "priorities": [], **fields}
     unknown = sorted(set(fields) - set(Scenario.__dataclass_fields__))
     if unknown:
         raise _FieldError(
@@ -161,6 +162,7 @@ def _scenario(fields: Mapping[str, object], domain: str) -> Scenario:
         language=_checked(fields, "language", _language),
         topic=_checked(fields, "topic", _text_or_nothing),
         difficulty=_checked(fields, "difficulty", _text_or_nothing),
+        priorities=_checked(fields, "priorities", _grades),
     )
 
 
@@ -224,6 +226,14 @@ def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
         raise _FieldError("a list of at least one text")
     return tuple(_text(item) for item in cast("list[object]", value))
+
+
+def _grades(value: object) -> tuple[str, ...]:
+    items = cast("list[object]", value) if isinstance(value, list) else [None]
+    grades = tuple(item for item in items if isinstance(item, str) and item in ("", *GRADES))
+    if len(grades) != len(items) or len(grades) not in (0, len(AXES)):
+        raise _FieldError(f'a list of three of {", ".join(GRADES)} or "", in the order C, A, P, or empty')
+    return grades
 
 
 def _all_texts(value: object) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """System prompts of the three roles, parameterized by a few phrases of the domain.
 
-They explain the keys of the JSON case file, which each role gets as its user message.
+They explain the keys of the JSON case file, which each role gets as its user message. Each role sees what it
+needs (dialogue/role_messages.py): the Actor no numbers, the judge no state, the Director everything.
 """
 
 from __future__ import annotations
@@ -9,12 +10,11 @@ from mica_ray.dialogue.domain import Axis, RolePrompts
 from mica_ray.domains.rubric import judge_fields, rubric_text
 
 CASE_FILE = """The user message is one JSON object, the case file:
-- persona: who the person is. axes: the names of the three needs C, A and P.
-- need_order: the order in which needs open. A need that comes later cannot be met before the earlier ones.
-- dominant_axis: the need that weighs most for this person.
-- initial_state and state: how far each need is from being met, in points, at the start and now. 0 is met,
-  below 0 is missing.
+- persona: who the person is. topic: what the talk is about.
 - dialogue: what was said so far, oldest first: "user" is the person, "reply" is the helper."""
+
+NEEDS = """- axes: the names of the three needs C, A and P. priorities: how much each need weighs for this
+  person, high, mid or low."""
 
 
 def actor_prompt(*, person: str, helper: str) -> str:
@@ -32,7 +32,8 @@ def actor_prompt(*, person: str, helper: str) -> str:
 
 Write the person's next message.
 - Answer the last reply first. Say it if it felt warm, cold, wrong or useful; do not be grateful for nothing.
-- Let the state decide how you sound: far below 0 you are tense, short and guarded; near 0 you are calmer.
+- Let the replies decide how you sound: tense, short and guarded as long as none has reached you; calmer the
+  more you feel understood.
 - If fragment is given, share it in your own words as something that just comes up.
 - Speak only of what stands in persona, told, fragment and dialogue. Invent no new events.
 - Never give advice to yourself, never comfort yourself, never solve the problem on your own.
@@ -50,20 +51,23 @@ def director_prompt(*, person: str, helper: str, axes: tuple[Axis, Axis, Axis]) 
 The needs: {needs}.
 
 {CASE_FILE}
+{NEEDS}
+- initial_state and state: how far each need is from being met, in points, at the start and now. 0 is met,
+  below 0 is missing.
 - turn: turns played. energy: for every turn, how far it brought the person towards needs met, in points;
   below 0 means away from it.
-- told: parts of the story already shared, in order. untold: the rest, in order.
+- told: parts of the story already shared, in that order. untold: the rest, each with the number of its stage.
 
 Choose exactly one move for the next user message:
-- reveal_stage: the person shares the first part of untold. Right when the last reply gave it room; not when
-  the person was just hurt or when untold is empty.
+- reveal_stage: the person shares one part of untold, the one that fits what is talked about. Right when the
+  last reply gave it room; not when the person was just hurt or when untold is empty.
 - reveal_memory: the person recalls more of something in told. Right when it was passed over.
 - adjust_empathy: the person reacts more openly or more guardedly than before. Right when replies and
   reaction do not match.
 - turning_point: the person sees things anew, or loses patience. Rare, only when energy shows a clear trend.
 - observe: change nothing and watch. Right when you cannot tell yet what the last reply did.
 - continue: change nothing, the talk goes well as it is.
-- end: the person leaves. Only when nothing is left to say, or after several replies in a row did harm.
+- end: the person leaves content. Only when state is near 0 on all axes; before that, the talk goes on.
 
 guidance is one or two sentences to the player of the person, on what to share and how to react. It never
 says what the helper should do, never makes the person solve the problem, and is "" for observe and continue.
@@ -78,6 +82,7 @@ def judge_prompt(*, person: str, helper: str, axes: tuple[Axis, Axis, Axis]) -> 
     return f"""You rate one reply in a dialogue between {person} and {helper}.
 
 {CASE_FILE}
+{NEEDS}
 The last entry of dialogue holds the reply to rate. Earlier replies are context and are not rated again.
 
 Rate the reply on three axes ({order}). Each has a progress level (0, 1, 2) and a regress level (0, -1, -2).
@@ -86,7 +91,9 @@ Rate the reply on three axes ({order}). Each has a progress level (0, 1, 2) and 
 
 Rules
 - Rate what the reply does for this person at this moment, not how well it is written. Long is not better.
-- Use need_order and state: help with a later need, given while an earlier one is far below 0, is no progress.
+- Rate by persona, priorities and the last "user" message: the same words can be empty for one person and
+  enough for another.
+- Each need is rated on its own. Help with one is progress whether or not the others are met by now.
 - Progress and regress are independent: a reply can help and harm on one axis, and both are then given.
 - Level 0 is the usual level. Level 2 and level -2 need words in the reply that show them plainly.
 - Negative levels are normal: give them whenever the text shows them, and do not balance them with praise.

@@ -10,10 +10,10 @@ from mica_ray.domains.rubric import judge_fields, rubric_text
 
 CASE_FILE_ZH = """用户消息是一个 JSON 对象，也就是本案的卷宗：
 - persona：这个人是谁，性格、说话方式、对安慰的挑剔程度和过往经历都写在里面。
-- axes：三种需要 C、A、P 的名称。dominant_axis：对这个人最要紧的那一种。
-- need_order：三种需要通常打开的先后。
-- initial_state 和 state：开始时和现在，每种需要还差多少分。0 表示已经满足，负数表示还欠缺，越低欠得越多。
+- topic：谈话的话题。
 - dialogue：到目前为止说过的话，从早到晚；"user" 是这个人说的，"reply" 是对方的回复。"""
+
+NEEDS_ZH = """- axes：三种需要 C、A、P 的名称。priorities：每种需要对这个人有多要紧，high、mid 或 low。"""
 
 
 def actor_prompt_zh(*, person: str, helper: str) -> str:
@@ -31,7 +31,7 @@ def actor_prompt_zh(*, person: str, helper: str) -> str:
 
 写出这个人接下来要说的一条消息。
 - 先回应对方刚才那句话：说到心里了、敷衍了、说错了还是有用，都照实表现；没被打动就不要道谢。
-- 说话的样子由 state 决定：离 0 很远时绷着、话少、有防备；接近 0 时松弛一些，话也软一些。
+- 说话的样子由对方的回复决定：还没有一句说到心里时绷着、话少、有防备；越觉得被理解就越松弛，话也软一些。
 - persona 里写了性格、聊天习惯和对共情的要求，就按那样说话；要求高的人不会被空话和客套打动。
 - 有 fragment 时，用自己的话把它自然地带出来，像是忽然想起，不要整段照抄。
 - 只讲 persona、told、fragment 和 dialogue 里有的事，不编新的事件和人物。
@@ -51,17 +51,19 @@ def director_prompt_zh(*, person: str, helper: str, axes: tuple[Axis, Axis, Axis
 三种需要：{needs}。
 
 {CASE_FILE_ZH}
+{NEEDS_ZH}
+- initial_state 和 state：开始时和现在，每种需要还差多少分。0 表示已经满足，负数表示还欠缺，越低欠得越多。
 - turn：已经进行了几轮。energy：每一轮把这个人向“需要得到满足”推近了多少分，负数表示推远了。
-- told：已经讲过的经历片段，按顺序。untold：还没讲的片段，按顺序。
+- told：已经讲过的经历片段，按讲出的顺序。untold：还没讲的片段，每个都带有编号 stage。
 
 为这个人的下一条消息选定恰好一个动作：
-- reveal_stage：讲出 untold 里的第一个片段。适合对方刚才的回复给了他讲下去的余地；他刚被伤到，或 untold 为空时不用。
+- reveal_stage：讲出 untold 里的一个片段，选最合当前话题的。适合对方刚才的回复给了他讲下去的余地；他刚被伤到，或 untold 为空时不用。
 - reveal_memory：把 told 或 persona 里的某件事回想得更细。适合这件事被对方轻轻带过的时候。
 - adjust_empathy：让他比之前更敞开，或者更防备。适合他的反应与对方的回复不相称的时候。
 - turning_point：他忽然换了一种看法，或者失去了耐心。少用，只在 energy 显出明确走势时用。
 - observe：什么都不改，先看着。适合还看不出上一条回复起了什么作用的时候。
 - continue：什么都不改，谈话照现在这样就好。
-- end：这个人离开。只在该说的都说完了，或连着几条回复都在伤人时用。
+- end：这个人满意地离开。只在 state 的三项都接近 0 时用；在那之前，谈话会继续。
 
 guidance 用一两句话写给扮演这个人的演员：讲什么、怎么反应。不要写对方该做什么，不要让这个人自己解决问题；\
 observe 和 continue 时写 ""。
@@ -76,6 +78,7 @@ def judge_prompt_zh(*, person: str, helper: str, axes: tuple[Axis, Axis, Axis]) 
     return f"""你给{person}与{helper}对话中的一条回复打分。
 
 {CASE_FILE_ZH}
+{NEEDS_ZH}
 dialogue 的最后一项里的 "reply" 就是要打分的回复。更早的回复只是上下文，不再打分。
 
 在三个轴（{order}）上打分。每个轴有一个进步等级 progress（0、1、2）和一个退步等级 regress（0、-1、-2）。
@@ -84,7 +87,7 @@ dialogue 的最后一项里的 "reply" 就是要打分的回复。更早的回�
 
 规则
 - 看这条回复此刻对这个人起了什么作用，不看文笔。长不等于好。
-- 结合 persona、state 和刚才那条 "user" 来判断：同一句话，对挑剔的人可能是空话，对另一个人也许够了。
+- 结合 persona、priorities 和刚才那条 "user" 来判断：同一句话，对挑剔的人可能是空话，对另一个人也许够了。
 - 进步和退步各打各的：一条回复可以在同一个轴上既有帮助又有伤害，这时两个等级都要给。
 - 0 是最常见的等级。给 2 或 -2，必须能在回复里指出清楚的字句。
 - 负分很正常：文字里有就给，不要用好话来平衡。

@@ -68,5 +68,6 @@ TUTORING = Domain(
     director_prompt=director_prompt(person=_PERSON, helper=_HELPER, axes=_AXES),
     judge_prompt=judge_prompt(person=_PERSON, helper=_HELPER, axes=_AXES),
     rules=ProgressRules(max_turns=10, check_from=4, tolerance=0.05, oscillation_window=None),
+    shows_needs=True,
     scenarios=scenarios_of(LEARNERS, "tutoring"),
 )

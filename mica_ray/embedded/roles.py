@@ -128,7 +128,17 @@ def _read_case(messages: Sequence[Message]) -> Mapping[str, object]:
 
 
 def _felt(case: Mapping[str, object]) -> tuple[Inner, tuple[Felt, ...]]:
-    """Replay the case's dialogue: the initial state, and the effect of each reply."""
+    """Replay the case's dialogue: the initial state, and the effect of each reply.
+
+    Raises:
+        ChatError: the case does not show the person's needs.
+    """
+    if not {"initial_state", "need_order"} <= case.keys():
+        raise ChatError(
+            "The scripted roles need the initial needs. Set roles.shows_needs=true.",
+            kind="refused",
+            endpoint=ScriptedRoles.name,
+        )
     initial = cast(Mapping[str, float], case["initial_state"])
     order = [AXES.index(key) for key in cast(Sequence[str], case["need_order"])]
     inner = start([initial[key] for key in AXES], order)
@@ -161,15 +171,14 @@ def _judge(case: Mapping[str, object]) -> dict[str, object]:
 
 
 def _direct(case: Mapping[str, object]) -> dict[str, object]:
-    """Reveal the next stage if its need is in focus; otherwise continue."""
+    """Reveal the first untold stage if its need is in focus; otherwise continue."""
     now, mood = _mind(case)
     num_revealed = len(cast(Sequence[str], case.get("told", ())))
-    has_more = bool(case.get("untold"))
-    wants_stage = has_more and num_revealed <= now.order.index(now.focus)
-    return {
-        "move": "reveal_stage" if wants_stage else "continue",
-        "guidance": f"You are {mood}; what weighs now is {AXES[now.focus]}.",
-    }
+    untold = cast(Sequence[Mapping[str, object]], case.get("untold", ()))
+    guidance = f"You are {mood}; what weighs now is {AXES[now.focus]}."
+    if untold and num_revealed <= now.order.index(now.focus):
+        return {"move": "reveal_stage", "stage": untold[0]["stage"], "guidance": guidance}
+    return {"move": "continue", "guidance": guidance}
 
 
 def _speak(case: Mapping[str, object], rng: random.Random) -> str:

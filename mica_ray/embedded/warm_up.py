@@ -37,7 +37,7 @@ def warm_up_dialogues(
         num_turns: maximum turns of the dialogues, in rotation.
     """
     rng = random.Random(derive_seed(seed, "warm-up"))
-    roles = ScriptedRoles()
+    roles, domain = ScriptedRoles(), replace(domain, shows_needs=True)
     own = warm_up_stories(domain)
     sampling = Sampling(max_tokens=128)
 

@@ -21,6 +21,9 @@ from mica_ray.types import ROLES, Scenario, Trajectory
 Case = tuple[Scenario, int]
 """A scenario and the number of its dialogue, from 0."""
 
+PLAYED_ROLE_KEYS = (*ROLES, "temperature", "max_tokens", "shows_needs")
+"""Keys of `roles` on which the texts of a dialogue depend."""
+
 
 def evaluation_rollout(config: RunConfig) -> RolloutConfig:
     """Return how the policy is sampled in an evaluation, as `mica evaluate` does it."""
@@ -40,7 +43,7 @@ def dialogue_settings(name: str, config: RunConfig) -> dict[str, object]:
         "cards": values["cards"],
         "card_ratings": values["card_ratings"],
         "rules": values["rules"],
-        "roles": {role: values["roles"][role] for role in (*ROLES, "temperature", "max_tokens")},
+        "roles": {role: values["roles"][role] for role in PLAYED_ROLE_KEYS},
         "sampling": asdict(rollout.sampling),
         "context_length": rollout.context_length,
         # Only where it differs from what folders of earlier versions hold.

@@ -113,7 +113,7 @@ def _prompts(domain: Domain, scenario: Scenario, *, reply_tokens: int) -> Mappin
                 dialogue=dialogue,
                 energy=energy,
                 revealed=scenario.stages,
-                upcoming=(),
+                upcoming={},
             )
         ),
         "judge": _characters(judge_messages(domain, scenario, state=state, dialogue=dialogue)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mica_ray.chat.ledger import Ledger, MeteredChat, Price
@@ -106,19 +106,33 @@ def build_world(
             models[name] = role_model(role, environment=environment, served=served)
         return models[name]
 
+    def seen(name: Seat) -> Domain:
+        return replace(domain, shows_needs=_sees_needs(roles, name, domain))
+
     deadline = roles.deadline_seconds
 
     def judge(name: Literal["judge", "audit_judge"]) -> Judge:
         role = roles.sources[name]
-        return role if isinstance(role, Judge) else Judger(model(name), domain, sampling, deadline)
+        return role if isinstance(role, Judge) else Judger(model(name), seen(name), sampling, deadline)
 
     return World(
         domain=domain,
-        actor=Actor(model("actor"), domain, sampling, deadline),
-        director=Director(model("director"), domain, sampling, deadline),
+        actor=Actor(model("actor"), seen("actor"), sampling, deadline),
+        director=Director(model("director"), seen("director"), sampling, deadline),
         judge=judge("judge"),
         audit_judge=None if roles.audit_judge is None else judge("audit_judge"),
     )
+
+
+def _sees_needs(roles: RoleConfig, name: Seat, domain: Domain) -> bool:
+    """Whether a role sees the initial needs and their order, without which scripted roles cannot play."""
+    role = roles.sources[name]
+    player = role.inner if isinstance(role, Recording) else role
+    if player == SCRIPTED:
+        return True
+    if roles.shows_needs is not None:
+        return roles.shows_needs
+    return domain.shows_needs and not isinstance(player, Endpoint | str | None)
 
 
 def role_price(role: Player | Recording) -> Price:
@@ -130,8 +144,13 @@ def role_price(role: Player | Recording) -> Price:
     return Price()
 
 
-def check_roles(roles: RoleConfig, environment: Mapping[str, str]) -> None:
+def check_roles(roles: RoleConfig, environment: Mapping[str, str], *, key: str = "roles") -> None:
     """Check the API keys of endpoints and the proxies to them, and that the recordings to replay exist.
+
+    Args:
+        roles: who plays them.
+        environment: variables that contain the API keys.
+        key: of the roles in the config.
 
     Raises:
         ConfigError: with the name of the variable or the file.
@@ -142,11 +161,11 @@ def check_roles(roles: RoleConfig, environment: Mapping[str, str]) -> None:
             try:
                 endpoint_chat(player, environment)
             except ConfigError as error:
-                raise ConfigError(f"roles.{name}: {error}") from error
+                raise ConfigError(f"{key}.{name}: {error}") from error
     for name, role in roles.sources.items():
         if isinstance(role, Recording) and role.mode == "replay" and not role.recording.is_file():
             raise ConfigError(
-                f"roles.{name}: recording {role.recording} does not exist. "
+                f"{key}.{name}: recording {role.recording} does not exist. "
                 'Create it with "mode": "record" and an "inner" role.'
             )
 

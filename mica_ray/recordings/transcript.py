@@ -55,6 +55,7 @@ def transcript_turn(turn: Turn) -> dict[str, object]:
                 "status": str(answer.status),
                 "error": answer.error,
                 "finish_reason": answer.finish_reason,
+                "is_early_end": answer.is_early_end,
             }
             for answer in turn.answers
         ],

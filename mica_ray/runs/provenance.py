@@ -41,7 +41,12 @@ def flat_values(values: Mapping[str, object]) -> dict[str, str]:
 
 def scenarios_digest(scenarios: Sequence[Scenario]) -> str:
     """Return a digest of 16 hex digits that does not depend on the order of the scenarios."""
-    texts = sorted(json.dumps(asdict(scenario), default=str, sort_keys=True) for scenario in scenarios)
+    fields = [asdict(scenario) for scenario in scenarios]
+    for scenario in fields:
+        # Digests of earlier versions, which resumed runs compare with, do not have the field.
+        if not scenario["priorities"]:
+            del scenario["priorities"]
+    texts = sorted(json.dumps(scenario, default=str, sort_keys=True) for scenario in fields)
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 

@@ -12,7 +12,7 @@ from mica_ray.chat.ledger import POLICY, Tally, total
 from mica_ray.credit.estimator import CreditEstimator
 from mica_ray.credit.noise_gate import Gated
 from mica_ray.credit.returns import dialogue_rewards
-from mica_ray.dialogue.answer_counts import count_answers, count_unfound_evidence
+from mica_ray.dialogue.answer_counts import count_answers, count_early_ends, count_unfound_evidence
 from mica_ray.rewards import Rewards
 from mica_ray.training.audit.metrics import AUDIT_METRICS
 from mica_ray.types import ROLES, Status, Stop, TokenBatch, Trajectory, TurnRewards, UpdateReport
@@ -51,6 +51,7 @@ METRICS: Mapping[str, str] = {
     "failed_judgement_fraction": "judgements without a score / judgements of dialogues not failed; fraction",
     "failed_dialogue_fraction": "dialogues lost to a role model, engine or deadline / dialogues; fraction",
     "director_failures": "decisions that the director failed to make, over all dialogues; count",
+    "director_early_ends": "times the director ended a dialogue too early, and it continued; count",
     "zero_variance_group_fraction": "groups whose advantages are all 0 / groups with a valid turn; fraction",
     "gated_turn_fraction": "turns excluded by the noise gate / trained turns without the gate; fraction",
     "repeated_judgements": "further judgements of turns near a tie that were asked for; count",
@@ -190,6 +191,7 @@ def _dialogue_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float | N
         "failed_judgement_fraction": _mean([not judgement.is_valid for judgement in judgements]),
         "failed_dialogue_fraction": _mean([trajectory.stop is Stop.FAILED for trajectory in trajectories]),
         "director_failures": float(sum(trajectory.director_failures for trajectory in trajectories)),
+        "director_early_ends": float(count_early_ends(trajectories)),
     }
 
 

@@ -101,6 +101,9 @@ class Scenario:
     """Subject of the story in the user's words ("my sister's wedding"). Empty: unknown."""
     difficulty: str = ""
     """Difficulty that the benchmark assigns to this user. Empty: unknown."""
+    priorities: tuple[str, ...] = ()
+    """How much each need weighs for this user, in the order of AXES: "high", "mid", "low", or "" if unknown.
+    Empty: the domain's."""
 
     def __post_init__(self) -> None:
         """Convert the texts and the language, wherever the scenario comes from."""
@@ -108,7 +111,8 @@ class Scenario:
             value: object = getattr(self, name)
             if isinstance(value, str):
                 object.__setattr__(self, name, valid_text(value))
-        object.__setattr__(self, "stages", tuple(valid_text(stage) for stage in self.stages))
+        for name in ("stages", "priorities"):
+            object.__setattr__(self, name, tuple(valid_text(text) for text in getattr(self, name)))
         object.__setattr__(self, "language", primary_language(self.language))
 
 
@@ -213,6 +217,8 @@ class RoleAnswer:
     """Why the call failed; None for an answer."""
     finish_reason: FinishReason | None = None
     """Why the model stopped writing its last answer; None if unknown."""
+    is_early_end: bool = False
+    """Whether the Director ended a dialogue whose user's needs are not met. The dialogue continues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +260,7 @@ class Stop(StrEnum):
     OSCILLATION = "oscillation"
     """The user moved and is back where they were many turns ago."""
     ENDED = "ended"
-    """The Director ended it."""
+    """The Director ended it, in recordings of earlier versions. Now the rules decide about every ending."""
     LIMIT = "limit"
     """Truncated: turn or context limit."""
     FAILED = "failed"

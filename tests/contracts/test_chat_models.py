@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,10 @@ from mica_ray.dialogue.role_messages import SpokenTurn, actor_messages, director
 from mica_ray.embedded.roles import ScriptedRoles
 from mica_ray.types import Message, Sampling
 from tests.chat.local_endpoint import Answer, LocalEndpoint, Request
-from tests.dialogue.tiny_domain import DOMAIN, SCENARIO
+from tests.dialogue.tiny_domain import DOMAIN as TINY
+from tests.dialogue.tiny_domain import SCENARIO
+
+DOMAIN = replace(TINY, shows_needs=True)  # As the domains of the embedded world.
 
 DIALOGUE: list[SpokenTurn] = [
     {"user": SCENARIO.opening, "reply": "That sounds hard. What hurts most about the move?"}
@@ -51,10 +54,10 @@ CALLS = {
                 dialogue=DIALOGUE,
                 energy=[1.0],
                 revealed=SCENARIO.stages[:1],
-                upcoming=SCENARIO.stages[1:],
+                upcoming=dict(enumerate(SCENARIO.stages[1:], 2)),
             )
         ),
-        direction_schema(Plot(SCENARIO.stages, 1)),
+        direction_schema(Plot(SCENARIO.stages, (1,))),
     ),
     "actor": Call(
         list(
@@ -143,7 +146,7 @@ async def test_answer_to_a_schema_is_understood_by_the_role_that_asked(model: Ch
     if role == "judge":
         assert read_judgement(reply.text, DOMAIN).is_valid
     else:
-        assert read_direction(reply.text, Plot(SCENARIO.stages, 1)).move is Move.REVEAL_STAGE
+        assert read_direction(reply.text, Plot(SCENARIO.stages, (1,))).move is Move.REVEAL_STAGE
 
 
 async def test_conversation_and_schema_are_left_as_they_were(model: ChatModel) -> None:

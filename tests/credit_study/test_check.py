@@ -119,7 +119,7 @@ async def test_prefix_is_taken_from_the_record() -> None:
         assert begun.user == ("Hi.", "One.")[num_turns]
         assert begun.spoken == (("Hi.", "Reply."),)[:num_turns]
         # "One." is the fragment that the second message reveals.
-        assert begun.num_revealed == num_turns
+        assert begun.told == (1,) * num_turns
 
 
 async def test_failed_continuation_is_counted_and_left_out() -> None:

@@ -1,4 +1,4 @@
-"""Stages are revealed in order and once each, whatever the model asks for."""
+"""The Director chooses the stage to reveal, and each is revealed at most once."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ DIALOGUE: list[SpokenTurn] = [{"user": SCENARIO.opening, "reply": "I hear you."}
 PLOT = Plot(("first", "second"))
 
 
-def move(name: str, guidance: object = "softly") -> str:
-    return json.dumps({"move": name, "guidance": guidance})
+def move(name: str, guidance: object = "softly", **argument: object) -> str:
+    return json.dumps({"move": name, "guidance": guidance} | argument)
+
+
+def reveal(stage: object) -> str:
+    return move("reveal_stage", stage=stage)
 
 
 async def directed(model: QueuedChat, plot: Plot = PLOT, deadline_seconds: float = 30.0) -> Direction:
@@ -29,14 +33,26 @@ async def directed(model: QueuedChat, plot: Plot = PLOT, deadline_seconds: float
     )
 
 
-def test_stages_are_told_in_order_and_once() -> None:
-    plot, fragments = PLOT, []
-    while plot.upcoming:
-        direction = read_direction(move("reveal_stage"), plot)
-        fragments.append(direction.fragment)
-        plot = plot.after(direction)
-    assert fragments == ["first", "second"]
-    assert (plot.revealed, plot.upcoming) == (("first", "second"), ())
+def test_director_chooses_which_stage_is_told() -> None:
+    later = read_direction(reveal(2), PLOT)
+    assert (later.fragment, later.stage) == ("second", 2)
+    plot = PLOT.after(later)
+    assert (plot.revealed, plot.upcoming) == (("second",), {1: "first"})
+    plot = plot.after(read_direction(reveal("1"), plot))
+    assert (plot.revealed, plot.upcoming) == (("second", "first"), {})
+
+
+@pytest.mark.parametrize("stage", [0, 2, 4, "three", None, 1.5])
+def test_stage_that_is_told_or_does_not_exist_is_refused(stage: object) -> None:
+    told = Plot(("first", "second", "third"), told=(2,))
+    with pytest.raises(ValueError, match="stage must be a number in untold, 1, 3; got"):
+        read_direction(reveal(stage), told)
+    assert read_direction(reveal(3), told).fragment == "third"
+
+
+def test_stage_has_to_be_named() -> None:
+    with pytest.raises(ValueError, match="stage must be a number in untold, 1, 2; got None"):
+        read_direction(move("reveal_stage"), PLOT)
 
 
 @pytest.mark.parametrize("name", [one for one in Move if one is not Move.REVEAL_STAGE])
@@ -47,7 +63,7 @@ def test_other_moves_tell_no_stage(name: Move) -> None:
 
 
 def test_told_story_cannot_be_told_again() -> None:
-    told = Plot(("first",), num_revealed=1)
+    told = Plot(("first",), told=(1,))
     with pytest.raises(ValueError, match="move must be one of reveal_memory"):
         read_direction(move("reveal_stage"), told)
     assert "reveal_stage" not in json.dumps(direction_schema(told))
@@ -70,11 +86,21 @@ def test_observing_director_guides_nobody() -> None:
 
 
 async def test_director_is_asked_under_its_seed_and_told_the_plot() -> None:
-    model = QueuedChat(move("reveal_stage"))
-    direction = await directed(model, Plot(("first", "second"), num_revealed=1))
-    assert direction == Direction(Move.REVEAL_STAGE, "softly", "second")
+    model = QueuedChat(reveal(2))
+    direction = await directed(model, Plot(("first", "second"), told=(1,)))
+    assert direction == Direction(Move.REVEAL_STAGE, "softly", "second", 2)
     assert model.asked[0].sampling.seed == 5
-    assert (model.asked[0].case["told"], model.asked[0].case["untold"]) == (["first"], ["second"])
+    case = model.asked[0].case
+    assert (case["told"], case["untold"]) == (["first"], [{"stage": 2, "text": "second"}])
+
+
+async def test_stage_that_was_already_told_is_asked_for_again_and_counted() -> None:
+    told = Plot(("first", "second"), told=(1,))
+    repaired = await directed(QueuedChat(reveal(1), reveal(2)), told)
+    assert (repaired.fragment, repaired.status) == ("second", Status.REPAIRED)
+    failed = await directed(QueuedChat(reveal(1)), told)
+    assert (failed.move, failed.fragment, failed.status) == (Move.CONTINUE, None, Status.INVALID)
+    assert "stage must be a number in untold, 2; got 1" in str(failed.error)
 
 
 async def test_repaired_direction_counts_as_repaired() -> None:
@@ -104,7 +130,7 @@ def variants(plot: Plot) -> dict[str, dict[str, Any]]:
 
 
 def test_schema_is_one_call_of_seven_each_with_its_own_arguments() -> None:
-    calls = variants(Plot(("first", "second"), num_revealed=1))
+    calls = variants(Plot(("first", "second"), told=(1,)))
     assert {name: call["required"] for name, call in calls.items()} == {
         "reveal_stage": ["move", "stage", "guidance"],
         "reveal_memory": ["move", "memory", "guidance"],
@@ -141,8 +167,6 @@ def test_actor_hears_the_argument_and_the_guidance_in_its_language() -> None:
 @pytest.mark.parametrize(
     ("call", "problem"),
     [
-        ({"move": "reveal_stage", "stage": 2}, "stage must be 1, the next one; got 2"),
-        ({"move": "reveal_stage", "stage": "one"}, "stage must be 1"),
         ({"move": "adjust_empathy", "openness": "warm"}, "openness must be one of more_open, more_guarded"),
         ({"move": "turning_point", "turn": 3}, "turn must be text; got 3"),
         ({"move": "reveal_memory", "memory": " "}, "reveal_memory needs memory or guidance"),
@@ -159,14 +183,15 @@ def test_argument_that_does_not_fit_its_move_is_refused(call: dict[str, object],
     ("language", "heading"), [("en", "Each move"), ("zh", "每个动作"), ("fr", "Each move")]
 )
 def test_arguments_are_explained_in_the_language_of_the_scenario(language: str, heading: str) -> None:
-    text = moves_text(PLOT.moves, 1, language)
+    text = moves_text(tuple(Move), language)
     assert text.startswith(heading)
     assert [line.partition("(")[0] for line in text.splitlines()[1:]] == [f"- {move}" for move in Move]
 
 
-async def test_director_reads_the_arguments_of_the_moves_that_are_possible() -> None:
+async def test_instructions_are_equal_in_every_turn_so_that_their_prefix_is_cached() -> None:
     model = QueuedChat(move("observe"))
-    await directed(model, Plot(("first",), num_revealed=1))
-    instructions = model.asked[0].messages[0]["content"]
-    assert instructions.startswith("You direct.\n\nEach move is a call")
-    assert "- adjust_empathy(" in instructions and "reveal_stage" not in instructions
+    for told in ((), (1,), (1, 2)):
+        await directed(model, Plot(("first", "second"), told=told))
+    first, *others = [asked.messages[0]["content"] for asked in model.asked]
+    assert others == [first, first]
+    assert first.startswith("You direct.\n\nEach move is a call") and "- reveal_stage(stage: " in first

@@ -10,7 +10,7 @@ import pytest
 
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.dialogue.actor import Actor
-from mica_ray.dialogue.answer_counts import count_answers, count_failures
+from mica_ray.dialogue.answer_counts import count_answers, count_early_ends, count_failures
 from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.environment import DialogueEnvironment
 from mica_ray.dialogue.judger import Judger
@@ -28,8 +28,8 @@ STILL = judgement_json()
 DOWN = ChatError("tiny at nowhere: down", kind="infrastructure", endpoint="tiny")
 
 
-def move(name: str, guidance: str = "") -> str:
-    return json.dumps({"move": name, "guidance": guidance})
+def move(name: str, guidance: str = "", **argument: object) -> str:
+    return json.dumps({"move": name, "guidance": guidance} | argument)
 
 
 class Roles:
@@ -89,14 +89,13 @@ async def test_turn_runs_judge_then_director_then_actor() -> None:
     assert (exchange.stop, exchange.guidance, exchange.error) == (None, "open up", None)
 
 
-async def test_judge_sees_the_state_before_and_the_others_the_state_after() -> None:
+async def test_only_the_director_sees_the_state_which_is_the_one_after_the_reply() -> None:
     roles = Roles(QueuedChat(HELP), QueuedChat("Yes."))
     environment = roles.environment()
     await environment.open()
     await environment.respond("I hear you.")
-    seen = {role: queue.asked[0].case["state"] for role, queue in roles.queues.items()}
-    after = {"C": 0.0, "A": -1.0, "P": -1.0}
-    assert seen == {"judge": {"C": -1.0, "A": -2.0, "P": -2.0}, "director": after, "actor": after}
+    seen = {role: queue.asked[0].case.get("state") for role, queue in roles.queues.items()}
+    assert seen == {"judge": None, "director": {"C": 0.0, "A": -1.0, "P": -1.0}, "actor": None}
     # v* = (1, 2, 2)/3; (1, 1, 1) . v* = 5/3
     assert roles.queues["director"].asked[0].case["energy"] == pytest.approx([5 / 3])
 
@@ -125,20 +124,23 @@ async def test_without_director_no_stage_is_told() -> None:
 
 
 async def test_revealed_stages_move_from_untold_to_told() -> None:
-    roles = Roles(QueuedChat(STILL), QueuedChat("Yes."), QueuedChat(move("reveal_stage"), move("continue")))
+    roles = Roles(
+        QueuedChat(STILL), QueuedChat("Yes."), QueuedChat(move("reveal_stage", stage=2), move("continue"))
+    )
     trajectory = await played(roles)
     assert trajectory.stop is Stop.LIMIT
     assert [asked.case["fragment"] for asked in roles.queues["actor"].asked] == [
-        SCENARIO.stages[0],
+        SCENARIO.stages[1],
         None,
         None,
     ]
     assert [asked.case["told"] for asked in roles.queues["actor"].asked] == [
         [],
-        [SCENARIO.stages[0]],
-        [SCENARIO.stages[0]],
+        [SCENARIO.stages[1]],
+        [SCENARIO.stages[1]],
     ]
-    assert roles.queues["director"].asked[1].case["untold"] == [SCENARIO.stages[1]]
+    left = [{"stage": 1, "text": SCENARIO.stages[0]}]
+    assert roles.queues["director"].asked[1].case["untold"] == left
 
 
 async def test_success_asks_neither_director_nor_actor() -> None:
@@ -156,10 +158,22 @@ async def test_dialogue_is_cut_at_its_turn_limit() -> None:
     assert [turn.index for turn in trajectory.turns] == [0, 1, 2, 3]
 
 
-async def test_director_can_end_the_dialogue() -> None:
-    roles = Roles(QueuedChat(STILL), QueuedChat("Yes."), QueuedChat(move("end")))
-    trajectory = await played(roles)
-    assert (trajectory.stop, len(trajectory.turns), roles.order) == (Stop.ENDED, 1, ["judge", "director"])
+async def test_director_that_ends_a_dialogue_without_success_is_counted_and_it_continues() -> None:
+    # Checks begin at turn 2; HARM never meets a need, so no `end` is in time, before or after that turn.
+    ends = QueuedChat(move("end", "Say goodbye."))
+    trajectory = await played(Roles(QueuedChat(STILL, HARM, STILL), QueuedChat("Yes.", "No.", "Hm."), ends))
+    assert (trajectory.stop, len(trajectory.turns), len(ends.asked)) == (Stop.LIMIT, 4, 3)
+    early = [answer.is_early_end for turn in trajectory.turns for answer in turn.answers]
+    assert early == [True, False] * 3  # The Director's and the Actor's answers of each turn but the last.
+    assert (count_early_ends([trajectory]), count_failures([trajectory])) == (3, 0)
+    assert [turn.guidance for turn in trajectory.turns] == [None] * 4  # Nobody says goodbye.
+
+
+async def test_success_at_the_first_checked_turn_leaves_the_director_nothing_to_end() -> None:
+    director = QueuedChat(move("end"))
+    trajectory = await played(Roles(QueuedChat(HELP, FULL), QueuedChat("Yes."), director))
+    assert (trajectory.stop, len(trajectory.turns), len(director.asked)) == (Stop.SUCCESS, 2, 1)
+    assert count_early_ends([trajectory]) == 1
 
 
 async def test_failed_judgement_holds_the_state_and_the_dialogue_goes_on() -> None:

@@ -8,7 +8,7 @@ from mica_ray.dialogue.actor import Actor
 from mica_ray.dialogue.director import Director
 from mica_ray.dialogue.environment import DialogueEnvironment
 from mica_ray.dialogue.judger import Judger
-from mica_ray.dialogue.prefix import Prefix, count_revealed
+from mica_ray.dialogue.prefix import Prefix, find_told
 from mica_ray.dialogue.trajectory_builder import Exchange, TrajectoryBuilder
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.embedded.roles import ScriptedRoles
@@ -55,7 +55,7 @@ async def test_dialogue_goes_on_as_it_did() -> None:
             tuple(zip(users[:cut], REPLIES[:cut], strict=True)),
             tuple(states),
             users[cut],
-            count_revealed(scenario.stages, users[1 : cut + 1]),
+            find_told(scenario.stages, users[1 : cut + 1]),
         )
         resumed = environment(scenario, begun)
         assert (await resumed.open())["content"] == users[cut]
@@ -71,11 +71,11 @@ async def test_environment_from_a_prefix_is_opened_once() -> None:
         await resumed.open()
 
 
-def test_fragments_are_counted_in_their_order() -> None:
+def test_fragments_are_found_in_the_order_in_which_they_were_told() -> None:
     stages = ("I lost my job.", "My father is ill.")
-    assert count_revealed(stages, ["Yes. I lost  my job.", "Hm.", "That lands. My father is ill."]) == 2
-    # The second one first is no story revealed: the next to come is still the first.
-    assert count_revealed(stages, ["My father is ill."]) == 0
+    assert find_told(stages, ["Yes. I lost  my job.", "Hm.", "That lands. My father is ill."]) == (1, 2)
+    assert find_told(stages, ["My father is ill.", "My father is ill.", "So I lost my job."]) == (2, 1)
+    assert find_told(stages, ["My father is well."]) == ()
 
 
 def test_record_of_a_continuation_keeps_counting_turns() -> None:

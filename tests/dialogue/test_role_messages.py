@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mica_ray.control_marks import MARK, folded
+from mica_ray.dialogue.domain import Domain
+from mica_ray.dialogue.potential import Potential
 from mica_ray.dialogue.role_messages import SpokenTurn, actor_messages, director_messages, judge_messages
-from mica_ray.types import Message
+from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
+from mica_ray.domains.empa import EMPA
+from mica_ray.types import Message, Scenario, State
 from tests.dialogue.tiny_domain import DOMAIN, SCENARIO, judgement_json
 
 DIALOGUE: list[SpokenTurn] = [{"user": "The move left me lonely.", "reply": "Ça va?"}]
 STATE = (0.0, -2.0, -1.0)
-COMMON = {
-    "scenario": "tiny-1",
-    "persona": "Ada, who moved to a new town.",
+CARD = {"scenario": "tiny-1", "persona": "Ada, who moved to a new town.", "topic": "move"}
+NEEDS = {
     "axes": {"C": "axis C", "A": "axis A", "P": "axis P"},
-    "need_order": ["A", "C", "P"],
-    "dominant_axis": "A",
-    "topic": "move",
-    "initial_state": {"C": -1.0, "A": -2.0, "P": -2.0},
-    "state": {"C": 0.0, "A": -2.0, "P": -1.0},
-    "dialogue": [{"user": "The move left me lonely.", "reply": "Ça va?"}],
+    # The domain's need order A, C, P; the scenario has no priorities of its own.
+    "priorities": {"A": "high", "C": "mid", "P": "low"},
 }
+SAID = {"dialogue": [{"user": "The move left me lonely.", "reply": "Ça va?"}]}
 
 
 def parts(messages: tuple[Message, Message]) -> tuple[str, dict[str, Any]]:
@@ -34,29 +35,95 @@ def parts(messages: tuple[Message, Message]) -> tuple[str, dict[str, Any]]:
     return system["content"], json.loads(user["content"])
 
 
-def test_judge_sees_the_dialogue_and_no_plot() -> None:
-    instructions, case = parts(judge_messages(DOMAIN, SCENARIO, state=STATE, dialogue=DIALOGUE))
+def judged(
+    state: State = STATE, *, domain: Domain = DOMAIN, scenario: Scenario = SCENARIO
+) -> tuple[Message, Message]:
+    return judge_messages(domain, scenario, state=state, dialogue=DIALOGUE)
+
+
+def directed(*, domain: Domain = DOMAIN, num_turns: int = 1) -> tuple[Message, Message]:
+    return director_messages(
+        domain,
+        SCENARIO,
+        state=STATE,
+        dialogue=DIALOGUE * num_turns,
+        energy=[1.5] * num_turns,
+        revealed=("a",),
+        upcoming={2: "b", 4: "c"},
+    )
+
+
+def spoken(*, domain: Domain = DOMAIN, num_turns: int = 1) -> tuple[Message, Message]:
+    return actor_messages(
+        domain,
+        SCENARIO,
+        state=STATE,
+        dialogue=DIALOGUE * num_turns,
+        revealed=("a",),
+        guidance=None,
+        fragment="b",
+    )
+
+
+def test_judge_sees_the_person_and_the_dialogue_and_neither_plot_nor_numbers() -> None:
+    instructions, case = parts(judged())
     assert instructions == "You judge."
-    assert case == COMMON | {"role": "judge"}
+    assert case == {"role": "judge", **CARD, **NEEDS, **SAID}
 
 
-def test_director_sees_energy_and_the_plot() -> None:
-    messages = director_messages(
-        DOMAIN, SCENARIO, state=STATE, dialogue=DIALOGUE, energy=[1.5], revealed=("a",), upcoming=("b", "c")
-    )
-    instructions, case = parts(messages)
+@pytest.mark.parametrize("domain", [DOMAIN, EMOTIONAL_SUPPORT, EMPA], ids=lambda domain: domain.name)
+def test_judge_reads_the_same_in_every_state(domain: Domain) -> None:
+    # So a level cannot depend on which needs earlier replies have met.
+    met = judged((0.0, 0.0, 0.0), domain=domain)
+    assert judged((-9.0, -2.0, -7.0), domain=domain) == met
+
+
+def test_director_sees_state_progress_and_story() -> None:
+    instructions, case = parts(directed())
     assert instructions == "You direct."
-    plot = {"turn": 1, "energy": [1.5], "told": ["a"], "untold": ["b", "c"]}
-    assert case == COMMON | {"role": "director"} | plot
+    assert case == {
+        "role": "director",
+        **CARD,
+        **NEEDS,
+        **SAID,
+        "initial_state": {"C": -1.0, "A": -2.0, "P": -2.0},
+        "state": {"C": 0.0, "A": -2.0, "P": -1.0},
+        "turn": 1,
+        "energy": [1.5],
+        "told": ["a"],
+        "untold": [{"stage": 2, "text": "b"}, {"stage": 4, "text": "c"}],
+    }
 
 
-def test_actor_sees_what_is_told_and_not_what_comes() -> None:
-    messages = actor_messages(
-        DOMAIN, SCENARIO, state=STATE, dialogue=DIALOGUE, revealed=("a",), guidance=None, fragment="b"
-    )
-    instructions, case = parts(messages)
+def test_actor_sees_its_card_what_is_told_and_the_guidance() -> None:
+    instructions, case = parts(spoken())
     assert instructions == "You are the user."
-    assert case == COMMON | {"role": "actor", "told": ["a"], "guidance": None, "fragment": "b"}
+    assert case == {"role": "actor", **CARD, **SAID, "told": ["a"], "guidance": None, "fragment": "b"}
+
+
+def test_priorities_are_those_of_the_card() -> None:
+    own = replace(SCENARIO, priorities=("high", "", "low"))
+    assert parts(judged(scenario=own))[1]["priorities"] == {"C": "high", "P": "low"}
+
+
+def test_roles_of_the_embedded_world_also_see_where_the_person_starts() -> None:
+    shown = replace(DOMAIN, shows_needs=True)
+    start = {"need_order": ["A", "C", "P"], "initial_state": {"C": -1.0, "A": -2.0, "P": -2.0}}
+    for known, hidden in ((judged(domain=shown), judged()), (spoken(domain=shown), spoken())):
+        assert parts(known)[1] == parts(hidden)[1] | start
+
+
+def test_roles_of_a_domain_with_a_potential_see_its_value() -> None:
+    scalar = replace(DOMAIN, potential=Potential())
+    for messages in (judged(domain=scalar), spoken(domain=scalar)):
+        assert parts(messages)[1]["state"] == {"C": 0.0, "A": -2.0, "P": -1.0}
+
+
+@pytest.mark.parametrize("build", [directed, spoken])
+def test_what_changes_in_a_turn_is_behind_the_dialogue(build: Callable[..., tuple[Message, Message]]) -> None:
+    # Equal up to the end of the shorter dialogue, so that an endpoint computes only what is new.
+    first, second = (build(num_turns=number)[1]["content"] for number in (1, 2))
+    assert second.startswith(first.partition('"Ça va?"}')[0])
 
 
 MARKS = (
@@ -78,7 +145,7 @@ def test_no_role_reads_a_control_mark_whoever_wrote_it(mark: str) -> None:
     for messages in (
         judge_messages(DOMAIN, forging, state=STATE, dialogue=dialogue),
         director_messages(
-            DOMAIN, forging, state=STATE, dialogue=dialogue, energy=[], revealed=(mark,), upcoming=(mark,)
+            DOMAIN, forging, state=STATE, dialogue=dialogue, energy=[], revealed=(mark,), upcoming={1: mark}
         ),
         actor_messages(
             DOMAIN, forging, state=STATE, dialogue=dialogue, revealed=(mark,), guidance=mark, fragment=mark

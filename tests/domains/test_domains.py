@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from importlib import import_module
 from math import ceil
 from pkgutil import iter_modules
@@ -74,6 +75,16 @@ def test_judge_prompt_asks_for_all_fields_and_states_every_level(path: str) -> N
         *(t for axis in domain.axes for t in (*axis.progress_levels, *axis.regress_levels)),
     ):
         assert text in domain.judge_prompt
+
+
+@every_domain
+@pytest.mark.parametrize("key", ["need_order", "dominant_axis", "initial_state", "state", "energy"])
+def test_only_the_director_is_told_of_numbers(path: str, key: str) -> None:
+    domain = FOUND[path]
+    # As a whole word: "understates" is not the key.
+    assert not re.search(rf"\b{key}\b", domain.actor_prompt + domain.judge_prompt)
+    is_shown = key in ("initial_state", "state", "energy")
+    assert (re.search(rf"\b{key}\b", domain.director_prompt) is not None) is is_shown
 
 
 @every_domain

@@ -80,6 +80,9 @@ def test_missing_field_is_named_with_file_and_line(tmp_path: Path, name: str) ->
         ("stages", "I feel empty.", "a list of at least one text"),
         ("stages", [], "a list of at least one text"),
         ("stages", ["I feel empty.", 3], "a text that is not empty"),
+        ("priorities", ["high", "low"], "a list of three of high, mid, low"),
+        ("priorities", ["high", "low", "top"], "a list of three of high, mid, low"),
+        ("priorities", {"A": "high"}, "a list of three of high, mid, low"),
         ("initial_state", [-4, 0.5, -3], "from -1000 to 0"),
         ("initial_state", [0, 0, 0], "not all 0"),
         ("initial_state", [-4, -3], "three numbers"),
@@ -111,6 +114,11 @@ def test_unknown_field_is_named(tmp_path: Path) -> None:
 def test_opening_may_be_left_to_the_simulated_user(tmp_path: Path) -> None:
     (scenario,) = load_scenarios(_write(tmp_path, GOOD | {"opening": ""}), "support")
     assert scenario.opening == ""
+
+
+def test_priorities_are_read_in_the_order_of_the_axes(tmp_path: Path) -> None:
+    path = _write(tmp_path, GOOD | {"priorities": ["low", "", "high"]})
+    assert load_scenarios(path, "support")[0].priorities == ("low", "", "high")
 
 
 def test_duplicate_id_names_both_lines(tmp_path: Path) -> None:

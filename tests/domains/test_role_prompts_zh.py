@@ -29,7 +29,7 @@ def all_messages(domain: Domain, scenario: Scenario) -> list[tuple[Message, Mess
             domain, scenario, state=state, dialogue=DIALOGUE, revealed=(), guidance=None, fragment=None
         ),
         director_messages(
-            domain, scenario, state=state, dialogue=DIALOGUE, energy=[1.0], revealed=(), upcoming=("a",)
+            domain, scenario, state=state, dialogue=DIALOGUE, energy=[1.0], revealed=(), upcoming={1: "a"}
         ),
         judge_messages(domain, scenario, state=state, dialogue=DIALOGUE),
     ]
@@ -43,7 +43,8 @@ def test_language_of_the_scenario_chooses_the_prompts_and_the_names_of_the_axes(
     ]
     for (system, user), prompt in zip(all_messages(EMOTIONAL_SUPPORT, CHINESE), chosen, strict=True):
         assert system["content"].startswith(prompt)
-        assert json.loads(user["content"])["axes"]["A"] == SUPPORT_AXES_ZH[1].name
+        case = json.loads(user["content"])
+        assert case["role"] == "actor" or case["axes"]["A"] == SUPPORT_AXES_ZH[1].name
 
 
 def test_own_language_and_unknown_ones_get_the_domains_own_prompts() -> None:
@@ -88,6 +89,12 @@ def test_only_the_director_hears_of_untold_stages_and_of_the_moves() -> None:
     assert all(f"- {move}：" in SUPPORT_PROMPTS_ZH.director_prompt for move in Move)
     assert "untold" in SUPPORT_PROMPTS_ZH.director_prompt
     assert "untold" not in SUPPORT_PROMPTS_ZH.actor_prompt + SUPPORT_PROMPTS_ZH.judge_prompt
+
+
+def test_only_the_director_is_told_of_numbers() -> None:
+    for key in ("need_order", "dominant_axis", "initial_state", "state", "energy"):
+        assert key not in SUPPORT_PROMPTS_ZH.actor_prompt + SUPPORT_PROMPTS_ZH.judge_prompt
+    assert "priorities" in SUPPORT_PROMPTS_ZH.judge_prompt
 
 
 def test_prompts_are_chinese_but_for_keys_and_have_no_open_placeholders() -> None:

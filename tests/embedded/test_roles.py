@@ -81,10 +81,11 @@ async def test_judge_quotes_only_what_was_said() -> None:
 
 async def test_director_answers_a_direction_and_no_stage_beyond_the_last() -> None:
     for num_revealed in range(len(SCENARIO.stages) + 1):
-        plot = Plot(SCENARIO.stages, num_revealed=num_revealed)
+        plot = Plot(SCENARIO.stages, told=tuple(range(1, num_revealed + 1)))
         direction = read_direction(await answer(directed(plot), direction_schema(plot)), plot)
         # Affect is in focus, which is the subject of stage 1: it is revealed once, and the others wait.
         assert direction.move is (Move.REVEAL_STAGE if num_revealed == 0 else Move.CONTINUE)
+        assert direction.stage == (1 if num_revealed == 0 else None)
         assert direction.guidance
 
 
@@ -151,6 +152,7 @@ async def test_story_is_told_in_order_and_once() -> None:
     [
         ('{"role": "narrator"}', "cannot play 'narrator'"),
         ("Hello, how are you?", "case files, not free text"),
+        ('{"role": "judge", "dialogue": []}', r"need the initial needs. Set roles.shows_needs=true\."),
         ("[1, 2]", "not a JSON object"),
     ],
 )

@@ -64,6 +64,7 @@ class Metrics:
 def train(path: Path, policy: Path, role: str) -> tuple[RunFolder, list[dict[str, float]]]:
     """Train one step in this process, and evaluate after it."""
     roles = [f"roles.{name}={role}" for name in ("actor", "director", "judge")]
+    roles.append("roles.shows_needs=true")  # The scripted roles behind the endpoint compute with them.
     config = override(RunConfig(), [*TINY, f"policy={policy}", *roles])
     folder, metrics, silent = RunFolder.create(config, path), Metrics(), SilentProgress()
 
@@ -115,6 +116,7 @@ def test_evaluation_is_replayed_bit_for_bit(tmp_path: Path, monkeypatch: pytest.
                 (
                     "evaluate", "empa", "--domain", "mica_ray.domains.emotional_support:EMOTIONAL_SUPPORT",
                     "--policy", policy, "--judge", role, "--cases", "6", "--out", str(out),
+                    "--set", "roles.shows_needs=true",
                 )
             )  # fmt: skip
         assert caught.value.code == 0

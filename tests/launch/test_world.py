@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mica_ray.chat.model import ChatError
 from mica_ray.config import ConfigError, Recording, RoleConfig, RunConfig
 from mica_ray.config.overrides import override
+from mica_ray.dialogue.judger import Judger
 from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
+from mica_ray.domains.empa import EMPA
 from mica_ray.launch.domain_source import read_domain
 from mica_ray.launch.preflight import check_run
 from mica_ray.launch.start_engines import start_role_model
@@ -65,10 +68,43 @@ async def test_own_judge_and_own_role_models_play_the_dialogue() -> None:
     assert exchange.user == {"role": "user", "content": "Go on."}
 
 
+@pytest.mark.parametrize(
+    ("role", "shows_needs", "sees_needs"),
+    [
+        ("scripted", None, True),
+        ("scripted", False, True),
+        (YesChat(), False, False),
+        (YesChat(), None, True),
+        (ENDPOINT, None, False),
+        (ENDPOINT, True, True),
+        ("vllm:some/model", None, False),
+        (Recording(Path("a"), "record", ENDPOINT), None, False),
+        (Recording(Path("a"), "record", "scripted"), None, True),
+    ],
+)
+def test_language_models_see_what_empa_s_roles_see(
+    role: Any, shows_needs: bool | None, sees_needs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    roles = RoleConfig(judge=role, shows_needs=shows_needs)
+    served = {"some/model": YesChat()}.__getitem__
+    world = build_world(roles, EMOTIONAL_SUPPORT, environment={"JUDGE_KEY": "k"}, served=served)
+    assert isinstance(world.judge, Judger)
+    assert world.judge.domain.shows_needs is sees_needs
+    # The other two roles are scripted.
+    assert world.actor.domain.shows_needs and world.director.domain.shows_needs
+
+
+def test_no_role_of_empa_sees_more_than_in_empa_unless_it_is_scripted() -> None:
+    world = build_world(RoleConfig(judge=YesChat()), EMPA, environment={}, served={}.__getitem__)
+    assert isinstance(world.judge, Judger)
+    assert (world.judge.domain.shows_needs, world.actor.domain.shows_needs) == (False, True)
+
+
 async def test_recorded_role_is_replayed_without_being_asked(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     exchanges = []
-    for role in (Recording(path, "record", inner="scripted"), Recording(path)):
+    for role in (Recording(path, "record", inner="scripted"), Recording(path, inner="scripted")):
         config = RunConfig(roles=RoleConfig(actor=role, director=role, judge=role))
         checked = check_run(config, inline=True, environment={}, gpus_here=0)
         world = build_world(config.roles, checked.domain, environment={}, served={}.__getitem__)

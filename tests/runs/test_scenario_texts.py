@@ -53,7 +53,7 @@ def test_unchanged_run_resumes_without_a_notice(tmp_path: Path, caplog: pytest.L
     [
         {"opening": "b!"}, {"persona": "Another."}, {"stages": ("Only one.",)}, {"topic": "rain"},
         {"language": "zh"}, {"initial_state": (-1.0, 0.0, 0.0)}, {"category": "x"}, {"dominant_axis": "P"},
-        {"difficulty": "hard"},
+        {"difficulty": "hard"}, {"priorities": ("low", "high", "mid")},
     ],
 )  # fmt: skip
 def test_other_texts_of_an_evaluated_scenario_are_refused(tmp_path: Path, changes: dict[str, object]) -> None:

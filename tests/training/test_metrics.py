@@ -11,6 +11,7 @@ from mica_ray.evaluation.evaluate import evaluation_metrics, summarize
 from mica_ray.training.metrics import METRICS, step_metrics
 from mica_ray.types import (
     Judgement,
+    RoleAnswer,
     Scenario,
     Status,
     Stop,
@@ -27,7 +28,9 @@ def dialogue(group: int, director_failures: int) -> Trajectory:
         id=str(group), domain="test", category="work", dominant_axis="A", persona="Somebody.",
         opening="Hello.", initial_state=(-3.0, -6.0, -3.0), stages=(), split="train",
     )  # fmt: skip
-    return Trajectory(scenario, group, 0, (), Stop.LIMIT, director_failures=director_failures)
+    ends = (RoleAnswer("director", Status.OK, is_early_end=True), RoleAnswer("actor", Status.OK))
+    turn = Turn(0, "Hello.", "Hi.", Judgement.failed(Status.INVALID, "no"), (-3.0, -6.0, -3.0), answers=ends)
+    return Trajectory(scenario, group, 0, (turn,), Stop.LIMIT, director_failures=director_failures)
 
 
 def empty_batch() -> TokenBatch:
@@ -45,7 +48,7 @@ def test_failures_of_the_director_are_summed_over_the_dialogues() -> None:
         batch=empty_batch(),
         report=UpdateReport(version=1, metrics={}),
     )
-    assert metrics["director_failures"] == 3.0
+    assert (metrics["director_failures"], metrics["director_early_ends"]) == (3.0, 2.0)
     assert set(metrics) <= set(METRICS)
 
 

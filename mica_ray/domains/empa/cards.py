@@ -23,7 +23,7 @@ from mica_ray.domains.empa.ratings import (
     GivenState,
     read_given_states,
 )
-from mica_ray.types import Scenario, Split
+from mica_ray.types import AXES, Scenario, Split
 from mica_ray.valid_text import valid_text
 
 CARD_FOLDER = "cards"
@@ -112,6 +112,9 @@ class EpmCard:
             language="zh",
             topic=self.text.topic,
             difficulty=self.difficulty,
+            priorities=tuple(self.text.priorities.get(axis, "") for axis in AXES)
+            if self.text.priorities
+            else (),
         )
 
 

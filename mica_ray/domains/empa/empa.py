@@ -17,4 +17,5 @@ EMPA = replace(
     name="empa",
     rules=ProgressRules(max_turns=45, check_from=12, tolerance=0.1),
     scenarios=(),
+    shows_needs=False,
 )

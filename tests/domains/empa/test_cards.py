@@ -7,6 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,15 @@ def test_priorities_are_read_in_every_form_that_cards_use(stated: str, expected:
     text, _ = read_card_text(card(1, priorities=stated).encode(), "one.md")
     assert text is not None
     assert tuple(text.priorities[axis] for axis in "CAP") == expected
+
+
+def test_scenario_has_the_priorities_of_its_card(tmp_path: Path) -> None:
+    scenario = read_cards(write_cards(tmp_path, (1,))).cards[0].scenario("empa")
+    assert scenario.priorities == ("mid", "high", "low")
+    assert EMPA.priorities(scenario) == {"C": "mid", "A": "high", "P": "low"}
+    # A card that grades two needs leaves the third open; one that grades none has the domain's order A, C, P.
+    assert EMPA.priorities(replace(scenario, priorities=("", "high", "low"))) == {"A": "high", "P": "low"}
+    assert EMPA.priorities(replace(scenario, priorities=())) == {"A": "high", "C": "mid", "P": "low"}
 
 
 def test_card_without_a_priority_loads_and_is_odd() -> None:

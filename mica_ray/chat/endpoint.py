@@ -16,7 +16,8 @@ OPENAI_URL: Final = "https://api.openai.com/v1"
 StructuredOutput = Literal["json_schema", "json_object", "none"]
 
 SHAPED_FIELDS: Final = (
-    "temperature", "top_p", "max_tokens", "max_completion_tokens", "seed", "stop", "response_format",
+    "temperature", "top_p", "presence_penalty", "max_tokens", "max_completion_tokens", "seed", "stop",
+    "response_format",
 )  # fmt: skip
 """Fields of a request that a config can leave out or rename."""
 

@@ -36,8 +36,12 @@ ABANDONED: Final = "abandoned"
 
 def call_hash(messages: Sequence[Message], sampling: Sampling, schema: JsonSchema | None) -> str:
     """Return the hash of a request: 32 hex digits, equal for every model and machine."""
+    fields = asdict(sampling)
+    # Recordings that are older than the field have hashes without it.
+    if not sampling.presence_penalty:
+        del fields["presence_penalty"]
     asked = json.dumps(
-        {"messages": list(messages), "sampling": asdict(sampling), "schema": schema},
+        {"messages": list(messages), "sampling": fields, "schema": schema},
         sort_keys=True,
         ensure_ascii=True,
     )

@@ -38,6 +38,7 @@ def request_body(
     wanted = {
         "temperature": _temperature(endpoint, sampling),
         "top_p": None if sampling.top_p == 1.0 else sampling.top_p,
+        "presence_penalty": sampling.presence_penalty or None,
         endpoint.token_limit_name: sampling.max_tokens,
         "seed": sampling.seed,
         "stop": list(sampling.stop) or None,

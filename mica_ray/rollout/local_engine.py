@@ -112,7 +112,7 @@ class LocalEngine:
         Raises:
             EngineError: the prompt does not fit the context, or the model failed.
         """
-        return await self._request(prompt_ids, sampling, ReplyOptions()).reply
+        return await self._request(prompt_ids, sampling, ReplyOptions.of(sampling)).reply
 
     async def stream(
         self,
@@ -129,7 +129,7 @@ class LocalEngine:
         """
         if options is not None and options.schema is not None:
             raise EngineError("A reply with a JSON schema needs vLLM. Start the service with vLLM.")
-        request = self._request(prompt_ids, sampling, options or ReplyOptions())
+        request = self._request(prompt_ids, sampling, options or ReplyOptions.of(sampling))
         reply = await request.reply
         yield GeneratedChunk(reply.text, len(reply.token_ids), reply.finish_reason, tuple(request.top))
 

@@ -264,6 +264,7 @@ def _sampling_params(
     return SamplingParams(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
+        presence_penalty=sampling.presence_penalty,
         seed=sampling.seed,
         max_tokens=max_tokens,
         stop=list(sampling.stop),

@@ -12,7 +12,7 @@ from typing import Literal, TypedDict, get_args
 
 import numpy as np
 
-from mica_ray.checks import at_least
+from mica_ray.checks import at_least, within
 from mica_ray.types.language import primary_language
 from mica_ray.valid_text import valid_text
 
@@ -59,10 +59,13 @@ class Sampling:
     seed: int | None = None
     """Equal seed, model and prompt lead to the same reply. None: unseeded."""
     stop: tuple[str, ...] = ()
+    presence_penalty: float = 0.0
+    """Subtracted from the logit of each token that the reply contains; for evaluations only."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         at_least(0, temperature=self.temperature)
+        within(-2, 2, presence_penalty=self.presence_penalty)
         at_least(1, max_tokens=self.max_tokens)
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}.")

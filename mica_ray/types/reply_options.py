@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mica_ray.checks import above, at_least, within
+from mica_ray.types.dialogue import Sampling
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyOptions:
     """How to sample a reply, beyond `Sampling`; the defaults change nothing.
 
-    Not part of `Sampling`: its fields are hashed into recordings, which must stay readable.
+    Not part of `Sampling`: its fields are hashed into recordings, which must stay readable. A presence
+    penalty is in both; the one here takes the place of the other.
 
     >>> ReplyOptions(min_p=2)
     Traceback (most recent call last):
@@ -42,6 +44,11 @@ class ReplyOptions:
         above(0, repetition_penalty=self.repetition_penalty)
         within(0, 1, min_p=self.min_p)
         at_least(0, top_k=self.top_k, top_logprobs=self.top_logprobs or 0)
+
+    @classmethod
+    def of(cls, sampling: Sampling) -> ReplyOptions:
+        """Return the options of a reply for which only its sampling is known."""
+        return cls(presence_penalty=sampling.presence_penalty)
 
     @property
     def changes_logits(self) -> bool:

@@ -64,11 +64,12 @@ async def test_request_carries_sampling_seed_and_schema() -> None:
         chat = OpenAIChat(
             endpoint(server, extra_body={"chat_template_kwargs": {"enable_thinking": False}}), "key"
         )
-        await chat.chat(MESSAGES, Sampling(0.5, 0.9, 17, seed=3, stop=("\n",)), SCHEMA)
+        sampling = Sampling(0.5, 0.9, 17, seed=3, stop=("\n",), presence_penalty=1.5)
+        await chat.chat(MESSAGES, sampling, SCHEMA)
     request = server.requests[0]
     assert request["messages"] == MESSAGES
     assert (request["temperature"], request["top_p"], request["max_tokens"]) == (0.5, 0.9, 17)
-    assert (request["seed"], request["stop"]) == (3, ["\n"])
+    assert (request["seed"], request["stop"], request["presence_penalty"]) == (3, ["\n"], 1.5)
     assert request["response_format"]["json_schema"]["schema"] == SCHEMA
     assert request["chat_template_kwargs"] == {"enable_thinking": False}
 

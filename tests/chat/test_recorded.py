@@ -166,6 +166,14 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         ReplayChat(tmp_path / "nowhere.jsonl")
 
 
+def test_recordings_without_a_presence_penalty_stay_readable() -> None:
+    one: list[Message] = [{"role": "user", "content": "one"}]
+    # The hash of this call before sampling had a presence penalty.
+    assert call_hash(one, Sampling(seed=3), None) == "46d5886cc54dbfa30ba7a2c15f8bc88c"
+    penal = [call_hash(one, Sampling(seed=3, presence_penalty=value), None) for value in (0.0, 1.0, 1.5)]
+    assert penal[0] == "46d5886cc54dbfa30ba7a2c15f8bc88c" and len(set(penal)) == 3
+
+
 @settings(deadline=None, max_examples=40)
 @given(text=st.text(max_size=20), seed=st.none() | st.integers(0, 9), temperature=st.floats(0, 2))
 def test_hash_depends_on_what_is_asked_and_on_nothing_else(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -39,6 +39,17 @@ def test_penalties_lower_tokens_of_the_reply_and_bias_is_added() -> None:
     assert changed(repetition_penalty=2.0) == [1.0, 1.0, -4.0, 1.0]
     assert changed(logit_bias=((3, -1.0), (99, 5.0))) == [2.0, 2.0, -2.0, 0.0]
     assert changed() == [2.0, 2.0, -2.0, 1.0]
+
+
+async def test_presence_penalty_of_the_sampling_is_applied_without_options() -> None:
+    engine = LocalEngine(small_model(), ChatTemplate(small_tokenizer()), context_length=64)
+    greedy = Sampling(temperature=0.0, max_tokens=8)
+    plain = await engine.generate(PROMPT, greedy)
+    options = ReplyOptions(presence_penalty=2.0)
+    (chunk,) = [part async for part in engine.stream(PROMPT, greedy, chunk_seconds=None, options=options)]
+    penal = await engine.generate(PROMPT, replace(greedy, presence_penalty=2.0))
+    assert penal.text == chunk.text != plain.text
+    await engine.close()
 
 
 def kept(**options: object) -> list[bool]:

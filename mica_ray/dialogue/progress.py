@@ -118,6 +118,30 @@ def alignment(states: np.ndarray) -> np.ndarray:
     return np.clip(cosines, -1.0, 1.0)
 
 
+def dynamic_alignment(states: np.ndarray) -> np.ndarray:
+    """Return the cosine between each turn's change and the direction from the state before it to the origin.
+
+        cos(v_t, -P / ||P||),  P = P_{t-1}, the state that the reply met; 0 if v_t = 0 or P = 0
+
+    The fixed direction of `alignment` is that of the first turn. A dialogue that first meets one need and
+    then another leaves the fixed direction and may still move towards the origin in every turn.
+
+    Args:
+        states: [T+1, K], points, P_0 first.
+
+    Returns:
+        [T], in [-1, 1].
+
+    Raises:
+        ValueError: states is not [T+1, K].
+    """
+    path = _path(states)
+    moves, before = np.diff(path, axis=0), path[:-1]
+    lengths = np.linalg.norm(moves, axis=1) * np.linalg.norm(before, axis=1)
+    towards = -(moves * before).sum(axis=1)
+    return np.clip(np.divide(towards, lengths, out=np.zeros_like(lengths), where=lengths > 0), -1.0, 1.0)
+
+
 def judge_stop(states: np.ndarray, rules: ProgressRules) -> Stop | None:
     """Return why the dialogue ends after these turns; None if it continues (EMPA).
 

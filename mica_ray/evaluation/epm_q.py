@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from mica_ray.dialogue.progress import alignment, energy_increments
+from mica_ray.dialogue.progress import alignment, dynamic_alignment, energy_increments
 from mica_ray.recordings.recorded_dialogue import RecordedDialogue
 from mica_ray.rewards import zone_distance
 from mica_ray.types import Trajectory
@@ -53,6 +53,11 @@ class EpmScore:
     """Number of scored turns."""
     num_failed: int = 0
     """Turns left out because their judgement failed."""
+    alignment_fixed: float = 0.0
+    """Mean over the turns of cos(v_t, v*), v* the direction from P_0 to the origin; -1 to 1. The index
+    `alignment` is computed from it."""
+    alignment_dynamic: float = 0.0
+    """As `alignment_fixed`, with the direction from the state before each turn; not in the score."""
 
 
 INDEX_NAMES: tuple[str, ...] = tuple(item.name for item in fields(EpmScore))[:9]
@@ -165,7 +170,14 @@ def score_path(
         50 * (float(alignment(states).sum()) / points + 1),
         100 * max(0.0, PENALTY_LIMIT - float(np.abs(regress).sum()) / points) / PENALTY_LIMIT,
     )
-    return EpmScore(*indices, score=_combine(indices), num_turns=num_turns, num_failed=num_failed)
+    return EpmScore(
+        *indices,
+        score=_combine(indices),
+        num_turns=num_turns,
+        num_failed=num_failed,
+        alignment_fixed=float(alignment(states).mean()),
+        alignment_dynamic=float(dynamic_alignment(states).mean()),
+    )
 
 
 def _combine(indices: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mica_ray.dialogue.progress import ProgressRules, alignment, judge_stop
+from mica_ray.dialogue.progress import ProgressRules, alignment, dynamic_alignment, judge_stop
 from mica_ray.evaluation.epm_q import INDEX_NAMES, score_dialogue
 from mica_ray.recordings.recorded_dialogue import RecordedDialogue
 from mica_ray.statistics import Interval, bootstrap_mean, wilson
@@ -24,7 +24,7 @@ RELEASED_RULES = ProgressRules(tolerance=0.1)
 """The rules of the published runs: a = 0.1, although the released code has 0.05."""
 
 STRATA = ("category", "difficulty", "dominant_axis")
-MEANS = ("epm_q", *INDEX_NAMES, "cosine", "num_turns", "epm_q_judged_only")
+MEANS = ("epm_q", *INDEX_NAMES, "cosine", "cosine_dynamic", "num_turns", "epm_q_judged_only")
 SUMS = ("dialogues", "passed", "num_failed_judgements")
 
 
@@ -49,12 +49,15 @@ class ModelScore:
     epm_q: Interval
     indices: Mapping[str, Interval]
     alignment: Interval
-    """Mean cosine between a turn's move and the direction to the origin, -1 to 1."""
+    """Mean cosine between a turn's move and the direction from P_0 to the origin, -1 to 1."""
+    alignment_dynamic: Interval
+    """As `alignment`, with the direction from the state before the turn."""
     pass_fraction: Interval
     """Over dialogues, Wilson."""
     cases: pd.DataFrame
     """One row per case, indexed by case: STRATA, the MEANS over its scored dialogues, and the SUMS. passed
-    counts dialogues in which the user's needs were met; cosine is the alignment over judged turns."""
+    counts dialogues in which the user's needs were met; cosine and cosine_dynamic are the alignments over
+    judged turns."""
     by_axis: Mapping[str, Stratum]
     by_category: Mapping[str, Stratum]
     by_difficulty: Mapping[str, Stratum]
@@ -102,6 +105,7 @@ def score_cases(records: Sequence[RecordedDialogue], *, seed: int) -> ModelScore
         epm_q=bootstrap_mean(_values(cases, "epm_q"), seed=seed),
         indices={name: bootstrap_mean(_values(cases, name), seed=seed) for name in INDEX_NAMES},
         alignment=bootstrap_mean(_values(cases, "cosine"), seed=seed),
+        alignment_dynamic=bootstrap_mean(_values(cases, "cosine_dynamic"), seed=seed),
         pass_fraction=wilson(_total(cases, "passed"), _total(cases, "dialogues")),
         cases=cases,
         by_axis=_strata(cases, "dominant_axis", seed=seed),
@@ -138,6 +142,7 @@ def _scores(record: RecordedDialogue, notes: list[str]) -> dict[str, object]:
         "epm_q": score.score,
         **{name: getattr(score, name) for name in INDEX_NAMES},
         "cosine": float(alignment(record.states)[record.judged].mean()),
+        "cosine_dynamic": float(dynamic_alignment(record.states)[record.judged].mean()),
         "num_turns": float(score.num_turns),
         "epm_q_judged_only": score_dialogue(record, judged_only=True).score,
         "dialogues": 1,

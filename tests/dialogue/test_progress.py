@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mica_ray.dialogue.progress import (
     ProgressRules,
     alignment,
+    dynamic_alignment,
     energy_direction,
     energy_increments,
     judge_stop,
@@ -45,6 +46,19 @@ def test_cosine_of_a_short_move_is_that_of_a_long_one() -> None:
     # v* = (0.6, 0, 0.8); a move of 0.5 along v*, then one of 0.1 against it.
     states = np.array([[-3.0, 0, -4], [-2.7, 0, -3.6], [-2.76, 0, -3.68]])
     np.testing.assert_allclose(alignment(states), [1.0, -1.0])
+
+
+def test_dynamic_direction_starts_at_the_state_before_the_turn() -> None:
+    # (-3, -4, 0) -> (-3, 0, 0) -> (0, 0, 0): the first move has cosine 4/5 with (3, 4, 0)/5, the second one
+    # 3/5; but seen from (-3, 0, 0) the second move is straight. A third move starts at the origin.
+    path = np.array([[-3.0, -4.0, 0.0], [-3.0, 0.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    np.testing.assert_allclose(alignment(path), [0.8, 0.6, 0.6])
+    np.testing.assert_allclose(dynamic_alignment(path), [0.8, 1.0, 0.0])
+
+
+def test_dynamic_alignment_of_a_step_back_is_negative_and_of_no_step_zero() -> None:
+    path = np.array([[-3.0, -4.0, 0.0], [-3.0, -4.0, 0.0], [-6.0, -8.0, 0.0]])
+    np.testing.assert_allclose(dynamic_alignment(path), [0.0, -1.0])
 
 
 def test_states_are_computed_in_float64() -> None:

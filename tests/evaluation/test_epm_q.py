@@ -55,6 +55,15 @@ def test_two_turn_path_has_the_score_done_by_hand() -> None:
     assert score.score == pytest.approx(58.7612, abs=1e-3)
 
 
+def test_both_alignments_are_means_over_the_turns_and_only_the_fixed_one_is_in_the_score() -> None:
+    # Cosines with the fixed direction 4/5 and 3/5, with the dynamic one 4/5 and 1 (test_progress.py).
+    path = np.array([[-3.0, -4.0, 0.0], [-3.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    score = score_path(path, np.array([[0.0, 2, 0], [2.0, 0, 0]]), np.zeros((2, 3)))
+    assert score.alignment_fixed == pytest.approx(0.7)
+    assert score.alignment_dynamic == pytest.approx(0.9)
+    assert score.alignment == pytest.approx(50 * (1.4 / 3 + 1))  # The index: three points, the start with 0.
+
+
 def test_failed_judgement_is_left_out_and_counted() -> None:
     failed = Turn(
         index=1,

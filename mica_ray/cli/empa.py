@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mica_ray.config import RunConfig
     from mica_ray.config.role_config import Player, Recording
     from mica_ray.dialogue.domain import Domain
+    from mica_ray.evaluation.evaluate import EvaluationConfig
     from mica_ray.launch.domain_source import RunDomain
     from mica_ray.recordings.case_log import CaseLog
     from mica_ray.rollout.collect import RolloutConfig
@@ -36,8 +37,8 @@ DOMAIN = "mica_ray.domains.empa:EMPA"
 """The domain whose cases are played unless --domain names another."""
 CONTEXT = 25_000
 """Tokens of a whole dialogue in the benchmark; less if the policy's context is shorter."""
-REPLY = 1024
-"""Default limit of one reply, in tokens."""
+REPLY = 8192
+"""Default limit of one reply, in tokens; less if the policy's context is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,8 @@ def benchmark_values(domain: str, cards: Path | None) -> dict[str, object]:
         # Each case once, as in the benchmark, and no card in two splits.
         "evaluation.samples": 1,
         "allow_test_cards": False,
+        "evaluation.rules": None,
+        "evaluation_roles": None,
     }
     if cards is not None or domain != DOMAIN:
         values["cards"] = None if cards is None else str(cards)
@@ -163,13 +166,14 @@ def read_policy(policy: str, values: Mapping[str, object], assignments: Sequence
     path = Path(policy).expanduser()
     if policy.startswith("{") or (":" in policy and not path.exists()):
         text = _read_text_policy(policy)
-        base = RunConfig(rollout=_rollout(CONTEXT))
+        base = RunConfig(rollout=_rollout(CONTEXT), evaluation=_evaluation())
         name = text.model if isinstance(text, Endpoint) else policy
         return PolicyUnderTest(name, override(base, assignments, values=values), text)
     if policy == EMBEDDED or RunFolder.holds_run(path):
         return PolicyUnderTest(path.name, read_model(policy, assignments, values=values), None)
     supported = read_policy_facts(fetch_policy(policy, weights=False)).context_length
-    base = RunConfig(policy=policy, rollout=_rollout(min(CONTEXT, supported or CONTEXT)))
+    rollout = _rollout(min(CONTEXT, supported or CONTEXT))
+    base = RunConfig(policy=policy, rollout=rollout, evaluation=_evaluation())
     return PolicyUnderTest(policy, override(base, assignments, values=values), None)
 
 
@@ -218,8 +222,20 @@ def _rollout(context_length: int) -> RolloutConfig:
     from mica_ray.rollout.collect import RolloutConfig
     from mica_ray.types import Sampling
 
-    sampling = Sampling(max_tokens=min(REPLY, context_length // 4))
+    sampling = Sampling(max_tokens=min(REPLY, context_length // 3))
     return RolloutConfig(sampling=sampling, context_length=context_length, max_concurrent_dialogues=16)
+
+
+def _evaluation() -> EvaluationConfig:
+    """Return the published sampling of the benchmark."""
+    from mica_ray.evaluation.comparable import PUBLISHED_SAMPLING as PUBLISHED
+    from mica_ray.evaluation.evaluate import EvaluationConfig
+
+    return EvaluationConfig(
+        temperature=PUBLISHED.temperature,
+        top_p=PUBLISHED.top_p,
+        presence_penalty=PUBLISHED.presence_penalty,
+    )
 
 
 def _play(

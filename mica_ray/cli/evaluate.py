@@ -59,6 +59,7 @@ def evaluate_command(
     from mica_ray.chat.ledger import Ledger
     from mica_ray.cli.progress import StageBars
     from mica_ray.cli.recipes import read_model
+    from mica_ray.evaluation.comparable import reasons_of
     from mica_ray.evaluation.costs import cost_table
     from mica_ray.evaluation.tables import evaluation_record, evaluations_table
     from mica_ray.launch import run
@@ -70,10 +71,13 @@ def evaluate_command(
         evaluation = run.evaluate_policy(checked, progress=bars, ledger=ledger)
     title = f"{config.evaluation.split} scenarios of {config.domain}"
     console.print(evaluations_table(title, {model: evaluation}, contaminated=config.contaminated))
+    reasons = reasons_of(config.model_dump(mode="json"), evaluation, domain=checked.domain)
+    print_reasons(console, reasons)
     console.print(cost_table("Calls and costs of the roles", ledger.totals()))
     record = evaluation_record(evaluation, contaminated=config.contaminated)
     costs = {role: asdict(tally) for role, tally in ledger.totals().items()}
-    save_json(json_file, {"model": model, **record, "costs": costs})
+    record |= {"reasons_not_comparable": list(reasons), "costs": costs}
+    save_json(json_file, {"model": model, **record})
 
 
 @evaluate_app.command("rescore", epilog=examples("mica evaluate rescore FILE... --json scores.json"))
@@ -138,6 +142,19 @@ evaluate_app.command(
 )(table_command)
 
 
+def print_reasons(console: Console, reasons: Sequence[str], *, name: str = "") -> None:
+    """Print why a score cannot be compared with published ones; nothing if it can.
+
+    Args:
+        console: receives one line.
+        reasons: from evaluation/comparable.py.
+        name: of the policy, where several are shown.
+    """
+    if reasons:
+        line = f"{name and name + ': '}Not comparable with published EMPA scores: {'; '.join(reasons)}."
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def print_scores(scores: Sequence[Rescored], console: Console) -> None:
     """Print the score tables, and below them what was unusual in the recorded dialogues."""
     from mica_ray.evaluation.rescore_tables import rescore_tables
@@ -145,6 +162,7 @@ def print_scores(scores: Sequence[Rescored], console: Console) -> None:
     for table in rescore_tables(scores):
         console.print(table)
     for item in scores:
+        print_reasons(console, item.reasons, name=item.model)
         notes = item.score.notes
         for note in notes[:_MAX_NOTES]:
             console.print(f"{item.model}: {note}", highlight=False, markup=False, soft_wrap=True)

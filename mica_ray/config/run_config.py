@@ -85,6 +85,8 @@ class RunConfig(BaseModel):
     chat_template_arguments: dict[str, bool | int | str] = Field(default_factory=dict)
     """Extra arguments of the policy's chat template, such as {"enable_thinking": false}."""
     roles: Annotated[RoleConfig, BeforeValidator(read_roles)] = RoleConfig()
+    evaluation_roles: Annotated[RoleConfig | None, BeforeValidator(read_roles)] = None
+    """Who plays the roles in evaluations; None means `roles`. No models that vLLM would have to serve."""
     rewards: Rewards = Rewards()
     credit: Annotated[CreditEstimator, PlainValidator(_check_credit), PlainSerializer(describe_object)] = (
         Mica()
@@ -177,6 +179,29 @@ class RunConfig(BaseModel):
             raise ValueError(
                 f"rewards.gamma must be credit.gamma ({self.discount:g}) for rewards.kind=potential, got "
                 f"{gamma:g}. Leave it out."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_evaluation(self) -> RunConfig:
+        """Check that evaluations can be played, and that training samples what it learns from."""
+        if self.rollout.sampling.presence_penalty:
+            raise ValueError(
+                "rollout.sampling.presence_penalty must be 0, because the learner computes probabilities "
+                f"without it, got {self.rollout.sampling.presence_penalty:g}. "
+                "Set evaluation.presence_penalty for evaluations."
+            )
+        max_tokens, length = self.evaluation.max_tokens or 0, self.rollout.context_length
+        if max_tokens >= length:
+            raise ValueError(
+                f"evaluation.max_tokens must be < rollout.context_length ({length}), got {max_tokens}. "
+                "Lower it, or raise rollout.context_length."
+            )
+        served = () if self.evaluation_roles is None else self.evaluation_roles.served_models
+        if served:
+            raise ValueError(
+                f"evaluation_roles must not need an engine, got vllm:{served[0]}. "
+                "Use the endpoint of a server."
             )
         return self
 

@@ -12,11 +12,15 @@ import numpy as np
 from mica_ray.checks import at_least, one_of
 from mica_ray.dialogue.answer_counts import count_silent
 from mica_ray.dialogue.play import Policy
+from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.evaluation.epm_q import score_trajectory
 from mica_ray.rewards import zone_distance
 from mica_ray.rollout.collect import NewEnvironment, PolicyPrompt, RolloutConfig, collect
 from mica_ray.statistics import Interval, bootstrap_mean, paired_difference, wilson
-from mica_ray.types import Scenario, Split, Stop, Trajectory
+from mica_ray.types import Sampling, Scenario, Split, Stop, Trajectory
+
+SAMPLING_FIELDS = ("temperature", "top_p", "presence_penalty", "max_tokens")
+"""Fields of Sampling that an evaluation can have of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +36,26 @@ class EvaluationConfig:
     """Sampling temperature of the policy's replies; None for the training temperature."""
     seed: int = 20_000
     """Seed of the dialogues and intervals; independent of the run's seed, so that runs are comparable."""
+    top_p: float | None = None
+    """Of the policy's replies; None for that of training. So are the next two."""
+    presence_penalty: float | None = None
+    max_tokens: int | None = None
+    """Maximum number of tokens of one reply."""
+    rules: ProgressRules | None = None
+    """Rules that end a dialogue of an evaluation; None for those of training."""
 
     def __post_init__(self) -> None:
         """Check that there is something to evaluate."""
         one_of(get_args(Split), split=self.split)
         at_least(1, samples=self.samples)
-        if self.temperature is not None:
-            at_least(0, temperature=self.temperature)
+        self.sampling_after(Sampling())
         if self.max_scenarios is not None:
             at_least(1, max_scenarios=self.max_scenarios)
+
+    def sampling_after(self, trained: Sampling) -> Sampling:
+        """Return how the policy is sampled, given how it is sampled in training."""
+        own = {name: getattr(self, name) for name in SAMPLING_FIELDS}
+        return replace(trained, **{name: value for name, value in own.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +74,11 @@ class ScenarioRow:
     """Mean incremental distance reward per judged turn, points; NaN without any."""
     num_turns: float
     """Mean judged turns of a dialogue; NaN without any."""
+    alignment: float = math.nan
+    """Mean cosine between a turn's move and the direction from P_0 to the origin; NaN without any, and in
+    evaluations of earlier versions."""
+    alignment_dynamic: float = math.nan
+    """As `alignment`, with the direction from the state before the turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +99,16 @@ class Evaluation:
     """Judged turns left out of every number above."""
     num_silent_replies: int = 0
     """Turns in which the policy said nothing, left out of every number above."""
+
+    @property
+    def alignment(self) -> float:
+        """Mean over scenarios of the alignment with the fixed direction, -1 to 1; NaN if unknown."""
+        return _mean([row.alignment for row in self.rows if row.samples])
+
+    @property
+    def alignment_dynamic(self) -> float:
+        """Mean over scenarios of the alignment with the dynamic direction, -1 to 1; NaN if unknown."""
+        return _mean([row.alignment_dynamic for row in self.rows if row.samples])
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +139,8 @@ async def evaluate(
         new_environment: makes one environment per dialogue.
         scenarios: those of the split, of which the first `config.max_scenarios` are played.
         config: number of dialogues and seeds.
-        rollout: sampling and limits of the policy; its group size is ignored, and its temperature if the
-            config has one.
+        rollout: sampling and limits of the policy; its group size is ignored, and its sampling as far as the
+            config has its own.
         policy_prompt: system prompt of the policy, or a function from a scenario to its prompt.
         progress: called with each finished dialogue.
 
@@ -121,9 +151,7 @@ async def evaluate(
     chosen = scenarios[: config.max_scenarios]
     if not chosen:
         raise ValueError(f"Split {config.split!r} has no scenarios. Choose another evaluation.split.")
-    sampling = rollout.sampling
-    if config.temperature is not None:
-        sampling = replace(sampling, temperature=config.temperature)
+    sampling = config.sampling_after(rollout.sampling)
     dialogues = await collect(
         chosen,
         new_environment,
@@ -248,6 +276,8 @@ def _score_scenario(members: Sequence[Trajectory]) -> ScenarioRow:
         samples=len(pairs),
         idr=_mean([_mean_idr(member) for member, _ in pairs]),
         num_turns=_mean([float(score.num_turns) for _, score in pairs]),
+        alignment=_mean([score.alignment_fixed for _, score in pairs]),
+        alignment_dynamic=_mean([score.alignment_dynamic for _, score in pairs]),
     )
 
 

@@ -42,6 +42,7 @@ def rescore_record(scores: Sequence[Rescored]) -> dict[str, dict[str, object]]:
     return {
         item.model: {
             **_score_record(item.score),
+            "reasons_not_comparable": list(item.reasons),
             "file": str(item.path),
             "format": item.form,
             **({} if item.endings is None else {"endings": _endings_record(item.endings)}),
@@ -61,6 +62,7 @@ def _path_record(score: ModelScore) -> dict[str, object]:
         "cases": len(score.cases),
         "indices": {name: interval.estimate for name, interval in score.indices.items()},
         "alignment": score.alignment.estimate,
+        "alignment_dynamic": score.alignment_dynamic.estimate,
         "dialogues": score.num_dialogues,
         "failed_dialogues": score.num_failed_dialogues,
         "failed_judgements": score.num_failed_judgements,
@@ -69,6 +71,7 @@ def _path_record(score: ModelScore) -> dict[str, object]:
         "intervals": {
             "epm_q": asdict(score.epm_q),
             "alignment": asdict(score.alignment),
+            "alignment_dynamic": asdict(score.alignment_dynamic),
             **{name: asdict(interval) for name, interval in score.indices.items()},
         },
         "by_axis": {name: asdict(stratum) for name, stratum in score.by_axis.items()},
@@ -86,6 +89,7 @@ def _case_records(cases: pd.DataFrame) -> list[dict[str, Any]]:
             **{name: row[name] for name in ("case", *STRATA, "epm_q")},
             "indices": {name: row[name] for name in INDEX_NAMES},
             "alignment": row["cosine"],
+            "alignment_dynamic": row["cosine_dynamic"],
             **{name: row[name] for name in ("dialogues", "passed", "num_turns", "num_failed_judgements")},
         }
         for row in rows
@@ -128,7 +132,7 @@ def _score_table(scores: Mapping[str, ModelScore]) -> Table:
             format_interval(score.epm_q),
             _passed_text(score),
             str(len(score.cases)),
-            f"{score.alignment.estimate:.2f}",
+            f"{score.alignment.estimate:.2f} {score.alignment_dynamic.estimate:.2f}",
             *(_passed(score.by_axis.get(axis)) for axis in AXES),
         ]
         for model, score in scores.items()
@@ -138,7 +142,8 @@ def _score_table(scores: Mapping[str, ModelScore]) -> Table:
         ("model", "EPM-Q", "passed", "cases", "alignment", *AXES),
         rows,
         caption="95 % bootstrap intervals over cases; alignment: mean cosine between a turn's move and "
-        f"the direction to the origin; C, A, P: passed, of the dialogues with that dominant axis{failures}",
+        "the direction to the origin, from P_0 and from the state before the turn; "
+        f"C, A, P: passed, of the dialogues with that dominant axis{failures}",
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mica_ray.evaluation.comparable import played_as, published, reasons_not_comparable
 from mica_ray.evaluation.emotion_score import EmotionScore, score_emotions
 from mica_ray.evaluation.endings import EndingCheck, check_endings
 from mica_ray.evaluation.rescore import ModelScore, score_cases
+from mica_ray.files import JsonFileError, read_json_object
 from mica_ray.recordings.dialogue_files import read_dialogues
 from mica_ray.recordings.json_fields import error_at
 from mica_ray.recordings.recorded_dialogue import Format, RecordedDialogue, by_model
@@ -26,6 +28,8 @@ class Rescored:
     score: ModelScore | EmotionScore
     endings: EndingCheck | None = None
     """Only on request, and only for published runs: other files do not record the rules they ended by."""
+    reasons: tuple[str, ...] = ()
+    """Why the score cannot be compared with published ones (comparable.py); empty if it can."""
 
 
 def rescore(paths: Sequence[Path], *, seed: int, check: bool = False) -> tuple[Rescored, ...]:
@@ -49,7 +53,7 @@ def rescore(paths: Sequence[Path], *, seed: int, check: bool = False) -> tuple[R
         place = item.path.stem if stems[item.model, item.path.stem] == 1 else str(item.path)
         return f"{item.model} ({place})"
 
-    return tuple(Rescored(name(item), item.path, item.form, item.score, item.endings) for item in found)
+    return tuple(replace(item, model=name(item)) for item in found)
 
 
 def _rescore_file(path: Path, *, seed: int, check: bool) -> list[Rescored]:
@@ -62,15 +66,41 @@ def _rescore_file(path: Path, *, seed: int, check: bool) -> list[Rescored]:
             for model, members in groups.items()
         ]
     return [
-        Rescored(
-            model,
-            path,
-            form,
-            score_cases(members, seed=seed),
-            check_endings(members) if check and form == "run" else None,
-        )
+        _rescored(path, model, members, seed=seed, check=check)
         for model, members in by_model(dialogues).items()
     ]
+
+
+def _rescored(
+    path: Path, model: str, members: Sequence[RecordedDialogue], *, seed: int, check: bool
+) -> Rescored:
+    form, score = members[0].form, score_cases(members, seed=seed)
+    cases = [str(case) for case in score.cases.index]
+    failed = score.num_failed_dialogues
+    played = (
+        # The format does not record how a run was played; it is that of the released runs.
+        published(cases, num_failed=failed)
+        if form == "run"
+        else played_as(_settings_of(path), cases, domain=members[0].domain, num_failed=failed)
+    )
+    return Rescored(
+        model,
+        path,
+        form,
+        score,
+        check_endings(members) if check and form == "run" else None,
+        reasons_not_comparable(played),
+    )
+
+
+def _settings_of(path: Path) -> Mapping[str, object] | None:
+    """Return the settings next to a file: of an evaluation folder or of a run; None without any."""
+    for name in ("settings.json", "config.json"):
+        try:
+            return read_json_object(path.parent / name)
+        except JsonFileError:
+            continue
+    return None
 
 
 def _usable(dialogues: Sequence[RecordedDialogue]) -> list[RecordedDialogue]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -97,6 +98,8 @@ def evaluation_record(evaluation: Evaluation, *, contaminated: bool = False) -> 
     return {
         "contaminated": contaminated,
         **{field: asdict(getattr(evaluation, field)) for field in MEASURES},
+        "alignment": evaluation.alignment,
+        "alignment_dynamic": evaluation.alignment_dynamic,
         "num_dialogues": sum(row.samples for row in evaluation.rows),
         "num_failed_dialogues": evaluation.num_failed_dialogues,
         "num_failed_judgements": evaluation.num_failed_judgements,
@@ -123,5 +126,14 @@ def _caption(*evaluations: Evaluation, contaminated: bool) -> str:
     silent = sum(item.num_silent_replies for item in evaluations)
     failures += f"; {silent} replies said nothing and have no score" if silent else ""
     note = f"\n{UNITS}\n{CONTAMINATED}" if contaminated else f"\n{UNITS}"
+    failures += _alignment_text(evaluations[0]) if len(evaluations) == 1 else ""
     units = "95 % intervals over scenarios, of passed over dialogues"
     return f"{scenarios} scenarios, {dialogues} dialogues, {units}{failures}{note}"
+
+
+def _alignment_text(evaluation: Evaluation) -> str:
+    """Return the alignments, and nothing for evaluations that have none."""
+    if math.isnan(evaluation.alignment):
+        return ""
+    fixed, dynamic = evaluation.alignment, evaluation.alignment_dynamic
+    return f"; alignment {fixed:.2f} with the direction from P_0, {dynamic:.2f} with that from each state"

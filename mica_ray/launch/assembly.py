@@ -58,6 +58,13 @@ class Parts:
     """None if nothing is trained."""
     ledger: Ledger
     """Counts the calls and costs of the role models and the policy."""
+    evaluation_world: World | None = None
+    """World of the evaluations, if they have their own roles or rules; None for `world`."""
+
+    @property
+    def evaluated(self) -> World:
+        """The world of the evaluations."""
+        return self.evaluation_world or self.world
 
     def policy(self, config: RunConfig) -> EnginePolicy:
         """Return the engine as the policy of the run's dialogues."""
@@ -217,16 +224,17 @@ async def measure(
         phase: phase of the ledger to which the costs belong.
     """
     parts.ledger.phase = phase
-    chosen = parts.world.scenarios(config.evaluation.split)[: config.evaluation.max_scenarios]
+    world = parts.evaluated
+    chosen = world.scenarios(config.evaluation.split)[: config.evaluation.max_scenarios]
     if step is not None:
         progress.stage("evaluate", step=step, num_steps=config.loop.num_steps)
     return await evaluate(
         parts.policy(config),
-        parts.world.environment,
+        world.environment,
         chosen,
         config=config.evaluation,
         rollout=config.rollout,
-        policy_prompt=parts.world.policy_prompt,
+        policy_prompt=world.policy_prompt,
         progress=_closing(parts.ledger, 0, progress.dialogue_ended),
     )
 

@@ -27,9 +27,7 @@ PLAYED_ROLE_KEYS = (*ROLES, "temperature", "max_tokens", "shows_needs")
 
 def evaluation_rollout(config: RunConfig) -> RolloutConfig:
     """Return how the policy is sampled in an evaluation, as `mica evaluate` does it."""
-    sampling, temperature = config.rollout.sampling, config.evaluation.temperature
-    if temperature is not None:
-        sampling = replace(sampling, temperature=temperature)
+    sampling = config.evaluation.sampling_after(config.rollout.sampling)
     return replace(config.rollout, group_size=config.evaluation.samples, sampling=sampling)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mica_ray.chat.ledger import Price, Tally, total
-from mica_ray.config.role_config import Seat
+from mica_ray.config.role_config import RoleConfig, Seat
 from mica_ray.config.run_config import RunConfig
 from mica_ray.dialogue.domain import Domain
+from mica_ray.dialogue.repeat_judging import RepeatConfig
 from mica_ray.dialogue.role_messages import SpokenTurn, actor_messages, director_messages, judge_messages
 from mica_ray.launch.world import role_price
 from mica_ray.types import ROLES, Message, RoleName, Scenario
@@ -32,29 +34,55 @@ def estimate_costs(config: RunConfig, domain: Domain) -> Mapping[str, Tally]:
         config: of the run.
         domain: with the scenarios and rules of the run.
     """
-    scenario = (domain.split("train") or domain.scenarios)[0]
-    evaluation = config.evaluation
+    evaluation, sampling = config.evaluation, config.rollout.sampling
     evaluated = len(domain.split(evaluation.split)[: evaluation.max_scenarios]) * evaluation.samples
     trained = config.loop.num_steps * config.loop.scenarios_per_step * config.rollout.group_size
-    turns = (trained + 2 * evaluated) * domain.rules.max_turns
-    prompts = _prompts(domain, scenario, reply_tokens=config.rollout.sampling.max_tokens)
+    measured = domain if evaluation.rules is None else replace(domain, rules=evaluation.rules)
+    training = _tallies(
+        config.roles, domain, trained, reply_tokens=sampling.max_tokens, repeat=config.repeat_judging
+    )
+    reply_tokens = evaluation.sampling_after(sampling).max_tokens
+    evaluations = _tallies(
+        config.evaluation_roles or config.roles, measured, 2 * evaluated, reply_tokens=reply_tokens
+    )
+    costs: dict[str, Tally] = {role: tally + evaluations[role] for role, tally in training.items()}
+    if config.roles.audit_judge is not None:
+        costs["audit_judge"] = _audit_tally(config, domain)
+    return costs
+
+
+def _turns_text(config: RunConfig, domain: Domain) -> str:
+    rules = config.evaluation.rules
+    own = "" if rules is None else f" and {rules.max_turns} in evaluations"
+    return f"{domain.rules.max_turns} turns per dialogue{own}"
+
+
+def _tallies(
+    roles: RoleConfig,
+    domain: Domain,
+    num_dialogues: int,
+    *,
+    reply_tokens: int,
+    repeat: RepeatConfig | None = None,
+) -> Mapping[RoleName, Tally]:
+    scenario = (domain.split("train") or domain.scenarios)[0]
+    turns = num_dialogues * domain.rules.max_turns
+    prompts = _prompts(domain, scenario, reply_tokens=reply_tokens)
     asked: list[RoleName] = [role for role in ROLES if role != "director" or domain.director_prompt]
-    repeat = config.repeat_judging
-    again = 0.0 if repeat is None else trained * domain.rules.max_turns * repeat.fraction * repeat.repeats
+    again = 0.0 if repeat is None else turns * repeat.fraction * repeat.repeats
     calls: Mapping[RoleName, int] = {
         role: turns + (math.ceil(again) if role == "judge" else 0) for role in asked
     }
-    costs: dict[str, Tally] = {role: _role_tally(config, role, calls[role], prompts[role]) for role in asked}
-    if config.roles.audit_judge is None:
-        return costs
-    return {**costs, "audit_judge": _audit_tally(config, domain, prompts["judge"])}
+    return {role: _role_tally(roles, role, calls[role], prompts[role]) for role in asked}
 
 
-def _audit_tally(config: RunConfig, domain: Domain, prompt_characters: int) -> Tally:
+def _audit_tally(config: RunConfig, domain: Domain) -> Tally:
     """Return the cost of the audit judge; probes of the training judge are few and not included."""
+    scenario = (domain.split("train") or domain.scenarios)[0]
+    prompts = _prompts(domain, scenario, reply_tokens=config.rollout.sampling.max_tokens)
     audits = -(-config.loop.num_steps // config.audit.every)
     calls = audits * config.audit.sample * domain.rules.max_turns
-    return _role_tally(config, "audit_judge", calls, prompt_characters)
+    return _role_tally(config.roles, "audit_judge", calls, prompts["judge"])
 
 
 def describe_costs(config: RunConfig, domain: Domain) -> str:
@@ -66,18 +94,17 @@ def describe_costs(config: RunConfig, domain: Domain) -> str:
     price = f"{sums.usd:,.2f} USD" if sums.usd else "no price configured"
     return (
         f"at most about {calls} calls; {tokens}; {price}; "
-        f"assuming {domain.rules.max_turns} turns per dialogue, "
+        f"assuming {_turns_text(config, domain)}, "
         f"{CHARACTERS_PER_TOKEN} characters per token, and answers of "
         f"{', '.join(f'{ANSWER_TOKENS[role]} ({role})' for role in ROLES if role in costs)} tokens"
     )
 
 
-def _role_tally(config: RunConfig, role: Seat, calls: int, prompt_characters: int) -> Tally:
+def _role_tally(roles: RoleConfig, role: Seat, calls: int, prompt_characters: int) -> Tally:
     prompt_tokens = calls * (prompt_characters // CHARACTERS_PER_TOKEN)
-    completion_tokens = calls * min(
-        ANSWER_TOKENS["judge" if role == "audit_judge" else role], config.roles.max_tokens
-    )
-    price: Price = role_price(config.roles.sources[role])
+    answer_tokens = ANSWER_TOKENS["judge" if role == "audit_judge" else role]
+    completion_tokens = calls * min(answer_tokens, roles.max_tokens)
+    price: Price = role_price(roles.sources[role])
     return Tally(
         calls=calls,
         prompt_tokens=prompt_tokens,

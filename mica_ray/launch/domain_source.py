@@ -14,6 +14,9 @@ from mica_ray.embedded.retellings import with_retellings
 from mica_ray.launch.card_source import card_scenarios, read_run_deck, refuse_test_cases
 from mica_ray.types import Scenario
 
+CARDS_ADDRESS = "https://github.com/KAYA-HAI/EMPA-Benchmark-EPMSandbox"
+"""Where a user gets EMPA's cards (CC BY-NC 4.0), which are not part of this package."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunDomain:
@@ -39,7 +42,8 @@ def read_domain(config: RunConfig) -> RunDomain:
     scenarios, source = _scenarios(config, declared, deck)
     if not scenarios:
         raise ConfigError(
-            f"{source} has no scenarios. Set cards=FOLDER for EMPA cards, or scenarios_file=FILE."
+            f"{source} has no scenarios. Set cards=FOLDER for EMPA cards, or scenarios_file=FILE. "
+            f"The cards are published at {CARDS_ADDRESS}."
         )
     if not config.allow_test_cards:
         refuse_test_cases(scenarios, source)

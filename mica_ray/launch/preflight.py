@@ -68,6 +68,8 @@ def check_run(
     if config.policy == EMBEDDED:
         check_embedded_domain(loaded.declared)
     check_roles(config.roles, environment)
+    if config.evaluation_roles is not None:
+        check_roles(config.evaluation_roles, environment, key="evaluation_roles")
     if trains:
         _check_mini_batches(config)
     facts = check_policy(config, inline=inline, trains=trains, learns=learns, weights=weights)

@@ -25,7 +25,7 @@ from mica_ray.launch.domain_source import RunDomain
 from mica_ray.launch.policy_source import fetch_policy
 from mica_ray.launch.preflight import check_run
 from mica_ray.launch.start_engines import start_policy
-from mica_ray.launch.start_world import start_world
+from mica_ray.launch.start_world import evaluation_world, start_world
 from mica_ray.launch.training_run import TrainingRun
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.runs.folder import RunFolder
@@ -231,7 +231,8 @@ async def set_up(
         world, _ = await start_world(
             stack, config, checked.domain, inline=inline, ledger=ledger, roles_shared=roles_shared
         )
-        yield Parts(world=world, template=template, engine=engine, learner=learner, ledger=ledger)
+        evaluated = evaluation_world(config, world, ledger=ledger)
+        yield Parts(world, template, engine, learner, ledger, evaluated)
 
 
 def _quiet_libraries() -> None:

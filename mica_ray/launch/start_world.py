@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 from mica_ray.chat.ledger import POLICY, Ledger, MeteredChat
 from mica_ray.chat.model import ChatModel
@@ -106,6 +107,27 @@ async def judge_model(
         if not isinstance(judge, Judger):
             raise ConfigError(f"roles.judge: {type(judge).__name__} has no chat(). Use a chat model.")
         yield judge.model
+
+
+def evaluation_world(config: RunConfig, world: World, *, ledger: Ledger) -> World | None:
+    """Build the world of a run's evaluations; None if it is that of training.
+
+    Args:
+        config: of the run.
+        world: of training.
+        ledger: counts the costs of the roles.
+
+    Raises:
+        ConfigError: an API key is not set.
+    """
+    rules, roles = config.evaluation.rules, config.evaluation_roles
+    if rules is None and roles is None:
+        return None
+    domain = world.domain if rules is None else replace(world.domain, rules=rules)
+    if roles is None:
+        return replace(world, domain=domain)
+    # RunConfig refuses served models here.
+    return build_world(roles, domain, environment=os.environ, served={}.__getitem__, ledger=ledger)
 
 
 def role_world(config: RunConfig, served: RoleModelSource | None = None) -> World:

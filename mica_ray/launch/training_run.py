@@ -53,7 +53,7 @@ class TrainingRun:
                 policy_files=parts.template.own_files,
             )
             first_step = restored_step(checkpoints, parts.learner, order) if resumes else 0
-            evaluated = parts.world.scenarios(config.evaluation.split)
+            evaluated = parts.evaluated.scenarios(config.evaluation.split)
             writer.add_dataset(order.scenarios, "training")
             writer.add_dataset(evaluated, "evaluation")
             folder.set_ending_aside()
@@ -81,7 +81,9 @@ class TrainingRun:
                     )
                 )
             after = await self._measure("after", parts, tracker, step=config.loop.num_steps)
-            summary = writer.write_summary(checkpoints, before, after, parts.ledger)
+            summary = writer.write_summary(
+                checkpoints, before, after, parts.ledger, domain=parts.evaluated.domain
+            )
             tracker.artifact(folder.summary)
         # The tracker is closed now: MLflow has the whole run, and nothing else sends from the outbox.
         return replace(summary, registered=self._register())

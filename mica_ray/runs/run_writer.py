@@ -14,6 +14,8 @@ import numpy as np
 
 from mica_ray.chat.ledger import Ledger, total
 from mica_ray.config.run_config import RunConfig
+from mica_ray.dialogue.domain import Domain
+from mica_ray.evaluation.comparable import reasons_of
 from mica_ray.evaluation.costs import usd_per_point
 from mica_ray.evaluation.evaluate import Evaluation, compare, evaluation_metrics
 from mica_ray.files import StepLog, write_json
@@ -105,9 +107,15 @@ class RunWriter:
         tracker.artifact(path)
 
     def write_summary(
-        self, checkpoints: Checkpoints, before: Evaluation, after: Evaluation, ledger: Ledger
+        self,
+        checkpoints: Checkpoints,
+        before: Evaluation,
+        after: Evaluation,
+        ledger: Ledger,
+        *,
+        domain: Domain,
     ) -> RunSummary:
-        """Write the summary of a finished run, and return it."""
+        """Write the summary of a finished run, and return it; `domain` is the one that was evaluated."""
         latest, comparison = checkpoints.latest(), compare(before, after, seed=self._config.evaluation.seed)
         assert latest is not None, "the loop writes a checkpoint after its last step"
         summary = RunSummary(
@@ -119,6 +127,7 @@ class RunWriter:
             comparison=comparison,
             seconds=self.seconds,
             contaminated=self._config.contaminated,
+            reasons=reasons_of(self._config.model_dump(mode="json"), after, domain=domain),
             costs=ledger.totals(),
             usd_per_point=usd_per_point(total(ledger.totals(["train"])).usd, comparison.epm_q.estimate),
         )

@@ -107,9 +107,9 @@ def check_resumed(folder: RunFolder, now: ScenarioTexts) -> None:
         )
     ]
     problems += [
-        f"evaluation.{key} was {value!r} and is now {now.settings[key]!r}"
-        for key, value in stored.settings.items()
-        if now.settings.get(key) != value
+        f"evaluation.{key} was {stored.settings.get(key)!r} and is now {now.settings.get(key)!r}"
+        for key in {**stored.settings, **now.settings}
+        if now.settings.get(key) != stored.settings.get(key)
     ]
     if problems:
         raise ConfigError(
@@ -124,7 +124,11 @@ def _digests(scenarios: Sequence[Scenario]) -> dict[str, str]:
 
 def _settings(config: RunConfig) -> dict[str, Any]:
     evaluation = config.evaluation
-    return {"samples": evaluation.samples, "temperature": evaluation.temperature, "seed": evaluation.seed}
+    values = {"samples": evaluation.samples, "temperature": evaluation.temperature, "seed": evaluation.seed}
+    # Runs of older versions recorded none of them.
+    own = asdict(evaluation)
+    names = ("top_p", "presence_penalty", "max_tokens", "rules")
+    return values | {name: own[name] for name in names if own[name] is not None}
 
 
 def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -32,6 +32,8 @@ class RunSummary:
     """USD of the training dialogues per point of EPM-Q gained; None without a gain or a price."""
     contaminated: bool = False
     """Whether official EMPA test cases were training scenarios."""
+    reasons: tuple[str, ...] = ()
+    """Why the scores cannot be compared with published ones (evaluation/comparable.py)."""
     registered: str | None = None
     """Name and version in MLflow's registry, or why registering failed; None if not requested."""
 
@@ -42,6 +44,7 @@ class RunSummary:
             "policy": str(self.policy),
             "tracking_uri": self.tracking_uri,
             "contaminated": self.contaminated,
+            "reasons_not_comparable": list(self.reasons),
             "before": evaluation_record(self.before, contaminated=self.contaminated),
             "after": evaluation_record(self.after, contaminated=self.contaminated),
             "difference": comparison_record(self.comparison),

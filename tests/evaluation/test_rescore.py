@@ -43,7 +43,20 @@ def test_published_case_has_the_score_done_by_hand(tmp_path: Path) -> None:
     assert score.epm_q.estimate == pytest.approx(RUN_SCORE, abs=1e-3)
     assert score.indices["positive"].estimate == pytest.approx(100 / 3)
     assert score.alignment.estimate == pytest.approx(0.5)  # cosines 1 and 0
+    assert score.alignment_dynamic.estimate == pytest.approx(0.5)  # All deficits are on C: one direction.
     assert (score.passed, len(score.cases), score.notes) == (0, 1, ())
+
+
+def test_record_has_the_alignment_with_both_directions(tmp_path: Path) -> None:
+    case = run_case(P_0=[-3, -4, 0])
+    moves = ([-3, -4, 0], [-3, 0, 0], [0, 0, 0])
+    for point, state in zip(points_of(case), moves, strict=True):
+        point["P_t"] = state
+    (record,) = rescore_record(rescore([write(tmp_path / "a.jsonl", [case])], seed=0)).values()
+    # Cosines 4/5 and 3/5; 4/5 and 1 from the state before each turn.
+    assert record["alignment"] == pytest.approx(0.7)
+    assert record["alignment_dynamic"] == pytest.approx(0.9)
+    assert record["by_case"]["script_001"]["alignment_dynamic"] == pytest.approx(0.9)  # type: ignore[index]
 
 
 def test_order_of_keys_and_turns_and_the_form_of_the_file_change_nothing(tmp_path: Path) -> None:

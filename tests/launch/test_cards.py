@@ -83,6 +83,7 @@ def test_ratings_may_lie_elsewhere(tmp_path: Path) -> None:
             "card_ratings no.jsonl: no such file. Create it with `mica data rate`.",
         ),
         ({"cards": None}, "domain empa has no scenarios. Set cards=FOLDER"),
+        ({"cards": None}, "The cards are published at https://github.com/KAYA-HAI/"),
     ],
 )
 def test_what_cannot_be_played_is_one_line(tmp_path: Path, changes: dict[str, object], line: str) -> None:

@@ -9,20 +9,25 @@ import pytest
 
 from mica_ray.chat.ledger import Ledger, Price
 from mica_ray.chat.openai_api import Endpoint
-from mica_ray.config import Recording, RoleConfig, RunConfig
+from mica_ray.config import ConfigError, Recording, RoleConfig, RunConfig
 from mica_ray.config.overrides import override
 from mica_ray.config.references import resolve
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
-from mica_ray.launch.cost_estimate import estimate_costs
+from mica_ray.launch.assembly import Parts, measure
+from mica_ray.launch.cost_estimate import describe_costs, estimate_costs
 from mica_ray.launch.plan import gpus_wanted
 from mica_ray.launch.start_engines import start_policy, start_role_model
-from mica_ray.launch.world import build_world, role_price
+from mica_ray.launch.start_world import evaluation_world
+from mica_ray.launch.world import build_world, check_roles, role_price
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.training.local_learner import LocalLearner
+from mica_ray.training.loop import SilentProgress
 from mica_ray.training.update import LearnerConfig
 from mica_ray.types import Message, Sampling
+from tests.config.own_roles import QuestionJudge
 from tests.dialogue.tiny_domain import DOMAIN
-from tests.small_policy import small_folder
+from tests.rollout.judged_step import PhraseEngine
+from tests.small_policy import small_folder, small_tokenizer
 from tests.tiny_policy import random_batch
 
 ENDPOINT = Endpoint("judge", price_per_million_prompt_tokens=2.0, price_per_million_completion_tokens=10.0)
@@ -99,6 +104,61 @@ def test_estimate_follows_from_its_assumptions() -> None:
         "director": 104,
         "judge": 248,
     }
+
+
+def test_estimate_counts_evaluations_under_their_own_roles_and_rules() -> None:
+    config = override(
+        RunConfig(evaluation_roles=RoleConfig(judge=ENDPOINT, max_tokens=500)),
+        ["loop.num_steps=2", "loop.scenarios_per_step=3", "rollout.group_size=4", "learner.mini_batches=1",
+         "evaluation.samples=1", 'evaluation.rules={"max_turns": 10}'],
+    )  # fmt: skip
+    judge = estimate_costs(config, DOMAIN)["judge"]
+    # 2 x 3 x 4 training dialogues x 4 turns by scripted roles; twice the one test scenario x 10 turns.
+    assert (judge.calls, judge.completion_tokens) == (96 + 20, 96 * 700 + 20 * 500)
+    longer = estimate_costs(override(config, ["loop.num_steps=4"]), DOMAIN)["judge"]
+    trained = longer.prompt_tokens - judge.prompt_tokens  # Of the two further steps, as of the first two.
+    # Only the evaluations have a price, per million: 2 USD for their prompts, 10 USD for 20 x 500 tokens.
+    assert judge.usd == pytest.approx(2 * (judge.prompt_tokens - trained) / 1e6 + 0.1)
+    assert "4 turns per dialogue and 10 in evaluations" in describe_costs(config, DOMAIN)
+
+
+def test_evaluations_have_the_roles_and_rules_of_the_config() -> None:
+    world = build_world(RoleConfig(), EMOTIONAL_SUPPORT, environment={}, served={}.__getitem__)
+    ledger = Ledger()
+    assert evaluation_world(RunConfig(), world, ledger=ledger) is None
+    short = override(RunConfig(), ['evaluation.rules={"max_turns": 2}'])
+    found = evaluation_world(short, world, ledger=ledger)
+    assert found is not None
+    assert (found.domain.rules.max_turns, world.domain.rules.max_turns) == (2, 12)
+    assert found.judge is world.judge
+    own = RunConfig(evaluation_roles=RoleConfig(judge=QuestionJudge()))
+    found = evaluation_world(own, world, ledger=ledger)
+    assert found is not None
+    assert (found.judge, found.domain) == (QuestionJudge(), world.domain)
+
+
+async def test_evaluation_is_played_in_its_own_world() -> None:
+    config = override(
+        RunConfig(evaluation_roles=RoleConfig(judge=QuestionJudge())),
+        ['evaluation.rules={"max_turns": 2}', "evaluation.max_scenarios=2", "evaluation.samples=1",
+         "rollout.context_length=4096"],
+    )  # fmt: skip
+    ledger = Ledger()
+    world = build_world(config.roles, EMOTIONAL_SUPPORT, environment={}, served={}.__getitem__)
+    template = ChatTemplate(small_tokenizer())
+    own = evaluation_world(config, world, ledger=ledger)
+    parts = Parts(world, template, PhraseEngine(), None, ledger, own)
+    evaluation = await measure(config, parts, SilentProgress())
+    assert [len(dialogue.turns) for dialogue in evaluation.dialogues] == [2, 2]
+    deltas = {turn.judgement.delta for dialogue in evaluation.dialogues for turn in dialogue.turns}
+    # Points of that judge: one on C for a question, none without.
+    assert deltas <= {(1.0, 0.0, 0.0), (0.0, 0.0, 0.0)}
+
+
+def test_key_of_an_evaluation_role_is_checked_before_anything_starts() -> None:
+    roles = RoleConfig(judge=ENDPOINT)
+    with pytest.raises(ConfigError, match=r"evaluation_roles\.judge: .*OPENAI_API_KEY"):
+        check_roles(roles, {}, key="evaluation_roles")
 
 
 @pytest.mark.parametrize("judge", ["qwen", "minimax", "glm"])

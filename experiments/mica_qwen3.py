@@ -1,21 +1,25 @@
 """Does MICA bring Qwen3-8B, 14B and 32B to the paper's results?
 
-Command:   mica train experiments/mica_qwen3.py:qwen3_14b --set scenarios_file=TRAIN.jsonl --dry-run
-           (names: qwen3_8b, which is also CONFIG; qwen3_14b; qwen3_32b)
-Needs:     8 GPUs of 80 GB for 8B and 14B, 32 for 32B; a judge endpoint as in mica_qwen25_7b.py
+Command:   mica train experiments/mica_qwen3.py:qwen3_14b --set cards=DIR --dry-run
+           (names: qwen3_8b, which is also CONFIG; qwen3_14b; qwen3_32b; all stop without cards)
+Needs:     8 GPUs of 80 GB for 8B and 14B, 32 for 32B; judge endpoints as in mica_qwen25_7b.py
 Time:      not measured
 Paper:     EMPA passes / score before, GRPO, MICA (arXiv 2603.06194 v2): 8B 0 / 13.3, 5 / 33.0, 8.3 / 41.5;
            14B 12 / 53.5, 12 / 55.4, 20.0 / 68.4; 32B 19 / 68.9, 22 / 73.9, 26.3 / 84.2
 
-One epoch of 727 scenarios: 45 steps. A dialogue has at most 15 turns for 8B, 30 for 14B and 32B; its end is
-checked from turn 12 on. Thinking is off. Qwen3's template then removes the empty thought from earlier
-replies; the history keeps it as it was sampled, so that a dialogue is one row in training.
+One epoch of 727 scenarios: 45 steps. A training dialogue has at most 15 turns for 8B, 30 for 14B and 32B; its
+end is checked from turn 12 on. Evaluations have 45 turns and the published judge (published_evaluation.py).
+Thinking is off. Qwen3's template then removes the empty thought from earlier replies; the history keeps it as
+it was sampled, so that a dialogue is one row in training.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mica_ray.chat.openai_api import Endpoint
 from mica_ray.config import RoleConfig, RunConfig
+from mica_ray.config.references import load_module_file
 from mica_ray.credit import Mica
 from mica_ray.dialogue.progress import ProgressRules
 from mica_ray.losses import LossConfig
@@ -25,6 +29,8 @@ from mica_ray.training.learner_group import RayLearnerConfig
 from mica_ray.training.loop import LoopConfig
 from mica_ray.training.update import LearnerConfig
 from mica_ray.types import Sampling
+
+_published = load_module_file(Path(__file__).with_name("published_evaluation.py"))
 
 JUDGE = Endpoint(
     model="Qwen/Qwen3-235B-A22B-Instruct-2507",
@@ -51,8 +57,11 @@ def qwen3_32b() -> RunConfig:
 def _run(size: str, *, max_turns: int, num_engines: int, tensor_parallel: int, num_workers: int) -> RunConfig:
     return RunConfig(
         name=f"mica-qwen3-{size.lower()}",
+        domain="mica_ray.domains.empa:EMPA",
         policy=f"Qwen/Qwen3-{size}",
         roles=RoleConfig(actor=JUDGE, director=JUDGE, judge=JUDGE),
+        evaluation_roles=_published.ROLES,
+        evaluation=_published.EVALUATION,
         chat_template_arguments={"enable_thinking": False},
         rules=ProgressRules(max_turns=max_turns, check_from=12),
         credit=Mica(alpha=0.5, gamma=0.85),

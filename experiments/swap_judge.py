@@ -1,9 +1,9 @@
 """Does a policy trained under one judge also please another?
 
-Command:   mica train experiments/swap_judge.py:minimax_endpoint --set out=runs/minimax
+Command:   mica train experiments/swap_judge.py:minimax_endpoint --set out=runs/minimax --set cards=DIR
                --set roles.{actor,director,judge}.base_url=URL (three settings)
-           mica evaluate runs/minimax --set roles.judge.model=zai-org/GLM-4.7
-               --set roles.judge.base_url=URL
+           mica evaluate runs/minimax --set evaluation_roles.judge.model=zai-org/GLM-4.7
+               --set evaluation_roles.judge.base_url=URL
            (endpoints: qwen_endpoint, which is also CONFIG; minimax_endpoint; glm_endpoint. On GPUs of the
            same cluster, without URLs: qwen_served, minimax_served, glm_served. --dry-run counts calls, GPUs.)
 Needs:     the policy's 8 GPUs as in mica_qwen3.py, and a judge: your own server, a provider, or 8 more
@@ -12,10 +12,11 @@ Time:      not measured; none of the three judges has been run
 Paper:     EMPA score of the 8B policy trained under Qwen3-235B, MiniMax-M2.5 or GLM-4.7: 41.1 to 43.5, of
            14B 68.0 to 69.1, of 32B 83.4 to 84.2; all evaluated under Gemini-2.5-pro (arXiv 2603.06194)
 
-Actor, Director and judge are one model, so a served one is loaded once; none of them is trained. To evaluate
-under the other judge, replace only `roles.judge`: the simulated users stay those of the training. GLM-4.7
-runs without thinking (extra_body). MiniMax-M2.5 always thinks, Qwen3-235B-Instruct never does. A thinking
-judge needs more tokens (roles.max_tokens), more time (timeout_seconds) and a reasoning parser in its server;
+Actor, Director and judge are one model, so a served one is loaded once; none of them is trained. Evaluations
+use Gemini-2.5-pro (published_evaluation.py). To evaluate under another judge, replace only
+`evaluation_roles.judge`; `evaluation_roles=null` evaluates with the roles of the training. GLM-4.7 runs
+without thinking (extra_body). MiniMax-M2.5 always thinks, Qwen3-235B-Instruct never does. A thinking judge
+needs more tokens (roles.max_tokens), more time (timeout_seconds) and a reasoning parser in its server;
 thoughts that still come inside the text are removed. Set your prices in
 roles.judge.price_per_million_prompt_tokens and roles.judge.price_per_million_completion_tokens.
 """

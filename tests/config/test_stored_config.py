@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mica_ray.cli import main
+from mica_ray.cli.recipes import read_recipe
 from mica_ray.config import ConfigError, RoleConfig, RunConfig
 from mica_ray.config.overrides import override
 from mica_ray.config.references import load_module_file, resolve
 from mica_ray.dialogue.progress import ProgressRules
+from mica_ray.domains.empa import EMPA
+from mica_ray.domains.empa.official import OFFICIAL_IDS
 from mica_ray.domains.tutoring import TUTORING
-from mica_ray.types import (
-    TurnRewards,
-)
+from mica_ray.evaluation.comparable import played_as, reasons_not_comparable
+from mica_ray.types import Sampling, TurnRewards
 from tests.config.own_roles import ENDPOINT
 
 
@@ -91,3 +94,51 @@ def test_recipe_of_the_paper_says_when_a_dialogue_ends(recipe: str, max_turns: i
     assert config.rules == ProgressRules(max_turns=max_turns, check_from=12)
     thinking = {"enable_thinking": False} if "Qwen3" in config.policy else {}
     assert config.chat_template_arguments == thinking
+
+
+PAPER = (
+    "mica_qwen25_7b.py", "mica_qwen3.py:qwen3_8b", "mica_qwen3.py:qwen3_14b", "mica_qwen3.py:qwen3_32b",
+    "swap_judge.py:qwen_endpoint", "swap_judge.py:minimax_endpoint", "swap_judge.py:glm_endpoint",
+    "swap_judge.py:qwen_served", "swap_judge.py:minimax_served", "swap_judge.py:glm_served",
+)  # fmt: skip
+"""Recipes that carry the paper's figures."""
+
+
+@pytest.mark.parametrize("recipe", PAPER)
+def test_recipe_of_the_paper_is_evaluated_as_the_published_scores(recipe: str) -> None:
+    config = read_recipe(f"{Path(__file__).parents[2]}/experiments/{recipe}")
+    played = played_as(config.model_dump(mode="json"), OFFICIAL_IDS, domain=EMPA)
+    assert reasons_not_comparable(played) == ()
+    assert config.evaluation.split == "test"
+    assert config.evaluation_roles is not None
+    assert config.evaluation_roles.max_tokens == 8192  # Gemini thinks.
+    again = RunConfig.model_validate_json(config.model_dump_json())
+    assert again == config
+
+
+@pytest.mark.parametrize("recipe", PAPER)
+def test_recipe_of_the_paper_refuses_to_start_without_cards(
+    recipe: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(("train", f"{Path(__file__).parents[2]}/experiments/{recipe}", "--dry-run"))
+    assert caught.value.code == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert "domain empa has no scenarios. Set cards=FOLDER for EMPA cards, or scenarios_file=FILE." in message
+    assert "https://github.com/KAYA-HAI/EMPA-Benchmark-EPMSandbox" in message
+
+
+def test_evaluation_that_cannot_be_played_is_refused() -> None:
+    for assignment, problem in (
+        ("rollout.sampling.presence_penalty=0.5", r"presence_penalty must be 0, because .* got 0.5\."),
+        ("evaluation.max_tokens=1024", r"max_tokens must be < rollout.context_length \(1024\), got 1024"),
+        ("evaluation_roles=vllm:some/judge", "evaluation_roles must not need an engine, got vllm:some/judge"),
+        ("evaluation.top_p=0", r"top_p must be in \(0, 1\], got 0"),
+        ("evaluation.presence_penalty=2.5", r"presence_penalty must be in \[-2, 2\], got 2.5"),
+    ):
+        with pytest.raises(ConfigError, match=problem):
+            override(RunConfig(), [assignment])
+    config = override(RunConfig(), ["evaluation.max_tokens=1023", "evaluation.presence_penalty=-2"])
+    sampling = config.evaluation.sampling_after(Sampling(temperature=1.0, top_p=0.9, max_tokens=40))
+    # The embedded run's own evaluation temperature; top_p as in training.
+    assert sampling == Sampling(temperature=0.7, top_p=0.9, max_tokens=1023, presence_penalty=-2.0)

@@ -117,8 +117,8 @@ def test_default_run_is_not_comparable_in_any_way() -> None:
         "success threshold a 0.05, not 0.1",
         "oscillation_window None, not 12",
         "top_p 1.0, not 0.8",
-        "max_tokens 40, not 8192",
         "presence_penalty 0.0, not 1.5",
+        "max_tokens 40, not 8192",
     )
 
 

@@ -21,7 +21,7 @@ from mica_ray.launch.start_world import evaluation_world
 from mica_ray.launch.world import build_world, check_roles, role_price
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.training.local_learner import LocalLearner
-from mica_ray.training.loop import SilentProgress
+from mica_ray.training.progress import SilentProgress
 from mica_ray.training.update import LearnerConfig
 from mica_ray.types import Message, Sampling
 from tests.config.own_roles import QuestionJudge

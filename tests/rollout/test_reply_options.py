@@ -42,7 +42,7 @@ def test_penalties_lower_tokens_of_the_reply_and_bias_is_added() -> None:
 
 
 async def test_presence_penalty_of_the_sampling_is_applied_without_options() -> None:
-    engine = LocalEngine(small_model(), ChatTemplate(small_tokenizer()), context_length=64)
+    engine = LocalEngine(small_model(tied=True), ChatTemplate(small_tokenizer()), context_length=64)
     greedy = Sampling(temperature=0.0, max_tokens=8)
     plain = await engine.generate(PROMPT, greedy)
     options = ReplyOptions(presence_penalty=2.0)

@@ -75,22 +75,32 @@ def _rescored(
     path: Path, model: str, members: Sequence[RecordedDialogue], *, seed: int, check: bool
 ) -> Rescored:
     form, score = members[0].form, score_cases(members, seed=seed)
-    cases = [str(case) for case in score.cases.index]
-    failed = score.num_failed_dialogues
-    played = (
-        # The format does not record how a run was played; it is that of the released runs.
-        published(cases, num_failed=failed)
-        if form == "run"
-        else played_as(_settings_of(path), cases, domain=members[0].domain, num_failed=failed)
-    )
     return Rescored(
         model,
         path,
         form,
         score,
         check_endings(members) if check and form == "run" else None,
-        reasons_not_comparable(played),
+        recorded_reasons(path, members, score),
     )
+
+
+def recorded_reasons(path: Path, members: Sequence[RecordedDialogue], score: ModelScore) -> tuple[str, ...]:
+    """Return why the score of recorded dialogues cannot be compared with published ones.
+
+    Args:
+        path: the file of the dialogues; the settings next to it are read.
+        members: the dialogues of one model.
+        score: their scores.
+    """
+    cases, failed = [str(case) for case in score.cases.index], score.num_failed_dialogues
+    # The released format does not record how a run was played; it is that of the released runs.
+    played = (
+        published(cases, num_failed=failed)
+        if members[0].form == "run"
+        else played_as(_settings_of(path), cases, domain=members[0].domain, num_failed=failed)
+    )
+    return reasons_not_comparable(played)
 
 
 def _settings_of(path: Path) -> Mapping[str, object] | None:

@@ -15,11 +15,13 @@ from mica_ray.benchmarks.question import BenchmarkDataError
 from mica_ray.benchmarks.scores import question_means
 from mica_ray.config.references import ConfigError
 from mica_ray.evaluation.rescore import score_cases
+from mica_ray.evaluation.rescored_files import recorded_reasons
+from mica_ray.evaluation.tables import CONTAMINATED
 from mica_ray.files import JsonFileError, read_json_lines
 from mica_ray.recordings.dialogue_files import read_state_paths
 from mica_ray.recordings.recorded_dialogue import RecordedDialogue, RecordingError, by_model
 from mica_ray.reporting.models.columns import SEED
-from mica_ray.reporting.models.comparability import answer_reasons, dialogue_reasons, judge_reasons
+from mica_ray.reporting.models.comparability import answer_reasons, judge_reasons
 from mica_ray.reporting.models.results import (
     EMOBENCH,
     EMPA,
@@ -149,7 +151,10 @@ def _empa_result(
         passes=score.passed,
         num_scored=score.num_dialogues,
         drawable=tuple(dialogue for dialogue in dialogues if dialogue.is_usable),
-        reasons=dialogue_reasons(cases.index, is_contaminated=is_contaminated),
+        reasons=(
+            *recorded_reasons(path, dialogues, score),
+            *([CONTAMINATED] if is_contaminated else []),
+        ),
     )
 
 

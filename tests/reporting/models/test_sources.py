@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from mica_ray.config import ConfigError, RunConfig
-from mica_ray.domains.empa.official import OFFICIAL_IDS
-from mica_ray.reporting.models.comparability import answer_reasons, dialogue_reasons
+from mica_ray.reporting.models.comparability import answer_reasons
 from mica_ray.reporting.models.results import BenchmarkResult
 from mica_ray.reporting.models.sources import Source, read_models, read_source_name, shown_name
 from tests.evaluation.recorded_files import emotion_case, run_case, write
@@ -51,7 +50,9 @@ def test_run_folder_has_its_last_evaluation_and_its_scores_by_step(tmp_path: Pat
     one, two = read_models([Source(finished), Source(unfinished)])
     assert (one.name, one.results[0].passes, one.curves) == ("one", 1, ({0: 20.0},))
     assert (two.name, two.results, two.curves) == ("two", (), ({0: 20.0},))
-    assert "contaminated" in " ".join(one.results[0].reasons)
+    reasons = " ".join(one.results[0].reasons)
+    assert "contaminated" in reasons and "30 of the 30 official cases are missing" in reasons
+    assert "judge scripted, not gemini-2.5-pro" in reasons
 
 
 def test_cases_that_failed_are_counted(tmp_path: Path) -> None:
@@ -103,16 +104,7 @@ def test_names_are_one_printable_line(tmp_path: Path) -> None:
     assert read_models([Source(folder)])[0].name == "stored"
 
 
-def test_reasons_name_missing_and_foreign_items() -> None:
-    official = sorted(OFFICIAL_IDS)
-    assert dialogue_reasons(official, is_contaminated=False) == ()
-    assert dialogue_reasons(official[1:], is_contaminated=False) == (
-        "only 29 of EMPA's 30 official cases have a score",
-    )
-    assert dialogue_reasons([*official, "own"], is_contaminated=False) == (
-        "1 of 31 cases are none of EMPA's official cases",
-    )
-    assert len(dialogue_reasons(official, is_contaminated=True)) == 1
+def test_reasons_name_missing_questions() -> None:
     for number, count in ((170, 1), (171, 0), (172, 0)):
         scores = {"score": {str(item): 1.0 for item in range(number)}}
         assert len(answer_reasons(BenchmarkResult("eqbench2", Path("a"), scores, number, 0))) == count

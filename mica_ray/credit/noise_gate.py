@@ -135,7 +135,7 @@ class Gated:
 def nearest_ties(squared_ratios: np.ndarray, *, fraction: float) -> np.ndarray:
     """Choose the turns whose judgement is worth repeating: those nearest to a tie.
 
-    >>> nearest_ties(np.array([[0.5, 3.0], [np.inf, 2.0]]), fraction=0.5)    # inf is never chosen
+    >>> nearest_ties(np.array([[0.5, 3.0], [np.inf, 2.0]]), fraction=0.7)    # inf is never chosen
     array([[ True, False],
            [False,  True]])
 

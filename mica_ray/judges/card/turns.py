@@ -134,8 +134,8 @@ def echo_share(user: str, reply: str) -> float:
 
     Case, punctuation and white space do not count, so that it works in every language.
 
-    >>> echo_share("I lost my job.", "You lost my job!")      # of 9 trigrams, all but "you" and "oul" occur
-    0.7777777777777778
+    >>> echo_share("I lost my job.", "You lost my job!")      # 7 of 10 trigrams occur: not you, oul, ulo
+    0.7
     """
     said, grams = _trigrams(user), _trigrams(reply)
     return sum(gram in said for gram in grams) / len(grams) if grams else 0.0

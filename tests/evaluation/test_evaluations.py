@@ -48,6 +48,22 @@ def test_mean_idr_is_the_distance_closed_per_judged_turn() -> None:
     assert evaluation.num_failed_judgements == 1
 
 
+def test_evaluation_reports_the_alignment_with_both_directions() -> None:
+    # From (-5, 0, 0) along C: cosine 1 forwards, -1 backwards, in both directions; a turns once of two moves.
+    evaluation = summarize([make_dialogue("a", 2.0, -1.0), make_dialogue("b", 1.0)], seed=0)
+    record = evaluation_record(evaluation)
+    assert (record["alignment"], record["alignment_dynamic"]) == (0.5, 0.5)  # (0 + 1) / 2
+    # Past the origin the way back is forwards for the dynamic direction only: +6 ends at 1, then -1.
+    past = summarize([make_dialogue("c", 6.0, -1.0)], seed=0)
+    assert (past.alignment, past.alignment_dynamic) == (0.0, 1.0)
+    console = Console(width=200, record=True)
+    with console.capture() as capture:
+        console.print(evaluations_table("t", {"c": past}))
+    assert "alignment 0.00 with the direction from P_0, 1.00 with that from each state" in " ".join(
+        capture.get().split()
+    )
+
+
 def test_failed_dialogue_is_counted_and_left_out() -> None:
     evaluation = summarize(
         [make_dialogue("a", 3.0, stop=Stop.SUCCESS), make_dialogue("b", 3.0, stop=Stop.FAILED)], seed=0

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from mica_ray.config import ConfigError, RunConfig
-from mica_ray.evaluation.evaluate import summarize
+from mica_ray.evaluation.evaluate import compare, summarize
 from mica_ray.launch.domain_source import read_domain
 from mica_ray.runs.folder import RunFolder
 from mica_ray.runs.run_writer import RunWriter
+from mica_ray.runs.summary import RunSummary
 from mica_ray.tracking.tracker import JsonlTracker
 from mica_ray.types import (
     Judgement,
@@ -62,3 +63,21 @@ def test_kept_evaluation_is_read_back(tmp_path: Path) -> None:
     again = folder.read_evaluation("before", seed=0)
     assert again is not None
     assert again.rows == ()
+
+
+def test_summary_lists_why_scores_are_not_comparable(tmp_path: Path) -> None:
+    folder, nothing = RunFolder.create(RunConfig(), tmp_path / "run"), summarize([], seed=0)
+    difference = compare(nothing, nothing, seed=0)
+    summary = RunSummary(
+        folder,
+        tmp_path,
+        "sqlite:///",
+        nothing,
+        nothing,
+        difference,
+        {},
+        {},
+        None,
+        reasons=("max_turns 12, not 45",),
+    )
+    assert summary.to_json()["reasons_not_comparable"] == ["max_turns 12, not 45"]

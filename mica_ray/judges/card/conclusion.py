@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,8 +50,8 @@ class Check:
 class Conclusion:
     """Whether a judge may be used.
 
-    "not usable": an estimate misses its threshold. "undecided": no estimate does, but an interval contains a
-    threshold, or something was not measured. "usable": every interval is on the right side.
+    "not usable": an interval is on the wrong side of its threshold. "undecided": none is, but one contains
+    its threshold, or something was not measured. "usable": every interval is on the right side.
     """
 
     verdict: Verdict
@@ -63,9 +64,11 @@ class Conclusion:
         worst = [check for check in wrong if check.state == "failed"] or wrong
         if not wrong:
             return "usable: every requirement is met"
-        return f"{self.verdict}: " + "; ".join(
+        reasons = "; ".join(
             f"{check.name} {_shown(check.value)} ({check.state}, limit {check.limit})" for check in worst
         )
+        advice = ". Judge more turns before you use it" if self.verdict == "undecided" else ""
+        return f"{self.verdict}: {reasons}{advice}"
 
 
 def conclude(found: Findings) -> Conclusion:
@@ -142,26 +145,26 @@ def _agreeing(name: str, limit: float, found: Mapping[str, Agreement] | None) ->
 
 def at_least(name: str, limit: float, value: Interval | None) -> Check:
     """Return whether a value reaches a limit; "undecided" if only a part of its interval does."""
-    return _check(name, f">= {limit:g}", value, lambda number: number >= limit)
+    return _check(name, f">= {limit:g}", value, limit, math.inf)
 
 
 def at_most(name: str, limit: float, value: Interval | None) -> Check:
     """Return whether a value does not exceed a limit; see `at_least`."""
-    return _check(name, f"<= {limit:g}", value, lambda number: number <= limit)
+    return _check(name, f"<= {limit:g}", value, -math.inf, limit)
 
 
 def within(name: str, limit: float, value: Interval | None) -> Check:
     """Return whether a value is between -limit and limit; see `at_least`."""
-    return _check(name, f"within ±{limit:g}", value, lambda number: abs(number) <= limit)
+    return _check(name, f"within ±{limit:g}", value, -limit, limit)
 
 
-def _check(name: str, limit: str, value: Interval | None, holds: Callable[[float], bool]) -> Check:
+def _check(name: str, limit: str, value: Interval | None, lowest: float, highest: float) -> Check:
     if value is None or value.estimate != value.estimate:
         return Check(name, None, limit, "not measured")
-    if not holds(value.estimate):
-        return Check(name, value, limit, "failed")
-    ends: Sequence[float] = (value.low, value.high)
-    return Check(name, value, limit, "passed" if all(map(holds, ends)) else "undecided")
+    if value.low >= lowest and value.high <= highest:
+        return Check(name, value, limit, "passed")
+    is_outside = value.high < lowest or value.low > highest
+    return Check(name, value, limit, "failed" if is_outside else "undecided")
 
 
 def _shown(value: Interval | None) -> str:

@@ -61,8 +61,8 @@ def _conclusion(card: Card) -> Markup:
         parts.append(Markup("<h3>{}</h3><p>{}</p>").format(found.name, conclusion.line))
         parts.append(table(CHECK_HEADS, check_rows(conclusion)))
     notes = [
-        "failed: the estimate misses the limit. undecided: it does not, but its 95 % interval contains the "
-        "limit; more turns decide. The reason of each limit is in judges/card/conclusion.py."
+        "failed: the whole 95 % interval misses the limit. undecided: the interval contains the limit; more "
+        "turns decide. The reason of each limit is in judges/card/conclusion.py."
     ]
     if card.settings.num_unknown_people:
         notes.append(

@@ -35,8 +35,12 @@ def test_a_shift_is_limited_on_both_sides(value: float, state: str) -> None:
 
 def test_an_interval_that_contains_the_limit_decides_nothing() -> None:
     assert at_least("x", 0.7, Interval(0.8, 0.6, 0.9)).state == "undecided"
-    assert at_least("x", 0.7, Interval(0.6, 0.5, 0.9)).state == "failed"
+    assert at_least("x", 0.7, Interval(0.6, 0.5, 0.9)).state == "undecided"
+    assert at_least("x", 0.7, Interval(0.6, 0.5, 0.69)).state == "failed"
+    assert at_most("x", 0.7, Interval(0.8, 0.71, 0.9)).state == "failed"
     assert within("x", 0.5, Interval(0.0, -0.6, 0.2)).state == "undecided"
+    assert within("x", 0.5, Interval(0.7, -0.9, 0.9)).state == "undecided"  # wider than the limits
+    assert within("x", 0.5, Interval(-0.7, -0.9, -0.51)).state == "failed"
     assert at_most("x", 0.5, None).state == "not measured"
 
 

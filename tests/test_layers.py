@@ -40,6 +40,7 @@ BREAKS = [
     ("credit_study", "credit_study/check", "import mica_ray.training.learner"),
     ("judges", "judges/agreement", "import torch"),
     ("benchmarks", "benchmarks/question", "import torch"),
+    ("simulators", "simulators/measures", "import torch"),
     ("training", "training/loop", "import mlflow"),
     ("config", "config/run_config", "import ray"),
     ("runs", "runs/folder", "import torch"),

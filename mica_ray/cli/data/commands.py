@@ -1,4 +1,4 @@
-"""`mica data`: check a folder of EMPA cards, and rate and screen the cards."""
+"""`mica data`: check a folder of EMPA cards, rate and screen them, compare simulated users."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mica_ray.cli.data.screen import screen_command
+from mica_ray.cli.data.simulator import simulator_command
 from mica_ray.cli.options import (
     CardsArgument,
     InlineOption,
@@ -38,7 +39,7 @@ _MAX_PAIRS = 5
 
 data_app = typer.Typer(
     name="data",
-    help="Check, rate and screen EMPA cards.",
+    help="Check, rate and screen EMPA cards; compare simulated users with people.",
     epilog=examples("mica data check CARDS", "mica data rate CARDS --judge vllm:MODEL --out ratings.jsonl"),
     no_args_is_help=True,
 )
@@ -50,6 +51,13 @@ data_app.command(
         "mica data screen CARDS --policy MODEL --judge vllm:JUDGE --samples 4 --passes 2",
     ),
 )(screen_command)
+data_app.command(
+    "simulator",
+    epilog=examples(
+        "mica data simulator ESCONV runs/embedded-TIME --out simulator",
+        "mica data simulator people.jsonl simulated.jsonl --speaker caller",
+    ),
+)(simulator_command)
 
 
 @data_app.command("check")

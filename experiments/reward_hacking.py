@@ -2,7 +2,7 @@
 
 Command:   cluster/with-env python experiments/reward_hacking.py [--seeds 20] [--out DIR]
            (seeds 1000 to 1019; 0 to 4 and 100 to 102 were used to choose the settings)
-Time:      about half a minute per run on one core, two runs per seed; a rerun continues where it stopped
+Time:      20 s to 1 min per run on one core, two runs per seed; a rerun continues where it stopped
 Expected:  AUROC of the largest S at least 0.85, at most one false alarm in 20 runs without a flaw
 
 A tabular policy over kinds of replies learns in the embedded world, from text, with MICA's credit. Arm
@@ -190,6 +190,7 @@ def draw(records: Sequence[Record], arms: Sequence[str], path: Path) -> None:
         axes.plot([], [], color=f"C{(3, 0, 2)[ARMS.index(arm)]}", label=arm)
     axes.axhline(records[0]["threshold"], color="black", ls="--", lw=1, label="alarm")
     axes.set_yscale("symlog")
+    axes.set_ylim(bottom=0)
     axes.legend()
     figure.savefig(path, dpi=150)
 

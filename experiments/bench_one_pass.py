@@ -1,8 +1,12 @@
 """How much faster is one pass over a whole dialogue than one row per turn, and is the gradient the same?
 
+With Qwen3's template, whose history is kept as sampled: is a dialogue one row, with how many tokens, and do
+engine and learner agree on it?
+
 Command:   cluster/with-env python experiments/bench_one_pass.py [--json FILE]
-Time:      about one minute on two cores
-Expected:  a ratio that grows with the number of turns, and gradients that differ by less than 1e-5
+Time:      about two minutes on two cores
+Expected:  a ratio that grows with the number of turns, and gradients that differ by less than 1e-5; one row
+           per dialogue, and log probabilities that differ by at most 1e-4 nats
 
 A random tiny Qwen3 policy in fp32; medians of interleaved runs.
 """
@@ -10,9 +14,13 @@ A random tiny Qwen3 policy in fp32; medians of interleaved runs.
 from __future__ import annotations
 
 import argparse
+import asyncio
+import copy
 import json
 import statistics
 import time
+import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,15 +28,37 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from mica_ray.losses import LossConfig, policy_loss
-from mica_ray.packing import micro_batches, pack, split_turns
+from mica_ray.packing import TemplateWarning, micro_batches, pack, split_turns
+from mica_ray.rollout.chat_template import ChatTemplate
+from mica_ray.rollout.engine_policy import EnginePolicy
+from mica_ray.rollout.local_engine import LocalEngine
+from mica_ray.rollout.prompting.appending import History
 from mica_ray.training.logprob_model import return_logprobs
-from mica_ray.types import Generation, Judgement, Scenario, State, Stop, TokenBatch, Trajectory, Turn
+from mica_ray.types import (
+    Generation,
+    Judgement,
+    Message,
+    Sampling,
+    Scenario,
+    State,
+    Stop,
+    TokenBatch,
+    Trajectory,
+    Turn,
+)
 
 VOCABULARY = 1024
 ORIGIN: State = (0.0, 0.0, 0.0)
+JUDGED = Judgement((0, 0, 0), (0, 0, 0), ORIGIN)
+# As Qwen3's with thinking off: the prompt opens a reply with an empty thought, which earlier replies lack.
+QWEN3_TEMPLATE = (
+    "{% for message in messages %}<|im_start|> {{ message.role }} {{ message.content }} <|im_end|> "
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|> assistant <think> </think> {% endif %}"
+)
 SCENARIO = Scenario("bench", "bench", "bench", "A", "", "", ORIGIN, (), "train")
 
 
@@ -47,6 +77,22 @@ class Measurement:
     """||one pass - per turn|| / ||per turn||."""
 
 
+@dataclass(frozen=True, slots=True)
+class QwenMeasurement:
+    """Rows of dialogues that a policy sampled with Qwen3's template and its history as sampled."""
+
+    num_turns: int
+    rows_per_dialogue: float
+    template_rows_per_dialogue: float
+    """With the history of the template."""
+    row_tokens: int
+    turn_tokens: int
+    """Tokens of the same dialogues with one row per turn."""
+    token_ratio: float
+    engine_learner_difference: float
+    """Largest difference of a sampled token's log probability, nats."""
+
+
 def random_dialogue(num_turns: int, *, user_tokens: int, reply_tokens: int, seed: int) -> Trajectory:
     """Return a dialogue of random tokens whose prompts continue each other."""
     generator = np.random.default_rng(seed)
@@ -56,12 +102,12 @@ def random_dialogue(num_turns: int, *, user_tokens: int, reply_tokens: int, seed
         prompt = (*history, *generator.integers(VOCABULARY, size=user_tokens).tolist())
         reply = tuple(generator.integers(VOCABULARY, size=reply_tokens).tolist())
         generation = Generation(prompt, reply, (-7.0,) * reply_tokens, "", "stop", 0)
-        turns.append(Turn(index, "", "", Judgement((0, 0, 0), (0, 0, 0), ORIGIN), ORIGIN, generation))
+        turns.append(Turn(index, "", "", JUDGED, ORIGIN, generation))
         history = prompt + reply
     return Trajectory(SCENARIO, group=0, sample=seed, turns=tuple(turns), stop=Stop.LIMIT)
 
 
-def tiny_policy() -> Qwen3ForCausalLM:
+def random_policy() -> Qwen3ForCausalLM:
     """Return a random policy that is large enough for matrix products to dominate."""
     torch.manual_seed(0)
     config = Qwen3Config(
@@ -73,9 +119,89 @@ def tiny_policy() -> Qwen3ForCausalLM:
         num_key_value_heads=2,
         head_dim=32,
     )
-    policy = Qwen3ForCausalLM(config).float()
-    return_logprobs(policy)
+    return Qwen3ForCausalLM(config).float()
+
+
+def qwen3_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer of words, with Qwen3's control tokens and its template."""
+    words = ["<unk>", "system", "user", "assistant"]
+    words += [f"word{index}" for index in range(VOCABULARY - 9 - len(words))]
+    word_level = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, "<unk>"))
+    word_level.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=word_level, unk_token="<unk>", eos_token="<|im_end|>", bos_token="<|endoftext|>"
+    )
+    tokenizer.add_tokens(["<|im_start|>"], special_tokens=True)
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.chat_template = QWEN3_TEMPLATE
+    return tokenizer
+
+
+def speaking_policy(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
+    """Return a random policy that samples no control tokens but the one that ends a reply."""
+    policy = random_policy()
+    head = torch.nn.Linear(policy.config.hidden_size, VOCABULARY)
+    marks = [index for index in tokenizer.added_tokens_decoder if index != tokenizer.eos_token_id]
+    with torch.no_grad():
+        head.weight.copy_(policy.lm_head.weight)
+        head.bias.zero_()
+        head.bias[[*marks, *range(len(tokenizer), VOCABULARY)]] = -1e4
+    policy.lm_head = head
     return policy
+
+
+async def sampled_dialogue(player: EnginePolicy, num_turns: int, seed: int, *, tokens: int) -> Trajectory:
+    """Play a dialogue with a user who says as many random words as a reply has tokens."""
+    generator = np.random.default_rng(seed)
+    messages: list[Message] = [{"role": "system", "content": "word0 word1"}]
+    turns: list[Turn] = []
+    for index in range(num_turns):
+        words = " ".join(f"word{word}" for word in generator.integers(VOCABULARY // 2, size=tokens))
+        messages.append({"role": "user", "content": words})
+        sampling = Sampling(max_tokens=tokens, seed=1000 * seed + index)
+        reply = await player.reply(messages, sampling, previous=turns[-1].generation if turns else None)
+        assert reply is not None, "the context is long enough for all turns"
+        messages.append({"role": "assistant", "content": reply.text})
+        turns.append(Turn(index, "", reply.text, JUDGED, ORIGIN, reply.generation))
+    return Trajectory(SCENARIO, group=0, sample=seed, turns=tuple(turns), stop=Stop.LIMIT)
+
+
+def sampled_batch(
+    policy: Qwen3ForCausalLM, num_turns: int, options: argparse.Namespace, history: History
+) -> TokenBatch:
+    """Sample dialogues with Qwen3's template, and pack them."""
+    template = ChatTemplate(qwen3_tokenizer(), history=history)
+    player = EnginePolicy(LocalEngine(policy, template), template, policy.config.max_position_embeddings)
+    dialogues = [
+        asyncio.run(sampled_dialogue(player, num_turns, seed, tokens=options.reply_tokens))
+        for seed in range(options.dialogues)
+    ]
+    ones = np.ones((options.dialogues, num_turns))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TemplateWarning)  # Its rows are counted.
+        return pack(0, dialogues, ones, ones > 0, pad_id=0, temperature=1.0)
+
+
+def measure_qwen3(num_turns: int, options: argparse.Namespace) -> QwenMeasurement:
+    """Sample dialogues of a policy, and compare its learner's log probabilities with the engine's."""
+    engine = speaking_policy(qwen3_tokenizer())
+    learner = copy.deepcopy(engine)
+    return_logprobs(learner)
+    batch = sampled_batch(engine, num_turns, options, "as_sampled")
+    rendered = sampled_batch(engine, num_turns, options, "template")
+    with torch.no_grad():
+        mask = torch.as_tensor(batch.loss_mask)
+        learned = learner(torch.as_tensor(batch.token_ids), mask, batch.temperature).numpy()
+    row_tokens, turn_tokens = int(batch.lengths.sum()), int(split_turns(batch).lengths.sum())
+    return QwenMeasurement(
+        num_turns=num_turns,
+        rows_per_dialogue=len(batch.lengths) / options.dialogues,
+        template_rows_per_dialogue=len(rendered.lengths) / options.dialogues,
+        row_tokens=row_tokens,
+        turn_tokens=turn_tokens,
+        token_ratio=turn_tokens / row_tokens,
+        engine_learner_difference=float(np.abs(learned - batch.behaviour_logprobs)[batch.loss_mask].max()),
+    )
 
 
 def learn(policy: Qwen3ForCausalLM, batch: TokenBatch, token_budget: int) -> torch.Tensor:
@@ -131,30 +257,12 @@ def measure(policy: Qwen3ForCausalLM, num_turns: int, options: argparse.Namespac
     )
 
 
-def table_of(measurements: list[Measurement]) -> Table:
+def table_of(title: str, measurements: Sequence[Measurement] | Sequence[QwenMeasurement]) -> Table:
     """Return a table with one row per number of turns."""
-    table = Table(title="One pass over a dialogue against one row per turn (forward and backward)")
-    headings = (
-        "turns",
-        "tokens, one pass",
-        "tokens, per turn",
-        "seconds, one pass",
-        "seconds, per turn",
-        "ratio",
-        "gradient difference",
-    )
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    for m in measurements:
-        table.add_row(
-            str(m.num_turns),
-            str(m.one_pass_tokens),
-            str(m.per_turn_tokens),
-            f"{m.one_pass_seconds:.3f}",
-            f"{m.per_turn_seconds:.3f}",
-            f"{m.speed_ratio:.2f}",
-            f"{m.gradient_difference:.1e}",
-        )
+    rows = [asdict(measurement) for measurement in measurements]
+    table = Table(*(name.replace("_", " ") for name in rows[0]), title=title)
+    for row in rows:
+        table.add_row(*(str(value) if isinstance(value, int) else f"{value:.3g}" for value in row.values()))
     return table
 
 
@@ -175,11 +283,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the table to this file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    policy = tiny_policy()
+    policy = random_policy()
+    return_logprobs(policy)
     measurements = [measure(policy, num_turns, options) for num_turns in options.turns]
-    Console().print(table_of(measurements))
+    console = Console()
+    title = "One pass over a dialogue against one row per turn (forward and backward)"
+    console.print(table_of(title, measurements))
+    sampled = [measure_qwen3(num_turns, options) for num_turns in options.turns]
+    console.print(table_of("Dialogues with Qwen3's template, history as sampled", sampled))
     if options.json is not None:
-        options.json.write_text(json.dumps([asdict(m) for m in measurements], indent=2) + "\n")
+        pairs = zip(measurements, sampled, strict=True)
+        rows = [{**asdict(random), "qwen3": asdict(of_qwen3)} for random, of_qwen3 in pairs]
+        options.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from mica_ray.dialogue.answer import ask, read_object
 from mica_ray.dialogue.domain import Domain
 from mica_ray.dialogue.evidence import is_copied, num_unfound, said_texts
 from mica_ray.dialogue.role_messages import SpokenTurn, judge_messages
-from mica_ray.types import AXES, Judgement, Sampling, Scenario, State
+from mica_ray.error_lines import first_line
+from mica_ray.types import AXES, Judgement, Sampling, Scenario, State, Status
 
 LEVELS = {"progress": (0, 1, 2), "regress": (0, -1, -2)}
 """Allowed levels by side."""
@@ -40,6 +41,22 @@ class Judge(Protocol):
     ) -> Judgement:
         """Score the last reply of the dialogue, as `Judger.score` does."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class CarefulJudge:
+    """`Judge` that turns an exception of another judge into a failed judgement."""
+
+    inner: Judge
+
+    async def score(
+        self, scenario: Scenario, dialogue: Sequence[SpokenTurn], *, state: State, seed: int
+    ) -> Judgement:
+        """Score the last reply; whatever the judge raises is a judgement without a delta."""
+        try:
+            return await self.inner.score(scenario, dialogue, state=state, seed=seed)
+        except Exception as error:
+            return Judgement.failed(Status.INVALID, first_line(error))
 
 
 class JudgementError(ValueError):

@@ -13,10 +13,10 @@ import numpy as np
 
 from mica_ray.chat.ledger import DialogueKey, dialogue_costs
 from mica_ray.checks import at_least, within
-from mica_ray.dialogue.judger import Judge
+from mica_ray.dialogue.judger import CarefulJudge, Judge
 from mica_ray.dialogue.role_messages import SpokenTurn
 from mica_ray.seeding import derive_seed
-from mica_ray.types import Judgement, State, Status, Trajectory, Turn
+from mica_ray.types import Judgement, State, Trajectory, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ async def repeat_judgements(
     """
     if len(chosen) != len(trajectories):
         raise ValueError(f"chosen must have {len(trajectories)} rows, got {len(chosen)}.")
-    permits = asyncio.Semaphore(config.max_concurrent)
+    permits, careful = asyncio.Semaphore(config.max_concurrent), CarefulJudge(judge)
     places = [
         (row, position)
         for row, trajectory in enumerate(trajectories)
@@ -91,7 +91,7 @@ async def repeat_judgements(
         names = (seed, "judge again", step, case.scenario.id, case.sample, index, number)
         with dialogue_costs(key):
             async with permits:
-                return await _score(judge, case, position, seed=derive_seed(*names))
+                return await _score(careful, case, position, seed=derive_seed(*names))
 
     answers = await asyncio.gather(
         *(ask(row, position, number) for row, position in places for number in range(config.repeats))
@@ -107,15 +107,12 @@ async def repeat_judgements(
 
 
 async def _score(judge: Judge, case: Trajectory, position: int, *, seed: int) -> Judgement:
-    """Judge one turn as it was judged first. An error of the judge is a failed judgement."""
+    """Judge one turn as it was judged first."""
     before = case.turns[position - 1].state_after if position else case.scenario.initial_state
     spoken: list[SpokenTurn] = [
         {"user": each.user, "reply": each.reply} for each in case.turns[: position + 1]
     ]
-    try:
-        return await judge.score(case.scenario, spoken, state=before, seed=seed)
-    except Exception as error:
-        return Judgement.failed(Status.INVALID, f"{type(error).__name__}: {error}")
+    return await judge.score(case.scenario, spoken, state=before, seed=seed)
 
 
 def _averaged(trajectory: Trajectory, again: Mapping[int, Sequence[Judgement]]) -> Trajectory:

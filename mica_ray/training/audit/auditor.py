@@ -17,7 +17,7 @@ import numpy as np
 
 from mica_ray.chat.ledger import DialogueKey, Ledger, dialogue_costs
 from mica_ray.dialogue.domain import Domain
-from mica_ray.dialogue.judger import Judge
+from mica_ray.dialogue.judger import CarefulJudge, Judge
 from mica_ray.domains.canaries import ProbeCount, probe
 from mica_ray.files import StepLog
 from mica_ray.rewards import Rewards
@@ -25,7 +25,6 @@ from mica_ray.seeding import derive_seed
 from mica_ray.training.audit.alarm import AlarmReading, StepGap, alarm_threshold, read_alarm
 from mica_ray.training.audit.config import AuditConfig
 from mica_ray.training.audit.gap import (
-    CarefulJudge,
     DialogueGap,
     choose,
     dialogue_gap,

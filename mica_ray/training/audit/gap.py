@@ -14,11 +14,10 @@ import numpy as np
 
 from mica_ray.dialogue.judger import Judge
 from mica_ray.dialogue.role_messages import SpokenTurn
-from mica_ray.error_lines import first_line
 from mica_ray.rewards import Rewards
 from mica_ray.seeding import derive_seed
 from mica_ray.training.audit.alarm import StepGap
-from mica_ray.types import Judgement, Scenario, State, Status, Stop, Trajectory
+from mica_ray.types import Judgement, Stop, Trajectory
 
 
 def choose(
@@ -46,22 +45,6 @@ def choose(
         seen[trajectory.group] += 1
     order = sorted(range(len(shuffled)), key=ranks.__getitem__)
     return [shuffled[index] for index in order[:count]]
-
-
-@dataclass(frozen=True, slots=True)
-class CarefulJudge:
-    """`Judge` that turns an exception of another judge into a failed judgement."""
-
-    inner: Judge
-
-    async def score(
-        self, scenario: Scenario, dialogue: Sequence[SpokenTurn], *, state: State, seed: int
-    ) -> Judgement:
-        """Score the last reply, as `Judger.score` does."""
-        try:
-            return await self.inner.score(scenario, dialogue, state=state, seed=seed)
-        except Exception as error:
-            return Judgement.failed(Status.INVALID, first_line(error))
 
 
 async def judge_again(judge: Judge, trajectory: Trajectory, *, seed: int) -> tuple[Judgement, ...]:

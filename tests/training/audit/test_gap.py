@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mica_ray.dialogue.judger import CarefulJudge
 from mica_ray.rewards import Rewards
 from mica_ray.seeding import derive_seed
 from mica_ray.training.audit.alarm import StepGap
-from mica_ray.training.audit.gap import CarefulJudge, DialogueGap, choose, dialogue_gap, judge_again, step_gap
+from mica_ray.training.audit.gap import DialogueGap, choose, dialogue_gap, judge_again, step_gap
 from mica_ray.types import Judgement, Stop
 from tests.training.audit.two_judges import OUTAGE, ListJudge, scored, talked
 

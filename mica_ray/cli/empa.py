@@ -13,9 +13,12 @@ import typer
 from rich.console import Console
 
 from mica_ray.cli.options import (
-    ROLE_FORMS,
+    ActorOption,
+    DirectorOption,
     InlineOption,
     JsonFileOption,
+    JudgeOption,
+    PolicyOption,
     SetOption,
     TrustOption,
     new_console,
@@ -52,20 +55,10 @@ class PolicyUnderTest:
 
 
 def empa_command(
-    policy: Annotated[
-        str,
-        typer.Option(
-            help="The policy: a run folder, a model folder, a Hugging Face id, an endpoint as JSON, or "
-            "module:CLASS."
-        ),
-    ],
-    judge: Annotated[str, typer.Option(help=f"The judge: {ROLE_FORMS}.")],
-    actor: Annotated[
-        str | None, typer.Option(help="The model that plays the user. Default: the judge's model.")
-    ] = None,
-    director: Annotated[
-        str | None, typer.Option(help="The model that directs the user. Default: the judge's model.")
-    ] = None,
+    policy: PolicyOption,
+    judge: JudgeOption,
+    actor: ActorOption = None,
+    director: DirectorOption = None,
     cases: Annotated[
         str,
         typer.Option(help="`official`, `all`, or a number: so many of the official cases."),
@@ -92,7 +85,6 @@ def empa_command(
     """
     from mica_ray.chat.ledger import Ledger
     from mica_ray.config import ConfigError
-    from mica_ray.config.overrides import read_value
     from mica_ray.evaluation.costs import cost_table
     from mica_ray.launch.benchmark import dialogue_settings
     from mica_ray.launch.domain_source import read_domain
@@ -100,12 +92,7 @@ def empa_command(
     from mica_ray.rollout.engine import EngineError
 
     console = new_console()
-    values: dict[str, object] = {
-        "roles.judge": read_value(judge),
-        "roles.actor": read_value(actor or judge),
-        "roles.director": read_value(director or judge),
-        **benchmark_values(domain, cards),
-    }
+    values = {**role_values(judge, actor, director), **benchmark_values(domain, cards)}
     tested = read_policy(policy, values, sets or ())
     loaded = read_domain(tested.config)
     scenarios = choose_cases(loaded.played, cases)
@@ -123,6 +110,17 @@ def empa_command(
     if ledger.totals():
         console.print(cost_table("Calls and costs of this command", ledger.totals()))
     _show(log, console, json_file, contaminated=tested.config.contaminated)
+
+
+def role_values(judge: str, actor: str | None, director: str | None) -> dict[str, object]:
+    """Return the config values of the three roles; without models of their own, all are the judge's."""
+    from mica_ray.config.overrides import read_value
+
+    return {
+        "roles.judge": read_value(judge),
+        "roles.actor": read_value(actor or judge),
+        "roles.director": read_value(director or judge),
+    }
 
 
 def benchmark_values(domain: str, cards: Path | None) -> dict[str, object]:

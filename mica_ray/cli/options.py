@@ -74,6 +74,23 @@ TrustOption = Annotated[
 ]
 ROLE_FORMS = "an endpoint as JSON, vllm:MODEL, module:CLASS or `scripted`"
 """The forms in which an option names a role model; config/role_config.py reads them."""
+PolicyOption = Annotated[
+    str,
+    typer.Option(
+        "--policy",
+        help="The policy: a run folder, a model folder, a Hugging Face id, an endpoint as JSON, or "
+        "module:CLASS.",
+    ),
+]
+JudgeOption = Annotated[str, typer.Option("--judge", help=f"The judge: {ROLE_FORMS}.")]
+ActorOption = Annotated[
+    str | None,
+    typer.Option("--actor", help="The model that plays the user. Default: the judge's model."),
+]
+DirectorOption = Annotated[
+    str | None,
+    typer.Option("--director", help="The model that directs the user. Default: the judge's model."),
+]
 
 
 def examples(*lines: str) -> str:

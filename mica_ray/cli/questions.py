@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from mica_ray.cli.options import InlineOption, JsonFileOption, SetOption, TrustOption, new_console, save_json
+from mica_ray.cli.options import (
+    InlineOption,
+    JsonFileOption,
+    PolicyOption,
+    SetOption,
+    TrustOption,
+    new_console,
+    save_json,
+)
 
 if TYPE_CHECKING:
     from mica_ray.benchmarks.answers import Answer, AnswerLog
@@ -25,13 +33,6 @@ if TYPE_CHECKING:
 CONCURRENCY = 16
 """Questions in flight."""
 
-PolicyOption = Annotated[
-    str,
-    typer.Option(
-        help="The policy: a run folder, a model folder, a Hugging Face id, an endpoint as JSON, or "
-        "module:CLASS."
-    ),
-]
 DataOption = Annotated[Path, typer.Option(metavar="PATH", help="Your copy of the benchmark's questions.")]
 SamplesOption = Annotated[int, typer.Option(min=1, help="Answers to each question.")]
 LimitOption = Annotated[

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mica_ray.cli.options import (
-    ROLE_FORMS,
+    ActorOption,
     CardsArgument,
+    DirectorOption,
     InlineOption,
     JsonFileOption,
+    JudgeOption,
+    PolicyOption,
     RatingsOption,
     SetOption,
     TrustOption,
@@ -55,20 +58,10 @@ class _Screened:
 
 def screen_command(
     cards: CardsArgument,
-    policy: Annotated[
-        str,
-        typer.Option(
-            help="The strong policy: a run folder, a model folder, a Hugging Face id, an endpoint as JSON, "
-            "or module:CLASS."
-        ),
-    ],
-    judge: Annotated[str, typer.Option(help=f"The judge: {ROLE_FORMS}.")],
-    actor: Annotated[
-        str | None, typer.Option(help="The model that plays the user. Default: the judge's model.")
-    ] = None,
-    director: Annotated[
-        str | None, typer.Option(help="The model that directs the user. Default: the judge's model.")
-    ] = None,
+    policy: PolicyOption,
+    judge: JudgeOption,
+    actor: ActorOption = None,
+    director: DirectorOption = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Dialogues per card at most.")] = 1,
     passes: Annotated[
         int, typer.Option("--passes", min=1, help="Keep a card with at least this many successes.")
@@ -103,9 +96,8 @@ def screen_command(
     missing, and what failed.
     """
     from mica_ray.chat.ledger import Ledger
-    from mica_ray.cli.empa import DOMAIN, benchmark_values, read_policy
+    from mica_ray.cli.empa import DOMAIN, benchmark_values, read_policy, role_values
     from mica_ray.config import ConfigError
-    from mica_ray.config.overrides import read_value
     from mica_ray.evaluation.costs import cost_table
     from mica_ray.evaluation.screening import ScreenRule
     from mica_ray.launch.domain_source import read_domain
@@ -116,9 +108,7 @@ def screen_command(
     except ValueError as error:
         raise ConfigError(str(error)) from error
     values: dict[str, object] = {
-        "roles.judge": read_value(judge),
-        "roles.actor": read_value(actor or judge),
-        "roles.director": read_value(director or judge),
+        **role_values(judge, actor, director),
         **benchmark_values(DOMAIN, Path(cards)),
         "card_ratings": None if ratings is None else str(ratings),
     }

@@ -7,16 +7,18 @@ from typing import Annotated
 
 import typer
 
-from mica_ray.cli.eqbench3.judge import DataOption, JudgeOption
+from mica_ray.cli.eqbench3.judge import DataOption
 from mica_ray.cli.options import (
     InlineOption,
     JsonFileOption,
+    JudgeOption,
+    PolicyOption,
     SetOption,
     TrustOption,
     examples,
     group_with_default,
 )
-from mica_ray.cli.questions import LimitOption, PolicyOption
+from mica_ray.cli.questions import LimitOption
 
 DEFAULT = "score"
 """The command behind `mica evaluate eqbench3 --policy ...`."""

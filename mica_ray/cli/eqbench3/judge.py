@@ -1,7 +1,8 @@
-"""What both commands of EQ-Bench 3 share: the data, the judge, and what they print about failed calls."""
+"""What both commands of EQ-Bench 3 share: the data, the judge, how they ask it and report failed calls."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,21 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mica_ray.cli.options import ROLE_FORMS
-
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mica_ray.benchmarks.answers import Answer, AnswerLog
     from mica_ray.benchmarks.eqbench3.items import EqBench3
+    from mica_ray.benchmarks.eqbench3.judging import JudgeTask
+    from mica_ray.chat.ledger import Ledger
     from mica_ray.config import RunConfig
     from mica_ray.types import Sampling
 
+CONCURRENCY = 16
+"""Conversations or judgements in flight."""
 ANSWER_TOKENS = 4000
 """Default limit of one judgement, in tokens: it has reasons and up to 18 numbers."""
 CONTEXT = 24_000
 """Tokens of a judge that vLLM serves: two conversations of four turns with debriefs, and an answer."""
 
-JudgeOption = Annotated[str, typer.Option(help=f"The judge: {ROLE_FORMS}.")]
 DataOption = Annotated[
     Path, typer.Option(metavar="DIR", help="Your copy of EQ-Bench 3's data: the folder of its text files.")
 ]
@@ -109,6 +112,62 @@ def read_data(folder: Path, console: Console) -> EqBench3:
             soft_wrap=True,
         )
     return data
+
+
+def ask_judge(
+    tasks: Sequence[JudgeTask],
+    num_done: int,
+    referee: JudgeUnderConfig,
+    log: AnswerLog,
+    console: Console,
+    *,
+    title: str,
+    inline: bool,
+    ledger: Ledger,
+) -> None:
+    """Ask the judge what its log does not answer yet, under a progress bar.
+
+    Args:
+        tasks: what is missing; without any, no judge is started.
+        num_done: tasks answered by earlier calls, which the bar shows as done.
+        referee: the judge.
+        log: keeps the answers.
+        console: of the command.
+        title: of the bar.
+        inline: whether everything runs in this process.
+        ledger: collects the costs.
+
+    Raises:
+        EngineError: every call failed.
+    """
+    from mica_ray.benchmarks.eqbench3.judging import judge_all
+    from mica_ray.cli.progress import new_bars
+    from mica_ray.launch.start_world import judge_model
+
+    if not tasks:
+        return
+    bars = new_bars(console)
+    bar = bars.add_task(title, total=num_done + len(tasks), completed=num_done)
+
+    def record(answer: Answer) -> None:
+        log.record(answer)
+        bars.advance(bar)
+
+    async def judge() -> tuple[str, ...]:
+        async with judge_model(referee.config, inline=inline, ledger=ledger) as model:
+            return await judge_all(
+                tasks,
+                model,
+                referee.sampling,
+                record=record,
+                deadline_seconds=referee.config.roles.deadline_seconds,
+                concurrency=CONCURRENCY,
+            )
+
+    before = len(log.answers)
+    with bars:
+        failures = asyncio.run(judge())
+    report_failures(failures, len(log.answers) - before, console)
 
 
 def report_failures(failures: Sequence[object], num_recorded: int, console: Console) -> None:

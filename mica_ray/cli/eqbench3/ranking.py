@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,12 +9,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from mica_ray.cli.eqbench3.judge import JudgeUnderConfig, judge_of, judge_values, read_data, report_failures
-from mica_ray.cli.eqbench3.scoring import CONCURRENCY
+from mica_ray.cli.eqbench3.judge import JudgeUnderConfig, ask_judge, judge_of, judge_values, read_data
 from mica_ray.cli.options import new_console, save_json
 
 if TYPE_CHECKING:
-    from mica_ray.benchmarks.answers import Answer, AnswerLog
+    from mica_ray.benchmarks.answers import AnswerLog
     from mica_ray.benchmarks.eqbench3.conversations import Conversation
     from mica_ray.benchmarks.eqbench3.elo import Ranking
     from mica_ray.benchmarks.eqbench3.items import EqBench3
@@ -129,36 +127,19 @@ def _compare(
     ledger: Ledger,
 ) -> None:
     """Make the comparisons that are missing, under a progress bar."""
-    from mica_ray.benchmarks.eqbench3.judging import judge_all
     from mica_ray.benchmarks.eqbench3.pairwise import compare_task
-    from mica_ray.cli.progress import new_bars
-    from mica_ray.launch.start_world import judge_model
 
     missing = [matchup for matchup in wanted if log.find(matchup.key, matchup.sample) is None]
-    if not missing:
-        return
-    bars = new_bars(console)
-    task = bars.add_task("compare eqbench3", total=len(wanted), completed=len(wanted) - len(missing))
-
-    def record(answer: Answer) -> None:
-        log.record(answer)
-        bars.advance(task)
-
-    async def judge() -> tuple[str, ...]:
-        async with judge_model(referee.config, inline=inline, ledger=ledger) as model:
-            return await judge_all(
-                [compare_task(data, matchup, played) for matchup in missing],
-                model,
-                referee.sampling,
-                record=record,
-                deadline_seconds=referee.config.roles.deadline_seconds,
-                concurrency=CONCURRENCY,
-            )
-
-    before = len(log.answers)
-    with bars:
-        failures = asyncio.run(judge())
-    report_failures(failures, len(log.answers) - before, console)
+    ask_judge(
+        [compare_task(data, matchup, played) for matchup in missing],
+        len(wanted) - len(missing),
+        referee,
+        log,
+        console,
+        title="compare eqbench3",
+        inline=inline,
+        ledger=ledger,
+    )
 
 
 def _record(found: Ranking) -> dict[str, object]:

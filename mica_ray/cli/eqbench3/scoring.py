@@ -10,20 +10,25 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from mica_ray.cli.eqbench3.judge import JudgeUnderConfig, judge_of, judge_values, read_data, report_failures
+from mica_ray.cli.eqbench3.judge import (
+    CONCURRENCY,
+    JudgeUnderConfig,
+    ask_judge,
+    judge_of,
+    judge_values,
+    read_data,
+    report_failures,
+)
 from mica_ray.cli.options import new_console, save_json
 
 if TYPE_CHECKING:
-    from mica_ray.benchmarks.answers import Answer, AnswerLog
+    from mica_ray.benchmarks.answers import AnswerLog
     from mica_ray.benchmarks.eqbench3.conversations import Conversation
     from mica_ray.benchmarks.eqbench3.items import EqBench3, Item
     from mica_ray.benchmarks.eqbench3.summary import RubricSummary
     from mica_ray.chat.ledger import Ledger
     from mica_ray.cli.empa import PolicyUnderTest
     from mica_ray.types import Sampling
-
-CONCURRENCY = 16
-"""Conversations or judgements in flight."""
 
 
 def evaluate(
@@ -167,37 +172,20 @@ def _judge(
     ledger: Ledger,
 ) -> None:
     """Judge the finished conversations that have no judgement yet, under a progress bar."""
-    from mica_ray.benchmarks.eqbench3.judging import judge_all
     from mica_ray.benchmarks.eqbench3.rubric import judge_task
-    from mica_ray.cli.progress import new_bars
-    from mica_ray.launch.start_world import judge_model
 
     usable = [one for one in finished if one.problem is None]
     missing = [one for one in usable if judged.find(one.item.id, one.sample) is None]
-    if not missing:
-        return
-    bars = new_bars(console)
-    task = bars.add_task("judge eqbench3", total=len(usable), completed=len(usable) - len(missing))
-
-    def record(answer: Answer) -> None:
-        judged.record(answer)
-        bars.advance(task)
-
-    async def judge() -> tuple[str, ...]:
-        async with judge_model(referee.config, inline=inline, ledger=ledger) as model:
-            return await judge_all(
-                [judge_task(data, conversation) for conversation in missing],
-                model,
-                referee.sampling,
-                record=record,
-                deadline_seconds=referee.config.roles.deadline_seconds,
-                concurrency=CONCURRENCY,
-            )
-
-    before = len(judged.answers)
-    with bars:
-        failures = asyncio.run(judge())
-    report_failures(failures, len(judged.answers) - before, console)
+    ask_judge(
+        [judge_task(data, conversation) for conversation in missing],
+        len(usable) - len(missing),
+        referee,
+        judged,
+        console,
+        title="judge eqbench3",
+        inline=inline,
+        ledger=ledger,
+    )
 
 
 def _show(model: str, judge: str, summary: RubricSummary, console: Console) -> None:

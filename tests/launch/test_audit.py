@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,17 +12,11 @@ from mica_ray.config.overrides import override
 from mica_ray.config.references import ConfigError
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.embedded.planted.flawed_judge import FlawedJudge
-from mica_ray.launch import run
-from mica_ray.launch.assembly import assemble
 from mica_ray.launch.cost_estimate import estimate_costs
 from mica_ray.launch.world import build_world, check_roles
 from mica_ray.runs.folder import RunFolder
-from mica_ray.tracking.tracker import Ending
-from mica_ray.training import loop
-from mica_ray.training.checkpoint import Checkpoints
 from mica_ray.training.metrics import METRICS
-from mica_ray.training.progress import SilentProgress
-from mica_ray.training.scenario_order import ScenarioOrder
+from tests.launch import trained_run
 from tests.small_policy import small_folder
 
 FLAWED = "mica_ray.embedded.planted.flawed_judge:FlawedJudge"
@@ -35,41 +27,9 @@ TINY = (
 )  # fmt: skip
 
 
-class Metrics:
-    """A tracker that keeps the metrics by step."""
-
-    def __init__(self) -> None:
-        self.steps: list[dict[str, float]] = []
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        self.steps.append(dict(metrics))
-
-    def artifact(self, path: Path) -> None:
-        pass
-
-    def close(self, ending: Ending = "finished") -> None:
-        pass
-
-
 def train(path: Path, policy: Path, *settings: str) -> tuple[RunFolder, list[dict[str, float]]]:
     """Train two steps in this process."""
-    config = override(RunConfig(), [*TINY, f"policy={policy}", *settings])
-    folder, metrics, silent = RunFolder.create(config, path), Metrics(), SilentProgress()
-
-    async def play() -> None:
-        checked = run.check(config, inline=True)
-        async with run.set_up(checked, progress=silent, folder=folder) as parts:
-            order = ScenarioOrder(parts.world.scenarios("train"), config.seed, config.loop.scenarios_per_step)
-            checkpoints = Checkpoints(folder.checkpoints, keep=1)
-            await loop.train(
-                assemble(
-                    config, parts, folder, order=order, checkpoints=checkpoints, tracker=metrics,
-                    progress=silent, first_step=0,
-                )
-            )  # fmt: skip
-
-    asyncio.run(play())
-    return folder, metrics.steps
+    return trained_run.train(path, [*TINY, f"policy={policy}", *settings])
 
 
 @pytest.mark.slow

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from mica_ray.cli import main
-from mica_ray.config import RunConfig
-from mica_ray.config.overrides import override
-from mica_ray.launch import run
-from mica_ray.launch.assembly import assemble
 from mica_ray.runs.folder import RunFolder
-from mica_ray.tracking.tracker import Ending
-from mica_ray.training import loop
-from mica_ray.training.checkpoint import Checkpoints
-from mica_ray.training.progress import SilentProgress
-from mica_ray.training.scenario_order import ScenarioOrder
+from tests.launch import trained_run
 from tests.launch.scripted_endpoint import scripted_endpoint
 from tests.small_policy import small_folder
 
@@ -45,43 +35,13 @@ def role_of(recording: Path, url: str | None) -> str:
     return json.dumps({"recording": str(recording), "mode": "record", "inner": inner})
 
 
-class Metrics:
-    """A tracker that keeps the metrics that do not depend on time."""
-
-    def __init__(self) -> None:
-        self.steps: list[dict[str, float]] = []
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        self.steps.append({name: value for name, value in metrics.items() if "second" not in name})
-
-    def artifact(self, path: Path) -> None:
-        pass
-
-    def close(self, ending: Ending = "finished") -> None:
-        pass
-
-
 def train(path: Path, policy: Path, role: str) -> tuple[RunFolder, list[dict[str, float]]]:
-    """Train one step in this process, and evaluate after it."""
+    """Train one step and evaluate after it; the metrics are those that do not depend on time."""
     roles = [f"roles.{name}={role}" for name in ("actor", "director", "judge")]
     roles.append("roles.shows_needs=true")  # The scripted roles behind the endpoint compute with them.
-    config = override(RunConfig(), [*TINY, f"policy={policy}", *roles])
-    folder, metrics, silent = RunFolder.create(config, path), Metrics(), SilentProgress()
-
-    async def play() -> None:
-        checked = run.check(config, inline=True)
-        async with run.set_up(checked, progress=silent, folder=folder) as parts:
-            order = ScenarioOrder(parts.world.scenarios("train"), config.seed, config.loop.scenarios_per_step)
-            checkpoints = Checkpoints(folder.checkpoints, keep=1)
-            await loop.train(
-                assemble(
-                    config, parts, folder, order=order, checkpoints=checkpoints, tracker=metrics,
-                    progress=silent, first_step=0,
-                )
-            )  # fmt: skip
-
-    asyncio.run(play())
-    return folder, metrics.steps
+    folder, steps = trained_run.train(path, [*TINY, f"policy={policy}", *roles])
+    timeless = [{name: value for name, value in metrics.items() if "second" not in name} for metrics in steps]
+    return folder, timeless
 
 
 @pytest.mark.slow

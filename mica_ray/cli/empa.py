@@ -159,6 +159,7 @@ def read_policy(policy: str, values: Mapping[str, object], assignments: Sequence
     from mica_ray.config.overrides import override
     from mica_ray.config.role_config import EMBEDDED
     from mica_ray.launch.policy_source import fetch_policy, read_policy_facts
+    from mica_ray.rollout.engine_config import EngineConfig
     from mica_ray.runs.folder import RunFolder
 
     path = Path(policy).expanduser()
@@ -170,8 +171,13 @@ def read_policy(policy: str, values: Mapping[str, object], assignments: Sequence
     if policy == EMBEDDED or RunFolder.holds_run(path):
         return PolicyUnderTest(path.name, read_model(policy, assignments, values=values), None)
     supported = read_policy_facts(fetch_policy(policy, weights=False)).context_length
-    rollout = _rollout(min(CONTEXT, supported or CONTEXT))
-    base = RunConfig(policy=policy, rollout=rollout, evaluation=_evaluation())
+    context = min(CONTEXT, supported or CONTEXT)
+    base = RunConfig(
+        policy=policy,
+        rollout=_rollout(context),
+        engine=EngineConfig(max_model_len=context, kv_cache_gib=4.0),
+        evaluation=_evaluation(),
+    )
     return PolicyUnderTest(policy, override(base, assignments, values=values), None)
 
 

@@ -142,7 +142,7 @@ async def _exchange(load: Load, connection: Connection, prompt: str, *, streams:
     load.answered.append(time.monotonic())
     if streams:
         load.first_pieces.append(first_seconds)
-    load.tokens += int(answer.rsplit(b'"completion_tokens": ', 1)[1].split(b",", 1)[0])
+    load.tokens += int(re.findall(rb'"completion_tokens": *(\d+)', answer)[-1])
 
 
 def quantile(values: Sequence[float], share: float) -> float:

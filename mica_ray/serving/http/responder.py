@@ -46,7 +46,7 @@ class Responder:
         settings: deadline, and the limit on concurrent requests.
         care: checks the person's last messages before the model runs.
         metrics: count tokens, waiting requests and failures.
-        replies: remembers which models answered a conversation.
+        replies: remembers which models answered a conversation, if the service stores votes.
     """
 
     backend: ChatBackend
@@ -84,7 +84,7 @@ class Responder:
             )
         return model
 
-    async def stream(
+    def stream(
         self, request: ChatRequest, finding: CareFinding | None = None
     ) -> AsyncGenerator[TextDelta, None]:
         """Yield the reply in pieces; only the last piece has a finish reason and the usage.
@@ -96,15 +96,16 @@ class Responder:
                 reply ends after the help line instead.
         """
         current_record().model = request.model
-        if finding is None:
-            async with aclosing(_split_thinking(self._model_pieces(request))) as pieces:
-                async for piece in pieces:
-                    yield piece
-            return
+        pieces = _split_thinking(self._model_pieces(request))
+        return pieces if finding is None else self._after_help_line(finding, pieces)
+
+    async def _after_help_line(
+        self, finding: CareFinding, reply: AsyncGenerator[TextDelta, None]
+    ) -> AsyncGenerator[TextDelta, None]:
         yield TextDelta(finding.lead, is_help_line=True)
         is_first = True
         try:
-            async with aclosing(_split_thinking(self._model_pieces(request))) as pieces:
+            async with aclosing(reply) as pieces:
                 async for piece in pieces:
                     if piece.text and is_first:
                         yield TextDelta(_HELP_LINE_SEPARATOR, is_help_line=True)
@@ -125,7 +126,7 @@ class Responder:
                 async with aclosing(self.backend.stream(self._without_help_lines(request))) as deltas:
                     while (delta := await self._next(deltas, deadline)) is not None:
                         call.count(delta.usage)
-                        if delta.finish_reason is not None:
+                        if delta.finish_reason is not None and self.settings.votes_file is not None:
                             self.replies.add(current_record().key, request.messages, request.model)
                         yield delta
                         if delta.finish_reason is not None:
@@ -139,6 +140,8 @@ class Responder:
 
         A reply that was only a help line is left out, and the person's messages around it are joined.
         """
+        if all(message["role"] != "assistant" for message in request.messages):
+            return request
         messages: list[Message] = []
         joins_next = False
         for message in request.messages:

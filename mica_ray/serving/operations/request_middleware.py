@@ -70,18 +70,19 @@ class RequestMiddleware:
                 await self._app(scope, receive, send_recorded)
         finally:
             self._metrics.count_request(record, status)
-            self._write(
-                {
-                    "time": round(time.time(), 3),
-                    "id": record.id,
-                    "method": scope["method"],
-                    "route": _route(scope),
-                    "status": status,
-                    "complete": is_complete,
-                    "ms": round(1000 * (time.monotonic() - begin), 1),
-                    **_fields(record),
-                }
-            )
+            if self._audit_file is not None or _LOG.isEnabledFor(logging.INFO):
+                self._write(
+                    {
+                        "time": round(time.time(), 3),
+                        "id": record.id,
+                        "method": scope["method"],
+                        "route": _route(scope),
+                        "status": status,
+                        "complete": is_complete,
+                        "ms": round(1000 * (time.monotonic() - begin), 1),
+                        **_fields(record),
+                    }
+                )
 
     def _write(self, line: Mapping[str, object]) -> None:
         text = json.dumps(line)

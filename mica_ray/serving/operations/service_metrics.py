@@ -56,12 +56,12 @@ class ServiceMetrics:
 
     def count_request(self, record: RequestRecord, status: int) -> None:
         """Count a request that has ended."""
-        self.requests.labels(status=str(status)).inc()
+        self.requests.labels(str(status)).inc()
         if record.error is not None and status >= 400:
-            self.rejections.labels(reason=record.error).inc()
+            self.rejections.labels(record.error).inc()
         for direction, tokens in (("in", record.prompt_tokens), ("out", record.completion_tokens)):
             if tokens:
-                self.tokens.labels(model=record.model, direction=direction).inc(tokens)
+                self.tokens.labels(record.model, direction).inc(tokens)
 
     @contextmanager
     def at_model(self, model: str) -> Iterator[ModelCall]:
@@ -93,7 +93,7 @@ class ModelCall:
         if self._num_pieces == 1:
             seconds = time.monotonic() - self._begin
             self._metrics.waiting.dec()
-            self._metrics.first_piece.labels(model=self._model).observe(seconds)
+            self._metrics.first_piece.labels(self._model).observe(seconds)
             record.first_piece_seconds = record.first_piece_seconds or seconds
         if usage is not None:
             self._is_counted = True

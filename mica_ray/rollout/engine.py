@@ -72,6 +72,19 @@ class PolicyEngine(Protocol):
 
 
 @runtime_checkable
+class SleepingEngine(Protocol):
+    """An engine that can free the memory of its device while a learner works there."""
+
+    async def sleep(self) -> None:
+        """Free the memory until the next `load_weights`, once the replies in flight are complete.
+
+        Raises:
+            EngineError: the engine died.
+        """
+        ...
+
+
+@runtime_checkable
 class RoutingEngine(Protocol):
     """An engine of several replicas that keeps a dialogue on one, where its prefix is cached."""
 

@@ -32,6 +32,9 @@ class EngineConfig:
     """None: eager without GPUs only, because compiling for CPUs takes longer than a small run."""
     guidance: bool = True
     """Whether replies can be constrained to a JSON schema."""
+    sleep_level: Literal[0, 1, 2] = 0
+    """What the engine frees during updates, for a learner on the same GPU. 0: nothing. 1: its cache, and the
+    weights move to host memory. 2: cache and weights; the next weights replace them anyway."""
     weight_transfer: Literal["bucket"] | TransferKind = "bucket"
     """How weights reach the engine. bucket: through Ray's object store. nccl: directly from the learner's
     first GPU to the engine's GPUs, which it must not share. gloo: the same path between CPUs."""
@@ -41,6 +44,14 @@ class EngineConfig:
         one_of(("float32", "bfloat16"), dtype=self.dtype)
         one_of(("auto", "in_process", "async"), backend=self.backend)
         one_of(("bucket", "nccl", "gloo"), weight_transfer=self.weight_transfer)
+        one_of((0, 1, 2), sleep_level=self.sleep_level)
+        if self.sleep_level and not self.gpus_per_engine:
+            raise ValueError("sleep_level > 0 needs a GPU. Set gpus_per_engine, or sleep_level=0.")
+        if self.sleep_level and self.weight_transfer != "bucket":
+            raise ValueError(
+                f"sleep_level > 0 is for an engine that shares its GPU with the learner, and "
+                f"weight_transfer={self.weight_transfer} needs GPUs apart. Set weight_transfer=bucket."
+            )
         if self.weight_transfer == "nccl" and self.gpus_per_engine < 1:
             raise ValueError(
                 f"weight_transfer=nccl needs whole GPUs: gpus_per_engine must be >= 1, got "
@@ -65,6 +76,14 @@ class EngineConfig:
     def is_in_process(self) -> bool:
         """Whether vLLM runs in a thread of its actor's process."""
         return self.backend == "in_process" or (self.backend == "auto" and not self.gpus_per_engine)
+
+    @property
+    def memory_share(self) -> float | None:
+        """Share of its GPU that must be free when the engine starts; None is vLLM's default.
+
+        The size of the cache is `kv_cache_gib`, whatever the share.
+        """
+        return self.gpus_per_engine if 0 < self.gpus_per_engine < 1 else None
 
     @property
     def is_eager(self) -> bool:

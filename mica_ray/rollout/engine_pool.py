@@ -130,6 +130,19 @@ class EnginePool:
                     *(self._on(seat, lambda actor: self._load(actor, weights)) for seat in self._seats)
                 )
 
+    async def sleep(self) -> None:
+        """Free the device memory of every engine until the next weights.
+
+        Raises:
+            EngineError: an engine fails, or misses the deadline for weights.
+        """
+        seconds = self._config.load_deadline_seconds
+
+        async def sleep(actor: ActorHandle) -> None:
+            await answer_within(actor.sleep.remote(), seconds, "An engine's freeing of memory")
+
+        await asyncio.gather(*(self._on(seat, sleep) for seat in self._seats))
+
     async def close(self) -> None:
         """Close every engine, then kill its actor."""
         seats, self._seats = self._seats, []

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from mica_ray.rollout.vllm_stepping import SteppingThread, bad_ending, failure, refusal
 from mica_ray.rollout.vllm_weights import write_bucket
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from mica_ray.rollout.engine_config import EngineConfig
 
+SleepingPart = Literal["weights", "kv_cache"]
 _Arguments = TypeVar("_Arguments", bound="EngineArgs")
 # The worker imports this module, which registers gloo with vLLM, before it looks for a transport.
 _RECEIVER = "mica_ray.rollout.vllm_transfer.WeightReceiver"
@@ -46,6 +47,14 @@ class VllmBackend(Protocol):
 
     async def load(self, bucket: WeightBucket) -> None:
         """Load new weights and clear the prefix cache. Only called while no reply is generated."""
+        ...
+
+    async def sleep(self, level: int) -> None:
+        """Free the device memory of the cache (level 1 and 2) and of the weights (2; 1 keeps a host copy)."""
+        ...
+
+    async def wake(self, part: SleepingPart) -> None:
+        """Take back the memory of a part. After level 2 the weights are undefined until `load`."""
         ...
 
     async def transfer(self, step: TransferStep, payload: Mapping[str, object] | None) -> None:
@@ -88,6 +97,14 @@ class InProcessBackend:
             self._engine.reset_prefix_cache()
 
         await self._thread.call(load)
+
+    async def sleep(self, level: int) -> None:
+        """Free device memory."""
+        await self._thread.call(lambda: self._engine.sleep(level))
+
+    async def wake(self, part: SleepingPart) -> None:
+        """Take back the memory of a part."""
+        await self._thread.call(lambda: self._engine.wake_up([part]))
 
     async def transfer(self, step: TransferStep, payload: Mapping[str, object] | None) -> None:
         """Run one step in every worker."""
@@ -163,6 +180,14 @@ class AsyncBackend:
             await self._engine.collective_rpc("receive_file", args=(str(path),))
         await self._engine.reset_prefix_cache()
 
+    async def sleep(self, level: int) -> None:
+        """Free device memory."""
+        await self._engine.sleep(level)
+
+    async def wake(self, part: SleepingPart) -> None:
+        """Take back the memory of a part."""
+        await self._engine.wake_up([part])
+
     async def transfer(self, step: TransferStep, payload: Mapping[str, object] | None) -> None:
         """Run one step in every worker."""
         for method, arguments in _calls(step, payload):
@@ -192,12 +217,16 @@ def _shared_memory() -> str | None:
 
 
 def _arguments(kind: type[_Arguments], policy: str, config: EngineConfig) -> _Arguments:
+    share: dict[str, Any] = (
+        {} if config.memory_share is None else {"gpu_memory_utilization": config.memory_share}
+    )
     return kind(
         model=policy,
         dtype=config.dtype,
         max_model_len=config.max_model_len,
         tensor_parallel_size=config.tensor_parallel,
         kv_cache_memory_bytes=int(config.kv_cache_gib * _GIB),
+        enable_sleep_mode=config.sleep_level > 0,
         max_num_seqs=config.max_num_seqs,
         enforce_eager=config.is_eager,
         # On CPUs the model runs in the engine's process; a separate worker process would spin on one core.
@@ -211,6 +240,7 @@ def _arguments(kind: type[_Arguments], policy: str, config: EngineConfig) -> _Ar
         generation_config="vllm",  # Only our arguments decide the sampling, not a file in the model folder.
         disable_log_stats=True,
         seed=0,
+        **share,
     )
 
 

@@ -19,7 +19,7 @@ from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.rollout.reply_pace import ReplyPace
 from mica_ray.rollout.vllm_backends import AsyncBackend, InProcessBackend, VllmBackend
 from mica_ray.rollout.vllm_stepping import bad_ending, refusal
-from mica_ray.rollout.weights import Incoming, TransferStep, resolve
+from mica_ray.rollout.weights import Incoming, TransferStep, WeightBucket, resolve
 from mica_ray.types import Generation, PolicyWeights, ReplyOptions, Sampling, TokenLogprob
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class VllmEngine:
         keeps_special_tokens: whether the text of a reply contains its special tokens.
         has_metrics: whether vLLM's metrics join the Prometheus registry of this process; an engine that runs
             in a thread has none.
+        backend: runs vLLM; None starts the one that the config names.
     """
 
     def __init__(
@@ -70,23 +71,19 @@ class VllmEngine:
         *,
         keeps_special_tokens: bool = False,
         has_metrics: bool = False,
+        backend: VllmBackend | None = None,
     ) -> None:
         self._config = config
         self._keeps_special_tokens = keeps_special_tokens
         self._stop_ids = list(stop_ids)
-        remedy = "Check the model folder and the keys under engine."
-        with raised_as(EngineError, f"vLLM cannot load {policy}", remedy):
-            self._backend: VllmBackend = (
-                InProcessBackend(policy, config)
-                if config.is_in_process
-                else AsyncBackend(policy, config, has_metrics=has_metrics)
-            )
+        self._backend = backend or _start(policy, config, has_metrics)
         self._pace = ReplyPace()
         self._version = -1  # Version 0 is loaded too: the folder may hold other weights than a resumed run.
         self._generating = 0
         self._loading = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._is_asleep = False
         self._is_receiving, self._received = asyncio.Event(), asyncio.Event()
 
     async def version(self) -> int:
@@ -167,13 +164,23 @@ class VllmEngine:
             if isinstance(weights.source, Incoming):
                 # Even for a version already loaded: the sender waits for every member of its group.
                 await self._receive()
-            elif weights.version != self._version:
+            elif weights.version != self._version or self._is_asleep:
                 # The bucket may come from another node. Replies in flight continue; new ones wait.
                 bucket = await asyncio.to_thread(resolve, weights)
                 await self._idle.wait()
-                await self._backend.load(bucket)
+                await self._load(bucket)
             self._version = weights.version
             return self._version
+
+    async def sleep(self) -> None:
+        """Free device memory until the next `load_weights`; does nothing if `sleep_level` is 0."""
+        if not self._config.sleep_level:
+            return
+        async with self._loading:
+            await self._idle.wait()
+            if not self._is_asleep:
+                await self._backend.sleep(self._config.sleep_level)
+                self._is_asleep = True
 
     async def transfer(self, step: TransferStep, payload: Mapping[str, object] | None) -> None:
         """Run one step of a transfer at the sender's request; wait until `load_weights` expects it.
@@ -189,6 +196,15 @@ class VllmEngine:
     async def close(self) -> None:
         """Stop vLLM."""
         await self._backend.close()
+
+    async def _load(self, bucket: WeightBucket) -> None:
+        """Load weights; an engine that sleeps wakes around it, the cache last, when the bucket is freed."""
+        if self._is_asleep:
+            await self._backend.wake("weights")
+        await self._backend.load(bucket)
+        if self._is_asleep:
+            await self._backend.wake("kv_cache")
+            self._is_asleep = False
 
     async def _receive(self) -> None:
         """Wait while a sender writes the weights; no reply is generated. The caller has a deadline."""
@@ -223,6 +239,8 @@ class VllmEngine:
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         """Count one generation in flight; wait first while weights are being loaded."""
+        if self._is_asleep:
+            raise EngineError("The engine sleeps. Load weights first, which wakes it.")
         async with self._loading if self._loading.locked() else _nothing():
             self._generating += 1
             self._idle.clear()
@@ -232,6 +250,14 @@ class VllmEngine:
             self._generating -= 1
             if not self._generating:
                 self._idle.set()
+
+
+def _start(policy: str, config: EngineConfig, has_metrics: bool) -> VllmBackend:
+    remedy = "Check the model folder and the keys under engine."
+    with raised_as(EngineError, f"vLLM cannot load {policy}", remedy):
+        if config.is_in_process:
+            return InProcessBackend(policy, config)
+        return AsyncBackend(policy, config, has_metrics=has_metrics)
 
 
 @asynccontextmanager

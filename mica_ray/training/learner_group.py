@@ -16,6 +16,7 @@ class RayLearnerConfig:
     cpus_per_worker: float = 1.0
     """Logical CPUs that Ray reserves; torch uses as many threads, at least one."""
     gpus_per_worker: float = 0.0
+    """A fraction shares the GPU with an engine; see engine.sleep_level."""
     zero_stage: ZeroStage = 1
     """DeepSpeed ZeRO stage: 0 shards nothing, 1 optimizer states, 2 also gradients, 3 also weights."""
     max_failures: int = 3

@@ -177,6 +177,10 @@ class LearnerWorker:
             The bucket for the mailbox. None on the other ranks, and where rank 0 keeps it to send it itself.
         """
         tensors = self._stepper.gather(keep=self._rank == 0)
+        if 0 < self._group.gpus_per_worker < 1:
+            import torch
+
+            torch.cuda.empty_cache()  # An engine on the same GPU wakes into the memory of the activations.
         if self._rank != 0:
             return None
         bucket = pack_weights(tensors.items())

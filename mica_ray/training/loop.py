@@ -13,7 +13,7 @@ from mica_ray.credit.estimator import CreditEstimator, trained_turns
 from mica_ray.credit.returns import discounted_returns
 from mica_ray.packing import pack
 from mica_ray.recordings.dialogue_log import DialogueLog
-from mica_ray.rollout.engine import PolicyEngine
+from mica_ray.rollout.engine import PolicyEngine, SleepingEngine
 from mica_ray.tracking.tracker import Ending, Tracker
 from mica_ray.training.checkpoint import Checkpoints, RandomState, RunState
 from mica_ray.training.learner import Learner
@@ -179,6 +179,9 @@ async def _train_step(run: Run, step: int) -> dict[str, float]:
     trained = trained_turns(run.credit, turns)
     batch = pack(step, trajectories, advantages, trained, pad_id=run.pad_id, temperature=run.temperature)
     async with _audited(run, step, trajectories, seconds) as audited:
+        if isinstance(run.engine, SleepingEngine):
+            # The learner may need the memory of the same GPU. The next weights wake the engine.
+            await run.engine.sleep()
         with _stage(run, step, "update the policy", seconds, "update_seconds"):
             # In a thread, so that engines and simulators stay responsive during the update.
             report = await asyncio.to_thread(run.learner.update, batch)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas
@@ -21,15 +22,20 @@ from mica_ray.credit.mica import Horizon
 from mica_ray.rollout.engine import PolicyEngine
 from mica_ray.rollout.weights import resolve
 from mica_ray.training.checkpoint import read_run_state
+from mica_ray.training.local_learner import LocalLearner
 from mica_ray.training.loop import BudgetError, RolloutError, ending_of, is_due, train
 from mica_ray.training.metrics import METRICS
+from mica_ray.training.update import LearnerConfig
 from mica_ray.types import (
+    PolicyWeights,
     Scenario,
     Stop,
+    TokenBatch,
     Trajectory,
+    UpdateReport,
 )
 from tests.tiny_policy import write_tiny_policy
-from tests.training.made_up_run import StageList, new_run, resumed
+from tests.training.made_up_run import StageList, VersionEngine, new_run, resumed
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +190,49 @@ async def test_user_sees_the_stages_and_evaluations_come_when_due(policy: Path, 
     ]  # fmt: skip
     assert progress.stages[-1] == (2, "write checkpoint")
     assert progress.num_dialogues == 18
+
+
+class SharingEngine(VersionEngine):
+    """Shares a GPU with the learner: notes what happens to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[object] = []
+
+    async def load_weights(self, weights: PolicyWeights) -> None:
+        await super().load_weights(weights)
+        self.calls.append(("load", weights.version))
+
+    async def sleep(self) -> None:
+        self.calls.append("sleep")
+
+
+async def test_an_engine_that_shares_a_gpu_sleeps_from_the_last_reply_to_the_next_weights(
+    policy: Path, tmp_path: Path
+) -> None:
+    run, _ = new_run(policy, tmp_path, 2, evaluate_every=1)
+    engine, collect = SharingEngine(), run.collect
+
+    async def noted_collect(*arguments: Any) -> Sequence[Trajectory]:
+        engine.calls.append("collect")
+        return await collect(*arguments)
+
+    async def evaluate(served: PolicyEngine) -> Mapping[str, float]:
+        engine.calls.append("evaluate")
+        return {}
+
+    class NotedLearner(LocalLearner):
+        def update(self, batch: TokenBatch) -> UpdateReport:
+            engine.calls.append("update")
+            return super().update(batch)
+
+    learner = NotedLearner(policy, LearnerConfig(total_updates=8))
+    await train(replace(run, engine=engine, learner=learner, collect=noted_collect, evaluations=(evaluate,)))
+    assert engine.calls == [
+        ("load", 0),
+        *("collect", "sleep", "update", ("load", 1), "evaluate"),
+        *("collect", "sleep", "update", ("load", 2), "evaluate"),
+    ]
 
 
 def test_due_every_so_many_steps_and_never_at_zero() -> None:

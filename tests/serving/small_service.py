@@ -35,14 +35,23 @@ def small_service(
     template: str = CHATML,
     arguments: Mapping[str, bool | int | str] | None = None,
     sampler: Literal["transformers", "vllm"] = "transformers",
+    context_length: int = 256,
 ) -> Starlette:
-    """Return the application over one model named support, whose context has 256 tokens."""
+    """Return the application over one model named support.
+
+    Args:
+        folder: for the model.
+        template: of its tokenizer.
+        arguments: of the template.
+        sampler: what generates.
+        context_length: in tokens, at most 512.
+    """
     small_model(tied=True).save_pretrained(folder)
     small_tokenizer(template).save_pretrained(folder)
     spec = ModelSpec(
         "support",
         str(folder),
-        EngineConfig(max_model_len=256),
+        EngineConfig(max_model_len=context_length),
         sampler=sampler,
         template_arguments=arguments or {},
     )

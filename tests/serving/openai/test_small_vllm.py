@@ -29,7 +29,9 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 @pytest.fixture
 async def address(tmp_path: Path) -> AsyncIterator[str]:
-    async with served(small_service(tmp_path, template=TOOL_TEMPLATE, sampler="vllm")) as address:
+    # A prompt with one tool has 236 tokens, and a call of it 46 to 48.
+    app = small_service(tmp_path, template=TOOL_TEMPLATE, sampler="vllm", context_length=512)
+    async with served(app) as address:
         yield address
 
 

@@ -194,14 +194,14 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     "pickle is cut off": (pickled(0.7), "pytorch_model.bin: is cut off"),
     "pickle is a page": (pickled(0.7, first=b"<html>"), "pytorch_model.bin: is cut off"),
     "pickle is a pointer": (both(gone(WEIGHTS), text("pytorch_model.bin", POINTER)), "LFS pointer"),
-    "embedding of another size": (fields(CONFIG, vocab_size=500), "model.embed_tokens.weight has shape"),
+    "embedding of another size": (fields(CONFIG, vocab_size=383), "model.embed_tokens.weight has shape"),
     "tokenizer of another size": (
         fields(CONFIG, vocab_size=300),
         "vocab_size in config.json is 300. Use the tokenizer of this model",
     ),
     "a layer is missing": (
         fields(CONFIG, num_hidden_layers=3, layer_types=["full_attention"] * 3),
-        "they lack model.layers.2",
+        "num_hidden_layers is 3, but the weight files have 2 layers",
     ),
     "a layer is left over": (
         fields(CONFIG, num_hidden_layers=1, layer_types=["full_attention"]),
@@ -220,8 +220,8 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     ),
     "unknown number type in config": (fields(CONFIG, dtype="banana"), "banana"),
     "old name of the number type": (fields(CONFIG, dtype=None, torch_dtype="float17"), "float17"),
-    "size is a text": (fields(CONFIG, hidden_size="wide"), "hidden_size"),
-    "size is negative": (fields(CONFIG, hidden_size=-64), "negative"),
+    "size is a text": (fields(CONFIG, hidden_size="wide"), "got 'wide'"),
+    "size is negative": (fields(CONFIG, hidden_size=-64), "hidden_size must be an integer in [1, "),
     "config is a list": (text(CONFIG, "[1]"), "must contain a JSON object, got list"),
     "config is cut off": (cut(CONFIG, 0.5), f"{CONFIG} cannot be read as JSON"),
     "config is missing": (gone(CONFIG), "config.json is missing"),

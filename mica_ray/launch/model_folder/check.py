@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from mica_ray.config.references import ConfigError
+from mica_ray.launch.model_folder.sizes import check_sizes, compare_sizes
 from mica_ray.launch.model_folder.text_files import check_text_files
 from mica_ray.launch.model_folder.trial_load import load_config, load_template, load_without_weights
 from mica_ray.launch.model_folder.weight_files import check_weight_files
@@ -63,10 +64,11 @@ def check_model_folder(folder: Path, use: ModelUse, *, has_weights: bool = True)
     config = check_text_files(folder, use.key)
     _check_code(folder, use.key, config)
     method = _quantization(folder, use, config)
+    check_sizes(folder, use.key, config)
     _load(folder, use.key, tuple(use.template_arguments.items()), use.history, _state(folder))
     if not has_weights:
         return
-    check_weight_files(folder, use.key)
+    compare_sizes(folder, use.key, config, check_weight_files(folder, use.key))
     # transformers needs packages for a quantized model that vLLM loads without them.
     if method is None or use.loader == "transformers":
         _match(folder, use.key, _state(folder))

@@ -11,6 +11,7 @@ from typing import cast
 from mica_ray.config.references import ConfigError
 from mica_ray.error_lines import raised_as
 from mica_ray.files import JsonFileError, read_json_object
+from mica_ray.launch.model_folder.sizes import Shapes
 from mica_ray.launch.model_folder.text_files import AGAIN, check_content
 
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -21,12 +22,15 @@ _OLD_PICKLE = b"\x80\x02"
 _FOREIGN = ("*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.pt", "*.pth", "*.ckpt", "*.npz")
 
 
-def check_weight_files(folder: Path, key: str) -> None:
+def check_weight_files(folder: Path, key: str) -> Shapes:
     """Check every weight file that is loaded: safetensors, or PyTorch files where there are none.
 
     Args:
         folder: of the model.
         key: config key of the model, for messages.
+
+    Returns:
+        Shape of each tensor; none for PyTorch files from before they were zip archives.
 
     Raises:
         ConfigError: no weights, a missing shard or tensor, a Git LFS pointer, an empty or truncated file.
@@ -40,12 +44,14 @@ def check_weight_files(folder: Path, key: str) -> None:
             raise ConfigError(f"{key} {folder / name}: is missing, and the index names it. {AGAIN}")
     if not files:
         raise ConfigError(_no_weights(folder, key, shards))
+    shapes: dict[str, tuple[int, ...]] = {}
     for path in files:
         size = check_content(path, key)
         if path.suffix == ".bin":
-            _check_pickle(path, key)
+            shapes.update(_read_pickle(path, key))
             continue
         tensors = _read_header(path, key, size)
+        shapes.update(tensors)
         expected = {
             tensor for index in indexed.values() for tensor, file in index.items() if file == path.name
         }
@@ -54,6 +60,7 @@ def check_weight_files(folder: Path, key: str) -> None:
                 f"{key} {path}: lacks {len(missing)} tensors that the index places there, the first is "
                 f"{missing[0]}. {AGAIN}"
             )
+    return shapes
 
 
 def _read_index(path: Path, key: str) -> Mapping[str, str]:
@@ -79,7 +86,7 @@ def _no_weights(folder: Path, key: str, shards: set[str]) -> str:
     return f"{key} {folder}: the weights (model.safetensors) are missing. {AGAIN}"
 
 
-def _read_header(path: Path, key: str, size: int) -> Mapping[str, object]:
+def _read_header(path: Path, key: str, size: int) -> Shapes:
     """Return the tensors of a safetensors file, after comparing its header with its size."""
     from safetensors import safe_open
 
@@ -100,12 +107,20 @@ def _read_header(path: Path, key: str, size: int) -> Mapping[str, object]:
         raise ConfigError(f"{key} {path}: {fault}; expected {wanted} bytes, got {size}. {AGAIN}")
     # The library checks everything else of the header: types, shapes, overlaps.
     with raised_as(ConfigError, f"{key} {path}: the header is invalid", AGAIN), safe_open(path, "np"):
-        return tensors
+        return {name: tuple(entry["shape"]) for name, entry in tensors.items()}
 
 
-def _check_pickle(path: Path, key: str) -> None:
+def _read_pickle(path: Path, key: str) -> Shapes:
+    """Return the tensors of a PyTorch file without reading their values."""
     with path.open("rb") as file:
         is_old = file.read(len(_OLD_PICKLE)) == _OLD_PICKLE
     # The list of contents is at the end of a zip archive, so a cut-off one has none.
     if not is_old and not zipfile.is_zipfile(path):
         raise ConfigError(f"{key} {path}: is cut off or no PyTorch file. {AGAIN}")
+    if is_old:
+        return {}
+    import torch
+
+    with raised_as(ConfigError, f"{key} {path}: cannot be read as a PyTorch file", AGAIN):
+        stored = torch.load(path, map_location="meta", mmap=True, weights_only=True)
+        return {name: tuple(value.shape) for name, value in stored.items() if hasattr(value, "shape")}

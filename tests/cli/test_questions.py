@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
+from mica_ray.cli.empa import CONTEXT, read_policy
 from mica_ray.types import Message, Sampling
 from tests.benchmarks.test_emobench import EA, EU, written
 from tests.benchmarks.test_eqbench2 import ENTRY, listed
@@ -90,3 +91,14 @@ def test_problems_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     capsys.readouterr()
     other = ("--policy", "tests.cli.test_questions:Down")
     assert "another folder" in refuse(capsys, *command, *other, "--data", str(data))
+
+
+def test_the_engine_of_a_model_folder_has_room_for_its_whole_context(tmp_path: Path) -> None:
+    folder = small_folder(tmp_path / "small", tied=True)
+    config = json.loads((folder / "config.json").read_text())
+    for model, expected in ((3000, 3000), (60_000, CONTEXT)):
+        (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": model}))
+        tested = read_policy(str(folder), {}, ())
+        assert tested.config.rollout.context_length == tested.config.engine.max_model_len == expected
+    chosen = read_policy(str(folder), {}, ("engine.max_model_len=30000", "engine.kv_cache_gib=9"))
+    assert (chosen.config.engine.max_model_len, chosen.config.engine.kv_cache_gib) == (30_000, 9.0)

@@ -6,10 +6,13 @@ An error that the user can fix is printed as one line on stderr; the exit code i
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
 
 import typer
@@ -126,7 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        app(args=None if arguments is None else list(arguments))
+        with _sigterm_exits():
+            app(args=None if arguments is None else list(arguments))
     except Exception as error:
         code = exit_code(error)
         if code is None:
@@ -135,6 +139,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(code)
     finally:
         sys.excepthook = _print_redacted  # Typer has set its own by now.
+
+
+@contextmanager
+def _sigterm_exits() -> Iterator[None]:
+    """Handle SIGTERM like Ctrl-C, so that a command cleans up: engines, temporary folders, the MLflow run."""
+    if threading.current_thread() is not threading.main_thread():  # Only the main thread gets signals.
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _print_redacted(

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,7 +64,7 @@ def train_command(
                 console.print(f"warning: {finding.line}", style="yellow", markup=False, highlight=False)
         save_json(json_file, {"config": config.model_dump(mode="json"), "plan": dict(plan.lines)})
         return
-    with _sigterm_exits(), StageBars(config, console, num_evaluated=checked.num_evaluated) as bars:
+    with StageBars(config, console, num_evaluated=checked.num_evaluated) as bars:
         summary = run.run_training(
             checked,
             resume=resume,
@@ -87,16 +83,6 @@ def plan_table(plan: Plan) -> Table:
     for subject, statement in plan.lines:
         table.add_row(subject, statement)
     return table
-
-
-@contextmanager
-def _sigterm_exits() -> Iterator[None]:
-    """Handle SIGTERM like Ctrl-C: engines are closed, and the MLflow run is marked as ended."""
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _show_summary(console: Console, config: RunConfig, summary: RunSummary) -> None:

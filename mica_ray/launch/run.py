@@ -22,6 +22,7 @@ from mica_ray.launch.assembly import Parts, measure
 from mica_ray.launch.checked_run import CheckedRun
 from mica_ray.launch.cluster import gpus_here, join_ray_for
 from mica_ray.launch.domain_source import RunDomain
+from mica_ray.launch.interruptible import in_thread
 from mica_ray.launch.policy_source import fetch_policy
 from mica_ray.launch.preflight import check_run
 from mica_ray.launch.start_engines import start_policy
@@ -209,7 +210,7 @@ async def set_up(
     """
     config, inline = checked.config, checked.inline
     _quiet_libraries()
-    path = await asyncio.to_thread(policy_folder, checked, progress)
+    path = await in_thread(lambda: policy_folder(checked, progress))
     progress.stage("set up: start engines and learner", step=0, num_steps=config.loop.num_steps)
     template = await asyncio.to_thread(
         ChatTemplate.from_folder, path, config.chat_template_arguments, history=config.rollout.history

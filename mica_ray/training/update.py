@@ -15,6 +15,7 @@ from mica_ray.checks import above, at_least, one_of, within
 from mica_ray.losses import LossConfig, LossTerms, policy_loss
 from mica_ray.packing import mini_batches, plan_micro_batches
 from mica_ray.training.learner import LearnerError
+from mica_ray.training.memory.heap import release_freed_memory
 from mica_ray.training.policy_folder import Dtype
 from mica_ray.training.stepper import Ranks, Stepper
 from mica_ray.types import TokenBatch
@@ -145,6 +146,8 @@ def run_update(
                     is_first_pass=epoch == 0,
                     is_last=is_last,
                 )
+            if stepper.device.type == "cpu":
+                release_freed_memory()
             rate = learning_rate_at(config, first_update + len(norms))
             norms.append(_finite(stepper.step(rate), "gradient norm", batch.step))
     metrics = tally.metrics(ranks, num_updates=len(norms))

@@ -62,7 +62,14 @@ def train_command(
         for finding in findings:
             if finding.status == "warning":
                 console.print(f"warning: {finding.line}", style="yellow", markup=False, highlight=False)
-        save_json(json_file, {"config": config.model_dump(mode="json"), "plan": dict(plan.lines)})
+        save_json(
+            json_file,
+            {
+                "config": config.model_dump(mode="json"),
+                "plan": dict(plan.lines),
+                "memory": checked.memory.to_json(),
+            },
+        )
         return
     with StageBars(config, console, num_evaluated=checked.num_evaluated) as bars:
         summary = run.run_training(

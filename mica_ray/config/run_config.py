@@ -121,6 +121,9 @@ class RunConfig(BaseModel):
     """Seed of the embedded policy. Separate from `seed`, so that all seeds start from one policy."""
     inline_threads: int = Field(default=1, ge=1)
     """Threads of torch in --inline runs; one is fastest for tiny models. Results depend on it."""
+    gpu_memory_gib: float | None = Field(default=None, gt=0)
+    """Memory of each GPU, GiB, for the plan; None means that of this machine's GPUs. Cards of 80 GB
+    have 79."""
     dashboard_port: int | None = None
     """Port of the dashboard if the run starts Ray itself; None starts no dashboard."""
     tracking_uri: str | None = None

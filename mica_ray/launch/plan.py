@@ -9,11 +9,6 @@ from mica_ray.config.run_config import RunConfig
 from mica_ray.launch.policy_source import PolicyFacts
 from mica_ray.rollout.engine_config import EngineConfig
 
-_GIB = 2**30
-BYTES_PER_WEIGHT = 16
-"""Bytes of learner memory per parameter: weight, gradient and two moments in fp32, 4 each; or weight and
-gradient in bf16, 2 each, and master weight and moments in fp32."""
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -64,42 +59,29 @@ def describe_work(config: RunConfig) -> str:
     )
 
 
-def describe_processes(config: RunConfig, facts: PolicyFacts, *, inline: bool) -> tuple[tuple[str, str], ...]:
-    """Describe what is started, and how much memory it takes."""
-    learner_memory = _memory(facts.parameters, BYTES_PER_WEIGHT)
+def describe_processes(config: RunConfig, *, inline: bool) -> tuple[tuple[str, str], ...]:
+    """Describe what is started. Its memory is described in memory/lines.py."""
+    roles, group = config.roles, config.ray_learner
     if inline:
-        served = config.roles.served_models
+        served = roles.served_models
         engines = f"; role models: {', '.join(served)}" if served else ""
-        return (
-            ("processes", f"this process only: transformers engine and AdamW{engines}"),
-            ("learner memory", f"{learner_memory}, plus activations"),
-        )
-    group = config.ray_learner
-    shards = group.num_workers if group.zero_stage else 1
+        return (("processes", f"this process only: transformers engine and AdamW{engines}"),)
+    engines = [
+        _describe_actors(config.num_engines, config.engine),
+        *(
+            f"{_describe_actors(roles.num_engines, roles.engine)} for role model {model}"
+            for model in roles.served_models
+        ),
+    ]
     return (
-        *_describe_engines(config, facts),
+        ("engines", "; ".join(engines)),
         (
             "learner",
             f"{_count(group.num_workers, 'Ray Train worker')}, DeepSpeed ZeRO {group.zero_stage}, "
             f"{_per_each(group.gpus_per_worker)}",
         ),
-        ("learner memory", f"{learner_memory} in up to {_count(shards, 'shard')}, plus activations"),
         ("GPUs", f"{gpus_wanted(config):g}"),
     )
-
-
-def _describe_engines(config: RunConfig, facts: PolicyFacts) -> tuple[tuple[str, str], ...]:
-    """Describe the engines of the policy and of each model served for roles."""
-    roles, bytes_per_weight = config.roles, 4 if config.engine.dtype == "float32" else 2
-    engines = [_describe_actors(config.num_engines, config.engine)]
-    memory = [
-        f"{config.engine.kv_cache_gib:g} GiB KV cache and {_memory(facts.parameters, bytes_per_weight)} "
-        "of weights per engine"
-    ]
-    for model in roles.served_models:
-        engines.append(f"{_describe_actors(roles.num_engines, roles.engine)} for role model {model}")
-        memory.append(f"{model}: {roles.engine.kv_cache_gib:g} GiB KV cache and weights per engine")
-    return (("engines", "; ".join(engines)), ("engine memory", "; ".join(memory)))
 
 
 def _describe_actors(count: int, engine: EngineConfig) -> str:
@@ -108,13 +90,6 @@ def _describe_actors(count: int, engine: EngineConfig) -> str:
 
 def _num_role_engines(config: RunConfig) -> int:
     return config.roles.num_engines * len(config.roles.served_models)
-
-
-def _memory(parameters: int | None, bytes_per_weight: int) -> str:
-    if parameters is None:
-        return "unknown"
-    size = parameters * bytes_per_weight
-    return f"{size / _GIB:.1f} GiB" if size >= _GIB else f"{size / 2**20:.0f} MiB"
 
 
 def _per_each(gpus: float) -> str:

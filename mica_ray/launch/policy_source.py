@@ -9,6 +9,8 @@ from mica_ray.config.references import ConfigError
 from mica_ray.config.role_config import EMBEDDED
 from mica_ray.embedded.recipe import EmbeddedPolicyRecipe
 from mica_ray.error_lines import first_line
+from mica_ray.launch.memory.model_shape import ModelShape, read_shape
+from mica_ray.launch.memory.processes import Model
 from mica_ray.launch.model_folder.text_files import check_text_files, readable
 
 _EMBEDDED_HEAD_SIZE = 32
@@ -27,7 +29,14 @@ class PolicyFacts:
     context_length: int | None
     """Maximum tokens of the model; None if its config does not say."""
     parameters: int | None
-    """Estimated from the size of the weight files; None if the weights are not downloaded yet."""
+    """Estimated from the size of the weight files, or else from the shape; None if both are unknown."""
+    shape: ModelShape | None = None
+    """None if the model is not a dense decoder."""
+
+    @property
+    def model(self) -> Model:
+        """What the plan of the memory needs to know."""
+        return Model(parameters=self.parameters, shape=self.shape)
 
 
 def fetch_policy(policy: str, *, weights: bool = True, key: str = "policy") -> Path:
@@ -73,26 +82,38 @@ def read_policy_facts(folder: Path, key: str = "policy") -> PolicyFacts:
     text_config = config.get("text_config")
     context = (text_config if isinstance(text_config, dict) else config).get("max_position_embeddings")
     architectures = config.get("architectures")
+    shape = read_shape(config)
+    dtype = str(config.get("dtype", config.get("torch_dtype", "bfloat16")))
     return PolicyFacts(
         folder=folder,
         architecture=str(architectures[0])
         if isinstance(architectures, list) and architectures
         else "unknown",
         context_length=context if isinstance(context, int) else None,
-        parameters=_num_parameters(folder, str(config.get("dtype", config.get("torch_dtype", "bfloat16")))),
+        parameters=_num_parameters(folder, dtype) or (None if shape is None else shape.parameters),
+        shape=shape,
     )
 
 
 def embedded_facts(recipe: EmbeddedPolicyRecipe) -> PolicyFacts:
     """Describe the embedded policy without making it."""
-    width, inner = recipe.hidden_size, recipe.num_heads * _EMBEDDED_HEAD_SIZE
-    # Query, key, value and output projections; three MLP matrices of three times the width; four norms.
-    layer = 4 * width * inner + 9 * width**2 + 2 * width + 2 * _EMBEDDED_HEAD_SIZE
+    shape = ModelShape(
+        layers=recipe.num_layers,
+        hidden=recipe.hidden_size,
+        intermediate=3 * recipe.hidden_size,
+        heads=recipe.num_heads,
+        kv_heads=recipe.num_heads,
+        head_size=_EMBEDDED_HEAD_SIZE,
+        vocabulary=recipe.vocabulary_size,
+        is_tied=True,
+        has_query_key_norms=True,
+    )
     return PolicyFacts(
         folder=Path(EMBEDDED),
         architecture="Qwen3ForCausalLM",
         context_length=recipe.context_length,
-        parameters=recipe.vocabulary_size * width + recipe.num_layers * layer + width,
+        parameters=shape.parameters,
+        shape=shape,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from mica_ray.config.references import ConfigError
@@ -14,6 +15,8 @@ from mica_ray.dialogue.domain import Domain
 from mica_ray.embedded.recipe import EmbeddedPolicyRecipe
 from mica_ray.launch.checked_run import CheckedRun
 from mica_ray.launch.domain_source import RunDomain, check_embedded_domain, read_domain
+from mica_ray.launch.memory.machine import MachineMemory
+from mica_ray.launch.memory.room import check_room
 from mica_ray.launch.model_folder.check import ModelUse, check_model_folder
 from mica_ray.launch.plan import gpus_wanted
 from mica_ray.launch.policy_source import (
@@ -36,6 +39,7 @@ def check_run(
     inline: bool,
     environment: Mapping[str, str],
     gpus_here: int | None,
+    machine: MachineMemory | None = None,
     weights: bool = False,
     trains: bool = True,
     learns: bool = True,
@@ -48,6 +52,7 @@ def check_run(
         inline: whether it runs in this process.
         environment: variables that contain the API keys of endpoints.
         gpus_here: GPUs of this machine; None if the run joins a cluster, whose GPUs are counted then.
+        machine: its memory; None if it is not known, and not checked.
         weights: whether to download the weights of hub models, after all other checks of the model.
         trains: whether to check what only training on this config's scenarios needs. False for a benchmark,
             which chooses its scenarios itself.
@@ -75,11 +80,22 @@ def check_run(
     facts = check_policy(config, inline=inline, trains=trains, learns=learns, weights=weights)
     if trains and not inline:
         _check_processes(config, gpus_here)
-    for name, model in vllm_roles(config).items():
-        check_role_model(config, name, model, inline=inline, weights=weights)
+    served = {
+        model: check_role_model(config, name, model, inline=inline, weights=weights)
+        for name, model in vllm_roles(config).items()
+    }
+    checked = CheckedRun(
+        config=config,
+        inline=inline,
+        loaded=loaded,
+        facts=facts,
+        served=served,
+        machine=machine or MachineMemory(),
+    )
     if trains:
         check_disk(config, facts.parameters)
-    return CheckedRun(config=config, inline=inline, loaded=loaded, facts=facts)
+        check_room(config, lambda changed: replace(checked, config=changed).memory)
+    return checked
 
 
 def _check_scenarios(config: RunConfig, domain: Domain) -> None:

@@ -20,9 +20,10 @@ from mica_ray.config.run_config import RunConfig
 from mica_ray.evaluation.evaluate import Evaluation
 from mica_ray.launch.assembly import Parts, measure
 from mica_ray.launch.checked_run import CheckedRun
-from mica_ray.launch.cluster import gpus_here, join_ray_for
+from mica_ray.launch.cluster import gpus_here, join_ray_for, joins_cluster
 from mica_ray.launch.domain_source import RunDomain
 from mica_ray.launch.interruptible import in_thread
+from mica_ray.launch.memory.machine import machine_memory
 from mica_ray.launch.policy_source import fetch_policy
 from mica_ray.launch.preflight import check_run
 from mica_ray.launch.start_engines import start_policy
@@ -66,6 +67,7 @@ def check(
         inline=inline,
         environment=os.environ,
         gpus_here=gpus_here(),
+        machine=machine_memory(gpu_gib=config.gpu_memory_gib, is_cluster=joins_cluster()),
         weights=weights,
         trains=trains,
         learns=learns,

@@ -25,16 +25,15 @@ from mica_ray.launch.doctor.machine import (
     check_gpu,
     check_memory,
     check_python,
-    needed_memory,
 )
 from mica_ray.launch.doctor.services import check_ray, check_tracking
+from mica_ray.launch.memory.processes import Model
 from mica_ray.launch.preflight import check_run
 from tests.chat.local_endpoint import HANG, Answer, LocalEndpoint, refusal
 from tests.chat.providers import KEY, PROVIDERS, Provider
 from tests.launch.broken_folders import FAULTS
 from tests.small_policy import small_folder
 
-GIB = 2**30
 ENVIRONMENT = {"OPENAI_API_KEY": KEY}
 
 
@@ -243,22 +242,10 @@ def test_missing_compiler_fails_where_vllm_needs_it(
     assert check_compiler(config, inline=True, is_here=True, environment={}).status == "ok"
 
 
-def test_memory_is_counted_for_engines_and_learner_on_cpus() -> None:
-    config = override(RunConfig(), ["num_engines=2", "engine.kv_cache_gib=3", "ray_learner.num_workers=2"])
-    # Driver 1; two engines of 1 + 3 each, 4 bytes per weight; two workers of 1 each, 16 bytes per weight.
-    assert needed_memory(config, GIB, inline=False) == pytest.approx(
-        (1 + 2 * (1 + 3 + 4) + 2 * (1 + 16)) * GIB
-    )
-    sharded = override(config, ["ray_learner.zero_stage=3"])
-    assert needed_memory(sharded, GIB, inline=False) == pytest.approx((1 + 2 * 8 + 2 * (1 + 8)) * GIB)
-    gpus = override(config, ["engine.gpus_per_engine=1", "ray_learner.gpus_per_worker=1"])
-    assert needed_memory(gpus, GIB, inline=False) == GIB
-    assert needed_memory(config, GIB, inline=True) == 21 * GIB
-
-
 def test_model_larger_than_the_memory_fails() -> None:
-    assert check_memory(RunConfig(), 10**15, inline=True).status == "failed"
-    assert check_memory(RunConfig(), 10**5, inline=True).status in ("ok", "warning")
+    assert check_memory(RunConfig(), Model(parameters=10**5), inline=True).status in ("ok", "warning")
+    with pytest.raises(ConfigError, match=r"The run needs .* of host memory, and this machine has"):
+        check_memory(RunConfig(), Model(parameters=10**15), inline=True)
 
 
 def test_disks_are_named_and_too_small_a_one_is_an_error(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from mica_ray.launch.doctor.machine import (
 )
 from mica_ray.launch.doctor.services import check_ray, check_tracking
 from mica_ray.launch.domain_source import check_embedded_domain, read_domain
+from mica_ray.launch.memory.processes import Model
 from mica_ray.launch.plan import describe_policy
 from mica_ray.launch.policy_source import PolicyFacts
 from mica_ray.launch.preflight import check_policy, check_role_model, vllm_roles
@@ -42,8 +43,8 @@ def examine(config: RunConfig, *, inline: bool, environment: Mapping[str, str], 
     """
     known: list[PolicyFacts] = []
     models = run_checks(_model_checks(config, inline=inline, known=known))
-    size = known[0].parameters if known else None
-    machine = _machine_checks(config, size, inline=inline, environment=environment, starts_ray=True)
+    policy = known[0].model if known else Model(parameters=None)
+    machine = _machine_checks(config, policy, inline=inline, environment=environment, starts_ray=True)
     roles = _role_checks(config, inline=inline, environment=environment, paid=paid)
     return [*run_checks(machine), *models, *run_checks(roles)]
 
@@ -54,9 +55,9 @@ def examine_for_free(checked: CheckedRun, *, environment: Mapping[str, str]) -> 
     Raises:
         ConfigError: the first check that failed.
     """
-    size, inline = checked.facts.parameters, checked.inline
+    policy, inline = checked.facts.model, checked.inline
     findings = run_checks(
-        _machine_checks(checked.config, size, inline=inline, environment=environment, starts_ray=False)
+        _machine_checks(checked.config, policy, inline=inline, environment=environment, starts_ray=False)
     )
     for finding in findings:
         if finding.status == "failed":
@@ -66,7 +67,7 @@ def examine_for_free(checked: CheckedRun, *, environment: Mapping[str, str]) -> 
 
 def _machine_checks(
     config: RunConfig,
-    parameters: int | None,
+    policy: Model,
     *,
     inline: bool,
     environment: Mapping[str, str],
@@ -76,11 +77,11 @@ def _machine_checks(
     is_here = not joins_cluster()
     compiler = partial(check_compiler, config, inline=inline, is_here=is_here, environment=environment)
     ray = partial(check_ray, config, inline=inline, environment=environment, starts=starts_ray)
-    memory = Check("memory", partial(check_memory, config, parameters, inline=inline))
+    memory = Check("memory", partial(check_memory, config, policy, inline=inline), _LONG_SECONDS)
     return (
         Check("Python", partial(check_python, inline=inline)),
         Check("compiler", compiler),
-        Check("disk", partial(check_disks, config, parameters, inline=inline)),
+        Check("disk", partial(check_disks, config, policy.parameters, inline=inline)),
         *([memory] if is_here else []),
         Check("GPUs", lambda: check_gpu(config, inline=inline, found=gpus_here()), _LONG_SECONDS),
         Check("Ray", ray, _RAY_SECONDS),

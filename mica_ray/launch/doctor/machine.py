@@ -12,7 +12,10 @@ from pathlib import Path
 
 from mica_ray.config.run_config import RunConfig
 from mica_ray.launch.doctor.finding import Finding
-from mica_ray.launch.plan import BYTES_PER_WEIGHT, gpus_wanted
+from mica_ray.launch.memory.machine import host_memory, machine_memory
+from mica_ray.launch.memory.processes import Model
+from mica_ray.launch.memory.room import MemoryPlan, check_room, gib, plan_memory
+from mica_ray.launch.plan import gpus_wanted
 from mica_ray.launch.preflight import check_disk, check_gpus
 
 _GIB = 2**30
@@ -21,8 +24,6 @@ _TEMPORARY_GIB = 1.0
 """Free space for temporary files: weights on their way to engines, Ray's logs."""
 _SHARED_GIB = 1.0
 """Size of /dev/shm below which Ray keeps its objects on the disk."""
-_PROCESS_GIB = 1.0
-"""Memory of a process that has imported torch and vLLM or DeepSpeed."""
 _RUN_PACKAGES = ("torch", "transformers", "safetensors", "mlflow")
 _RAY_PACKAGES = ("ray", "deepspeed")
 _QUERY_SECONDS = 20
@@ -105,53 +106,29 @@ def check_disks(config: RunConfig, parameters: int | None, *, inline: bool) -> l
     return findings
 
 
-def check_memory(config: RunConfig, parameters: int | None, *, inline: bool) -> Finding:
-    """Compare this machine's memory with what the run takes on it, GPUs excluded."""
-    needed = needed_memory(config, parameters, inline=inline)
-    total, available = _memory()
-    found = f"about {needed / _GIB:.1f} GiB needed, {available / _GIB:.1f} of {total / _GIB:.1f} GiB free"
-    fix = "Use a smaller model or fewer engines, or lower engine.kv_cache_gib."
-    if needed > total:
-        return Finding("memory", "failed", found, fix)
-    if needed > available:
-        return Finding("memory", "warning", found, f"Close other programs. {fix}")
-    return Finding("memory", "ok", found)
-
-
-def needed_memory(config: RunConfig, parameters: int | None, *, inline: bool) -> float:
-    """Return the bytes that engines and learner take outside of GPUs, without activations.
+def check_memory(config: RunConfig, policy: Model, *, inline: bool) -> Finding:
+    """Compare the memory of this machine and of a GPU with the plan of the run.
 
     Args:
         config: of the run.
-        parameters: of the policy; None counts none.
+        policy: its policy. Engines of role models are counted without their weights.
         inline: whether one process contains everything.
+
+    Raises:
+        ConfigError: the run does not fit, with the settings that help.
     """
-    size = float(parameters or 0)
-    if inline:
-        return _PROCESS_GIB * _GIB + size * (BYTES_PER_WEIGHT + 4)
-    needed = _PROCESS_GIB * _GIB
-    engine, group, roles = config.engine, config.ray_learner, config.roles
-    if not engine.gpus_per_engine:
-        weights = size * (4 if engine.dtype == "float32" else 2)
-        needed += config.num_engines * ((engine.kv_cache_gib + _PROCESS_GIB) * _GIB + weights)
-    if not group.gpus_per_worker:
-        shards = group.num_workers if group.zero_stage == 3 else 1
-        needed += group.num_workers * (_PROCESS_GIB * _GIB + size * BYTES_PER_WEIGHT / shards)
-    if not roles.engine.gpus_per_engine:
-        engines = len(roles.served_models) * roles.num_engines
-        needed += engines * (roles.engine.kv_cache_gib + _PROCESS_GIB) * _GIB
-    return needed
+    machine = machine_memory(gpu_gib=config.gpu_memory_gib)
+    served = dict.fromkeys(config.roles.served_models, Model(parameters=None))
 
+    def planned(changed: RunConfig) -> MemoryPlan:
+        return plan_memory(changed, policy, served, inline=inline, machine=machine)
 
-def _memory() -> tuple[float, float]:
-    """Return the total and the available memory in bytes, within the limit of a container."""
-    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    total, available = (1024.0 * float(fields[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.is_file() and used.is_file() and (allowed := limit.read_text().strip()).isdigit():
-        total = min(total, float(allowed))
-        available = min(available, float(allowed) - float(used.read_text()))
-    return total, available
+    plan = check_room(config, planned)
+    total, available = host_memory()
+    found = f"at most {gib(plan.host_bytes)} needed, {gib(available)} of {gib(total)} free"
+    if plan.host_bytes > available:
+        return Finding("memory", "warning", found, "Close other programs, or use a smaller model.")
+    return Finding("memory", "ok", found)
 
 
 def check_gpu(config: RunConfig, *, inline: bool, found: int | None) -> Finding:

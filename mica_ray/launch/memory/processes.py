@@ -1,0 +1,265 @@
+"""What every process of a run holds at its peak, in host memory and on a GPU, from the config.
+
+The formulas are in formulas.py; room.py compares the sums with what the machine has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from mica_ray.config.run_config import RunConfig
+from mica_ray.launch.memory import formulas
+from mica_ray.launch.memory.formulas import Sharding
+from mica_ray.launch.memory.model_shape import ModelShape
+from mica_ray.rollout.engine_config import EngineConfig
+
+GIB = 2**30
+Parts = Mapping[str, float]
+"""Bytes by what they are for."""
+
+# Measured on Linux with torch 2.13, proportional set sizes after the imports (experiments/plan_accuracy.py).
+DRIVER_GIB = 0.65
+"""`mica train` itself: torch, transformers, Ray, MLflow."""
+RAY_GIB = 1.3
+"""Raylet, head service and agents of a node, and the six actors of Ray Train."""
+LEARNER_GIB = 0.48
+"""A learner worker before it loads a model: torch, transformers, DeepSpeed."""
+ENGINE_GIB = 0.75
+"""An engine without its model: torch, vLLM and what its first batch needs."""
+MAILBOX_GIB = 0.1
+"""The actor between driver and learner workers."""
+
+# Not measured: no GPU has run this yet. experiments/gpu_check.py measures the first.
+CUDA_GIB = 1.0
+"""CUDA context and libraries of one process, on its GPU."""
+ENGINE_SCRATCH_GIB = 2.0
+"""Activations of vLLM's longest prompt chunk, and its CUDA graphs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """What the plan knows about a model."""
+
+    parameters: int | None
+    """None: unknown."""
+    shape: ModelShape | None = None
+    """None: not a dense decoder; then activations are not counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessMemory:
+    """The largest use of memory of some equal processes."""
+
+    name: str
+    count: int = 1
+    gpus: float = 0.0
+    """GPUs of one process."""
+    host: Parts = field(default_factory=dict)
+    """Of one process."""
+    gpu: Parts = field(default_factory=dict)
+    """On each GPU of one process."""
+
+    @property
+    def host_bytes(self) -> float:
+        """Bytes of host memory of one process."""
+        return sum(self.host.values())
+
+    @property
+    def gpu_bytes(self) -> float:
+        """Bytes that processes like this one take of a GPU; several share it if they have a fraction each."""
+        sharing = int(1 / self.gpus) if 0 < self.gpus < 1 else 1
+        return sharing * sum(self.gpu.values())
+
+
+def run_processes(
+    config: RunConfig, policy: Model, served: Mapping[str, Model], *, inline: bool
+) -> tuple[ProcessMemory, ...]:
+    """Return the memory of every process of a training run.
+
+    Args:
+        config: of the run.
+        policy: the policy.
+        served: models that engines serve for roles, by name.
+        inline: whether one process contains everything.
+    """
+    if inline:
+        return (_inline_process(config, policy, served),)
+    group, roles = config.ray_learner, config.roles
+    bucket = formulas.bucket_bytes(policy.parameters or 0, config.learner.dtype)
+    on_gpu = group.gpus_per_worker > 0
+    driver = {"process": DRIVER_GIB * GIB, "batch": _batch_bytes(config)}
+    return (
+        ProcessMemory(
+            name="learner worker",
+            count=group.num_workers,
+            gpus=group.gpus_per_worker,
+            **_learner(config, policy),
+        ),
+        _engine("policy engine", config.num_engines, config.engine, policy),
+        *(_engine(f"engine of {name}", roles.num_engines, roles.engine, served[name]) for name in served),
+        # Rank 0 gathers the weights and packs them; on a CPU that is part of its peak.
+        *([ProcessMemory(name="first worker", host={"weights to send": 2.0 * bucket})] if on_gpu else []),
+        ProcessMemory(name="driver", host=driver),
+        # The mailbox copies what arrives. The store holds that, and the old and the new version for engines.
+        ProcessMemory(name="mailbox", host={"process": MAILBOX_GIB * GIB, "weights": 2.0 * bucket}),
+        ProcessMemory(
+            name="Ray", host={"process": RAY_GIB * GIB, "object store": 3.0 * bucket + _batch_bytes(config)}
+        ),
+    )
+
+
+def learner_sharding(config: RunConfig, *, inline: bool) -> Sharding:
+    """Return how the learner of a config keeps its numbers."""
+    group, learner = config.ray_learner, config.learner
+    if inline:
+        return Sharding(kind="local", dtype=learner.dtype, is_on_gpu=False)
+    return Sharding(
+        kind="deepspeed",
+        ranks=group.num_workers,
+        zero_stage=group.zero_stage,
+        dtype=learner.dtype,
+        is_on_gpu=group.gpus_per_worker > 0,
+    )
+
+
+def micro_batch_tokens(config: RunConfig, *, inline: bool) -> int:
+    """Return the largest number of padded tokens of one micro-batch: one row at least, all rows at most."""
+    loop, learner = config.loop, config.learner
+    ranks = 1 if inline else config.ray_learner.num_workers
+    length = config.rollout.context_length
+    rows = -(-loop.scenarios_per_step * config.rollout.group_size // (learner.mini_batches * ranks))
+    return max(length, min(learner.micro_batch_tokens, rows * length))
+
+
+def learner_phases(
+    model: Model, sharding: Sharding, *, tokens: int, checkpointing: bool, has_reference: bool, steps: int
+) -> Mapping[str, Parts]:
+    """Return what a learner holds in each phase of an update, on the device that it computes on.
+
+    Args:
+        model: the policy.
+        sharding: how it keeps its numbers.
+        tokens: padded tokens of one micro-batch.
+        checkpointing: whether activations are computed again.
+        has_reference: whether the loss has a KL term, for which every rank holds the initial policy.
+        steps: optimizer steps of the run; the first creates AdamW's moments.
+    """
+    count, shape = model.parameters or 0, model.shape
+    kept = {
+        "weights": formulas.weight_bytes(count, sharding),
+        "master weights": formulas.master_bytes(count, sharding),
+        "reference": float(sharding.size * count) if has_reference else 0.0,
+    }
+    moments = formulas.moment_bytes(count, sharding)
+    backward = {
+        **kept,
+        "moments": moments if steps > 1 else 0.0,
+        "gradients": formulas.gradient_bytes(count, sharding),
+    }
+    if shape is not None:
+        backward["activations"] = formulas.activation_bytes(
+            shape, tokens, sharding.dtype, checkpointing=checkpointing
+        )
+        backward["head"] = formulas.head_bytes(shape, tokens, sharding.dtype)
+    step = {**kept, "moments": moments, "optimizer step": formulas.step_bytes(count, shape, sharding)}
+    return {"backward": backward, "step": step}
+
+
+def _learner(config: RunConfig, policy: Model) -> dict[str, Parts]:
+    """Return the peak of a worker of the group by place."""
+    sharding = learner_sharding(config, inline=False)
+    count = policy.parameters or 0
+    phases = dict(_config_phases(config, policy, sharding, inline=False))
+    bucket = float(formulas.bucket_bytes(count, config.learner.dtype))
+    process: Parts = {"process": LEARNER_GIB * GIB, "batch": _batch_bytes(config)}
+    if sharding.is_on_gpu:
+        gpu = {"process": CUDA_GIB * GIB, **_largest(phases.values())}
+        # Each rank loads the whole model.
+        return {"gpu": gpu, "host": {**process, "weights while loading": float(sharding.size * count)}}
+    kept = {name: phases["step"][name] for name in ("weights", "master weights", "moments", "reference")}
+    sending = {**kept, "weights to send": 2.0 * bucket}
+    # The file of the weights stays mapped, and the bucket of the start is kept.
+    always = {**process, "weight file and first bucket": 2.0 * bucket}
+    return {"host": {**always, **_largest([*phases.values(), sending])}}
+
+
+def _inline_process(config: RunConfig, policy: Model, served: Mapping[str, Model]) -> ProcessMemory:
+    """Return the memory of a run in one process: learner, engine and role models."""
+    sharding, count = learner_sharding(config, inline=True), policy.parameters or 0
+    # The engine is a second model in memory, with a cache that grows with the replies being sampled.
+    engine = float(sharding.size * count)
+    replies = config.loop.scenarios_per_step * config.rollout.group_size
+    cache = 0.0
+    if policy.shape is not None:
+        cache = formulas.cache_bytes(
+            policy.shape, min(replies, 64) * config.rollout.context_length, config.learner.dtype
+        )
+    roles = sum(
+        formulas.BYTES[config.roles.engine.dtype] * (model.parameters or 0) for model in served.values()
+    )
+    always = {"process": DRIVER_GIB * GIB, "engine": engine, "role models": float(roles)}
+    sending = {"weights to send": float(engine), "engine's cache": float(cache)}
+    phases = _config_phases(config, policy, sharding, inline=True)
+    kept = {name: phases["step"][name] for name in ("weights", "master weights", "moments", "reference")}
+    peak = _largest([*phases.values(), {**kept, **sending}])
+    return ProcessMemory(name="this process", host={**always, **peak})
+
+
+def _config_phases(
+    config: RunConfig, policy: Model, sharding: Sharding, *, inline: bool
+) -> Mapping[str, Parts]:
+    learner = config.learner
+    return learner_phases(
+        policy,
+        sharding,
+        tokens=micro_batch_tokens(config, inline=inline),
+        checkpointing=learner.gradient_checkpointing,
+        has_reference=learner.loss.kl_coefficient > 0,
+        steps=config.whole_learner.total_updates,
+    )
+
+
+def _engine(name: str, count: int, engine: EngineConfig, model: Model) -> ProcessMemory:
+    """Return the memory of the engines of one model.
+
+    On a CPU vLLM packs the head of a tied model a second time. On GPUs the weights and the cache are per GPU;
+    scores of `max_num_seqs` replies in fp32 are sorted, twice 4 V bytes each. Weights that arrive through the
+    object store are read from a file in shared memory.
+    """
+    weights = float(formulas.BYTES[engine.dtype] * (model.parameters or 0))
+    scores = 8.0 * engine.max_num_seqs * (0 if model.shape is None else model.shape.vocabulary)
+    cache = engine.kv_cache_gib * GIB
+    process: Parts = {"process": ENGINE_GIB * GIB}
+    if not engine.gpus_per_engine:
+        is_packed = model.shape is not None and model.shape.is_tied
+        packed = formulas.BYTES[engine.dtype] * model.shape.head_parameters if model.shape else 0
+        parts = {
+            "weights": weights, "packed head": float(packed if is_packed else 0),
+            "KV cache": cache, "scores": scores, "weights while loading": weights,
+        }  # fmt: skip
+        return ProcessMemory(name=name, count=count, host={**process, **parts})
+    on_gpu = {
+        "process": CUDA_GIB * GIB,
+        "weights": weights / engine.tensor_parallel,
+        "KV cache": cache,
+        "activations": ENGINE_SCRATCH_GIB * GIB + scores,
+    }
+    arriving = weights if engine.weight_transfer == "bucket" else 0.0
+    return ProcessMemory(
+        name=name,
+        count=count,
+        gpus=engine.gpus_per_engine / engine.tensor_parallel,
+        host={**process, "weights that arrive": arriving},
+        gpu=on_gpu,
+    )
+
+
+def _batch_bytes(config: RunConfig) -> float:
+    rows = config.loop.scenarios_per_step * config.rollout.group_size
+    return float(formulas.batch_bytes(rows, config.rollout.context_length))
+
+
+def _largest(phases: Iterable[Parts]) -> Parts:
+    """Return the phase with the largest sum."""
+    return max(phases, key=lambda parts: sum(parts.values()))

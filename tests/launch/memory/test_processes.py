@@ -1,0 +1,118 @@
+"""Which parts every process holds, by hand, and the largest phase of a learner."""
+
+from __future__ import annotations
+
+import pytest
+
+from mica_ray.config import RunConfig
+from mica_ray.config.overrides import override
+from mica_ray.launch.memory.formulas import Sharding
+from mica_ray.launch.memory.processes import (
+    CUDA_GIB,
+    ENGINE_GIB,
+    GIB,
+    LEARNER_GIB,
+    Model,
+    ProcessMemory,
+    learner_phases,
+    micro_batch_tokens,
+    run_processes,
+)
+from tests.launch.memory.shapes import model_of, qwen25_7b
+
+PLAIN = Model(parameters=GIB)
+"""A model of unknown shape with 2^30 parameters: 1 GiB for each byte of a parameter."""
+
+
+def process(config: RunConfig, name: str, policy: Model = PLAIN) -> ProcessMemory:
+    (found,) = (one for one in run_processes(config, policy, {}, inline=False) if one.name == name)
+    return found
+
+
+def test_micro_batch_has_at_least_one_row_and_at_most_all_rows() -> None:
+    # 16 scenarios x 4 dialogues in 8 mini-batches: 8 rows of at most 1,024 tokens on one rank.
+    config = RunConfig()
+    assert micro_batch_tokens(config, inline=False) == 8192
+    assert micro_batch_tokens(override(config, ["learner.micro_batch_tokens=8191"]), inline=False) == 8191
+    assert micro_batch_tokens(override(config, ["learner.micro_batch_tokens=100"]), inline=False) == 1024
+    # Three ranks share 8 rows: 3 for the first.
+    three = override(config, ["ray_learner.num_workers=3"])
+    assert micro_batch_tokens(three, inline=False) == 3 * 1024
+    assert micro_batch_tokens(three, inline=True) == 8192
+
+
+def test_peak_of_a_learner_is_its_largest_phase() -> None:
+    sharding = Sharding(kind="deepspeed", ranks=1, zero_stage=1, dtype="bfloat16", is_on_gpu=False)
+    phases = learner_phases(
+        Model(parameters=1000), sharding, tokens=1, checkpointing=False, has_reference=True, steps=2
+    )
+    # Weights 2, master 4, reference 2; moments 8, gradients 2. In the step: gradient 4 and two temporaries.
+    assert sum(phases["backward"].values()) == (2 + 4 + 2 + 8 + 2) * 1000
+    assert sum(phases["step"].values()) == (2 + 4 + 2 + 8 + 12) * 1000
+    first = learner_phases(
+        Model(parameters=1000), sharding, tokens=1, checkpointing=False, has_reference=False, steps=1
+    )
+    # The only step creates the moments, after the backward pass.
+    assert sum(first["backward"].values()) == (2 + 4 + 2) * 1000
+
+
+def test_learner_on_a_cpu_by_hand() -> None:
+    config = override(RunConfig(), ["learner.dtype=bfloat16", "learner.loss.kl_coefficient=0"])
+    found = process(config, "learner worker")
+    # Optimizer step: 2 + 4 + 8 + 12 bytes per parameter; the weights' file and the first bucket, 2 each.
+    # 64 rows of 1,024 tokens, 25 bytes each.
+    expected = (26 + 4 + LEARNER_GIB) * GIB + 64 * 1024 * 25
+    assert found.host_bytes == pytest.approx(expected)
+    assert found.gpu_bytes == 0
+
+
+def test_learner_on_gpus_by_hand() -> None:
+    config = override(
+        RunConfig(),
+        ["learner.dtype=bfloat16", "learner.loss.kl_coefficient=0", "ray_learner.gpus_per_worker=1",
+         "ray_learner.num_workers=4"],
+    )  # fmt: skip
+    found = process(config, "learner worker")
+    # ZeRO 1, backward: weights 2, master 1, moments 2, gradients 2; step: 5 and 2 of a quarter in fp32.
+    assert found.gpu_bytes == pytest.approx((2 + 1 + 2 + 2 + CUDA_GIB) * GIB)
+    assert found.count == 4
+    # Each rank loads the model into host memory, and the first one holds two copies for the engines.
+    assert found.host["weights while loading"] == 2 * GIB
+    assert process(config, "first worker").host_bytes == 4 * GIB
+
+
+def test_engine_on_a_cpu_by_hand() -> None:
+    config = override(RunConfig(), ["engine.dtype=bfloat16", "engine.kv_cache_gib=3"])
+    shape = qwen25_7b()
+    found = process(config, "policy engine", model_of(shape))
+    # Untied, so no packed head. Weights, as many while new ones load, cache, 128 replies x 152,064 x 8 bytes.
+    expected = (ENGINE_GIB + 3) * GIB + 2 * 2 * shape.parameters + 8 * 128 * 152_064
+    assert found.host_bytes == pytest.approx(expected)
+
+
+def test_engine_on_two_gpus_by_hand() -> None:
+    config = override(
+        RunConfig(),
+        ["engine.dtype=bfloat16", "engine.kv_cache_gib=3", "engine.tensor_parallel=2",
+         "engine.gpus_per_engine=2"],
+    )  # fmt: skip
+    found = process(config, "policy engine")
+    # Half of the weights per GPU; 2 GiB of activations.
+    assert found.gpu_bytes == pytest.approx((CUDA_GIB + 1 + 3 + 2) * GIB)
+    assert found.host["weights that arrive"] == 2 * GIB
+
+
+def test_processes_that_share_a_gpu_are_added() -> None:
+    half = ProcessMemory(name="a", gpus=0.5, gpu={"weights": 10.0})
+    whole = ProcessMemory(name="b", gpus=1.0, gpu={"weights": 10.0})
+    assert (half.gpu_bytes, whole.gpu_bytes) == (20.0, 10.0)
+
+
+def test_run_in_one_process_holds_learner_and_engine() -> None:
+    config = override(RunConfig(), ["learner.loss.kl_coefficient=0"])
+    (found,) = run_processes(config, PLAIN, {}, inline=True)
+    assert found.count == 1
+    # fp32: the learner's weights and the engine's.
+    assert (found.host["weights"], found.host["engine"]) == (4 * GIB, 4 * GIB)
+    # The step is the peak: moments 8, gradient 4, and 8 bytes of the largest tensor, here unknown.
+    assert (found.host["moments"], found.host["optimizer step"]) == (8 * GIB, 12 * GIB)

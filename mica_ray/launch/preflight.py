@@ -94,6 +94,7 @@ def check_run(
     )
     if trains:
         check_disk(config, facts.parameters)
+    if trains and learns:
         check_room(config, lambda changed: replace(checked, config=changed).memory)
     return checked
 

@@ -30,7 +30,7 @@ ENGINE_GIB = 0.75
 MAILBOX_GIB = 0.1
 """The actor between driver and learner workers."""
 
-# Not measured: no GPU has run this yet. experiments/gpu_check.py measures the first.
+# Estimates: no GPU has run this yet.
 CUDA_GIB = 1.0
 """CUDA context and libraries of one process, on its GPU."""
 ENGINE_SCRATCH_GIB = 2.0

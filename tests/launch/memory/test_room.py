@@ -75,6 +75,17 @@ def test_model_that_no_setting_makes_fit_is_refused_with_that() -> None:
         check_room(RunConfig(), planner)
 
 
+def test_run_without_a_learner_is_not_refused_for_the_learners_memory() -> None:
+    check_run(
+        RunConfig(),
+        inline=True,
+        environment={},
+        gpus_here=0,
+        learns=False,
+        machine=MachineMemory(host=GIB / 10),
+    )
+
+
 def test_check_of_a_run_refuses_a_machine_that_is_too_small() -> None:
     with pytest.raises(ConfigError, match=r"The run needs 5\.\d GiB of host memory, and this machine has 4"):
         check_run(

@@ -31,6 +31,7 @@ BREAKS = [
     ("dialogue", "dialogue/domain", "import torch"),
     ("domains", "domains/loader", "import transformers"),
     ("embedded", "embedded/world", "import vllm"),
+    ("lora", "lora/adapter", "import vllm"),
     ("rollout", "rollout/engine", "import deepspeed"),
     ("rllib", "rllib/ppo", "import vllm"),
     ("tracking", "tracking/tracker", "import torch"),

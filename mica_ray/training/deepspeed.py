@@ -6,6 +6,7 @@ It runs in the process group that ray_learner.py opens. The update is in update.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,16 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
+from mica_ray.lora.layers import base_model, merged_parameters
 from mica_ray.training.learner_state import LearnerState
 from mica_ray.training.optimizer import adamw, load_reference
-from mica_ray.training.policy_folder import fingerprint, load_policy, write_policy
+from mica_ray.training.policy_folder import (
+    fingerprint,
+    layout,
+    load_policy,
+    trained_parameters,
+    write_policy,
+)
 from mica_ray.training.update import LearnerConfig
 
 if TYPE_CHECKING:
@@ -94,10 +102,16 @@ class DeepSpeedStepper:
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self._policy, self._config = policy, config
         self._stage, self._world_size = zero_stage, world_size
-        model = load_policy(policy, dtype=config.dtype, gradient_checkpointing=config.gradient_checkpointing)
+        model = load_policy(
+            policy,
+            dtype=config.dtype,
+            gradient_checkpointing=config.gradient_checkpointing,
+            lora=config.lora,
+        )
+        trained = [parameter for _, parameter in trained_parameters(model, config.lora)]
         self.engine, optimizer, _, _ = deepspeed.initialize(
             model=model,
-            optimizer=adamw(list(model.parameters()), config),
+            optimizer=adamw(trained, config),
             config=deepspeed_settings(config, zero_stage=zero_stage, world_size=world_size),
             dist_init_required=False,
         )
@@ -127,6 +141,9 @@ class DeepSpeedStepper:
         self, token_ids: torch.Tensor, mask: torch.Tensor, temperature: float
     ) -> torch.Tensor:
         """Run the frozen initial policy."""
+        if self._config.lora is not None:
+            with base_model(self.model):
+                return self.engine(token_ids, mask, temperature)
         assert self._reference is not None, "the loss has no KL term"
         return self._reference(token_ids, mask, temperature)
 
@@ -157,21 +174,25 @@ class DeepSpeedStepper:
     def gather(self, *, keep: bool) -> dict[str, torch.Tensor]:
         """Return full parameters on the CPU by checkpoint name, gathered one at a time. Collective.
 
-        Without `keep` the mapping is empty.
+        Those of an adapter are merged into its layers. Without `keep` the mapping is empty.
         """
+        if self._config.lora is not None:
+            merged = merged_parameters(self.model, self._whole)
+            return {name: value.to("cpu", copy=True) for name, value in merged if keep}
+        return self.gather_trained(keep=keep)
+
+    def gather_trained(self, *, keep: bool) -> dict[str, torch.Tensor]:
+        """Return the trained parameters as `gather` does, an adapter as it is. Collective."""
         tensors: dict[str, torch.Tensor] = {}
-        for name, parameter in self.model.named_parameters():
-            with self._whole(parameter):
+        for name, parameter in trained_parameters(self.model, self._config.lora):
+            with self._whole([parameter]):
                 if keep:
                     tensors[name] = parameter.detach().to("cpu", copy=True)
         return tensors
 
     def fingerprint(self) -> str:
         """Return the fingerprint of the model's parameter names and full shapes."""
-        return fingerprint(
-            (name, tuple(getattr(parameter, "ds_shape", parameter.shape)))
-            for name, parameter in self.model.named_parameters()
-        )
+        return fingerprint(layout(self.model, self._config.lora))
 
     def save(self, directory: Path, *, rank: int, version: int, updates: int) -> None:
         """Write this rank's optimizer shard; rank 0 also writes the model folder and the counters.
@@ -183,10 +204,19 @@ class DeepSpeedStepper:
             updates: optimizer steps made.
         """
         (directory / "engine" / _TAG).mkdir(parents=True, exist_ok=True)
-        self.engine.save_checkpoint(str(directory / "engine"), tag=_TAG)
-        tensors = self.gather(keep=rank == 0)
+        is_frozen_left_out = self._config.lora is not None
+        self.engine.save_checkpoint(
+            str(directory / "engine"), tag=_TAG, exclude_frozen_parameters=is_frozen_left_out
+        )
+        tensors = self.gather_trained(keep=rank == 0)
         if rank == 0:
-            write_policy(directory / "policy", self.model, tensors=tensors, tokenizer_from=self._policy)
+            write_policy(
+                directory / "policy",
+                self.model,
+                tensors=tensors,
+                tokenizer_from=self._policy,
+                lora=self._config.lora,
+            )
             self._state(version, updates).write(directory)
 
     def restore(self, directory: Path) -> LearnerState:
@@ -197,7 +227,9 @@ class DeepSpeedStepper:
         """
         state, own = LearnerState.read(directory), self._state(0, 0)
         state.check(directory, kind=own.kind, model=own.model, dtype=own.dtype)
-        self.engine.load_checkpoint(str(directory / "engine"), tag=_TAG)
+        self.engine.load_checkpoint(
+            str(directory / "engine"), tag=_TAG, load_module_strict=self._config.lora is None
+        )
         return state
 
     def _state(self, version: int, updates: int) -> LearnerState:
@@ -209,10 +241,10 @@ class DeepSpeedStepper:
             dtype=self._config.dtype,
         )
 
-    def _whole(self, parameter: torch.nn.Parameter) -> AbstractContextManager[object]:
-        """Return a context in which a parameter is whole; only ZeRO stage 3 shards parameters."""
+    def _whole(self, parameters: Sequence[torch.nn.Parameter]) -> AbstractContextManager[object]:
+        """Return a context in which parameters are whole; only ZeRO stage 3 shards them."""
         if self._stage < 3:
             return nullcontext()
         import deepspeed
 
-        return deepspeed.zero.GatheredParameters([parameter])
+        return deepspeed.zero.GatheredParameters(list(parameters))

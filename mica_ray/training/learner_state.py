@@ -57,7 +57,7 @@ class LearnerState:
         if self.model != model:
             raise LearnerError(
                 f"{directory} is a checkpoint of another model (parameters {self.model}, here {model}). "
-                "Resume with the policy it was trained from."
+                "Resume with the policy it was trained from, and the same learner.lora."
             )
         if self.kind != kind:
             raise LearnerError(

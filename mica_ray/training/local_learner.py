@@ -6,10 +6,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mica_ray.lora.layers import base_model, merged_parameters
 from mica_ray.rollout.weights import pack_weights, publish
 from mica_ray.training.learner_state import LearnerState
 from mica_ray.training.optimizer import adamw, load_reference
-from mica_ray.training.policy_folder import fingerprint, load_policy, read_policy_tensors, write_policy
+from mica_ray.training.policy_folder import (
+    fingerprint,
+    layout,
+    load_policy,
+    read_policy_tensors,
+    trained_parameters,
+    write_policy,
+)
 from mica_ray.training.stepper import OneRank
 from mica_ray.training.update import LearnerConfig, run_update
 from mica_ray.types import PolicyWeights, TokenBatch, UpdateReport
@@ -34,11 +42,14 @@ class LocalStepper:
         import torch
 
         self.model: PreTrainedModel = load_policy(
-            policy, dtype=config.dtype, gradient_checkpointing=config.gradient_checkpointing
+            policy,
+            dtype=config.dtype,
+            gradient_checkpointing=config.gradient_checkpointing,
+            lora=config.lora,
         )
         self._reference = load_reference(policy, config)
-        self._clip = config.grad_clip
-        self._parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._clip, self._lora = config.grad_clip, config.lora
+        self._parameters = [parameter for _, parameter in trained_parameters(self.model, config.lora)]
         self._masters = (
             self._parameters
             if config.dtype == "float32"
@@ -59,6 +70,9 @@ class LocalStepper:
         self, token_ids: torch.Tensor, mask: torch.Tensor, temperature: float
     ) -> torch.Tensor:
         """Run the frozen initial policy."""
+        if self._lora is not None:
+            with base_model(self.model):
+                return self.model(token_ids, mask, temperature)
         assert self._reference is not None, "the loss has no KL term"
         return self._reference(token_ids, mask, temperature)
 
@@ -86,9 +100,20 @@ class LocalStepper:
         self._round_masters()
         return float(norm)
 
-    def named_parameters(self) -> Iterable[tuple[str, torch.Tensor]]:
-        """Return the parameters by checkpoint name, tied parameters once."""
+    def whole_model(self) -> Iterable[tuple[str, torch.Tensor]]:
+        """Return all parameters by checkpoint name, tied ones once, an adapter merged into its layers."""
+        if self._lora is not None:
+            return merged_parameters(self.model)
         return ((name, parameter.detach()) for name, parameter in self.model.named_parameters())
+
+    def trained(self) -> dict[str, torch.Tensor]:
+        """Return the trained parameters by checkpoint name."""
+        named = trained_parameters(self.model, self._lora)
+        return {name: parameter.detach() for name, parameter in named}
+
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the model, its adapter included."""
+        return fingerprint(layout(self.model, self._lora))
 
     def run_state(self) -> dict[str, object]:
         """Return what a restore needs besides the weights: AdamW's moments, bf16's masters."""
@@ -100,7 +125,7 @@ class LocalStepper:
         import torch
 
         with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
+            for name, parameter in trained_parameters(self.model, self._lora):
                 parameter.copy_(tensors[name])
             if self._masters is not self._parameters:
                 for master, saved in zip(self._masters, state["masters"], strict=True):  # type: ignore[arg-type]
@@ -151,20 +176,25 @@ class LocalLearner:
 
     def weights(self) -> PolicyWeights:
         """Pack the current weights for the engines."""
-        return publish(pack_weights(self._stepper.named_parameters()), self._version)
+        return publish(pack_weights(self._stepper.whole_model()), self._version)
 
     def save(self, directory: Path) -> None:
-        """Write `policy/` (a model folder), `optimizer.pt` and `learner.json`."""
+        """Write `policy/` (a model folder or an adapter), `optimizer.pt` and `learner.json`."""
         import torch
 
-        tensors = dict(self._stepper.named_parameters())
-        write_policy(directory / "policy", self._stepper.model, tensors=tensors, tokenizer_from=self._policy)
+        write_policy(
+            directory / "policy",
+            self._stepper.model,
+            tensors=self._stepper.trained(),
+            tokenizer_from=self._policy,
+            lora=self._config.lora,
+        )
         torch.save(self._stepper.run_state(), directory / "optimizer.pt")
         LearnerState(
             kind="local",
             version=self._version,
             updates=self._updates,
-            model=self._fingerprint(),
+            model=self._stepper.fingerprint(),
             dtype=self._config.dtype,
         ).write(directory)
 
@@ -177,13 +207,11 @@ class LocalLearner:
         import torch
 
         state = LearnerState.read(directory)
-        state.check(directory, kind="local", model=self._fingerprint(), dtype=self._config.dtype)
+        state.check(directory, kind="local", model=self._stepper.fingerprint(), dtype=self._config.dtype)
         run_state = torch.load(directory / "optimizer.pt", weights_only=True)
-        self._stepper.load_run_state(run_state, read_policy_tensors(directory / "policy"))
+        tensors = read_policy_tensors(directory / "policy", policy=self._policy, lora=self._config.lora)
+        self._stepper.load_run_state(run_state, tensors)
         self._version, self._updates = state.version, state.updates
 
     def close(self) -> None:
         """Do nothing: there are no resources outside this object."""
-
-    def _fingerprint(self) -> str:
-        return fingerprint((name, tuple(value.shape)) for name, value in self._stepper.named_parameters())

@@ -29,11 +29,12 @@ def adamw(parameters: Sequence[torch.nn.Parameter], config: LearnerConfig) -> to
 
 
 def load_reference(policy: Path, config: LearnerConfig) -> PreTrainedModel | None:
-    """Load the frozen initial policy; return None when the loss has no KL term.
+    """Load the frozen initial policy; return None when the loss has no KL term, or an adapter is trained.
 
-    It is the policy that the run started from, also after a resume. Every rank has a full copy.
+    It is the policy that the run started from, also after a resume. Every rank has a full copy. With an
+    adapter, the policy itself is the initial one while its adapter is off.
     """
-    if config.loss.kl_coefficient == 0:
+    if config.loss.kl_coefficient == 0 or config.lora is not None:
         return None
     model = load_policy(policy, dtype=config.dtype, gradient_checkpointing=False)
     return model.requires_grad_(False)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mica_ray.error_lines import raised_as
+from mica_ray.lora.adapter import Adapter, LoraError
+from mica_ray.lora.config import LoraConfig
+from mica_ray.lora.folder import BaseRecord, read_adapter, read_base_record, weights_digest, write_adapter
+from mica_ray.lora.layers import adapter_parameters, add_adapter
 from mica_ray.training.learner import LearnerError
 from mica_ray.training.logprob_model import return_logprobs
 
@@ -30,7 +34,9 @@ _COPIED = (
 )
 
 
-def load_policy(folder: Path, *, dtype: Dtype, gradient_checkpointing: bool) -> PreTrainedModel:
+def load_policy(
+    folder: Path, *, dtype: Dtype, gradient_checkpointing: bool, lora: LoraConfig | None = None
+) -> PreTrainedModel:
     """Load a causal language model for training, without dropout, that returns log probabilities.
 
     With dropout the probability ratio of an on-policy update would not be 1. logprob_model.py documents what
@@ -40,9 +46,11 @@ def load_policy(folder: Path, *, dtype: Dtype, gradient_checkpointing: bool) -> 
         folder: config.json, weights and tokenizer in Hugging Face form.
         dtype: type of the parameters in memory.
         gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
+        lora: adds an adapter and freezes the rest.
 
     Raises:
-        LearnerError: the folder is missing, or contains no causal language model with a linear head.
+        LearnerError: the folder is missing, or contains no causal language model with a linear head; or the
+            adapter has a target that the model lacks.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -63,7 +71,28 @@ def load_policy(folder: Path, *, dtype: Dtype, gradient_checkpointing: bool) -> 
             if hasattr(module, "attention_dropout"):
                 setattr(module, "attention_dropout", 0.0)  # noqa: B010 -- typed as a submodule
     return_logprobs(model)
+    if lora is not None:
+        try:
+            add_adapter(model, lora)
+        except LoraError as error:
+            raise LearnerError(str(error)) from error
     return model
+
+
+def trained_parameters(
+    model: torch.nn.Module, lora: LoraConfig | None
+) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """Yield the parameters that a learner updates, by checkpoint name: all (tied ones once) or an adapter."""
+    return model.named_parameters() if lora is None else adapter_parameters(model)
+
+
+def layout(model: torch.nn.Module, lora: LoraConfig | None) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield name and full shape of every parameter, and the scale of an adapter, for a `fingerprint`."""
+    for name, parameter in model.named_parameters():
+        # DeepSpeed keeps the shape of a sharded parameter.
+        yield name, tuple(getattr(parameter, "ds_shape", parameter.shape))
+    if lora is not None:
+        yield f"scale of the adapter {lora.scale!r}", ()
 
 
 def fingerprint(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> str:
@@ -73,15 +102,21 @@ def fingerprint(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> str:
 
 
 def write_policy(
-    folder: Path, model: PreTrainedModel, *, tensors: Mapping[str, torch.Tensor], tokenizer_from: Path
+    folder: Path,
+    model: PreTrainedModel,
+    *,
+    tensors: Mapping[str, torch.Tensor],
+    tokenizer_from: Path,
+    lora: LoraConfig | None = None,
 ) -> None:
-    """Write a model folder: config, one safetensors file, tokenizer files.
+    """Write a model folder: config, one safetensors file, tokenizer files. Or an adapter instead of weights.
 
     Args:
         folder: created when missing.
         model: source of the config; its parameters are not read, because they may be shards.
-        tensors: full parameters by name, tied parameters once.
-        tokenizer_from: folder whose tokenizer files are copied unchanged.
+        tensors: the `trained_parameters`, whole.
+        tokenizer_from: folder of the initial policy, whose tokenizer files are copied unchanged.
+        lora: of the run.
     """
     from safetensors.torch import save_file
 
@@ -90,6 +125,11 @@ def write_policy(
         for path in sorted(tokenizer_from.glob(pattern)):
             shutil.copyfile(path, folder / path.name)
     model.config.save_pretrained(folder)
+    if lora is not None:
+        record = BaseRecord(str(model.dtype).removeprefix("torch."), weights_digest(tokenizer_from))
+        base = lora.base or str(tokenizer_from.absolute())
+        write_adapter(folder, Adapter(tensors, lora.scale), base=base, record=record)
+        return
     save_file(
         {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
         folder / "model.safetensors",
@@ -97,8 +137,30 @@ def write_policy(
     )
 
 
-def read_policy_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """Read the parameters that `write_policy` wrote, by name, on the CPU."""
-    from safetensors.torch import load_file
+def read_policy_tensors(
+    folder: Path, *, policy: Path, lora: LoraConfig | None = None
+) -> Mapping[str, torch.Tensor]:
+    """Read the `trained_parameters` that `write_policy` wrote, on the CPU.
 
-    return load_file(folder / "model.safetensors")
+    Args:
+        folder: of a checkpoint's policy.
+        policy: folder of the initial policy.
+        lora: of the run.
+
+    Raises:
+        LearnerError: the adapter is broken, or was trained from another base model.
+    """
+    if lora is None:
+        from safetensors.torch import load_file
+
+        return load_file(folder / "model.safetensors")
+    try:
+        record = read_base_record(folder)
+        if record is not None and record.digest != weights_digest(policy):
+            raise LearnerError(
+                f"{folder} was trained from a base model with other weights than {policy}. Restore them, and "
+                "rerun with --resume."
+            )
+        return read_adapter(folder).tensors
+    except LoraError as error:
+        raise LearnerError(str(error)) from error

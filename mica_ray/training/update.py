@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mica_ray.checks import above, at_least, one_of, within
+from mica_ray.lora.config import LoraConfig
 from mica_ray.losses import LossConfig, LossTerms, policy_loss
 from mica_ray.packing import mini_batches, plan_micro_batches
 from mica_ray.training.learner import LearnerError
@@ -53,6 +54,8 @@ class LearnerConfig:
     dtype: Dtype = "float32"
     """Type of the weights in forward and backward passes. bfloat16 keeps fp32 master weights."""
     gradient_checkpointing: bool = False
+    lora: LoraConfig | None = None
+    """Trains a low-rank adapter and freezes the rest; None trains every weight."""
     loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
@@ -231,14 +234,15 @@ def _learn(
         for name in ("token_ids", "behaviour_logprobs", "advantages", "loss_mask", "turn_ids")
     }
     token_ids, mask = tensors["token_ids"], tensors["loss_mask"]
+    reference = None
+    if config.loss.kl_coefficient > 0:
+        # Before the policy: with an adapter both are one model, whose backward pass must follow its forward.
+        with torch.no_grad():
+            reference = stepper.reference_logprobs(token_ids, mask, micro.temperature)
     logprobs = stepper.logprobs(token_ids, mask, micro.temperature)
     frozen = logprobs.detach() if old is None else old.to(stepper.device)
     if is_first_pass:
         tally.compare(frozen, tensors["behaviour_logprobs"], mask)
-    reference = None
-    if config.loss.kl_coefficient > 0:
-        with torch.no_grad():
-            reference = stepper.reference_logprobs(token_ids, mask, micro.temperature)
     terms = policy_loss(
         logprobs,
         frozen,

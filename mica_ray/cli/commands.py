@@ -24,6 +24,7 @@ from mica_ray.cli.doctor import doctor_command
 from mica_ray.cli.evaluate import evaluate_app
 from mica_ray.cli.finished_runs import compare_command, register_command, track_command
 from mica_ray.cli.judges.commands import judges_app
+from mica_ray.cli.merge import merge_command
 from mica_ray.cli.options import examples
 from mica_ray.cli.promote import promote_command
 from mica_ray.cli.report import report_app
@@ -113,6 +114,9 @@ app.command(
     ),
 )(serve_command)
 app.add_typer(serve_key_app, rich_help_panel=MODELS)
+app.command(
+    "merge", rich_help_panel=MODELS, epilog=examples("mica merge runs/a", "mica merge runs/a --out models/a")
+)(merge_command)
 app.command("track", rich_help_panel=MODELS, epilog=examples("mica track runs/embedded-TIME"))(track_command)
 app.add_typer(data_app, rich_help_panel=CARDS)
 

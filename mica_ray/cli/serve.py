@@ -241,14 +241,14 @@ def _model(name: str, config: RunConfig, sampler: Sampler, *, is_dry: bool) -> M
 def _judge(judge: str, config: RunConfig, sampler: Sampler, *, is_dry: bool) -> JudgeSpec:
     from mica_ray.config.overrides import override, read_value
     from mica_ray.launch.model_folder.check import ModelUse, check_model_folder
-    from mica_ray.launch.policy_source import fetch_policy
+    from mica_ray.launch.policy_source import fetch_policy, is_here
     from mica_ray.serving.judge_spec import judge_spec
 
     def fetch(model: str) -> Path:
         folder = fetch_policy(model, weights=not is_dry, key="--judge")
         arguments = judged.roles.chat_template_arguments
         use = ModelUse(key="--judge", loader=_engine_of(sampler), template_arguments=arguments)
-        check_model_folder(folder, use, has_weights=not is_dry or Path(model).expanduser().is_dir())
+        check_model_folder(folder, use, has_weights=not is_dry or is_here(model))
         return folder
 
     judged = override(config, (), values={"roles.judge": read_value(judge)})

@@ -1,7 +1,8 @@
-"""Find or download the model folder of a policy, and check its files. Loads no model."""
+"""Find or download the model folder of a policy, merge an adapter into it, and check its files."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from mica_ray.error_lines import first_line
 from mica_ray.launch.memory.model_shape import ModelShape, read_shape
 from mica_ray.launch.memory.processes import Model
 from mica_ray.launch.model_folder.text_files import check_text_files, readable
+from mica_ray.lora.adapter import LoraError
+from mica_ray.lora.folder import base_of, is_adapter
 
 _EMBEDDED_HEAD_SIZE = 32
 """Dimensions of an attention head of the embedded policy."""
@@ -42,18 +45,21 @@ class PolicyFacts:
 def fetch_policy(policy: str, *, weights: bool = True, key: str = "policy") -> Path:
     """Return the local folder of a model folder, or of a hub model, which is downloaded first.
 
+    An adapter is merged into its base model, in the user cache; without weights, it is represented by the
+    base model.
+
     Args:
         policy: a path, or a hub id such as `Qwen/Qwen3-8B`. Not "embedded".
         weights: whether to download the weights; otherwise only configuration and tokenizer.
         key: config key of the model, for messages.
 
     Raises:
-        ConfigError: there is no such folder, or the download failed.
+        ConfigError: there is no such folder, the download failed, or an adapter does not fit its base model.
     """
     folder = Path(policy).expanduser()
     with readable(folder, key):
         if folder.is_dir():
-            return folder.resolve()
+            return _whole_model(folder.resolve(), weights=weights, key=key)
         if folder.is_file():
             raise ConfigError(f"{key} {policy}: is a file. Use the folder that contains the model.")
     if folder.is_absolute() or policy.startswith((".", "~")) or policy.count("/") != 1:
@@ -63,13 +69,88 @@ def fetch_policy(policy: str, *, weights: bool = True, key: str = "policy") -> P
 
     patterns: list[str] | None = None if weights else list(_SMALL_FILES)
     try:
-        return Path(snapshot_download(policy, allow_patterns=patterns))
+        found = Path(snapshot_download(policy, allow_patterns=patterns))
     except Exception as error:  # The hub client raises its own, httpx's and the operating system's errors.
         place = "vllm:FOLDER" if key.startswith("roles.") else "FOLDER"
         raise ConfigError(
             f"{key} {policy}: download from the hub failed ({first_line(error)}). "
             f"Set {key}={place} to use a local copy."
         ) from error
+    return _whole_model(found, weights=weights, key=key)
+
+
+def cache_folder() -> Path:
+    """Return the folder in which models that this package makes are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mica_ray"
+
+
+def is_here(policy: str) -> bool:
+    """Whether a policy needs no download: a folder, and for an adapter its base model too."""
+    folder = Path(policy).expanduser()
+    try:
+        return folder.is_dir() and (not is_adapter(folder) or is_here(base_of(folder)))
+    except LoraError:
+        return True  # Reading it will report the fault.
+
+
+def adapter_base(adapter: Path, *, weights: bool = True, key: str = "policy") -> Path:
+    """Return the model folder of an adapter's base model.
+
+    Raises:
+        ConfigError: the adapter names none, or there is no such model.
+    """
+    try:
+        base = base_of(adapter)
+    except LoraError as error:
+        raise ConfigError(f"{key} {error}") from error
+    if Path(base).expanduser().resolve() == adapter:
+        raise ConfigError(f"{key} {adapter}: is its own base model. Correct base_model_name_or_path.")
+    try:
+        return fetch_policy(base, weights=weights, key=key)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{key} {adapter}: the base model of this adapter is missing ({str(error).rstrip('.')}). Restore "
+            "it, or correct base_model_name_or_path in adapter_config.json."
+        ) from error
+
+
+def _whole_model(folder: Path, *, weights: bool, key: str) -> Path:
+    """Return the folder itself, or that of an adapter's merged model; without weights, of its base model."""
+    if not is_adapter(folder):
+        return folder
+    base = adapter_base(folder, weights=weights, key=key)
+    try:
+        if not weights:
+            return base
+        from mica_ray.lora.merge import merged_folder
+
+        return merged_folder(folder, base, cache_folder() / "merged")
+    except LoraError as error:
+        raise ConfigError(f"{key} {error}") from error
+
+
+def merge_policy(policy: str, out: Path) -> None:
+    """Write the whole model of an adapter folder.
+
+    Args:
+        policy: folder of the adapter.
+        out: must not exist.
+
+    Raises:
+        ConfigError: the folder is no adapter, its base model is missing or another one, or `out` exists.
+    """
+    from mica_ray.lora.merge import write_merged
+
+    folder = Path(policy).expanduser().resolve()
+    if not is_adapter(folder):
+        raise ConfigError(
+            f"{folder}: is no adapter (adapter_config.json is missing). Use the folder as it is."
+        )
+    base = adapter_base(folder)
+    try:
+        write_merged(folder, base, out)
+    except LoraError as error:
+        raise ConfigError(str(error)) from error
 
 
 def read_policy_facts(folder: Path, key: str = "policy") -> PolicyFacts:

@@ -24,6 +24,7 @@ from mica_ray.launch.policy_source import (
     check_context,
     embedded_facts,
     fetch_policy,
+    is_here,
     read_policy_facts,
 )
 from mica_ray.launch.world import check_roles
@@ -135,7 +136,7 @@ def _check_model(model: str, needed: Mapping[str, int], use: ModelUse, *, weight
         facts = embedded_facts(EmbeddedPolicyRecipe())
         _check_contexts(facts, needed)
         return facts
-    is_local = Path(model).expanduser().is_dir()
+    is_local = is_here(model)
     facts = read_policy_facts(fetch_policy(model, weights=False, key=key), key)
     _check_contexts(facts, needed)
     check_model_folder(facts.folder, use, has_weights=is_local)

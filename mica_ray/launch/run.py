@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from mica_ray.chat.ledger import Ledger
@@ -24,7 +25,7 @@ from mica_ray.launch.cluster import gpus_here, join_ray_for, joins_cluster
 from mica_ray.launch.domain_source import RunDomain
 from mica_ray.launch.interruptible import in_thread
 from mica_ray.launch.memory.machine import machine_memory
-from mica_ray.launch.policy_source import fetch_policy
+from mica_ray.launch.policy_source import cache_folder, fetch_policy
 from mica_ray.launch.preflight import check_run
 from mica_ray.launch.start_engines import start_policy
 from mica_ray.launch.start_world import evaluation_world, start_world
@@ -183,9 +184,8 @@ def policy_folder(checked: CheckedRun, progress: Progress | None = None) -> Path
         name = f"set up: make the policy, {stage}, {share:.0%}"
         progress.stage(name, step=0, num_steps=config.loop.num_steps)
 
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mica_ray"
     recipe = EmbeddedPolicyRecipe(seed=config.policy_seed)
-    return embedded_policy(checked.loaded.declared, cache, recipe=recipe, report=report)
+    return embedded_policy(checked.loaded.declared, cache_folder(), recipe=recipe, report=report)
 
 
 @asynccontextmanager
@@ -253,18 +253,29 @@ def _limit_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
+def _base_name(policy: str, path: Path) -> str:
+    """Return the name by which saved adapters refer to the policy they were trained from."""
+    folder = Path(policy).expanduser()
+    if policy == EMBEDDED:
+        return str(path)
+    return str(folder.resolve()) if folder.is_dir() else policy
+
+
 def _start_learner(config: RunConfig, path: Path, folder: RunFolder, inline: bool) -> Learner:
+    settings = config.whole_learner
+    if settings.lora is not None:
+        settings = replace(settings, lora=replace(settings.lora, base=_base_name(config.policy, path)))
     if inline:
         from mica_ray.training.local_learner import LocalLearner
 
-        return LocalLearner(path, config.whole_learner)
+        return LocalLearner(path, settings)
     from mica_ray.rollout.weights import TransferRoute
     from mica_ray.training.ray_learner import RayLearner
 
     engine = config.engine
     return RayLearner(
         path,
-        config.whole_learner,
+        settings,
         config.ray_learner,
         folder=folder.group_checkpoints,
         route=(

@@ -225,10 +225,6 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     "config is a list": (text(CONFIG, "[1]"), "must contain a JSON object, got list"),
     "config is cut off": (cut(CONFIG, 0.5), f"{CONFIG} cannot be read as JSON"),
     "config is missing": (gone(CONFIG), "config.json is missing"),
-    "only an adapter": (
-        both(gone(CONFIG, WEIGHTS), text("adapter_config.json", "{}")),
-        "contains only an adapter",
-    ),
     "gptq": (quantized("gptq", bits=4), "optimum"),
     "awq": (quantized("awq", bits=4), "gptqmodel"),
     "bitsandbytes": (quantized("bitsandbytes", load_in_4bit=True), "bitsandbytes"),

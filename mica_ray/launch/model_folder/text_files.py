@@ -42,11 +42,6 @@ def check_text_files(folder: Path, key: str) -> dict[str, object]:
     """
     with readable(folder, key):
         names = {path.name for path in folder.iterdir()}
-    if "config.json" not in names and "adapter_config.json" in names:
-        raise ConfigError(
-            f"{key} {folder}: contains only an adapter (adapter_config.json). Merge it into its base model, "
-            "and use the folder of the merged model."
-        )
     if "config.json" not in names:
         raise ConfigError(f"{key} {folder}: config.json is missing. Use a Hugging Face model folder.")
     if not names.intersection(_TOKENIZER_FILES):

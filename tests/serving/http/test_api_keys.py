@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mica_ray.serving.http.api_keys import SCOPES, KeyFile, KeyTerms
+from mica_ray.serving.http.api_keys import DEFAULT_SCOPES, SCOPES, KeyFile, KeyRecord, KeyTerms
 
 ADD = "import sys; from mica_ray.serving.http.api_keys import KeyFile; from pathlib import Path; "
 ADD += "[KeyFile(Path(sys.argv[1])).add(f'{sys.argv[2]}-{i}') for i in range(20)]"
@@ -124,3 +125,76 @@ def test_a_file_of_another_form_is_named_with_the_remedy(tmp_path: Path, content
     path.write_text(content)
     with pytest.raises(ValueError, match=r"keys\.json is not a key file .*Restore the file"):
         KeyFile(path).records()
+
+
+HASH = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize("name", ["", "a" * 65, "a\n", "\u200b"])
+def test_a_name_has_1_to_64_printable_characters(name: str) -> None:
+    for good in ("a", "a" * 64, "Ada Lovelace, Büro 3"):
+        assert KeyRecord(good, HASH, 1).name == good
+    with pytest.raises(ValueError) as caught:
+        KeyRecord(name, HASH, 1)
+    assert str(caught.value) == f"name must have 1 to 64 printable characters, got {name!r}."
+
+
+@pytest.mark.parametrize("sha256", [HASH[1:], HASH + "0", HASH.upper(), "g" + HASH[1:], "X" + HASH[1:]])
+def test_a_hash_has_64_hexadecimal_digits(sha256: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        KeyRecord("ada", sha256, 1)
+    assert str(caught.value) == "sha256 of key 'ada' must have 64 hexadecimal digits."
+
+
+def test_limits_of_a_key_begin_at_1() -> None:
+    for field in ("max_in_flight", "max_sessions", "daily_tokens"):
+        assert getattr(KeyRecord("ada", HASH, 1, **{field: 1}), field) == 1  # pyright: ignore
+        with pytest.raises(ValueError) as caught:
+            KeyRecord("ada", HASH, 1, **{field: 0})  # pyright: ignore
+        assert str(caught.value) == f"{field} of key 'ada' must be >= 1, got 0."
+
+
+def test_scopes_that_are_not_known_or_no_list_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    faults = {
+        "chat": "TypeError: scopes must be a list, got str",
+        ("admin",): "ValueError: scopes of key 'ada' must be among chat, support, metrics, got 'admin'.",
+    }
+    for scopes, fault in faults.items():
+        record = {"name": "ada", "sha256": HASH, "created": 1, "scopes": scopes}
+        path.write_text(json.dumps({"keys": [record]}))
+        with pytest.raises(ValueError) as caught:
+            KeyFile(path).records()
+        remedy = "Restore the file, or name another one with --file."
+        assert str(caught.value) == f"{path} is not a key file ({fault}). {remedy}"
+
+
+def test_a_new_key_is_stored_as_its_hash_and_cannot_be_guessed(tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "new" / "folder" / "keys.json", clock=lambda: 12.9)
+    key = keys.add("ada", KeyTerms(daily_tokens=5))
+    # 32 random bytes are 43 characters of 6 bits each.
+    assert key.startswith("mica-") and len(key) == len("mica-") + 43
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    assert keys.records() == (KeyRecord("ada", digest, 12, scopes=DEFAULT_SCOPES, daily_tokens=5),)
+    assert keys.path.stat().st_mode & 0o777 == 0o600
+    assert keys.path.read_text().startswith('{\n  "keys": [\n    {\n      "name": "ada",')
+    with pytest.raises(ValueError) as caught:
+        keys.add("ada")
+    assert str(caught.value) == f"{keys.path} already has a key 'ada'. Choose another name."
+    assert keys.find("no \ud800 text") is None  # Headers can contain any byte.
+
+
+def test_a_file_is_read_again_only_if_it_changed_or_is_younger_than_2_seconds(tmp_path: Path) -> None:
+    now = [0.0]
+    keys = KeyFile(tmp_path / "keys.json", clock=lambda: now[0])
+    assert keys.records() == ()
+    KeyFile(keys.path).add("ada")
+    os.utime(keys.path, (1000, 1000))
+    now[0] = 1010.0
+    old = keys.records()
+    assert [record.name for record in old] == ["ada"]
+    for now[0], is_kept in ((1002.0, True), (1001.75, False), (1002.0, True)):
+        assert (keys.records() is keys.records()) == is_kept
+    KeyFile(keys.path).add("grace")
+    os.utime(keys.path, (1000, 1000))  # The file is another one, although its time is the same.
+    assert [record.name for record in keys.records()] == ["ada", "grace"]

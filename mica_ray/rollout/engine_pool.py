@@ -15,6 +15,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from mica_ray.chat.model import JsonSchema
 from mica_ray.error_lines import first_line, last_line
+from mica_ray.memory_errors import cause_line, memory_line
 from mica_ray.rollout.engine import EngineError, PolicyEngine
 from mica_ray.rollout.engine_blueprint import MAX_CONCURRENCY, EngineBlueprint, PoolConfig
 from mica_ray.rollout.weights import Incoming, WeightBucket, WeightSender, publish
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from ray.actor import ActorClass, ActorHandle
 
 _Answer = TypeVar("_Answer")
+_MEMORY_REMEDY = (
+    "Lower engine.kv_cache_gib, num_engines or the learner's memory (mica train --dry-run lists all of it), "
+    "then rerun with --resume."
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -325,7 +330,8 @@ async def answer_within(reference: ray.ObjectRef[_Answer], seconds: float, what:
             str(cause) if isinstance(cause, EngineError) else f"{what} failed: {last_line(error)}"
         ) from error
     except RayError as error:
-        raise EngineError(f"{what} failed: {first_line(error)}") from error
+        remedy = f". {_MEMORY_REMEDY}" if memory_line(error) else ""
+        raise EngineError(f"{what} failed: {cause_line(error)}{remedy}") from error
 
 
 def _check_resources(blueprint: EngineBlueprint, num_engines: int) -> None:

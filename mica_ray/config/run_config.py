@@ -218,6 +218,24 @@ class RunConfig(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_adapter_push(self) -> RunConfig:
+        """Check that engines which get only an adapter keep the weights below it."""
+        lora, engine = self.learner.lora, self.engine
+        if lora is None or lora.push == "merged":
+            return self
+        if engine.weight_transfer != "bucket":
+            raise ValueError(
+                f"engine.weight_transfer={engine.weight_transfer} sends whole weights, and learner.lora.push "
+                "is adapter. Set engine.weight_transfer=bucket or learner.lora.push=merged."
+            )
+        if engine.sleep_level == 2:
+            raise ValueError(
+                "engine.sleep_level=2 drops the base weights, and learner.lora.push is adapter. Set "
+                "engine.sleep_level=1 or learner.lora.push=merged."
+            )
+        return self
+
     @property
     def whole_learner(self) -> LearnerConfig:
         """The learner config with `total_updates` set to the optimizer steps of this run."""

@@ -228,7 +228,7 @@ async def set_up(
         )
         if learner is not None:
             stack.callback(learner.close)
-        engine = await start_policy(config, path, template, inline=inline)
+        engine = await start_policy(config, path, template, inline=inline, trains=learner is not None)
         stack.push_async_callback(engine.close)
         ledger = ledger or Ledger()
         world, _ = await start_world(

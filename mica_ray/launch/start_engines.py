@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 async def start_policy(
-    config: RunConfig, path: Path, template: ChatTemplate, *, inline: bool
+    config: RunConfig, path: Path, template: ChatTemplate, *, inline: bool, trains: bool = False
 ) -> PolicyEngine:
     """Start the engines of the policy in training.
 
@@ -34,6 +34,7 @@ async def start_policy(
         path: the policy's folder.
         template: chat template of its tokenizer.
         inline: start one engine in this process instead of vLLM in Ray actors, which need a running Ray.
+        trains: whether a learner will push weights, which can be an adapter.
 
     Raises:
         EngineError: an engine does not start.
@@ -46,10 +47,12 @@ async def start_policy(
         return await _start_local(
             path, template, config.learner.dtype, rollout.context_length, is_unbatched=is_unbatched
         )
+    lora = config.learner.lora
+    takes_adapters = trains and lora is not None and lora.push == "adapter"
     return await _start_pool(
         path,
         template,
-        config.engine,
+        replace(config.engine, lora_rank=lora.rank) if takes_adapters and lora else config.engine,
         num_engines=config.num_engines,
         config=PoolConfig(generate_deadline_seconds=rollout.generate_deadline_seconds),
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from mica_ray.checks import above, within
+from mica_ray.checks import above, one_of, within
 
 LARGEST_RANK = 512
 """Largest rank that vLLM loads."""
@@ -33,6 +34,9 @@ class LoraConfig:
     )
     """Names of linear layers, or ends of their dotted names such as "mlp.up_proj". The defaults are all
     linear layers of a block of Qwen, Llama, Mistral and SmolLM."""
+    push: Literal["adapter", "merged"] = "adapter"
+    """What goes to the engines after a step. adapter: only A and B; an engine adds them to its own weights,
+    or vLLM computes with them. merged: all weights, the adapter added by the learner."""
     base: str = ""
     """Name of the base model in saved adapters: a hub id or an absolute folder. A run sets it; empty means
     the policy's folder."""
@@ -41,6 +45,7 @@ class LoraConfig:
         """Check every setting."""
         within(1, LARGEST_RANK, rank=self.rank)
         above(0, alpha=self.alpha)
+        one_of(("adapter", "merged"), push=self.push)
         if not self.targets:
             raise ValueError(
                 "targets must name at least one linear layer, got none. Leave it out, or set it."

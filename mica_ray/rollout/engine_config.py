@@ -38,6 +38,8 @@ class EngineConfig:
     weight_transfer: Literal["bucket"] | TransferKind = "bucket"
     """How weights reach the engine. bucket: through Ray's object store. nccl: directly from the learner's
     first GPU to the engine's GPUs, which it must not share. gloo: the same path between CPUs."""
+    lora_rank: int = 0
+    """Largest rank of the adapters that the learner pushes; 0: none. A run derives it from learner.lora."""
 
     def __post_init__(self) -> None:
         """Check each setting, then the combinations."""
@@ -65,7 +67,7 @@ class EngineConfig:
             max_num_seqs=self.max_num_seqs,
         )
         above(0, kv_cache_gib=self.kv_cache_gib)
-        at_least(0, gpus_per_engine=self.gpus_per_engine)
+        at_least(0, gpus_per_engine=self.gpus_per_engine, lora_rank=self.lora_rank)
         if self.tensor_parallel > 1 and self.gpus_per_engine != self.tensor_parallel:
             raise ValueError(
                 f"gpus_per_engine must equal tensor_parallel = {self.tensor_parallel}, got "

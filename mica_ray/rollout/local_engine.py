@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mica_ray.error_lines import first_line, raised_as
+from mica_ray.rollout.adapters.base_weights import BaseWeights
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError, GeneratedChunk, reply_room
 from mica_ray.rollout.local.logits import limited, nucleus, penalized, token_logprob
-from mica_ray.rollout.weights import resolve, unpack_weights
+from mica_ray.rollout.weights import resolve, unpack_adapter, unpack_weights
 from mica_ray.types import Generation, PolicyWeights, ReplyOptions, Sampling, TokenLogprob
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class LocalEngine:
         self._max_batch = max_batch
         self._pending: list[_Request] = []
         self._worker: asyncio.Task[None] | None = None
+        self._base = BaseWeights()
         self._version = -1  # Version 0 is loaded too: the folder may hold other weights than a resumed run.
 
     @classmethod
@@ -166,8 +168,12 @@ class LocalEngine:
 
         if weights.version == self._version:
             return
-        parameters = dict(self._model.named_parameters())
-        received = dict(unpack_weights(resolve(weights)))
+        parameters, bucket = dict(self._model.named_parameters()), resolve(weights)
+        if (adapter := unpack_adapter(bucket)) is not None:
+            self._base.add(adapter, parameters)
+            self._version = weights.version
+            return
+        received = dict(unpack_weights(bucket))
         missing = sorted(parameters.keys() - received.keys())
         if missing:
             raise EngineError(
@@ -184,6 +190,7 @@ class LocalEngine:
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(received[name])
+        self._base.clear()
         self._version = weights.version
 
     async def close(self) -> None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+from mica_ray.rollout.adapters.vllm_adapters import VllmAdapters, shared_memory
 from mica_ray.rollout.vllm_stepping import SteppingThread, bad_ending, failure, refusal
 from mica_ray.rollout.vllm_weights import write_bucket
 from mica_ray.rollout.weights import TransferStep, WeightBucket
@@ -76,24 +77,32 @@ class InProcessBackend:
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        self._engine = LLMEngine.from_engine_args(_arguments(EngineArgs, policy, config))
+        arguments = _arguments(EngineArgs, policy, config)
+        self._engine = LLMEngine.from_engine_args(arguments)
         self._thread = SteppingThread(self._engine)
+        self._adapters = VllmAdapters(is_supported=arguments.enable_lora)
 
     async def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
         """Generate one reply."""
-        return await self._thread.generate(prompt_ids, params)
+        return await self._thread.generate(prompt_ids, params, self._adapters.newest)
 
     def stream(
         self, prompt_ids: Sequence[int], params: SamplingParams
     ) -> AsyncGenerator[RequestOutput, None]:
         """Generate one reply and yield each output; closing the generator drops the reply."""
-        return self._thread.stream(prompt_ids, params)
+        return self._thread.stream(prompt_ids, params, self._adapters.newest)
 
     async def load(self, bucket: WeightBucket) -> None:
-        """Load the bucket into the model of every worker."""
+        """Load the bucket into the model of every worker, or an adapter beside it."""
 
         def load() -> None:
-            self._engine.collective_rpc("receive_bucket", args=(bucket,))
+            if self._adapters.takes(bucket):
+                old, new = self._adapters.replace(bucket)
+                if old is not None:
+                    self._engine.remove_lora(old.lora_int_id)
+                self._engine.add_lora(new)
+            else:
+                self._engine.collective_rpc("receive_bucket", args=(bucket,))
             self._engine.reset_prefix_cache()
 
         await self._thread.call(load)
@@ -137,6 +146,7 @@ class AsyncBackend:
 
         arguments = replace(_arguments(AsyncEngineArgs, policy, config), disable_log_stats=not has_metrics)
         self._engine = AsyncLLM.from_engine_args(arguments)
+        self._adapters = VllmAdapters(is_supported=arguments.enable_lora)
         self._number = 0
 
     async def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
@@ -155,7 +165,12 @@ class AsyncBackend:
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         self._number += 1
-        outputs = self._engine.generate({"prompt_token_ids": list(prompt_ids)}, params, str(self._number))
+        outputs = self._engine.generate(
+            {"prompt_token_ids": list(prompt_ids)},
+            params,
+            str(self._number),
+            lora_request=self._adapters.newest,
+        )
         has_begun = False
         try:
             async with aclosing(outputs):
@@ -172,9 +187,16 @@ class AsyncBackend:
             raise refusal(error) from error
 
     async def load(self, bucket: WeightBucket) -> None:
-        """Load the bucket into the model of every worker."""
+        """Load the bucket into the model of every worker, or an adapter beside it."""
+        if self._adapters.takes(bucket):
+            old, new = self._adapters.replace(bucket)
+            if old is not None:
+                await self._engine.remove_lora(old.lora_int_id)
+            await self._engine.add_lora(new)
+            await self._engine.reset_prefix_cache()
+            return
         # /dev/shm is memory: the workers map the file, and nothing is written to a disk.
-        with tempfile.TemporaryDirectory(dir=_shared_memory()) as folder:
+        with tempfile.TemporaryDirectory(dir=shared_memory()) as folder:
             path = Path(folder) / "weights.npz"
             await asyncio.to_thread(write_bucket, bucket, path)
             await self._engine.collective_rpc("receive_file", args=(str(path),))
@@ -210,10 +232,6 @@ def _calls(step: TransferStep, payload: Mapping[str, object] | None) -> list[tup
         incoming = (payload["names"], payload["shapes"])
         return [("check_incoming", incoming), ("update_weights", (payload,))]
     return [("finish_weight_update", ()), ("finish_incoming", ())]
-
-
-def _shared_memory() -> str | None:
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 def _arguments(kind: type[_Arguments], policy: str, config: EngineConfig) -> _Arguments:

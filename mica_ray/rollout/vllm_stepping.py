@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 from mica_ray.rollout.engine import EngineError, RequestRefused
 
 if TYPE_CHECKING:
+    from vllm.lora.request import LoRARequest
     from vllm.outputs import RequestOutput
     from vllm.sampling_params import SamplingParams
     from vllm.v1.engine.llm_engine import LLMEngine
@@ -50,21 +51,24 @@ class SteppingThread:
         self._thread = threading.Thread(target=self._run, name="vllm-steps", daemon=True)
         self._thread.start()
 
-    async def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
+    async def generate(
+        self, prompt_ids: Sequence[int], params: SamplingParams, adapter: LoRARequest | None = None
+    ) -> RequestOutput:
         """Generate one reply; cancelling the waiting task drops it from the engine.
 
         Args:
             prompt_ids: the prompt.
             params: must request the finished output only.
+            adapter: a loaded adapter to compute with.
 
         Raises:
             EngineError: vLLM failed, in this call or an earlier one.
         """
-        async with aclosing(self.stream(prompt_ids, params)) as outputs:
+        async with aclosing(self.stream(prompt_ids, params, adapter)) as outputs:
             return await anext(outputs)
 
     async def stream(
-        self, prompt_ids: Sequence[int], params: SamplingParams
+        self, prompt_ids: Sequence[int], params: SamplingParams, adapter: LoRARequest | None = None
     ) -> AsyncGenerator[RequestOutput, None]:
         """Generate one reply and yield each output; closing the generator drops the reply.
 
@@ -82,7 +86,9 @@ class SteppingThread:
                 _hand_over({reply.loop: [(reply, self._error)]})
                 return
             try:
-                self._engine.add_request(key, {"prompt_token_ids": list(prompt_ids)}, params)
+                self._engine.add_request(
+                    key, {"prompt_token_ids": list(prompt_ids)}, params, lora_request=adapter
+                )
             except Exception as error:  # vLLM rejects this request, for whatever reason, and keeps running.
                 _hand_over({reply.loop: [(reply, refusal(error))]})
             else:

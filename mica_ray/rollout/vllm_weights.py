@@ -6,17 +6,19 @@ weights.py packs the bucket; vllm_engine.py pauses generation while it is loaded
 from __future__ import annotations
 
 from ast import literal_eval
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mica_ray.error_lines import raised_as
 from mica_ray.rollout.engine import EngineError
-from mica_ray.rollout.weights import WeightBucket, unpack_weights
+from mica_ray.rollout.weights import WeightBucket, unpack_adapter, unpack_weights
 
 if TYPE_CHECKING:
     import torch
+    from vllm.config import ModelConfig
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 
@@ -31,9 +33,17 @@ class WeightReceiver:
         Raises:
             EngineError: the bucket belongs to another model.
         """
-        model = self.model_runner.get_model()
-        _check_same_model(model, dict(zip(bucket.names, bucket.shapes, strict=True)))
-        self.model_runner.reload_weights(weights_iterator=unpack_weights(bucket))
+        model, adapter = self.model_runner.get_model(), unpack_adapter(bucket)
+        if adapter is None:
+            _check_same_model(model, dict(zip(bucket.names, bucket.shapes, strict=True)))
+            weights = unpack_weights(bucket)
+        else:
+            # vLLM computes with the sum: it rejects adapters of this model's architecture.
+            weights = adapter.merged(_stored_weights(self.model_runner.model_config))
+        with raised_as(
+            EngineError, "The weights were not loaded", "Start engine and learner from one policy."
+        ):
+            self.model_runner.reload_weights(weights_iterator=weights)
         _repack_tied_head(model)
 
     def check_incoming(self, names: list[str], shapes: list[list[int]]) -> None:
@@ -57,15 +67,29 @@ class WeightReceiver:
 
 def write_bucket(bucket: WeightBucket, path: Path) -> None:
     """Write a bucket to a file, because vLLM's calls between processes carry no arrays."""
-    layout = repr((bucket.names, bucket.shapes, bucket.dtypes))
+    layout = repr((bucket.names, bucket.shapes, bucket.dtypes, bucket.lora_scale))
     np.savez(path, data=bucket.data, layout=np.array(layout))
 
 
 def read_bucket(path: Path) -> WeightBucket:
     """Read a bucket that `write_bucket` wrote."""
     with np.load(path, allow_pickle=False) as parts:
-        names, shapes, dtypes = literal_eval(str(parts["layout"]))
-        return WeightBucket(names, shapes, dtypes, parts["data"])
+        names, shapes, dtypes, lora_scale = literal_eval(str(parts["layout"]))
+        return WeightBucket(names, shapes, dtypes, parts["data"], lora_scale)
+
+
+def _stored_weights(config: ModelConfig) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the weights of the model's folder, in the type in which the engine computes."""
+    from safetensors.torch import load_file
+
+    files = sorted(Path(config.model).glob("*.safetensors"))
+    if not files:
+        raise EngineError(
+            f"{config.model} has no safetensors files to add an adapter to. Set learner.lora.push=merged."
+        )
+    for path in files:
+        for name, tensor in load_file(path).items():
+            yield name, tensor.to(config.dtype)
 
 
 def _check_same_model(model: torch.nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:

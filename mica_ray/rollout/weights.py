@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from mica_ray.lora.adapter import Adapter, LoraError
 from mica_ray.rollout.engine import EngineError
 from mica_ray.types import PolicyWeights
 
@@ -39,12 +40,15 @@ class WeightBucket:
         shapes: of each parameter.
         dtypes: of each parameter, as torch names them: "float32", "bfloat16".
         data: [bytes] uint8, the parameters one after the other, each starting at a multiple of 64 bytes.
+        lora_scale: None for all weights. Otherwise the parameters are those of an adapter (mica_ray/lora), to
+            be added with this scale to the weights that were loaded last as a whole.
     """
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     dtypes: tuple[str, ...]
     data: np.ndarray
+    lora_scale: float | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts have equal lengths."""
@@ -105,7 +109,9 @@ class Incoming:
     """Placeholder for weights that reach the engine by transfer."""
 
 
-def pack_weights(named: Iterable[tuple[str, torch.Tensor]]) -> WeightBucket:
+def pack_weights(
+    named: Iterable[tuple[str, torch.Tensor]], *, lora_scale: float | None = None
+) -> WeightBucket:
     """Copy parameters into one bucket on the CPU, in their own types.
 
     Tensors that share memory (tied embeddings) are stored once. Of their names `lm_head.weight` is dropped,
@@ -113,6 +119,7 @@ def pack_weights(named: Iterable[tuple[str, torch.Tensor]]) -> WeightBucket:
 
     Args:
         named: names in Hugging Face form and whole tensors (gathered where they are sharded).
+        lora_scale: of an adapter; None for all weights.
     """
     import torch
 
@@ -128,6 +135,7 @@ def pack_weights(named: Iterable[tuple[str, torch.Tensor]]) -> WeightBucket:
         shapes=tuple(tuple(tensor.shape) for tensor in tensors.values()),
         dtypes=tuple(str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()),
         data=data,
+        lora_scale=lora_scale,
     )
 
 
@@ -155,6 +163,20 @@ def unpack_weights(bucket: WeightBucket) -> Iterator[tuple[str, torch.Tensor]]:
         bucket.names, bucket.shapes, types, offsets, sizes, strict=True
     ):
         yield name, whole[offset : offset + size].view(dtype).view(shape)
+
+
+def unpack_adapter(bucket: WeightBucket) -> Adapter | None:
+    """Return the adapter in a bucket; None if it has all weights.
+
+    Raises:
+        EngineError: it is broken.
+    """
+    if bucket.lora_scale is None:
+        return None
+    try:
+        return Adapter(dict(unpack_weights(bucket)), bucket.lora_scale)
+    except LoraError as error:
+        raise EngineError(str(error)) from error
 
 
 def publish(bucket: WeightBucket, version: int) -> PolicyWeights:

@@ -176,14 +176,17 @@ class LearnerWorker:
         Returns:
             The bucket for the mailbox. None on the other ranks, and where rank 0 keeps it to send it itself.
         """
-        tensors = self._stepper.gather(keep=self._rank == 0)
+        lora, is_packed = self._learner.lora, self._rank == 0
+        is_adapter = lora is not None and lora.push == "adapter"
+        gather = self._stepper.gather_trained if is_adapter else self._stepper.gather
+        tensors = gather(keep=is_packed)
         if 0 < self._group.gpus_per_worker < 1:
             import torch
 
             torch.cuda.empty_cache()  # An engine on the same GPU wakes into the memory of the activations.
         if self._rank != 0:
             return None
-        bucket = pack_weights(tensors.items())
+        bucket = pack_weights(tensors.items(), lora_scale=lora.scale if lora and is_adapter else None)
         self._held = bucket if self._is_sender else None
         return None if self._is_sender else bucket
 

@@ -175,8 +175,11 @@ class LocalLearner:
         return UpdateReport(version=self._version, metrics=outcome.metrics)
 
     def weights(self) -> PolicyWeights:
-        """Pack the current weights for the engines."""
-        return publish(pack_weights(self._stepper.whole_model()), self._version)
+        """Pack the current weights for the engines, or the adapter."""
+        lora, stepper = self._config.lora, self._stepper
+        if lora is not None and lora.push == "adapter":
+            return publish(pack_weights(stepper.trained().items(), lora_scale=lora.scale), self._version)
+        return publish(pack_weights(stepper.whole_model()), self._version)
 
     def save(self, directory: Path) -> None:
         """Write `policy/` (a model folder or an adapter), `optimizer.pt` and `learner.json`."""

@@ -15,9 +15,11 @@ from mica_ray.lora.folder import read_adapter
 from mica_ray.lora.layers import adapter_parameters, add_adapter
 from mica_ray.lora.merge import write_merged
 from mica_ray.losses import LossConfig
+from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.weights import resolve, unpack_weights
 from mica_ray.training.learner import LearnerError
 from mica_ray.training.local_learner import LocalLearner
+from mica_ray.training.policy_folder import Dtype
 from mica_ray.training.update import LearnerConfig
 from tests.tiny_policy import random_batch, write_tiny_policy
 
@@ -27,7 +29,7 @@ CONFIG = LearnerConfig(
     total_updates=20,
     micro_batch_tokens=48,
     mini_batches=2,
-    lora=LoraConfig(rank=4),
+    lora=LoraConfig(rank=4, push="merged"),
     loss=LossConfig(kl_coefficient=0.1),
 )
 
@@ -61,7 +63,7 @@ def test_training_starts_from_the_base_model(policy: Path) -> None:
 
 
 def test_only_target_layers_change(policy: Path) -> None:
-    config = replace(CONFIG, lora=LoraConfig(rank=4, targets=("q_proj", "mlp.up_proj")))
+    config = replace(CONFIG, lora=LoraConfig(rank=4, targets=("q_proj", "mlp.up_proj"), push="merged"))
     before, after = (weights_of(trained(policy, config, updates)) for updates in (0, 2))
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved == {
@@ -187,3 +189,22 @@ def test_head_under_another_name_is_refused(policy: Path) -> None:
     model = OddlyNamed.from_pretrained(policy)
     with pytest.raises(LoraError, match="down_proj is the head of OddlyNamed"):
         add_adapter(model, LoraConfig(targets=("q_proj", "down_proj")))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+async def test_engine_with_a_pushed_adapter_has_the_merged_weights(policy: Path, dtype: Dtype) -> None:
+    from mica_ray.rollout.local_engine import LocalEngine
+    from tests.small_policy import small_folder
+
+    folder = small_folder(policy.parent / f"small-{dtype}", tied=True)
+    small = replace(CONFIG, dtype=dtype, lora=LoraConfig(rank=1))
+    learner = trained(folder, small)
+    engine = LocalEngine.from_folder(folder, ChatTemplate.from_folder(folder), dtype=dtype)
+    await engine.load_weights(learner.weights())
+    merged = dict(learner._stepper.whole_model())
+    assert all(torch.equal(value, merged[name]) for name, value in engine._model.named_parameters())
+    # Inputs and outputs of q and o (64, 64), k and v (64, 32), the MLP (64, 128) x 3, in two layers.
+    numbers = 2 * (128 + 2 * 96 + 128 + 3 * 192)
+    itemsize = 4 if dtype == "float32" else 2
+    # Each of the 28 matrices starts on a line of 64 bytes.
+    assert 0 <= resolve(learner.weights()).data.nbytes - numbers * itemsize < 28 * 64

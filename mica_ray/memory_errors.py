@@ -23,13 +23,10 @@ _MAX_USERS = 3
 
 
 def innermost(error: BaseException) -> BaseException:
-    """Return the error behind the wrappers of Ray and Ray Train.
-
-    A failed worker group has one error per rank, of which the lowest rank's is returned; an error of memory
-    comes before any other, because ranks that wait for a killed one fail as well.
-    """
-    found = list(_chain(error))
-    return next((one for one in found if _text(one)), found[-1])
+    """Return the error behind the wrappers of Ray and Ray Train; of several ranks that of the lowest."""
+    while (inner := next(_inside(error), None)) is not None:
+        error = inner
+    return error
 
 
 def cause_line(error: BaseException) -> str:
@@ -61,9 +58,16 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(one))
         yield one
-        by_rank = cast("Mapping[int, object]", getattr(one, "worker_failures", None) or {})
-        inner = [by_rank[rank] for rank in sorted(by_rank)] + [getattr(one, name, None) for name in _INNER]
-        waiting += [other for other in inner if isinstance(other, BaseException)]
+        waiting += _inside(one)
+
+
+def _inside(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors that one error wraps, those of a worker group by rank."""
+    by_rank = cast("Mapping[int, object]", getattr(error, "worker_failures", None) or {})
+    found = [by_rank[rank] for rank in sorted(by_rank)] + [getattr(error, name, None) for name in _INNER]
+    for inner in found:
+        if isinstance(inner, BaseException) and inner is not error:
+            yield inner
 
 
 def _text(error: BaseException) -> str:

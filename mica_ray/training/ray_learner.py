@@ -24,6 +24,7 @@ from mica_ray.rollout.weights import PublishedBucket, TransferRoute, TransferSes
 from mica_ray.training.learner import LearnerError
 from mica_ray.training.learner_group import RayLearnerConfig
 from mica_ray.training.mailbox import Command, Mailbox, WorkerReply
+from mica_ray.training.memory.group_failure import group_failure
 from mica_ray.training.update import LearnerConfig
 from mica_ray.types import PolicyWeights, TokenBatch, UpdateReport
 
@@ -220,12 +221,7 @@ class RayLearner:
         try:
             trainer.fit()
         except Exception as error:
-            failures = getattr(error, "worker_failures", {}) or {0: error}
-            rank, first = next(iter(failures.items()))
-            self._ended = (
-                f"The learner's worker group failed after {group.max_failures} restarts (rank {rank}: "
-                f"{_error_line(first)}). Check its log, then rerun with --resume."
-            )
+            self._ended = group_failure(error, group.max_failures)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,20 +131,21 @@ def test_every_word_of_the_rules_repeated_costs_in_proportion(separator: str) ->
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_the_seconds_of_any_word_of_the_rules_are_in_proportion() -> None:
-    def seconds(text: str) -> float:
+    def seconds(text: str, times: int) -> float:
         def once() -> float:
             begin = time.process_time()
             RULES.find(text)
             return time.process_time() - begin
 
-        return min(once() for _ in range(3))
+        return min(once() for _ in range(times))
 
-    def ratio(word: str) -> float:
-        return seconds(repeated(f"{word} ", LONG)) / seconds(repeated(f"{word} ", SHORT))
+    def ratio(word: str, times: int) -> float:
+        # Three times in any case: a disturbed short time would hide a slow word.
+        return seconds(repeated(f"{word} ", LONG), times) / seconds(repeated(f"{word} ", SHORT), 3)
 
-    slow = [word for word in rule_words() if ratio(word) > 10]
+    slow = [word for word in rule_words() if ratio(word, 1) > 10]
     # Measured again: another program may have used the caches of the processor in between.
-    assert not [word for word in slow if ratio(word) > 10]
+    assert not [word for word in slow if ratio(word, 3) > 10]
 
 
 @pytest.mark.parametrize("position", [0, 700, 715, 719, 720, 725, 960, 8180, 8192, 8200, 20_000])
@@ -267,8 +268,12 @@ async def test_no_care_finds_nothing() -> None:
 
 @pytest.mark.long
 async def test_health_answers_while_long_messages_are_checked() -> None:
+    # Just below the limit of a message, 32,768 characters.
     messages = [
-        {"role": "user", "content": "".join(f"going {i} the knife " for i in range(start, start + 1500))}
+        {
+            "role": "user",
+            "content": "".join(f"going {i} the knife " for i in range(start, start + 1500))[:LONG],
+        }
         for start in (0, 10_000, 20_000, 30_000, 40_000, 50_000, 60_000)
     ]
     app = create_app(ScriptedBackend(), ServeSettings(), care=CHECK)
@@ -281,6 +286,6 @@ async def test_health_answers_while_long_messages_are_checked() -> None:
             assert (await client.get("/health")).status_code == 200
             waits.append(time.monotonic() - begin)
             await asyncio.sleep(0.02)
-        assert [task.result().status_code for task in busy] == [200] * 8
+        assert [task.result().text for task in busy if task.result().status_code != 200] == []
     assert len(waits) > 10
     assert max(waits) < 0.2

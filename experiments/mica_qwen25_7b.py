@@ -2,9 +2,10 @@
 
 Command:   mica train experiments/mica_qwen25_7b.py --set cards=DIR
            (first with --dry-run, which checks everything; without EMPA's cards, or scenarios_file, it stops)
-Needs:     8 GPUs of 80 GB, and a judge behind an OpenAI-compatible endpoint (the paper: Qwen3-235B). Set its
-           address in roles.*.base_url and its key in the variable MICA_JUDGE_KEY. The evaluations before and
-           after training use Gemini-2.5-pro with the key in GEMINI_API_KEY (published_evaluation.py).
+Needs:     8 GPUs of 80 GB (at most 58 GiB each), and a judge behind an OpenAI-compatible endpoint (the paper:
+           Qwen3-235B). Set its address in roles.*.base_url and its key in the variable MICA_JUDGE_KEY. The
+           evaluations before and after training use Gemini-2.5-pro with the key in GEMINI_API_KEY
+           (published_evaluation.py).
 Time:      not measured
 Paper:     EMPA 0 passes / 15.7 before, GRPO 1 / 28.0, MICA 9.0 / 58.9 (arXiv 2603.06194 v2)
 
@@ -50,6 +51,7 @@ CONFIG = RunConfig(
     rollout=RolloutConfig(group_size=4, sampling=Sampling(max_tokens=1024), context_length=25_000),
     engine=EngineConfig(dtype="bfloat16", max_model_len=25_000, gpus_per_engine=1.0, kv_cache_gib=40.0),
     num_engines=4,
+    gpu_memory_gib=79.0,
     learner=LearnerConfig(
         learning_rate=1e-6,
         schedule="cosine",

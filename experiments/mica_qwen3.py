@@ -2,7 +2,8 @@
 
 Command:   mica train experiments/mica_qwen3.py:qwen3_14b --set cards=DIR --dry-run
            (names: qwen3_8b, which is also CONFIG; qwen3_14b; qwen3_32b; all stop without cards)
-Needs:     8 GPUs of 80 GB for 8B and 14B, 32 for 32B; judge endpoints as in mica_qwen25_7b.py
+Needs:     8 GPUs of 80 GB for 8B (at most 59 GiB each) and 14B (71 GiB), 32 for 32B (70 GiB);
+           judge endpoints as in mica_qwen25_7b.py
 Time:      not measured
 Paper:     EMPA passes / score before, GRPO, MICA (arXiv 2603.06194 v2): 8B 0 / 13.3, 5 / 33.0, 8.3 / 41.5;
            14B 12 / 53.5, 12 / 55.4, 20.0 / 68.4; 32B 19 / 68.9, 22 / 73.9, 26.3 / 84.2
@@ -46,7 +47,8 @@ def qwen3_8b() -> RunConfig:
 
 def qwen3_14b() -> RunConfig:
     """Return the run of the 14B model on one node."""
-    return _run("14B", max_turns=30, num_engines=2, tensor_parallel=2, num_workers=4)
+    # Four workers would need more than 80 GiB each.
+    return _run("14B", max_turns=30, num_engines=2, tensor_parallel=1, num_workers=6)
 
 
 def qwen3_32b() -> RunConfig:
@@ -79,6 +81,7 @@ def _run(size: str, *, max_turns: int, num_engines: int, tensor_parallel: int, n
             kv_cache_gib=40.0,
         ),
         num_engines=num_engines,
+        gpu_memory_gib=79.0,
         learner=LearnerConfig(
             learning_rate=1e-6,
             schedule="cosine",

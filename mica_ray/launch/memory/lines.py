@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from mica_ray.config.run_config import RunConfig
 from mica_ray.launch.memory import formulas
 from mica_ray.launch.memory.model_shape import ModelShape
-from mica_ray.launch.memory.processes import Model, Parts, learner_sharding, micro_batch_tokens
+from mica_ray.launch.memory.processes import (
+    Model,
+    Parts,
+    learner_sharding,
+    micro_batch_tokens,
+    trained_parameters,
+)
 from mica_ray.launch.memory.room import HOST_FRACTION, MemoryPlan, describe, gib
 from mica_ray.rollout.engine_config import EngineConfig
 
@@ -71,7 +77,9 @@ def _checkpoint(config: RunConfig, policy: Model, *, inline: bool) -> str:
     if policy.parameters is None:
         return "size unknown until the model is downloaded"
     kind = learner_sharding(config, inline=inline).kind
-    size = formulas.checkpoint_bytes(policy.parameters, config.learner.dtype, kind=kind)
+    trained = trained_parameters(config, policy)
+    parameters = policy.parameters if trained is None else trained
+    size = formulas.checkpoint_bytes(parameters, config.learner.dtype, kind=kind)
     return f"{gib(size)}, and the newest {config.loop.keep_checkpoints} are kept"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -44,6 +44,14 @@ class ModelShape:
     def key_width(self) -> int:
         """Width of the keys, and of the values, of all heads."""
         return self.kv_heads * self.head_size
+
+    def adapter_parameters(self, rank: int, targets: Sequence[str]) -> int:
+        """Return the parameters of an adapter: rank x (inputs + outputs) of each target layer."""
+        hidden, mlp = self.hidden, self.hidden + self.intermediate
+        widths = {"q_proj": hidden + self.query_width, "o_proj": self.query_width + hidden}
+        widths |= dict.fromkeys(("k_proj", "v_proj"), hidden + self.key_width)
+        # A layer of another name counts as one of the MLP, the widest.
+        return self.layers * rank * sum(widths.get(target.split(".")[-1], mlp) for target in targets)
 
     @property
     def layer_parameters(self) -> int:

@@ -86,7 +86,7 @@ def run_processes(
     if inline:
         return (_inline_process(config, policy, served),)
     group, roles = config.ray_learner, config.roles
-    bucket = formulas.bucket_bytes(policy.parameters or 0, config.learner.dtype)
+    bucket = _pushed_bytes(config, policy)
     on_gpu = group.gpus_per_worker > 0
     driver = {"process": DRIVER_GIB * GIB, "batch": _batch_bytes(config)}
     return (
@@ -133,7 +133,14 @@ def micro_batch_tokens(config: RunConfig, *, inline: bool) -> int:
 
 
 def learner_phases(
-    model: Model, sharding: Sharding, *, tokens: int, checkpointing: bool, has_reference: bool, steps: int
+    model: Model,
+    sharding: Sharding,
+    *,
+    tokens: int,
+    checkpointing: bool,
+    has_reference: bool,
+    steps: int,
+    trained: int | None = None,
 ) -> Mapping[str, Parts]:
     """Return what a learner holds in each phase of an update, on the device that it computes on.
 
@@ -144,25 +151,29 @@ def learner_phases(
         checkpointing: whether activations are computed again.
         has_reference: whether the loss has a KL term, for which every rank holds the initial policy.
         steps: optimizer steps of the run; the first creates AdamW's moments.
+        trained: parameters of the adapter that is trained; None: all.
     """
     count, shape = model.parameters or 0, model.shape
+    updated = count if trained is None else trained
     kept = {
         "weights": formulas.weight_bytes(count, sharding),
-        "master weights": formulas.master_bytes(count, sharding),
+        "master weights": formulas.master_bytes(updated, sharding),
         "reference": float(sharding.size * count) if has_reference else 0.0,
     }
-    moments = formulas.moment_bytes(count, sharding)
+    moments = formulas.moment_bytes(updated, sharding)
     backward = {
         **kept,
         "moments": moments if steps > 1 else 0.0,
-        "gradients": formulas.gradient_bytes(count, sharding),
+        "gradients": formulas.gradient_bytes(updated, sharding),
     }
     if shape is not None:
         backward["activations"] = formulas.activation_bytes(
             shape, tokens, sharding.dtype, checkpointing=checkpointing
         )
         backward["head"] = formulas.head_bytes(shape, tokens, sharding.dtype)
-    step = {**kept, "moments": moments, "optimizer step": formulas.step_bytes(count, shape, sharding)}
+    # The largest tensor of an adapter is at most the adapter.
+    whole = shape if trained is None else None
+    step = {**kept, "moments": moments, "optimizer step": formulas.step_bytes(updated, whole, sharding)}
     return {"backward": backward, "step": step}
 
 
@@ -171,7 +182,7 @@ def _learner(config: RunConfig, policy: Model) -> dict[str, Parts]:
     sharding = learner_sharding(config, inline=False)
     count = policy.parameters or 0
     phases = dict(_config_phases(config, policy, sharding, inline=False))
-    bucket = float(formulas.bucket_bytes(count, config.learner.dtype))
+    bucket = float(_pushed_bytes(config, policy))
     process: Parts = {"process": LEARNER_GIB * GIB, "batch": _batch_bytes(config)}
     if sharding.is_on_gpu:
         gpu = {"process": CUDA_GIB * GIB, **_largest(phases.values())}
@@ -180,7 +191,7 @@ def _learner(config: RunConfig, policy: Model) -> dict[str, Parts]:
     kept = {name: phases["step"][name] for name in ("weights", "master weights", "moments", "reference")}
     sending = {**kept, "weights to send": 2.0 * bucket}
     # The file of the weights stays mapped, and the bucket of the start is kept.
-    always = {**process, "weight file and first bucket": 2.0 * bucket}
+    always = {**process, "weight file and first bucket": float(sharding.size * count) + bucket}
     return {"host": {**always, **_largest([*phases.values(), sending])}}
 
 
@@ -215,8 +226,27 @@ def _config_phases(
         sharding,
         tokens=micro_batch_tokens(config, inline=inline),
         checkpointing=learner.gradient_checkpointing,
-        has_reference=learner.loss.kl_coefficient > 0,
+        # With an adapter, the policy itself is the reference.
+        has_reference=learner.loss.kl_coefficient > 0 and learner.lora is None,
         steps=config.whole_learner.total_updates,
+        trained=trained_parameters(config, policy),
+    )
+
+
+def trained_parameters(config: RunConfig, policy: Model) -> int | None:
+    """Return the parameters of the adapter; None if all are trained, or the shape is unknown."""
+    lora = config.learner.lora
+    if lora is None or policy.shape is None:
+        return None
+    return policy.shape.adapter_parameters(lora.rank, lora.targets)
+
+
+def _pushed_bytes(config: RunConfig, policy: Model) -> int:
+    """Return the bytes that go to the engines after a step."""
+    lora, trained = config.learner.lora, trained_parameters(config, policy)
+    is_adapter = lora is not None and lora.push == "adapter" and trained is not None
+    return formulas.bucket_bytes(
+        trained if is_adapter and trained is not None else policy.parameters or 0, config.learner.dtype
     )
 
 

@@ -17,6 +17,7 @@ from mica_ray.launch.memory.processes import (
     learner_phases,
     micro_batch_tokens,
     run_processes,
+    trained_parameters,
 )
 from tests.launch.memory.shapes import model_of, qwen25_7b
 
@@ -116,3 +117,28 @@ def test_run_in_one_process_holds_learner_and_engine() -> None:
     assert (found.host["weights"], found.host["engine"]) == (4 * GIB, 4 * GIB)
     # The step is the peak: moments 8, gradient 4, and 8 bytes of the largest tensor, here unknown.
     assert (found.host["moments"], found.host["optimizer step"]) == (8 * GIB, 12 * GIB)
+
+
+def test_adapter_needs_gradients_and_moments_of_its_own_size_and_no_reference() -> None:
+    # Qwen2.5-7B: h = q = 3584, k = 512, f = 18944, 28 layers. Rank 16 x (inputs + outputs) of all targets.
+    trained = 28 * 16 * (2 * (3584 + 3584) + 2 * (3584 + 512) + 3 * (3584 + 18944))
+    settings = ['learner.lora={"rank": 16}', "learner.dtype=bfloat16", "learner.loss.kl_coefficient=0.1"]
+    policy = model_of(qwen25_7b())
+    assert policy.shape is not None and policy.parameters is not None
+    assert trained_parameters(override(RunConfig(), settings), policy) == trained == 40_370_176
+    learner = process(override(RunConfig(), settings), "learner worker", policy).host
+    assert learner["weights"] == 2 * policy.parameters
+    assert learner["reference"] == 0
+    assert learner["master weights"] == 4 * trained
+    assert learner["moments"] == 8 * trained
+    # One push is the adapter in bf16; merged it is the model.
+    mailbox = process(override(RunConfig(), settings), "mailbox", policy).host
+    assert mailbox["weights"] == 2 * 2 * trained
+    merged = ['learner.lora={"rank": 16, "push": "merged"}', *settings[1:]]
+    assert process(override(RunConfig(), merged), "mailbox", policy).host["weights"] == 4 * policy.parameters
+
+
+def test_adapter_of_attention_only_is_smaller() -> None:
+    shape = model_of(qwen25_7b()).shape
+    assert shape is not None
+    assert shape.adapter_parameters(2, ("q_proj", "self_attn.v_proj")) == 28 * 2 * (7168 + 4096)

@@ -158,6 +158,8 @@ def _candidates(config: RunConfig) -> Iterator[str]:
     if group.gpus_per_worker:
         for factor in (2, 4, 8):
             yield f"ray_learner.num_workers={factor * group.num_workers}"
+    if learner.lora is None:
+        yield 'learner.lora={"rank": 16}'
 
 
 def _changed(config: RunConfig, assignments: Sequence[str]) -> RunConfig | None:

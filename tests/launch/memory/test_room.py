@@ -69,6 +69,13 @@ def test_settings_are_combined_only_where_one_is_not_enough() -> None:
         assert planner(override(config, [setting])).crowded
 
 
+def test_an_adapter_is_proposed_where_nothing_else_is_enough() -> None:
+    config = override(RunConfig(), GPUS)
+    planner = Planner(model_of(qwen25_7b()), MachineMemory(gpu=40 * GIB))
+    settings = fitting_settings(override(config, ["engine.kv_cache_gib=8"]), planner)
+    assert 'learner.lora={"rank": 16}' in settings
+
+
 def test_model_that_no_setting_makes_fit_is_refused_with_that() -> None:
     planner = Planner(Model(parameters=10**12), MachineMemory(host=8 * GIB))
     with pytest.raises(ConfigError, match="No setting of the learner or the engines makes it fit"):

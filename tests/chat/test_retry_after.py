@@ -30,6 +30,7 @@ HEADERS = [
     ("retry-after", '"20"', 20.0), ("retry-after", "1e1", 10.0),
     ("retry-after", "Sat, 01 Mar 2025 12:00:20 GMT", 20.0),
     ("retry-after", "Saturday, 01-Mar-25 12:00:20 GMT", 20.0),
+    ("retry-after", "2025-03-01T12:00:20", 20.0),  # A date without a zone is in UTC.
     ("retry-after", "2025-03-01T12:00:20Z", 20.0), ("retry-after", "2025-03-01T13:00:20+01:00", 20.0),
     ("retry-after", str(int(later(20).timestamp())), 20.0),
     ("retry-after", str(int(1000 * later(20).timestamp())), 20.0),
@@ -73,6 +74,12 @@ BODIES = [
     ({"error": {"details": [{"@type": DETAIL, "retryDelay": {"seconds": 17}}]}}, 17.0),
     ({"error": {"metadata": {"headers": {"Retry-After": "17"}}}}, 17.0),
     ({"retry_after": 17}, 17.0),
+    ({"error": {"retry_after": "2025-03-01T12:00:17Z"}}, 17.0),
+    ([[[[[[{"retry_after": 17}]]]]]], 17.0),
+    ([[[[[[[{"retry_after": 17}]]]]]]], None),  # Deeper than any endpoint writes it.
+    ({"a": {"a": {"a": {"a": {"a": {"a": {"retry_after": 17}}}}}}}, 17.0),
+    ({"a": {"a": {"a": {"a": {"a": {"a": {"a": {"retry_after": 17}}}}}}}}, None),
+    ({"retry_after": {"seconds": [17]}}, None),
     ({"retry_after_ms": 1700}, 1.7),
     ({"error": "loading", "estimated_time": 17.0}, 17.0),
     ({"error": {"message": "Limit reached. Please try again in 1.7s. See the page."}}, 1.7),

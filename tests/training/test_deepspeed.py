@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,12 @@ import torch.distributed as dist
 
 from mica_ray.lora.config import LoraConfig
 from mica_ray.losses import LossConfig
-from mica_ray.rollout.weights import pack_weights, resolve
+from mica_ray.rollout.weights import WeightBucket, pack_weights, resolve
 from mica_ray.training.deepspeed import DeepSpeedStepper, TorchRanks, ZeroStage
+from mica_ray.training.learner_group import RayLearnerConfig
+from mica_ray.training.learner_worker import LearnerWorker
 from mica_ray.training.local_learner import LocalLearner
+from mica_ray.training.mailbox import Command
 from mica_ray.training.update import LearnerConfig, run_update
 from tests.tiny_policy import random_batch, write_tiny_policy
 
@@ -97,7 +101,7 @@ LORA = replace(
     learning_rate=1e-2,
     # Far above the gradient: AdamW would amplify the last bits of gradients near 0 to whole steps.
     adam_eps=1e-2,
-    lora=LoraConfig(rank=4),
+    lora=LoraConfig(rank=4, push="merged"),
     loss=LossConfig(kl_coefficient=0.1),
 )
 
@@ -141,3 +145,30 @@ def test_saved_adapter_continues_bit_for_bit(
     sizes = [path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()]
     # 10,752 adapter weights in bf16 or fp32, three more copies in fp32; the model's 100,000 are left out.
     assert sum(sizes) < 400_000
+
+
+class StoppingPost:
+    """A post that keeps the weights of the start and stops the worker."""
+
+    def __init__(self) -> None:
+        self.bucket: WeightBucket | None = None
+
+    def checkpoint_folder(self) -> str:
+        return ""
+
+    def ready(self, version: int, bucket: WeightBucket | None) -> None:
+        self.bucket = bucket
+
+    def take(self, index: int) -> Command:
+        return Command("stop")
+
+
+@pytest.mark.usefixtures("group")
+@pytest.mark.parametrize("push", ["adapter", "merged"])
+def test_worker_pushes_the_adapter_or_the_merged_weights(policy: Path, push: Any) -> None:
+    config = replace(LORA, lora=LoraConfig(rank=4, push=push))
+    post: Any = StoppingPost()
+    LearnerWorker(post, policy, config, RayLearnerConfig(), rank=0, world_size=1).serve()
+    expected = resolve(LocalLearner(policy, config).weights())
+    assert (post.bucket.names, post.bucket.lora_scale) == (expected.names, expected.lora_scale)
+    np.testing.assert_array_equal(post.bucket.data, expected.data)

@@ -15,6 +15,8 @@ from mica_ray.launch.memory.model_shape import ModelShape
 from mica_ray.rollout.engine_config import EngineConfig
 
 GIB = 2**30
+LEARNER, ENGINE = "learner worker", "policy engine"
+"""Names of the processes that may share a GPU."""
 Parts = Mapping[str, float]
 """Bytes by what they are for."""
 
@@ -59,6 +61,9 @@ class ProcessMemory:
     """Of one process."""
     gpu: Parts = field(default_factory=dict)
     """On each GPU of one process."""
+    waiting: Parts = field(default_factory=dict)
+    """On each GPU of one process while the other half of the loop works: the learner during rollouts, the
+    policy's engine during updates."""
 
     @property
     def host_bytes(self) -> float:
@@ -68,7 +73,7 @@ class ProcessMemory:
     @property
     def gpu_bytes(self) -> float:
         """Bytes that processes like this one take of a GPU; several share it if they have a fraction each."""
-        sharing = int(1 / self.gpus) if 0 < self.gpus < 1 else 1
+        sharing = min(self.count, int(1 / self.gpus)) if 0 < self.gpus < 1 else 1
         return sharing * sum(self.gpu.values())
 
 
@@ -91,12 +96,12 @@ def run_processes(
     driver = {"process": DRIVER_GIB * GIB, "batch": _batch_bytes(config)}
     return (
         ProcessMemory(
-            name="learner worker",
+            name=LEARNER,
             count=group.num_workers,
             gpus=group.gpus_per_worker,
             **_learner(config, policy),
         ),
-        _engine("policy engine", config.num_engines, config.engine, policy),
+        _engine(ENGINE, config.num_engines, config.engine, policy),
         *(_engine(f"engine of {name}", roles.num_engines, roles.engine, served[name]) for name in served),
         # Rank 0 gathers the weights and packs them; on a CPU that is part of its peak.
         *([ProcessMemory(name="first worker", host={"weights to send": 2.0 * bucket})] if on_gpu else []),
@@ -184,11 +189,15 @@ def _learner(config: RunConfig, policy: Model) -> dict[str, Parts]:
     phases = dict(_config_phases(config, policy, sharding, inline=False))
     bucket = float(_pushed_bytes(config, policy))
     process: Parts = {"process": LEARNER_GIB * GIB, "batch": _batch_bytes(config)}
-    if sharding.is_on_gpu:
-        gpu = {"process": CUDA_GIB * GIB, **_largest(phases.values())}
-        # Each rank loads the whole model.
-        return {"gpu": gpu, "host": {**process, "weights while loading": float(sharding.size * count)}}
     kept = {name: phases["step"][name] for name in ("weights", "master weights", "moments", "reference")}
+    if sharding.is_on_gpu:
+        context = {"process": CUDA_GIB * GIB}
+        # Each rank loads the whole model.
+        return {
+            "gpu": {**context, **_largest(phases.values())},
+            "waiting": {**context, **kept},
+            "host": {**process, "weights while loading": float(sharding.size * count)},
+        }
     sending = {**kept, "weights to send": 2.0 * bucket}
     # The file of the weights stays mapped, and the bucket of the start is kept.
     always = {**process, "weight file and first bucket": float(sharding.size * count) + bucket}
@@ -276,12 +285,15 @@ def _engine(name: str, count: int, engine: EngineConfig, model: Model) -> Proces
         "activations": ENGINE_SCRATCH_GIB * GIB + scores,
     }
     arriving = weights if engine.weight_transfer == "bucket" else 0.0
+    # Level 1 keeps the sleeping engine's weights in host memory.
+    asleep = weights if engine.sleep_level == 1 else 0.0
     return ProcessMemory(
         name=name,
         count=count,
         gpus=engine.gpus_per_engine / engine.tensor_parallel,
-        host={**process, "weights that arrive": arriving},
+        host={**process, "weights that arrive": arriving, "weights asleep": asleep},
         gpu=on_gpu,
+        waiting={"process": CUDA_GIB * GIB} if engine.sleep_level else on_gpu,
     )
 
 

@@ -10,7 +10,7 @@ from mica_ray.config.overrides import override
 from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
 from mica_ray.launch.memory.machine import MachineMemory
-from mica_ray.launch.memory.processes import GIB, Model, ProcessMemory, run_processes
+from mica_ray.launch.memory.processes import ENGINE, GIB, LEARNER, Model, ProcessMemory, run_processes
 
 HOST_FRACTION = 0.95
 """Share of a machine's memory above which Ray ends the largest process (RAY_memory_usage_threshold)."""
@@ -42,6 +42,8 @@ class MemoryPlan:
                     f"The {process.name} needs {gib(process.gpu_bytes)} per GPU ({describe(process.gpu)}), "
                     f"and a GPU has {gib(self.machine.gpu)}"
                 )
+        if shared := self._crowded_gpu():
+            return shared
         if self.host_limit is not None and self.host_bytes > self.host_limit:
             largest = max(self.processes, key=lambda process: process.count * process.host_bytes)
             return (
@@ -50,6 +52,32 @@ class MemoryPlan:
                 f"The largest part: {largest.count} x {largest.name}, {gib(largest.host_bytes)} each "
                 f"({describe(largest.host)})"
             )
+        return ""
+
+    @property
+    def shared_gpu(self) -> Mapping[str, float]:
+        """Bytes of a GPU that learner and engine share, by what happens; empty if they share none.
+
+        During updates the engine sleeps, if it may; during rollouts the learner keeps weights and optimizer.
+        """
+        sharing = {process.name: process for process in self.processes if 0 < process.gpus < 1}
+        if not {LEARNER, ENGINE} <= sharing.keys():
+            return {}
+        learner, engine = sharing[LEARNER], sharing[ENGINE]
+        return {
+            "updates": sum(learner.gpu.values()) + engine.count * sum(engine.waiting.values()),
+            "rollouts": engine.gpu_bytes + sum(learner.waiting.values()),
+        }
+
+    def _crowded_gpu(self) -> str:
+        """What does not fit on a shared GPU, as in `crowded`."""
+        for what, needed in self.shared_gpu.items():
+            if self.machine.gpu is not None and needed > self.machine.gpu:
+                parts = {process.name: describe(process.gpu) for process in self.processes if process.gpus}
+                return (
+                    f"Learner and engine share a GPU and need {gib(needed)} of it during {what} (learner: "
+                    f"{parts[LEARNER]}; engine: {parts[ENGINE]}), and a GPU has {gib(self.machine.gpu)}"
+                )
         return ""
 
     def to_json(self) -> dict[str, object]:
@@ -145,6 +173,8 @@ def _candidates(config: RunConfig) -> Iterator[str]:
         yield "learner.gradient_checkpointing=true"
     if roles.served_models and roles.engine.kv_cache_gib > 1:
         yield "roles.engine.kv_cache_gib=1"
+    if 0 < engine.gpus_per_engine < 1 and 0 < group.gpus_per_worker < 1 and not engine.sleep_level:
+        yield "engine.sleep_level=1"
     if engine.kv_cache_gib > 1:
         yield f"engine.kv_cache_gib={max(1.0, engine.kv_cache_gib / 2):g}"
     if config.num_engines > 1 and not engine.gpus_per_engine:

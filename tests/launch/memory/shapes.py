@@ -17,6 +17,15 @@ def qwen25_7b() -> ModelShape:
     )  # fmt: skip
 
 
+def qwen25_1_5b() -> ModelShape:
+    return shape_of(
+        Qwen2Config(
+            vocab_size=151936, hidden_size=1536, intermediate_size=8960, num_hidden_layers=28,
+            num_attention_heads=12, num_key_value_heads=2, tie_word_embeddings=True,
+        )
+    )  # fmt: skip
+
+
 def qwen3(hidden: int, intermediate: int, layers: int, heads: int) -> ModelShape:
     return shape_of(
         Qwen3Config(

@@ -104,9 +104,11 @@ def test_engine_on_two_gpus_by_hand() -> None:
 
 
 def test_processes_that_share_a_gpu_are_added() -> None:
-    half = ProcessMemory(name="a", gpus=0.5, gpu={"weights": 10.0})
+    lone, pair, five = (
+        ProcessMemory(name="a", count=count, gpus=0.5, gpu={"weights": 10.0}) for count in (1, 2, 5)
+    )
     whole = ProcessMemory(name="b", gpus=1.0, gpu={"weights": 10.0})
-    assert (half.gpu_bytes, whole.gpu_bytes) == (20.0, 10.0)
+    assert [process.gpu_bytes for process in (lone, pair, five, whole)] == [10.0, 20.0, 20.0, 10.0]
 
 
 def test_run_in_one_process_holds_learner_and_engine() -> None:

@@ -128,3 +128,28 @@ def test_limit_of_a_container_is_respected(tmp_path: Path) -> None:
     assert host_memory(meminfo, tmp_path) == (1_000_000, 600_000)
     (tmp_path / "memory.max").write_text("max\n")
     assert host_memory(meminfo, tmp_path) == (2048 * 1024, 1024 * 1024)
+
+
+SHARED = [
+    *GPUS, "engine.gpus_per_engine=0.5", "ray_learner.gpus_per_worker=0.5", "rollout.context_length=8000",
+    "engine.max_model_len=8000", "learner.micro_batch_tokens=8000", "learner.gradient_checkpointing=true",
+    "learner.lora={}", "engine.kv_cache_gib=20", "num_engines=1",
+]  # fmt: skip
+
+
+def test_engine_and_learner_on_one_gpu_fit_because_the_engine_sleeps() -> None:
+    planner = Planner(model_of(qwen25_7b()), MachineMemory(gpu=56 * GIB))
+    awake, asleep = (override(RunConfig(), [*SHARED, f"engine.sleep_level={level}"]) for level in (0, 1))
+    with pytest.raises(ConfigError, match=r"share a GPU and need [\d.]+ GiB of it during updates") as refused:
+        check_room(awake, planner)
+    assert str(refused.value).endswith("Set engine.sleep_level=1.")
+    plan = check_room(asleep, planner)
+    learner, engine = plan.processes[0], plan.processes[1]
+    assert plan.shared_gpu == {
+        "updates": learner.gpu_bytes + GIB,
+        "rollouts": engine.gpu_bytes + sum(learner.waiting.values()),
+    }
+    assert sum(learner.waiting.values()) < learner.gpu_bytes
+    # Level 1 keeps the weights of the sleeping engine on the host, level 2 keeps none.
+    hosts = [planner(override(asleep, [f"engine.sleep_level={level}"])).processes[1].host for level in (1, 2)]
+    assert [host["weights asleep"] for host in hosts] == [2.0 * qwen25_7b().parameters, 0.0]

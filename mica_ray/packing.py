@@ -136,12 +136,7 @@ def shard(batch: TokenBatch, rank: int, world_size: int) -> TokenBatch:
     """
     if not 0 <= rank < world_size:
         raise ValueError(f"rank must be in [0, {world_size}), got {rank}.")
-    load = np.zeros(world_size, dtype=np.int64)
-    owner = np.empty(len(batch.lengths), dtype=np.int64)
-    for row in np.argsort(-batch.lengths, kind="stable"):
-        owner[row] = load.argmin()
-        load[owner[row]] += batch.lengths[row]
-    return _take(batch, np.flatnonzero(owner == rank))
+    return _take(batch, _rows_of_ranks(batch.lengths, world_size)[rank])
 
 
 def micro_batches(batch: TokenBatch, token_budget: int, count: int | None = None) -> list[TokenBatch]:
@@ -162,19 +157,14 @@ def micro_batches(batch: TokenBatch, token_budget: int, count: int | None = None
     Raises:
         ValueError: token_budget < 1.
     """
-    at_least(1, token_budget=token_budget)
-    pieces: list[TokenBatch] = []
-    rows = np.argsort(-batch.lengths, kind="stable")
-    while rows.size:
-        fitting = max(1, token_budget // int(batch.lengths[rows[0]]))
-        pieces.append(_take(batch, rows[:fitting]))
-        rows = rows[fitting:]
-    pieces.extend(_untrained(batch) for _ in range(len(pieces), count or 0))
-    return pieces
+    rows = np.arange(len(batch.lengths), dtype=np.int64)
+    return _filled(batch, _rows_of_micro_batches(batch.lengths, rows, token_budget), count or 0)
 
 
 def plan_micro_batches(batch: TokenBatch, world_size: int, token_budget: int) -> list[list[TokenBatch]]:
     """Split a batch over ranks, with the same number of micro-batches on every rank.
+
+    The split needs only the lengths of the rows; every row is copied once, into its micro-batch.
 
     Args:
         batch: the batch of an optimizer step, the same on every rank.
@@ -184,9 +174,12 @@ def plan_micro_batches(batch: TokenBatch, world_size: int, token_budget: int) ->
     Returns:
         [rank][micro-batch].
     """
-    shards = [shard(batch, rank, world_size) for rank in range(world_size)]
-    count = max(len(micro_batches(part, token_budget)) for part in shards)
-    return [micro_batches(part, token_budget, count) for part in shards]
+    plans = [
+        _rows_of_micro_batches(batch.lengths, rows, token_budget)
+        for rows in _rows_of_ranks(batch.lengths, world_size)
+    ]
+    count = max(len(plan) for plan in plans)
+    return [_filled(batch, plan, count) for plan in plans]
 
 
 def split_turns(batch: TokenBatch) -> TokenBatch:
@@ -213,6 +206,33 @@ def split_turns(batch: TokenBatch) -> TokenBatch:
         behaviour_logprobs=np.where(own, longer.behaviour_logprobs, np.float32(0)),
         turn_ids=np.where(own, longer.turn_ids, -1),
     )
+
+
+def _rows_of_ranks(lengths: np.ndarray, world_size: int) -> list[np.ndarray]:
+    """Return the rows of each rank, in their order: the longest first to the rank with the fewest tokens."""
+    load = np.zeros(world_size, dtype=np.int64)
+    owner = np.empty(len(lengths), dtype=np.int64)
+    for row in np.argsort(-lengths, kind="stable"):
+        owner[row] = load.argmin()
+        load[owner[row]] += lengths[row]
+    return [np.flatnonzero(owner == rank) for rank in range(world_size)]
+
+
+def _rows_of_micro_batches(lengths: np.ndarray, rows: np.ndarray, token_budget: int) -> list[np.ndarray]:
+    """Cut rows into micro-batches within a budget of padded tokens, the longest first."""
+    at_least(1, token_budget=token_budget)
+    pieces: list[np.ndarray] = []
+    rows = rows[np.argsort(-lengths[rows], kind="stable")]
+    while rows.size:
+        fitting = max(1, token_budget // int(lengths[rows[0]]))
+        pieces.append(rows[:fitting])
+        rows = rows[fitting:]
+    return pieces
+
+
+def _filled(batch: TokenBatch, plan: Sequence[np.ndarray], count: int) -> list[TokenBatch]:
+    """Copy the rows of each micro-batch, and append untrained ones up to a number."""
+    return [*(_take(batch, rows) for rows in plan), *(_untrained(batch) for _ in range(len(plan), count))]
 
 
 def _trained_generation(trajectory: Trajectory, turn: Turn) -> Generation:
@@ -248,8 +268,8 @@ def _rows_of_dialogue(pieces: tuple[_Piece, ...], group: int) -> list[_Row]:
 def _lay_out(step: int, rows: Sequence[_Row], *, pad_id: int, temperature: float) -> TokenBatch:
     lengths = np.array([len(row.token_ids) for row in rows], dtype=np.int64)
     shape = (len(rows), int(lengths.max(initial=0)))
-    token_ids = np.full(shape, pad_id, dtype=np.int64)
-    turn_ids = np.full(shape, -1, dtype=np.int64)
+    token_ids = np.full(shape, pad_id, dtype=np.int32)
+    turn_ids = np.full(shape, -1, dtype=np.int32)
     behaviour_logprobs = np.zeros(shape, dtype=np.float32)
     by_turn: list[float] = []
     for index, row in enumerate(rows):

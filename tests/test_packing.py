@@ -72,7 +72,7 @@ def test_dialogue_becomes_one_row_with_the_user_masked_out() -> None:
     np.testing.assert_allclose(batch.behaviour_logprobs, [[0, 0, -2.0, -2.1, 0, -2.2]], rtol=1e-6)
     assert (batch.step, batch.loss_tokens, batch.loss_turns, batch.temperature) == (3, 3, 2, 0.7)
     assert (batch.token_ids.dtype, batch.advantages.dtype, batch.loss_mask.dtype) == (
-        np.int64,
+        np.int32,
         np.float32,
         bool,
     )
@@ -222,12 +222,12 @@ def test_shapes_that_disagree_are_refused(advantages: list[list[float]], valid: 
 
 
 ARRAYS = {
-    "token_ids": np.int64,
+    "token_ids": np.int32,
     "lengths": np.int64,
     "loss_mask": np.bool_,
     "advantages": np.float32,
     "behaviour_logprobs": np.float32,
-    "turn_ids": np.int64,
+    "turn_ids": np.int32,
     "group": np.int64,
 }
 

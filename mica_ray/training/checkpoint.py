@@ -5,12 +5,14 @@ DIRECTORY/step-000012/{run_state.json, learner/...}. The folder gets this name l
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
 import random
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -102,8 +104,13 @@ class Checkpoints:
         for leftover in directory.glob(f"{_PARTIAL}*"):
             shutil.rmtree(leftover, ignore_errors=True)
 
-    def save(self, state: RunState, learner: Learner) -> Path:
+    def save(self, state: RunState, learner: Learner, *, copied: Callable[[], object] | None = None) -> Path:
         """Write a checkpoint under a temporary name, flush and rename it, then delete the oldest.
+
+        Args:
+            state: progress of the run.
+            learner: writes its own part.
+            copied: called once the learner has copied its state, if it does.
 
         Raises:
             CheckpointError: the disk is full or not writable. Earlier checkpoints are unchanged.
@@ -113,7 +120,7 @@ class Checkpoints:
         try:
             shutil.rmtree(partial, ignore_errors=True)
             (partial / "learner").mkdir(parents=True)
-            learner.save(partial / "learner")
+            learner.save(partial / "learner", copied=copied)
             for name, text in self._policy_files.items():
                 (partial / "learner" / "policy" / name).write_text(text, encoding="utf-8")
             (partial / _STATE_FILE).write_text(json.dumps(asdict(state)) + "\n")
@@ -122,6 +129,7 @@ class Checkpoints:
                 shutil.rmtree(final)
             partial.rename(final)
             _flush_folder(self.directory)
+            learner.committed(final / "learner")
         except Exception as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise _explained(error, final) from error
@@ -165,6 +173,62 @@ class Checkpoints:
             raise CheckpointError(str(error)) from error
         state.random.restore()
         return state
+
+
+class CheckpointWriter:
+    """Writes the checkpoints of a run, one at a time, while the run goes on.
+
+    As a context manager it finishes the last one; then an error of the run matters more than its own.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, learner: Learner) -> None:
+        self._checkpoints, self._learner = checkpoints, learner
+        self._task: asyncio.Task[Path] | None = None
+
+    async def __aenter__(self) -> CheckpointWriter:
+        return self
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        with suppress(*(() if error is None else (CheckpointError, LearnerError))):
+            await self.finish()
+
+    async def start(self, state: RunState) -> None:
+        """Finish the checkpoint before, start this one, and wait until the state is copied or written.
+
+        Raises:
+            CheckpointError: one of the two cannot be written.
+            LearnerError: the learner ended.
+        """
+        await self.finish()
+        copied, loop = asyncio.Event(), asyncio.get_running_loop()
+        self._task = asyncio.create_task(
+            asyncio.to_thread(
+                self._checkpoints.save,
+                state,
+                self._learner,
+                copied=lambda: loop.call_soon_threadsafe(copied.set),
+            )
+        )
+        waiting = asyncio.create_task(copied.wait())
+        await asyncio.wait({self._task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        await self.check()
+
+    async def check(self) -> None:
+        """Raise the error of a checkpoint that failed; do not wait for one that is being written."""
+        if self._task is not None and self._task.done():
+            await self.finish()
+
+    async def finish(self) -> None:
+        """Wait until nothing is being written.
+
+        Raises:
+            CheckpointError: the last checkpoint cannot be written.
+            LearnerError: the learner ended.
+        """
+        task, self._task = self._task, None
+        if task is not None:
+            await task
 
 
 def read_run_state(checkpoint: Path) -> RunState:

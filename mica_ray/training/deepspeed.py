@@ -1,132 +1,87 @@
-"""`Stepper` over a DeepSpeed engine: ZeRO 0 to 3, exact sums over ranks, gathered weights.
+"""`GroupStepper` over a DeepSpeed engine: ZeRO 1 to 3, gathered weights.
 
-It runs in the process group that ray_learner.py opens. The update is in update.py.
+It runs in the process group that ray_learner.py opens. The update is in update.py, stage 0 and checkpoints
+in sharded/.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Literal, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, cast
 
 from mica_ray.lora.layers import base_model, merged_parameters
-from mica_ray.training.learner_state import LearnerState
+from mica_ray.training.learner_group import RayLearnerConfig
+from mica_ray.training.logprob_model import return_logprobs
 from mica_ray.training.optimizer import adamw, load_reference
 from mica_ray.training.policy_folder import (
+    add_trained_adapter,
     fingerprint,
     layout,
     load_policy,
     trained_parameters,
-    write_policy,
 )
+from mica_ray.training.sharded.pieces import Piece, load_zero, zero_pieces
+from mica_ray.training.sharded.shards import ShardReader
+from mica_ray.training.sharded.zero_init import can_load_sharded, load_sharded
+from mica_ray.training.sharded.zero_settings import deepspeed_settings, import_deepspeed
 from mica_ray.training.update import LearnerConfig
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-ZeroStage = Literal[0, 1, 2, 3]
-_TAG = "engine"
-
-
-def deepspeed_settings(config: LearnerConfig, *, zero_stage: ZeroStage, world_size: int) -> dict[str, object]:
-    """Return DeepSpeed's configuration for a learner.
-
-    The number of micro-batches varies, so gradient accumulation is controlled by `is_last`, not counted here.
-    """
-    return {
-        "train_batch_size": world_size,
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": config.grad_clip,
-        "zero_optimization": {"stage": zero_stage},
-        "zero_allow_untested_optimizer": True,
-        "bf16": {"enabled": config.dtype == "bfloat16"},
-        "steps_per_print": 1_000_000_000,
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class TorchRanks:
-    """`Ranks` of the default torch process group."""
-
-    rank: int
-    world_size: int
-    device: torch.device
-    """Device that the group's backend can reduce on: CUDA for nccl, CPU for gloo."""
-
-    def sum(self, values: np.ndarray) -> np.ndarray:
-        """Sum over the ranks in float64."""
-        return self._reduce(values, "sum")
-
-    def max(self, values: np.ndarray) -> np.ndarray:
-        """Return the element-wise maximum over the ranks."""
-        return self._reduce(values, "max")
-
-    def _reduce(self, values: np.ndarray, operation: Literal["sum", "max"]) -> np.ndarray:
-        import torch
-        import torch.distributed as dist
-
-        tensor = torch.as_tensor(values, dtype=torch.float64).to(self.device, copy=True)
-        dist.all_reduce(tensor, dist.ReduceOp.SUM if operation == "sum" else dist.ReduceOp.MAX)
-        return tensor.cpu().numpy()
+_LOG = logging.getLogger(__name__)
 
 
 class DeepSpeedStepper:
-    """`Stepper` over a DeepSpeed engine. Calls are collective: all ranks make them in order."""
+    """`GroupStepper` over a DeepSpeed engine. Calls are collective: all ranks make them in order."""
 
-    def __init__(
-        self, policy: Path, config: LearnerConfig, *, zero_stage: ZeroStage, world_size: int
-    ) -> None:
+    def __init__(self, policy: Path, config: LearnerConfig, group: RayLearnerConfig, *, rank: int) -> None:
         """Load the policy on this rank and shard it.
+
+        Args:
+            policy: model folder in Hugging Face form.
+            config: optimizer, schedule and loss.
+            group: number of ranks, ZeRO stage, offloading and buckets.
+            rank: this rank in the open process group.
 
         Raises:
             LearnerError: the folder contains no causal language model.
         """
         import torch
 
-        # DeepSpeed's autotuner imports an installed MLflow, which costs every worker seconds for nothing.
-        is_hidden = sys.modules.setdefault("mlflow", cast(ModuleType, None)) is None
-        import deepspeed
-
-        if is_hidden:
-            del sys.modules["mlflow"]
-        if not torch.cuda.is_available():
-            # Its first use would compile C++ for most of a minute; gloo reduces without it.
-            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        self._policy, self._config = policy, config
-        self._stage, self._world_size = zero_stage, world_size
-        model = load_policy(
-            policy,
-            dtype=config.dtype,
-            gradient_checkpointing=config.gradient_checkpointing,
-            lora=config.lora,
-        )
+        deepspeed = import_deepspeed()
+        self._lora = config.lora
+        self._stage, self._rank, self._world_size = group.zero_stage, rank, group.num_workers
+        settings = deepspeed_settings(config, group)
+        model, is_sharded = _load(policy, config, settings, rank=rank)
         trained = [parameter for _, parameter in trained_parameters(model, config.lora)]
         self.engine, optimizer, _, _ = deepspeed.initialize(
             model=model,
-            optimizer=adamw(trained, config),
-            config=deepspeed_settings(config, zero_stage=zero_stage, world_size=world_size),
+            optimizer=adamw(trained, config, is_fused=group.offload_optimizer),
+            config=settings,
             dist_init_required=False,
         )
+        if is_sharded:  # Its first forward pass needs the engine, which gathers the weights.
+            return_logprobs(self.model)
         # Used only to set learning rates; DeepSpeed's wrappers have no common type.
         self._optimizer = cast("torch.optim.Optimizer", optimizer)
         self._device = torch.device(cast(str, self.engine.device))
-        reference = load_reference(policy, config)
-        self._reference = reference
-        if reference is not None:
-            torch.nn.Module.to(reference, self._device)
+        self._reference = _load_reference(policy, config, group, rank=rank, device=self._device)
 
     @property
     def device(self) -> torch.device:
         """The engine's device."""
         return self._device
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW below DeepSpeed's wrapper."""
+        return cast("torch.optim.Optimizer", self.engine.basic_optimizer)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -141,7 +96,7 @@ class DeepSpeedStepper:
         self, token_ids: torch.Tensor, mask: torch.Tensor, temperature: float
     ) -> torch.Tensor:
         """Run the frozen initial policy."""
-        if self._config.lora is not None:
+        if self._lora is not None:
             with base_model(self.model):
                 return self.engine(token_ids, mask, temperature)
         assert self._reference is not None, "the loss has no KL term"
@@ -157,18 +112,11 @@ class DeepSpeedStepper:
 
     def step(self, learning_rate: float) -> float:
         """Clip, update the weights, clear the gradient; return the norm before clipping."""
-        import torch
-
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
-        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        # Only stage 0 keeps whole, averaged gradients on the parameters; there the engine returns no norm.
-        whole = torch.nn.utils.get_total_norm(gradients) if self._stage == 0 and gradients else None
         self.engine.step()
         norm = self.engine.get_global_grad_norm()
-        if norm is None:
-            assert whole is not None, f"no gradient norm at ZeRO stage {self._stage}"
-            return float(whole)
+        assert norm is not None, f"no gradient norm at ZeRO stage {self._stage}"
         return float(norm)
 
     def gather(self, *, keep: bool) -> dict[str, torch.Tensor]:
@@ -176,7 +124,7 @@ class DeepSpeedStepper:
 
         Those of an adapter are merged into its layers. Without `keep` the mapping is empty.
         """
-        if self._config.lora is not None:
+        if self._lora is not None:
             merged = merged_parameters(self.model, self._whole)
             return {name: value.to("cpu", copy=True) for name, value in merged if keep}
         return self.gather_trained(keep=keep)
@@ -184,7 +132,7 @@ class DeepSpeedStepper:
     def gather_trained(self, *, keep: bool) -> dict[str, torch.Tensor]:
         """Return the trained parameters as `gather` does, an adapter as it is. Collective."""
         tensors: dict[str, torch.Tensor] = {}
-        for name, parameter in trained_parameters(self.model, self._config.lora):
+        for name, parameter in trained_parameters(self.model, self._lora):
             with self._whole([parameter]):
                 if keep:
                     tensors[name] = parameter.detach().to("cpu", copy=True)
@@ -192,59 +140,56 @@ class DeepSpeedStepper:
 
     def fingerprint(self) -> str:
         """Return the fingerprint of the model's parameter names and full shapes."""
-        return fingerprint(layout(self.model, self._config.lora))
+        return fingerprint(layout(self.model, self._lora))
 
-    def save(self, directory: Path, *, rank: int, version: int, updates: int) -> None:
-        """Write this rank's optimizer shard; rank 0 also writes the model folder and the counters.
+    def pieces(self) -> Iterator[Piece]:
+        """Yield what this rank owns of weights and optimizer state."""
+        return zero_pieces(self.engine, stage=self._stage, rank=self._rank)
 
-        Args:
-            directory: may differ between ranks; a restore needs the parts of all ranks in one folder.
-            rank: this rank.
-            version: update calls made.
-            updates: optimizer steps made.
-        """
-        (directory / "engine" / _TAG).mkdir(parents=True, exist_ok=True)
-        is_frozen_left_out = self._config.lora is not None
-        self.engine.save_checkpoint(
-            str(directory / "engine"), tag=_TAG, exclude_frozen_parameters=is_frozen_left_out
-        )
-        tensors = self.gather_trained(keep=rank == 0)
-        if rank == 0:
-            write_policy(
-                directory / "policy",
-                self.model,
-                tensors=tensors,
-                tokenizer_from=self._policy,
-                lora=self._config.lora,
-            )
-            self._state(version, updates).write(directory)
-
-    def restore(self, directory: Path) -> LearnerState:
-        """Continue from the merged parts of `save`; return the counters.
-
-        Raises:
-            LearnerError: the folder has another model, ZeRO stage or number of workers.
-        """
-        state, own = LearnerState.read(directory), self._state(0, 0)
-        state.check(directory, kind=own.kind, model=own.model, dtype=own.dtype)
-        self.engine.load_checkpoint(
-            str(directory / "engine"), tag=_TAG, load_module_strict=self._config.lora is None
-        )
-        return state
-
-    def _state(self, version: int, updates: int) -> LearnerState:
-        return LearnerState(
-            kind=f"deepspeed zero {self._stage}, {self._world_size} workers",
-            version=version,
-            updates=updates,
-            model=self.fingerprint(),
-            dtype=self._config.dtype,
-        )
+    def load(self, reader: ShardReader) -> None:
+        """Restore weights and optimizer state."""
+        load_zero(self.engine, reader, stage=self._stage, rank=self._rank)
 
     def _whole(self, parameters: Sequence[torch.nn.Parameter]) -> AbstractContextManager[object]:
         """Return a context in which parameters are whole; only ZeRO stage 3 shards them."""
         if self._stage < 3:
             return nullcontext()
-        import deepspeed
+        return import_deepspeed().zero.GatheredParameters(list(parameters))
 
-        return deepspeed.zero.GatheredParameters(list(parameters))
+
+def _load(
+    policy: Path, config: LearnerConfig, settings: Mapping[str, Any], *, rank: int, is_frozen: bool = False
+) -> tuple[PreTrainedModel, bool]:
+    """Load the policy; return also whether it is sharded, and then still returns logits."""
+    checkpointing = config.gradient_checkpointing and not is_frozen
+    lora = None if is_frozen else config.lora
+    if settings["zero_optimization"]["stage"] == 3 and can_load_sharded(policy):
+        model = load_sharded(
+            policy, settings, dtype=config.dtype, gradient_checkpointing=checkpointing, rank=rank
+        )
+        if model is not None:
+            add_trained_adapter(model, lora)
+            return model, True
+        _LOG.warning(
+            "The weights of %s have other names than the model: each rank loads all of them.", policy
+        )
+    model = load_policy(policy, dtype=config.dtype, gradient_checkpointing=checkpointing, lora=lora)
+    return model, False
+
+
+def _load_reference(
+    policy: Path, config: LearnerConfig, group: RayLearnerConfig, *, rank: int, device: torch.device
+) -> torch.nn.Module | None:
+    """Load the frozen initial policy, sharded over the ranks; None where `load_reference` has none."""
+    import torch
+
+    if group.num_workers == 1 or config.loss.kl_coefficient == 0 or config.lora is not None:
+        reference = load_reference(policy, config)
+        return None if reference is None else torch.nn.Module.to(reference, device)
+    settings = deepspeed_settings(config, replace(group, zero_stage=3, offload_optimizer=False))
+    model, is_sharded = _load(policy, config, settings, rank=rank, is_frozen=True)
+    model.requires_grad_(False)
+    engine = import_deepspeed().initialize(model=model, config=settings, dist_init_required=False)[0]
+    if is_sharded:
+        return_logprobs(cast("PreTrainedModel", engine.module))
+    return engine

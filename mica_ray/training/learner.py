@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -23,8 +24,17 @@ class Learner(Protocol):
         """Return the current weights for the engines."""
         ...
 
-    def save(self, directory: Path) -> None:
-        """Write weights, optimizer and schedule so that `restore` continues bit for bit."""
+    def save(self, directory: Path, *, copied: Callable[[], object] | None = None) -> None:
+        """Write weights, optimizer and schedule so that `restore` continues bit for bit.
+
+        Args:
+            directory: exists, or is created.
+            copied: called once the state is copied, if it is: `update` may then run in another thread.
+        """
+        ...
+
+    def committed(self, directory: Path) -> None:
+        """Note that the last save is complete and now has this path; it stays until the next one."""
         ...
 
     def restore(self, directory: Path) -> None:

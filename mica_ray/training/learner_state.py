@@ -16,7 +16,7 @@ class LearnerState:
     """The counters of a saved learner, and what must match before it is restored."""
 
     kind: str
-    """"local" or "deepspeed zero S, W workers": which learner can read the optimizer state."""
+    """"local" or "worker group": which learner can read the optimizer state."""
     version: int
     """Update calls made."""
     updates: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from mica_ray.training.policy_folder import (
     write_policy,
 )
 from mica_ray.training.stepper import OneRank
-from mica_ray.training.update import LearnerConfig, run_update
+from mica_ray.training.update import LearnerConfig, batch_shares, run_update
 from mica_ray.types import PolicyWeights, TokenBatch, UpdateReport
 
 if TYPE_CHECKING:
@@ -33,8 +33,13 @@ class LocalStepper:
     In bf16 the optimizer has fp32 master weights and the module a rounded copy.
     """
 
-    def __init__(self, policy: Path, config: LearnerConfig) -> None:
+    def __init__(self, policy: Path, config: LearnerConfig, *, device: torch.device | None = None) -> None:
         """Load the policy and build the optimizer.
+
+        Args:
+            policy: model folder in Hugging Face form.
+            config: optimizer, schedule and loss.
+            device: of the policy; None leaves it where it was loaded, on the CPU.
 
         Raises:
             LearnerError: the folder contains no causal language model.
@@ -48,6 +53,9 @@ class LocalStepper:
             lora=config.lora,
         )
         self._reference = load_reference(policy, config)
+        if device is not None:
+            for module in filter(None, (self.model, self._reference)):
+                torch.nn.Module.to(module, device)
         self._clip, self._lora = config.grad_clip, config.lora
         self._parameters = [parameter for _, parameter in trained_parameters(self.model, config.lora)]
         self._masters = (
@@ -167,8 +175,9 @@ class LocalLearner:
         Raises:
             LearnerError: a loss or a gradient norm is not finite.
         """
+        (share,) = batch_shares(batch, self._config, world_size=1)
         outcome = run_update(
-            self._stepper, batch, config=self._config, first_update=self._updates, ranks=OneRank()
+            self._stepper, share, config=self._config, first_update=self._updates, ranks=OneRank()
         )
         self._updates += outcome.num_updates
         self._version += 1
@@ -181,8 +190,8 @@ class LocalLearner:
             return publish(pack_weights(stepper.trained().items(), lora_scale=lora.scale), self._version)
         return publish(pack_weights(stepper.whole_model()), self._version)
 
-    def save(self, directory: Path) -> None:
-        """Write `policy/` (a model folder or an adapter), `optimizer.pt` and `learner.json`."""
+    def save(self, directory: Path, *, copied: Callable[[], object] | None = None) -> None:
+        """Write `policy/` (a model folder or an adapter), `optimizer.pt` and `learner.json`, uncopied."""
         import torch
 
         write_policy(
@@ -200,6 +209,9 @@ class LocalLearner:
             model=self._stepper.fingerprint(),
             dtype=self._config.dtype,
         ).write(directory)
+
+    def committed(self, directory: Path) -> None:
+        """Do nothing: this learner is never restarted."""
 
     def restore(self, directory: Path) -> None:
         """Continue from what `save` wrote, bit for bit.

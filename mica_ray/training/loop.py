@@ -15,7 +15,7 @@ from mica_ray.packing import pack
 from mica_ray.recordings.dialogue_log import DialogueLog
 from mica_ray.rollout.engine import PolicyEngine, SleepingEngine
 from mica_ray.tracking.tracker import Ending, Tracker
-from mica_ray.training.checkpoint import Checkpoints, RandomState, RunState
+from mica_ray.training.checkpoint import Checkpoints, CheckpointWriter, RandomState, RunState
 from mica_ray.training.learner import Learner
 from mica_ray.training.metrics import gate_metrics, step_metrics
 from mica_ray.training.progress import Progress, SilentProgress
@@ -130,8 +130,9 @@ class Run:
 async def train(run: Run) -> None:
     """Run the steps from `first_step` to the last, with evaluations and checkpoints.
 
-    A step is recorded after its update and becomes permanent with the next checkpoint. After a kill, a
-    resumed run drops the records of steps beyond the last checkpoint and runs those steps again.
+    A step is recorded after its update and becomes permanent with the next checkpoint, which is written while
+    the run goes on if the learner copies its state. After a kill, a resumed run drops the records of steps
+    beyond the last checkpoint and runs those steps again.
 
     Raises:
         RolloutError: too many dialogues or judgements failed, or a budget is used up; a checkpoint covers the
@@ -141,23 +142,25 @@ async def train(run: Run) -> None:
     """
     await _publish_weights(run)
     checkpoint_step, version = run.first_step, 0
-    for step in range(run.first_step, run.loop.num_steps):
-        try:
-            _check_limits(run, step)
-            metrics = await _train_step(run, step)
-        except RolloutError:
-            if step > checkpoint_step:
-                await _checkpoint(run, step - 1, version=version, is_last=False)
-            raise
-        version = int(metrics["weight_version"])
-        run.tracker.log(metrics, step)
-        if is_due(step, run.loop.evaluate_every):
-            await _evaluate(run, step)
-        # Last, so that a checkpointed step is completely recorded, and any other step runs again.
-        is_last = step == run.loop.num_steps - 1
-        if is_last or is_due(step, run.loop.checkpoint_every):
-            await _checkpoint(run, step, version=version, is_last=is_last)
-            checkpoint_step = step + 1
+    async with CheckpointWriter(run.checkpoints, run.learner) as writer:
+        for step in range(run.first_step, run.loop.num_steps):
+            try:
+                await writer.check()
+                _check_limits(run, step)
+                metrics = await _train_step(run, step)
+            except RolloutError:
+                if step > checkpoint_step:
+                    await _checkpoint(run, writer, step - 1, version=version, is_last=False)
+                raise
+            version = int(metrics["weight_version"])
+            run.tracker.log(metrics, step)
+            if is_due(step, run.loop.evaluate_every):
+                await _evaluate(run, step)
+            # Last, so that a checkpointed step is completely recorded, and any other step runs again.
+            is_last = step == run.loop.num_steps - 1
+            if is_last or is_due(step, run.loop.checkpoint_every):
+                await _checkpoint(run, writer, step, version=version, is_last=is_last)
+                checkpoint_step = step + 1
 
 
 def is_due(step: int, every: int) -> bool:
@@ -228,8 +231,8 @@ async def _publish_weights(run: Run) -> None:
     await run.engine.load_weights(await asyncio.to_thread(run.learner.weights))
 
 
-async def _checkpoint(run: Run, step: int, *, version: int, is_last: bool) -> None:
-    """Write the checkpoint of a finished step; after the last step, also upload the records."""
+async def _checkpoint(run: Run, writer: CheckpointWriter, step: int, *, version: int, is_last: bool) -> None:
+    """Start the checkpoint of a finished step; after the last step, finish it and upload the records."""
     run.progress.stage("write checkpoint", step=step, num_steps=run.loop.num_steps)
     state = RunState(
         step=step + 1,
@@ -238,10 +241,12 @@ async def _checkpoint(run: Run, step: int, *, version: int, is_last: bool) -> No
         config_digest=run.config_digest,
         random=RandomState.capture(),
     )
-    path = await asyncio.to_thread(run.checkpoints.save, state, run.learner)
+    await writer.start(state)
     if is_last:
+        await writer.finish()
         run.tracker.artifact(run.dialogues.path)
-        if run.loop.track_policy:
+        path = run.checkpoints.latest()
+        if run.loop.track_policy and path is not None:
             run.tracker.artifact(path / "learner" / "policy")
 
 

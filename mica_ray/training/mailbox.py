@@ -19,8 +19,8 @@ class Command:
 
     kind: Literal["update", "save", "restore", "send", "stop"]
     payload: object = None
-    """update: a list with the reference of the batch; restore: the folder; send: the session, or None when it
-    is over; otherwise None."""
+    """update: a list with the reference of each rank's share; restore and save: the folder; send: the
+    session. None for a send or save that has its reply, and for stop."""
     is_freed: bool = False
     """Whether the payload was dropped because no restart can go back to this command."""
 
@@ -31,12 +31,20 @@ class WorkerReply:
 
     version: int
     metrics: Mapping[str, float]
-    folder: str = ""
-    """Folder of the checkpoint after a save; otherwise empty."""
     num_starts: int = 1
     """Starts of the worker group so far."""
     error: str = ""
     """One line about an error that a restart cannot fix; empty without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPoint:
+    """Where a restarted group continues."""
+
+    index: int = 0
+    """Of the first command to run."""
+    folder: str = ""
+    """A complete checkpoint of the state before that command; empty for the policy itself."""
 
 
 class Mailbox:
@@ -45,15 +53,21 @@ class Mailbox:
     All methods are coroutines of one event loop, so state changes need no lock.
     """
 
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, num_ranks: int = 1) -> None:
+        """Start empty.
+
+        Args:
+            num_ranks: of the group; so many reports complete a save.
+        """
+        self._num_ranks = num_ranks
+        self._written: dict[int, dict[int, str]] = {}
         self._commands: list[Command] = []
         self._answers: dict[int, WorkerReply] = {}
         self._version: int | None = None
         self._bucket: WeightBucket | None = None
         self._error = ""
         self._num_starts = 0
-        self._kept_from = 0
+        self._restart = RestartPoint()
         self._changed = asyncio.Event()
 
     async def put(self, command: Command) -> int:
@@ -66,19 +80,21 @@ class Mailbox:
         """Return the command at an index, or None when the wait ends without one.
 
         Raises:
-            ValueError: its payload was freed, because the group restarted before its last but one checkpoint.
+            ValueError: its payload was freed, because a checkpoint covers it.
         """
         await self._until(lambda: index < len(self._commands), wait_seconds)
         if index >= len(self._commands):
             return None
         if self._commands[index].is_freed:
             raise ValueError(
-                f"Command {index} is no longer stored: the workers restarted before their last but one "
-                "checkpoint. Rerun with --resume."
+                f"Command {index} is no longer stored: a checkpoint continues at command "
+                f"{self._restart.index}. Rerun with --resume."
             )
         command = self._commands[index]
-        if command.kind == "send" and index in self._answers:
-            return replace(command, payload=None)  # After a restart: those engines no longer wait.
+        is_over = {"send": index in self._answers, "save": self._is_written(index)}
+        if is_over.get(command.kind, False):
+            # After a restart: those engines no longer wait, and that folder is complete.
+            return replace(command, payload=None)
         return command
 
     async def ready(self, version: int, bucket: WeightBucket | None) -> None:
@@ -130,16 +146,32 @@ class Mailbox:
             )
         return self._bucket
 
-    async def checkpointed(self, index: int) -> None:
-        """Record a checkpoint that continues at `index`; free payloads before the previous one.
+    async def checkpointed(self, point: RestartPoint) -> None:
+        """Record a complete checkpoint, and free the payloads of all commands before it."""
+        for position in range(self._restart.index, point.index):
+            self._commands[position] = replace(self._commands[position], payload=None, is_freed=True)
+        if point.index > self._restart.index:
+            self._restart = point
 
-        One checkpoint more than needed is kept, because Ray Train may not have registered the newest one when
-        a worker dies.
-        """
-        for position in range(self._kept_from):
-            if not self._commands[position].is_freed:
-                self._commands[position] = replace(self._commands[position], payload=None, is_freed=True)
-        self._kept_from = max(self._kept_from, index)
+    async def written(self, index: int, rank: int, line: str) -> None:
+        """Record that a rank has written its part of a save command, or its error."""
+        self._written.setdefault(index, {})[rank] = line
+        self._announce()
+
+    async def wait_written(self, index: int) -> WorkerReply:
+        """Wait until all ranks have written their parts; the reply has the first error, by rank."""
+        await self._until(lambda: self._is_written(index) or bool(self._error))
+        lines = self._written.get(index, {})
+        first = next((lines[rank] for rank in sorted(lines) if lines[rank]), "")
+        return WorkerReply(self._version or 0, {}, error=first if self._is_written(index) else self._error)
+
+    async def restart(self) -> RestartPoint:
+        """Return where a (re)started group continues; saves that are not complete will be written again."""
+        self._written = {index: lines for index, lines in self._written.items() if self._is_written(index)}
+        return self._restart
+
+    def _is_written(self, index: int) -> bool:
+        return len(self._written.get(index, {})) == self._num_ranks
 
     def _keep(self, version: int, bucket: WeightBucket | None, *, is_restored: bool = False) -> None:
         """Store weights unless newer ones are stored; a restarted group repeats earlier versions."""

@@ -14,17 +14,28 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def adamw(parameters: Sequence[torch.nn.Parameter], config: LearnerConfig) -> torch.optim.AdamW:
-    """Build AdamW over the parameters; norms and biases get no weight decay."""
+def adamw(
+    parameters: Sequence[torch.nn.Parameter], config: LearnerConfig, *, is_fused: bool | None = None
+) -> torch.optim.AdamW:
+    """Build AdamW over the parameters; norms and biases get no weight decay.
+
+    Args:
+        parameters: to step.
+        config: rate, betas and weight decay.
+        is_fused: one pass over the memory instead of one for each operation; None is torch's default.
+    """
     import torch
 
-    decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
-    kept = [parameter for parameter in parameters if parameter.ndim < 2]
+    # A parameter sharded by DeepSpeed is empty, and keeps its shape in ds_shape.
+    ranks = [len(getattr(parameter, "ds_shape", parameter.shape)) for parameter in parameters]
+    decayed = [parameter for parameter, rank in zip(parameters, ranks, strict=True) if rank >= 2]
+    kept = [parameter for parameter, rank in zip(parameters, ranks, strict=True) if rank < 2]
     return torch.optim.AdamW(
         [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}],
         lr=config.learning_rate,
         betas=config.adam_betas,
         eps=config.adam_eps,
+        fused=is_fused or None,
     )
 
 

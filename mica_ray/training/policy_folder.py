@@ -55,11 +55,30 @@ def load_policy(
     import torch
     from transformers import AutoModelForCausalLM
 
-    if not (folder / "config.json").is_file():
-        raise LearnerError(f"Policy folder {folder} has no config.json. Use a Hugging Face model folder.")
+    check_policy_folder(folder)
     problem = f"Policy folder {folder} cannot be loaded as a causal language model"
     with raised_as(LearnerError, problem, "Use a complete Hugging Face model folder."):
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    prepare_training(model, gradient_checkpointing=gradient_checkpointing)
+    return_logprobs(model)
+    add_trained_adapter(model, lora)
+    return model
+
+
+def check_policy_folder(folder: Path) -> None:
+    """Check that a folder may contain a model.
+
+    Raises:
+        LearnerError: it is missing, or has no config.
+    """
+    if not (folder / "config.json").is_file():
+        raise LearnerError(f"Policy folder {folder} has no config.json. Use a Hugging Face model folder.")
+
+
+def prepare_training(model: PreTrainedModel, *, gradient_checkpointing: bool) -> None:
+    """Turn off dropout and the cache of keys and values; turn on gradient checkpointing."""
+    import torch
+
     model.config.use_cache = False
     model.eval()
     if gradient_checkpointing:
@@ -70,13 +89,20 @@ def load_policy(
                 module.p = 0.0
             if hasattr(module, "attention_dropout"):
                 setattr(module, "attention_dropout", 0.0)  # noqa: B010 -- typed as a submodule
-    return_logprobs(model)
-    if lora is not None:
-        try:
-            add_adapter(model, lora)
-        except LoraError as error:
-            raise LearnerError(str(error)) from error
-    return model
+
+
+def add_trained_adapter(model: PreTrainedModel, lora: LoraConfig | None) -> None:
+    """Freeze the model and add an adapter, if the config has one.
+
+    Raises:
+        LearnerError: the adapter has a target that the model lacks.
+    """
+    if lora is None:
+        return
+    try:
+        add_adapter(model, lora)
+    except LoraError as error:
+        raise LearnerError(str(error)) from error
 
 
 def trained_parameters(

@@ -14,10 +14,10 @@ import numpy as np
 from mica_ray.checks import above, at_least, one_of, within
 from mica_ray.lora.config import LoraConfig
 from mica_ray.losses import LossConfig, LossTerms, policy_loss
-from mica_ray.packing import mini_batches, plan_micro_batches
 from mica_ray.training.learner import LearnerError
 from mica_ray.training.memory.heap import release_freed_memory
 from mica_ray.training.policy_folder import Dtype
+from mica_ray.training.sharded.shares import RankShare, rank_shares
 from mica_ray.training.stepper import Ranks, Stepper
 from mica_ray.types import TokenBatch
 
@@ -102,8 +102,22 @@ class UpdateOutcome:
     """Optimizer steps made."""
 
 
+def batch_shares(batch: TokenBatch, config: LearnerConfig, *, world_size: int) -> list[RankShare]:
+    """Split a batch over optimizer steps, ranks and micro-batches, as the config says.
+
+    Raises:
+        LearnerError: the engine's log probabilities are not finite.
+    """
+    return rank_shares(
+        batch,
+        num_mini_batches=config.mini_batches,
+        micro_batch_tokens=config.micro_batch_tokens,
+        world_size=world_size,
+    )
+
+
 def run_update(
-    stepper: Stepper, batch: TokenBatch, *, config: LearnerConfig, first_update: int, ranks: Ranks
+    stepper: Stepper, share: RankShare, *, config: LearnerConfig, first_update: int, ranks: Ranks
 ) -> UpdateOutcome:
     """Make every optimizer step of a batch: mini-batches x epochs, each over all ranks.
 
@@ -113,7 +127,7 @@ def run_update(
 
     Args:
         stepper: the engine.
-        batch: the whole batch, equal on every rank; each rank trains its share.
+        share: this rank's part of the batch.
         config: optimizer, schedule and loss.
         first_update: optimizer steps made before this call, for the schedule.
         ranks: the processes that share the update.
@@ -122,16 +136,11 @@ def run_update(
         The learner's metrics of `metrics.METRICS`, reduced over micro-batches and ranks.
 
     Raises:
-        LearnerError: the engine's log probabilities are not finite, and nothing was changed; or a loss or a
-            gradient norm is not finite, and the weights are unusable.
+        LearnerError: a loss or a gradient norm is not finite, and the weights are unusable.
     """
-    _check_engine_logprobs(batch)
-    minis = [mini for mini in mini_batches(batch, config.mini_batches) if mini.loss_tokens > 0]
-    plans = [
-        plan_micro_batches(mini, ranks.world_size, config.micro_batch_tokens)[ranks.rank] for mini in minis
-    ]
+    plans = share.mini_batches
     tally = _Tally()
-    old: list[list[torch.Tensor | None]] = [[None] * len(plan) for plan in plans]
+    old: list[list[torch.Tensor | None]] = [[None for _ in plan] for plan in plans]
     if len(plans) * config.epochs > 1:
         old = [[_frozen_logprobs(stepper, micro) for micro in plan] for plan in plans]
     norms: list[float] = []
@@ -152,17 +161,17 @@ def run_update(
             if stepper.device.type == "cpu":
                 release_freed_memory()
             rate = learning_rate_at(config, first_update + len(norms))
-            norms.append(_finite(stepper.step(rate), "gradient norm", batch.step))
+            norms.append(_finite(stepper.step(rate), "gradient norm", share.step))
     metrics = tally.metrics(ranks, num_updates=len(norms))
-    _finite(metrics["loss"], "loss", batch.step)
+    _finite(metrics["loss"], "loss", share.step)
     return UpdateOutcome(
         metrics={
             **metrics,
             "grad_norm": float(np.mean(norms)) if norms else 0.0,
             "grad_norm_max": max(norms, default=0.0),
             "learning_rate": rate,
-            "trained_tokens": float(batch.loss_tokens),
-            "trained_turns": float(batch.loss_turns),
+            "trained_tokens": float(share.loss_tokens),
+            "trained_turns": float(share.loss_turns),
             "optimiser_steps": float(len(norms)),
         },
         num_updates=len(norms),
@@ -233,7 +242,9 @@ def _learn(
         name: torch.as_tensor(getattr(micro, name), device=stepper.device)
         for name in ("token_ids", "behaviour_logprobs", "advantages", "loss_mask", "turn_ids")
     }
-    token_ids, mask = tensors["token_ids"], tensors["loss_mask"]
+    # Sent and moved to the device as int32; torch indexes with int64.
+    token_ids, turn_ids = tensors["token_ids"].long(), tensors["turn_ids"].long()
+    mask = tensors["loss_mask"]
     reference = None
     if config.loss.kl_coefficient > 0:
         # Before the policy: with an adapter both are one model, whose backward pass must follow its forward.
@@ -249,7 +260,7 @@ def _learn(
         behaviour_logprobs=tensors["behaviour_logprobs"],
         advantages=tensors["advantages"],
         mask=mask,
-        turn_ids=tensors["turn_ids"],
+        turn_ids=turn_ids,
         config=config.loss,
         loss_tokens=micro.loss_tokens,
         loss_turns=micro.loss_turns,
@@ -263,20 +274,10 @@ def _frozen_logprobs(stepper: Stepper, micro: TokenBatch) -> torch.Tensor:
     """Return the learner's log probabilities of a micro-batch, without gradient, on the CPU."""
     import torch
 
-    token_ids = torch.as_tensor(micro.token_ids, device=stepper.device)
+    token_ids = torch.as_tensor(micro.token_ids, device=stepper.device).long()
     mask = torch.as_tensor(micro.loss_mask, device=stepper.device)
     with torch.no_grad():
         return stepper.logprobs(token_ids, mask, micro.temperature).cpu()
-
-
-def _check_engine_logprobs(batch: TokenBatch) -> None:
-    trained = batch.behaviour_logprobs[batch.loss_mask]
-    wrong = int((~np.isfinite(trained)).sum())
-    if wrong:
-        raise LearnerError(
-            f"{wrong} of {trained.size} log probabilities of the engine in step {batch.step} are not finite. "
-            "Check the engine's log and engine.dtype, then rerun with --resume."
-        )
 
 
 def _finite(value: float, name: str, step: int) -> float:

@@ -78,12 +78,12 @@ class TokenBatch:
 
     Attributes:
         step: step of the training loop.
-        token_ids: [R, L] int64, right-padded.
+        token_ids: [R, L] int32, right-padded.
         lengths: [R] int64, number of tokens of each row without padding.
         loss_mask: [R, L] bool, tokens sampled by the policy in a valid turn; column 0 is always False.
         advantages: [R, L] float32, the turn's advantage on each of its tokens, 0 elsewhere.
         behaviour_logprobs: [R, L] float32, nats, as reported by the engine, 0 outside the mask.
-        turn_ids: [R, L] int64, a number unique to each trained turn of the batch, -1 outside the mask.
+        turn_ids: [R, L] int32, a number unique to each trained turn of the batch, -1 outside the mask.
         group: [R] int64, the row's scenario group. Mini-batches never split a group.
         loss_tokens: trained tokens of the whole optimizer step over all micro-batches and ranks.
         loss_turns: trained turns of the whole optimizer step over all micro-batches and ranks.

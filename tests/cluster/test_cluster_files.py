@@ -12,7 +12,8 @@ import yaml
 from mica_ray.config.references import ConfigError, resolve
 from mica_ray.safety.counts import NAME
 from mica_ray.serving.serve_yaml import read_service
-from mica_ray.training.deepspeed import ZeroStage, deepspeed_settings
+from mica_ray.training.learner_group import RayLearnerConfig, ZeroStage
+from mica_ray.training.sharded.zero_settings import deepspeed_settings
 from mica_ray.training.update import LearnerConfig
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("stage", [2, 3])
 def test_deepspeed_files_are_what_the_learner_gives(stage: ZeroStage) -> None:
-    settings = deepspeed_settings(LearnerConfig(dtype="bfloat16"), zero_stage=stage, world_size=8)
+    group = RayLearnerConfig(num_workers=8, gpus_per_worker=1.0, zero_stage=stage)
+    settings = deepspeed_settings(LearnerConfig(dtype="bfloat16"), group)
     assert json.loads((ROOT / "cluster" / f"deepspeed-zero{stage}.json").read_text()) == settings
 
 

@@ -114,17 +114,21 @@ def test_killed_worker_loses_no_update(policy: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("ray_cluster")
-def test_worker_group_continues_from_what_it_saved_and_its_policy_is_a_model_folder(
+def test_checkpoint_is_written_once_and_continues_in_groups_of_other_sizes(
     policy: Path, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForCausalLM
 
-    saved = tmp_path / "saved"
-    saved.mkdir()
-    with ray_learner(policy, CONFIG, replace(GROUP, zero_stage=3), tmp_path / "group") as learner:
+    saved, folder = tmp_path / "saved", tmp_path / "group"
+    group = replace(GROUP, zero_stage=3, checkpoint_every=20, background_checkpoints=True)
+    with ray_learner(policy, CONFIG, group, folder) as learner:
         for seed in range(2):
             learner.update(random_batch(seed, rows=7, step=seed))
-        learner.save(saved)
+        copied: list[bool] = []
+        learner.save(saved, copied=lambda: copied.append(saved.is_dir()))
+        assert len(copied) == 1
+        assert len(list(saved.glob("engine/rank-*-of-00002.safetensors"))) == 2
+        assert not list(folder.rglob("*.safetensors"))  # Neither in Ray Train's storage nor as its own.
         named = weights_of(learner)
         learner.update(random_batch(9, rows=7, step=2))  # forgotten by the restore
         learner.restore(saved)
@@ -137,6 +141,13 @@ def test_worker_group_continues_from_what_it_saved_and_its_policy_is_a_model_fol
     model = AutoModelForCausalLM.from_pretrained(saved / "policy", dtype=torch.float32)
     for name, parameter in model.named_parameters():
         np.testing.assert_array_equal(parameter.detach().numpy(), named[name])
+
+    smaller = replace(GROUP, num_workers=1, zero_stage=1)
+    with ray_learner(policy, CONFIG, smaller, folder) as learner:
+        learner.restore(saved)
+        assert largest_difference(weights_of(learner), named) == 0
+        assert learner.update(random_batch(2, rows=7, step=2)).version == 3
+        assert largest_difference(weights_of(learner), after_updates(policy, CONFIG, 3)) < 1e-5
 
 
 @pytest.mark.ray

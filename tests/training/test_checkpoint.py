@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import errno
 import random
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from mica_ray.training.checkpoint import CheckpointError, Checkpoints, RandomState, RunState
+from mica_ray.training.checkpoint import (
+    CheckpointError,
+    Checkpoints,
+    CheckpointWriter,
+    RandomState,
+    RunState,
+)
 from mica_ray.training.learner import LearnerError
 from mica_ray.types import PolicyWeights, TokenBatch, UpdateReport
+from tests.tiny_policy import random_batch
 
 
 class CountingLearner:
@@ -28,8 +37,11 @@ class CountingLearner:
     def weights(self) -> PolicyWeights:
         return PolicyWeights(self.count, None)
 
-    def save(self, directory: Path) -> None:
+    def save(self, directory: Path, *, copied: Callable[[], object] | None = None) -> None:
         (directory / "count").write_text(str(self.count))
+
+    def committed(self, directory: Path) -> None:
+        self.committed_to = directory
 
     def restore(self, directory: Path) -> None:
         self.count = int((directory / "count").read_text())
@@ -44,9 +56,28 @@ class FullDiskLearner(CountingLearner):
         super().__init__()
         self.error = error
 
-    def save(self, directory: Path) -> None:
+    def save(self, directory: Path, *, copied: Callable[[], object] | None = None) -> None:
         super().save(directory)
         raise self.error
+
+
+class CopyingLearner(CountingLearner):
+    """A learner that copies its state, and does not write before the next update has begun."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.begun = threading.Event()
+
+    def update(self, batch: TokenBatch) -> UpdateReport:
+        self.begun.set()
+        return super().update(batch)
+
+    def save(self, directory: Path, *, copied: Callable[[], object] | None = None) -> None:
+        count = str(self.count)
+        assert copied is not None
+        copied()
+        assert self.begun.wait(timeout=20)
+        (directory / "count").write_text(count)
 
 
 class OtherModelLearner(CountingLearner):
@@ -66,6 +97,9 @@ def test_newest_checkpoint_is_the_one_that_continues(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=2)
     for step in (2, 4, 10):
         checkpoints.save(state_at(step), CountingLearner(step))
+    newest = CountingLearner(10)
+    checkpoints.save(state_at(10), newest)  # repeated, as after a resume from an earlier checkpoint
+    assert (newest.committed_to / "count").read_text() == "10"
     learner = CountingLearner()
     assert Checkpoints(tmp_path).restore(learner, scenario_order="order").step == 10
     assert learner.count == 10
@@ -100,6 +134,26 @@ def test_full_disk_is_named_and_leaves_the_earlier_checkpoint(tmp_path: Path, er
     learner = CountingLearner()
     assert checkpoints.restore(learner, scenario_order="order").step == 2
     assert [path.name for path in tmp_path.iterdir()] == ["step-000002"]
+
+
+async def test_checkpoint_is_written_while_the_run_goes_on(tmp_path: Path) -> None:
+    learner = CopyingLearner(2)
+    checkpoints = Checkpoints(tmp_path)
+    writer = CheckpointWriter(checkpoints, learner)
+    await writer.start(state_at(2))
+    await writer.check()
+    assert checkpoints.latest() is None
+    learner.update(random_batch(0))
+    await writer.finish()
+    assert learner.count == 3
+    assert (tmp_path / "step-000002" / "learner" / "count").read_text() == "2"
+
+
+async def test_failed_checkpoint_raises_its_error_once(tmp_path: Path) -> None:
+    writer = CheckpointWriter(Checkpoints(tmp_path), FullDiskLearner(OSError(errno.ENOSPC, "No space")))
+    with pytest.raises(CheckpointError, match="disk is full"):
+        await writer.start(state_at(2))
+    await writer.finish()  # Its error was raised; nothing is being written.
 
 
 def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:

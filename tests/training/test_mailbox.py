@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mica_ray.rollout.weights import WeightBucket
-from mica_ray.training.mailbox import Command, Mailbox, WorkerReply
+from mica_ray.training.mailbox import Command, Mailbox, RestartPoint, WorkerReply
 
 
 def bucket(value: int) -> WeightBucket:
@@ -58,16 +58,41 @@ async def test_restoring_may_take_the_weights_to_an_earlier_version() -> None:
     assert (await mailbox.weights()).data[0] == 2
 
 
-async def test_batches_are_kept_back_to_the_last_but_one_checkpoint() -> None:
+async def test_batches_are_released_once_a_checkpoint_covers_them() -> None:
     mailbox = Mailbox()
     for number in range(6):
         await mailbox.put(Command("update", number))
-    await mailbox.checkpointed(2)
-    assert (await mailbox.take(0, wait_seconds=0)) == Command("update", 0)
-    await mailbox.checkpointed(4)
+    assert await mailbox.restart() == RestartPoint(0, "")
+    await mailbox.checkpointed(RestartPoint(2, "first"))
     assert (await mailbox.take(2, wait_seconds=0)) == Command("update", 2)
-    with pytest.raises(ValueError, match="Command 1 is no longer stored"):
+    with pytest.raises(
+        ValueError, match="Command 1 is no longer stored: a checkpoint continues at command 2"
+    ):
         await mailbox.take(1, wait_seconds=0)
+    await mailbox.checkpointed(RestartPoint(4, "second"))
+    await mailbox.checkpointed(RestartPoint(3, "late"))
+    assert await mailbox.restart() == RestartPoint(4, "second")
+    assert (await mailbox.take(4, wait_seconds=0)) == Command("update", 4)
+
+
+async def test_restarted_group_writes_only_incomplete_checkpoints_again() -> None:
+    mailbox = Mailbox(num_ranks=2)
+    for folder in ("first", "second"):
+        index = await mailbox.put(Command("save", folder))
+        await mailbox.answer(index, WorkerReply(3, {}))  # copied, but not written
+    await mailbox.written(0, 0, "")
+    await mailbox.written(0, 1, "")
+    await mailbox.written(1, 0, "")
+    assert (await mailbox.wait_written(0)).error == ""
+    await mailbox.restart()
+    assert await mailbox.take(0, wait_seconds=0) == Command("save", None)
+    assert await mailbox.take(1, wait_seconds=0) == Command("save", "second")
+    # The file that rank 0 wrote before the restart does not count.
+    waiting = asyncio.create_task(mailbox.wait_written(1))
+    await mailbox.written(1, 1, "no space")
+    assert not waiting.done()
+    await mailbox.written(1, 0, "")
+    assert (await waiting).error == "no space"
 
 
 async def test_error_of_a_worker_wakes_everyone_who_waits() -> None:

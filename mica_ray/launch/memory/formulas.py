@@ -17,7 +17,7 @@ BUCKET_ELEMENTS = 500_000_000
 LIVE_ELEMENTS = 1_000_000_000
 """Weights that ZeRO 3 keeps gathered at a time (`max_live_parameters`, DeepSpeed's default)."""
 _FP32 = 4
-_CELL_BYTES = 8 + 8 + 4 + 4 + 1
+_CELL_BYTES = 4 + 4 + 4 + 4 + 1
 """Bytes of one token of a batch: its id, its turn, the engine's log probability, the advantage, the mask."""
 
 
@@ -83,21 +83,21 @@ def moment_bytes(parameters: int, sharding: Sharding) -> float:
 def gradient_bytes(parameters: int, sharding: Sharding) -> float:
     """Return the bytes of the gradients at the end of the last backward pass.
 
-        local, fp32          4 P
-        local, bf16          2 P, and 4 P of the sum in fp32 if several passes add to it
-        ZeRO 0 and 1         b P
-        ZeRO 2 and 3         b P / N, and the bucket in which they are reduced
+        one process, ZeRO 0  b P, and in bf16 4 P of the sum in fp32 if several passes add to it
+        ZeRO 1, fp32         4 P
+        ZeRO 1, bf16         2 P + 4 P           the sum in fp32 is whole on every rank
+        ZeRO 2 and 3         4 P / N, and the bucket in which they are reduced
 
     A bucket has at most `BUCKET_ELEMENTS` numbers. A GPU allocates it whole; of a CPU's only touched pages
     count, at most b P.
     """
-    whole = sharding.size * parameters
-    if sharding.kind == "local":
-        return whole + (_FP32 * parameters if sharding.dtype != "float32" and sharding.accumulates else 0)
-    if sharding.zero_stage < 2:
-        return whole
+    whole, is_bf16 = sharding.size * parameters, sharding.dtype != "float32"
+    if sharding.kind == "local" or sharding.zero_stage == 0:
+        return whole + (_FP32 * parameters if is_bf16 and sharding.accumulates else 0)
+    if sharding.zero_stage == 1:
+        return whole + (_FP32 * parameters if is_bf16 else 0)
     bucket = BUCKET_ELEMENTS if sharding.is_on_gpu else min(parameters, BUCKET_ELEMENTS)
-    return whole / sharding.ranks + sharding.size * bucket
+    return _FP32 * parameters / sharding.ranks + sharding.size * bucket
 
 
 def step_bytes(parameters: int, shape: ModelShape | None, sharding: Sharding) -> float:
@@ -202,12 +202,9 @@ def bucket_bytes(parameters: int, dtype: str) -> int:
 def checkpoint_bytes(parameters: int, dtype: str, *, kind: str) -> int:
     """Return the bytes of one checkpoint.
 
-        local, fp32      4 P + 8 P          weights and moments
-        otherwise        b P + 4 P + 8 P    weights, master weights and moments
-
-    DeepSpeed also writes the weights into each rank's model states, b P in all.
+    one process, fp32    4 P + 8 P          weights and moments
+    otherwise            b P + 4 P + 8 P    weights, master weights and moments
     """
     size = BYTES[dtype]
-    if kind == "local":
-        return parameters * (size + 8 + (4 if dtype != "float32" else 0))
-    return parameters * (2 * size + 12)
+    has_masters = kind != "local" or dtype != "float32"
+    return parameters * (size + 8 + (4 if has_masters else 0))

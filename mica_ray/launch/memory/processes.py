@@ -154,16 +154,18 @@ def learner_phases(
         sharding: how it keeps its numbers.
         tokens: padded tokens of one micro-batch.
         checkpointing: whether activations are computed again.
-        has_reference: whether the loss has a KL term, for which every rank holds the initial policy.
+        has_reference: whether the loss has a KL term, for which the ranks hold the initial policy: in shards
+            from ZeRO 1 on, otherwise each of them.
         steps: optimizer steps of the run; the first creates AdamW's moments.
         trained: parameters of the adapter that is trained; None: all.
     """
     count, shape = model.parameters or 0, model.shape
     updated = count if trained is None else trained
+    reference_ranks = sharding.ranks if sharding.zero_stage else 1
     kept = {
         "weights": formulas.weight_bytes(count, sharding),
         "master weights": formulas.master_bytes(updated, sharding),
-        "reference": float(sharding.size * count) if has_reference else 0.0,
+        "reference": sharding.size * count / reference_ranks if has_reference else 0.0,
     }
     moments = formulas.moment_bytes(updated, sharding)
     backward = {

@@ -126,11 +126,13 @@ def test_fp32_needs_master_weights_only_where_deepspeed_clones_its_partition() -
 
 def test_gradients_of_every_stage() -> None:
     count = 2 * 10**9
-    assert [gradient_bytes(count, sharded(stage)) for stage in (0, 1)] == [4e9, 4e9]
-    # A quarter, and a bucket of 5 x 10^8 numbers of 2 bytes.
-    assert [gradient_bytes(count, sharded(stage)) for stage in (2, 3)] == [2e9, 2e9]
+    # 2 bytes, and 4 of the sum in fp32.
+    assert [gradient_bytes(count, sharded(stage)) for stage in (0, 1)] == [12e9, 12e9]
+    assert gradient_bytes(count, sharded(1, dtype=FP32)) == 8e9
+    # A quarter of the sum in fp32, and a bucket of 5 x 10^8 numbers of 2 bytes.
+    assert [gradient_bytes(count, sharded(stage)) for stage in (2, 3)] == [3e9, 3e9]
     # A CPU touches only the part of the bucket that is used.
-    assert gradient_bytes(1000, sharded(3, gpu=False)) == 500 + 2000
+    assert gradient_bytes(1000, sharded(3, gpu=False)) == 1000 + 2000
     # The sum over several passes is in fp32 in the learner of one process.
     assert gradient_bytes(1000, ONE) == 2000 + 4000
     assert gradient_bytes(1000, Sharding(kind="local", dtype=BF16, accumulates=False)) == 2000
@@ -147,8 +149,10 @@ def test_optimizer_step_by_hand() -> None:
 def test_cache_batch_and_checkpoint_by_hand() -> None:
     # Keys and values of 28 layers, 512 numbers of 2 bytes each: 57,344 bytes per token.
     assert cache_bytes(qwen25_7b(), 1, BF16) == 57_344
-    # Two ids of 8 bytes, two numbers of 4, one mask.
-    assert batch_bytes(3, 100) == 300 * 25
-    assert checkpoint_bytes(1000, BF16, kind="deepspeed") == 16_000
+    # Two ids and two numbers of 4 bytes, one mask.
+    assert batch_bytes(3, 100) == 300 * 17
+    assert checkpoint_bytes(1000, BF16, kind="deepspeed") == 14_000
+    assert checkpoint_bytes(1000, FP32, kind="deepspeed") == 16_000
+    assert checkpoint_bytes(1000, FP32, kind="local") == 12_000
     assert checkpoint_bytes(1000, BF16, kind="local") == 14_000
     assert checkpoint_bytes(1000, FP32, kind="local") == 12_000

@@ -47,22 +47,22 @@ def test_peak_of_a_learner_is_its_largest_phase() -> None:
     phases = learner_phases(
         Model(parameters=1000), sharding, tokens=1, checkpointing=False, has_reference=True, steps=2
     )
-    # Weights 2, master 4, reference 2; moments 8, gradients 2. In the step: gradient 4 and two temporaries.
-    assert sum(phases["backward"].values()) == (2 + 4 + 2 + 8 + 2) * 1000
+    # Weights 2, master 4, reference 2; moments 8, gradients 2 + 4. Step: gradient 4, two temporaries.
+    assert sum(phases["backward"].values()) == (2 + 4 + 2 + 8 + 6) * 1000
     assert sum(phases["step"].values()) == (2 + 4 + 2 + 8 + 12) * 1000
     first = learner_phases(
         Model(parameters=1000), sharding, tokens=1, checkpointing=False, has_reference=False, steps=1
     )
     # The only step creates the moments, after the backward pass.
-    assert sum(first["backward"].values()) == (2 + 4 + 2) * 1000
+    assert sum(first["backward"].values()) == (2 + 4 + 6) * 1000
 
 
 def test_learner_on_a_cpu_by_hand() -> None:
     config = override(RunConfig(), ["learner.dtype=bfloat16", "learner.loss.kl_coefficient=0"])
     found = process(config, "learner worker")
     # Optimizer step: 2 + 4 + 8 + 12 bytes per parameter; the weights' file and the first bucket, 2 each.
-    # 64 rows of 1,024 tokens, 25 bytes each.
-    expected = (26 + 4 + LEARNER_GIB) * GIB + 64 * 1024 * 25
+    # 64 rows of 1,024 tokens, 17 bytes each.
+    expected = (26 + 4 + LEARNER_GIB) * GIB + 64 * 1024 * 17
     assert found.host_bytes == pytest.approx(expected)
     assert found.gpu_bytes == 0
 
@@ -74,8 +74,8 @@ def test_learner_on_gpus_by_hand() -> None:
          "ray_learner.num_workers=4"],
     )  # fmt: skip
     found = process(config, "learner worker")
-    # ZeRO 1, backward: weights 2, master 1, moments 2, gradients 2; step: 5 and 2 of a quarter in fp32.
-    assert found.gpu_bytes == pytest.approx((2 + 1 + 2 + 2 + CUDA_GIB) * GIB)
+    # ZeRO 1, backward: weights 2, master 1, moments 2, gradients 2 and their sum 4; step: 5 and 2.
+    assert found.gpu_bytes == pytest.approx((2 + 1 + 2 + 6 + CUDA_GIB) * GIB)
     assert found.count == 4
     # Each rank loads the model into host memory, and the first one holds two copies for the engines.
     assert found.host["weights while loading"] == 2 * GIB

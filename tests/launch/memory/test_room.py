@@ -54,14 +54,15 @@ def test_long_row_of_a_7b_model_needs_checkpointing_and_shards() -> None:
         check_room(config, planner)
     message = str(refused.value)
     assert re.search(r"The learner worker needs [\d.]+ GiB per GPU \(activations 1\d\d\.\d GiB", message)
-    assert message.endswith("Set learner.gradient_checkpointing=true.")
-    checked = override(config, ["learner.gradient_checkpointing=true"])
+    # The fp32 sum of gradients, 28 GiB, is whole on every rank below ZeRO 2.
+    assert message.endswith("Set learner.gradient_checkpointing=true and ray_learner.zero_stage=3.")
+    checked = override(config, ["learner.gradient_checkpointing=true", "ray_learner.zero_stage=3"])
     assert planner(checked).crowded == ""
 
 
 def test_settings_are_combined_only_where_one_is_not_enough() -> None:
     config = override(RunConfig(), [*GPUS, "ray_learner.num_workers=4"])
-    planner = Planner(model_of(qwen25_7b()), MachineMemory(gpu=50 * GIB))
+    planner = Planner(model_of(qwen25_7b()), MachineMemory(gpu=56 * GIB))
     settings = fitting_settings(config, planner)
     assert settings == ("learner.gradient_checkpointing=true", "ray_learner.zero_stage=3")
     assert planner(override(config, settings)).crowded == ""
@@ -110,7 +111,7 @@ def test_lines_compare_activations_and_name_what_fits() -> None:
     assert lines["activations"].startswith("150.9 GiB for a micro-batch of 25000 tokens; 13.9 GiB with")
     # 1 GiB / 57,344 bytes.
     assert lines["KV cache"] == "18724 tokens per engine, 0.749 dialogues of engine.max_model_len=25000"
-    assert lines["checkpoint"] == "113.5 GiB, and the newest 2 are kept"
+    assert lines["checkpoint"] == "99.3 GiB, and the newest 2 are kept"
     assert lines["GPU memory"].endswith("per GPU; does not fit into 79.0 GiB")
     assert "; fits into 95% of 300.0 GiB" in lines["host memory"]
 

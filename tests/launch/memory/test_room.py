@@ -134,7 +134,7 @@ def test_limit_of_a_container_is_respected(tmp_path: Path) -> None:
 SHARED = [
     *GPUS, "engine.gpus_per_engine=0.5", "ray_learner.gpus_per_worker=0.5", "rollout.context_length=8000",
     "engine.max_model_len=8000", "learner.micro_batch_tokens=8000", "learner.gradient_checkpointing=true",
-    "learner.lora={}", "engine.kv_cache_gib=20", "num_engines=1",
+    'learner.lora={"push": "merged"}', "engine.kv_cache_gib=20", "num_engines=1",
 ]  # fmt: skip
 
 

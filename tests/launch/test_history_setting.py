@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,9 +52,11 @@ class PolicyLearner(CountingLearner):
         super().__init__()
         self.policy = policy
 
-    def save(self, directory: Path) -> None:
+    def save(self, directory: Path, *, copied: Callable[[], object] | None = None) -> None:
         super().save(directory)
         shutil.copytree(self.policy, directory / "policy")
+
+    def committed(self, directory: Path) -> None: ...
 
 
 def trained_run(path: Path, policy: Path) -> Path:

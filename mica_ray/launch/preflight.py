@@ -16,6 +16,7 @@ from mica_ray.embedded.recipe import EmbeddedPolicyRecipe
 from mica_ray.launch.checked_run import CheckedRun
 from mica_ray.launch.domain_source import RunDomain, check_embedded_domain, read_domain
 from mica_ray.launch.memory.machine import MachineMemory
+from mica_ray.launch.memory.processes import Model, run_checkpoint_bytes
 from mica_ray.launch.memory.room import check_room
 from mica_ray.launch.model_folder.check import ModelUse, check_model_folder
 from mica_ray.launch.plan import gpus_wanted
@@ -94,7 +95,7 @@ def check_run(
         machine=machine or MachineMemory(),
     )
     if trains:
-        check_disk(config, facts.parameters)
+        check_disk(config, facts.model, inline=inline)
     if trains and learns:
         check_room(config, lambda changed: replace(checked, config=changed).memory)
     return checked
@@ -253,8 +254,8 @@ def check_port(port: int, key: str) -> None:
             ) from error
 
 
-def check_disk(config: RunConfig, parameters: int | None) -> tuple[Path, int]:
-    """Check that the disk of the run folder has room for the checkpoints.
+def check_disk(config: RunConfig, policy: Model, *, inline: bool) -> tuple[Path, int]:
+    """Check that the disk of the run folder has room for the kept checkpoints and the one being written.
 
     Returns:
         The folder, or the one in which it will be created, and the free bytes of its disk.
@@ -265,9 +266,8 @@ def check_disk(config: RunConfig, parameters: int | None) -> tuple[Path, int]:
     folder = (config.out or Path("runs")).absolute()
     while not folder.exists():
         folder = folder.parent
-    # Weights (or master weights) and two moments in fp32; for the kept checkpoints, the one being written,
-    # and the two of the learner group.
-    checkpoints = 12 * (parameters or 0) * (config.loop.keep_checkpoints + 3)
+    each = run_checkpoint_bytes(config, policy, inline=inline)
+    checkpoints = each * (config.loop.keep_checkpoints + 1)
     free = shutil.disk_usage(folder).free
     if free < _SPARE_DISK + checkpoints:
         raise ConfigError(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import socket
 import sqlite3
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,7 @@ from mica_ray.launch.doctor.machine import (
 )
 from mica_ray.launch.doctor.services import check_ray, check_tracking
 from mica_ray.launch.memory.processes import Model
-from mica_ray.launch.preflight import check_run
+from mica_ray.launch.preflight import check_disk, check_run
 from tests.chat.local_endpoint import HANG, Answer, LocalEndpoint, refusal
 from tests.chat.providers import KEY, PROVIDERS, Provider
 from tests.launch.broken_folders import FAULTS
@@ -250,10 +252,25 @@ def test_model_larger_than_the_memory_fails() -> None:
 
 def test_disks_are_named_and_too_small_a_one_is_an_error(tmp_path: Path) -> None:
     config = override(RunConfig(), [f"out={tmp_path / 'new' / 'run'}"])
-    subjects = [finding.subject for finding in check_disks(config, 10**6, inline=False)]
+    subjects = [finding.subject for finding in check_disks(config, Model(parameters=10**6), inline=False)]
     assert subjects[:2] == ["disk", "temporary files"]
     with pytest.raises(ConfigError, match="GiB of disk"):
-        check_disks(config, 10**15, inline=False)
+        check_disks(config, Model(parameters=10**15), inline=False)
+
+
+@pytest.mark.parametrize(
+    ("setting", "bytes_each"),
+    [("learner.dtype=float32", 16), ("learner.dtype=bfloat16", 14)],
+)
+def test_disk_has_room_for_the_kept_checkpoints_and_one_more(
+    tmp_path: Path, setting: str, bytes_each: int
+) -> None:
+    config = override(RunConfig(), [f"out={tmp_path}", "loop.keep_checkpoints=2", setting])
+    free = shutil.disk_usage(tmp_path).free - 2 * 2**30  # Spare room for everything else.
+    room = Model(parameters=int(free / (3 * bytes_each)))
+    check_disk(config, replace(room, parameters=int(0.98 * (room.parameters or 0))), inline=False)
+    with pytest.raises(ConfigError, match="GiB of disk"):
+        check_disk(config, replace(room, parameters=int(1.02 * (room.parameters or 0))), inline=False)
 
 
 def test_missing_gpus_are_an_error_and_none_is_fine_where_none_is_needed() -> None:

@@ -81,7 +81,7 @@ def _machine_checks(
     return (
         Check("Python", partial(check_python, inline=inline)),
         Check("compiler", compiler),
-        Check("disk", partial(check_disks, config, policy.parameters, inline=inline)),
+        Check("disk", partial(check_disks, config, policy, inline=inline)),
         *([memory] if is_here else []),
         Check("GPUs", lambda: check_gpu(config, inline=inline, found=gpus_here()), _LONG_SECONDS),
         Check("Ray", ray, _RAY_SECONDS),

@@ -82,13 +82,13 @@ def check_compiler(
     return Finding("compiler", "failed" if is_here else "warning", reason, fix)
 
 
-def check_disks(config: RunConfig, parameters: int | None, *, inline: bool) -> list[Finding]:
+def check_disks(config: RunConfig, policy: Model, *, inline: bool) -> list[Finding]:
     """Check the free space of the run folder, of temporary files and of shared memory.
 
     Raises:
         ConfigError: the run folder's disk is too small.
     """
-    folder, free = check_disk(config, parameters)
+    folder, free = check_disk(config, policy, inline=inline)
     findings = [Finding("disk", "ok", f"{free / _GIB:.0f} GiB free at {folder}")]
     temporary = Path(tempfile.gettempdir())
     free = shutil.disk_usage(temporary).free

@@ -12,7 +12,7 @@ from mica_ray.launch.memory.processes import (
     Parts,
     learner_sharding,
     micro_batch_tokens,
-    trained_parameters,
+    run_checkpoint_bytes,
 )
 from mica_ray.launch.memory.room import HOST_FRACTION, MemoryPlan, describe, gib
 from mica_ray.rollout.engine_config import EngineConfig
@@ -76,10 +76,7 @@ def _cache(engine: EngineConfig, shape: ModelShape) -> str:
 def _checkpoint(config: RunConfig, policy: Model, *, inline: bool) -> str:
     if policy.parameters is None:
         return "size unknown until the model is downloaded"
-    kind = learner_sharding(config, inline=inline).kind
-    trained = trained_parameters(config, policy)
-    parameters = policy.parameters if trained is None else trained
-    size = formulas.checkpoint_bytes(parameters, config.learner.dtype, kind=kind)
+    size = run_checkpoint_bytes(config, policy, inline=inline)
     return f"{gib(size)}, and the newest {config.loop.keep_checkpoints} are kept"
 
 

@@ -252,6 +252,13 @@ def trained_parameters(config: RunConfig, policy: Model) -> int | None:
     return policy.shape.adapter_parameters(lora.rank, lora.targets)
 
 
+def run_checkpoint_bytes(config: RunConfig, policy: Model, *, inline: bool) -> int:
+    """Return the bytes of one checkpoint of a run; 0 if the size of the policy is unknown."""
+    kind, trained = learner_sharding(config, inline=inline).kind, trained_parameters(config, policy)
+    parameters = (policy.parameters or 0) if trained is None else trained
+    return formulas.checkpoint_bytes(parameters, config.learner.dtype, kind=kind)
+
+
 def _pushed_bytes(config: RunConfig, policy: Model) -> int:
     """Return the bytes that go to the engines after a step."""
     lora, trained = config.learner.lora, trained_parameters(config, policy)

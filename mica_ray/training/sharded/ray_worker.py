@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, cast
 import ray
 import ray.train
 
-from mica_ray.error_lines import first_line
+from mica_ray.memory_errors import memory_line
 from mica_ray.rollout.weight_transfer import WeightBroadcaster
 from mica_ray.rollout.weights import TransferRoute, TransferSession, WeightBucket
 from mica_ray.training.learner import LearnerError
 from mica_ray.training.learner_group import RayLearnerConfig
 from mica_ray.training.mailbox import Command, Mailbox, RestartPoint, WorkerReply
+from mica_ray.training.memory.group_failure import worker_failure
 from mica_ray.training.sharded.shares import RankShare
 from mica_ray.training.update import LearnerConfig
 
@@ -78,10 +79,11 @@ def work(settings: Mapping[str, GroupJob]) -> None:
             world_size=context.get_world_size(),
             is_sender=job.route is not None,
         ).serve()
-    except _FINAL_ERRORS as error:
-        is_ours = isinstance(error, LearnerError)
-        line = str(error) if is_ours else f"Learner worker {rank} failed: {_error_line(error)}"
-        ray.get(job.mailbox.fail.remote(line), timeout=CALL_SECONDS)
+    except Exception as error:
+        # A restarted group would run out of memory at the same batch again.
+        if not isinstance(error, _FINAL_ERRORS) and not memory_line(error):
+            raise
+        ray.get(job.mailbox.fail.remote(worker_failure(error, rank)), timeout=CALL_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +129,3 @@ class _RayPost:
     def restart(self) -> RestartPoint:
         """Return the newest checkpoint that the mailbox knows."""
         return cast(RestartPoint, ray.get(self.mailbox.restart.remote(), timeout=CALL_SECONDS))
-
-
-def _error_line(error: BaseException) -> str:
-    """Return the type and first line of an error, without Ray's wrapping of a worker's error."""
-    cause = getattr(error, "cause", None) or getattr(error, "_exc", None)
-    if isinstance(cause, BaseException):
-        return _error_line(cause)
-    return f"{type(error).__name__}: {first_line(error)}"

@@ -60,7 +60,7 @@ def steps(small: Path, larger: Path, data: Path, out: Path, *, limit: int, cases
     ratings = out / "ratings.jsonl"
     add(
         "rate", "data", "rate", data / "empa", "--judge", judge, "--out", ratings,
-        "--limit", str(2 * cases), "--concurrency", "2",
+        "--limit", str(2 * cases), "--concurrency", "2", *_PATIENT,
     )  # fmt: skip
     models = dict(zip(LABELS, (small, larger), strict=True))
     for label, model in models.items():

@@ -73,8 +73,11 @@ def test_check_of_sound_cards_passes(tmp_path: Path) -> None:
 def test_rate_fills_in_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, out = write_cards(tmp_path / "d", range(2, 6), rated=[2]), tmp_path / "mine.jsonl"
     judge, table = f"{judge_file(tmp_path)}:Patient", tmp_path / "table.json"
-    assert run("data", "rate", str(folder), "--judge", judge, "--out", str(out), "--limit", "2") == 0
-    assert run("data", "rate", str(folder), "--judge", judge, "--out", str(out), "--json", str(table)) == 0
+    rate = ("data", "rate", str(folder), "--judge", judge, "--out", str(out))
+    assert run(*rate, "--set", "roles.deadline_seconds=0") == 2
+    assert "roles.deadline_seconds" in capsys.readouterr().err
+    assert run(*rate, "--limit", "2", "--set", "roles.deadline_seconds=900") == 0
+    assert run(*rate, "--json", str(table)) == 0
     record = json.loads(table.read_text())
     assert (record["rated"], record["kept"], record["failed"]) == (1, 2, {})
     assert "rated before" in capsys.readouterr().out

@@ -20,6 +20,7 @@ from mica_ray.cli.options import (
     InlineOption,
     JsonFileOption,
     RatingsOption,
+    SetOption,
     examples,
     new_console,
     save_json,
@@ -106,6 +107,7 @@ def rate_command(
     ] = 8,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Rate at most this many cards.")] = None,
     inline: InlineOption = False,
+    sets: SetOption = None,
     json_file: JsonFileOption = None,
 ) -> None:
     """Rate the cards that have no initial state P_0, with a judge model."""
@@ -114,7 +116,7 @@ def rate_command(
     from mica_ray.config.role_config import SCRIPTED
     from mica_ray.launch.card_source import read_deck
 
-    config = override(RunConfig(), (), values={"roles.judge": read_value(judge)})
+    config = override(RunConfig(), sets or (), values={"roles.judge": read_value(judge)})
     if config.roles.judge == SCRIPTED:
         raise ConfigError(
             f"--judge {judge}: cannot rate cards. Name an endpoint, vllm:MODEL or module:CLASS."

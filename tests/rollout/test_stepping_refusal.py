@@ -27,7 +27,7 @@ class RefusingEngine:
     def __init__(self, errors: list[Exception]) -> None:
         self._errors, self._waiting = errors, list[str]()
 
-    def add_request(self, key: str, prompt: object, params: object) -> None:
+    def add_request(self, key: str, prompt: object, params: object, *, lora_request: object) -> None:
         if self._errors:
             raise self._errors.pop(0)
         self._waiting.append(key)

@@ -56,7 +56,9 @@ def run(
 
 
 def stepper(policy: Path, config: LearnerConfig, zero_stage: ZeroStage, **group: Any) -> GroupStepper:
-    return group_stepper(policy, config, RayLearnerConfig(zero_stage=zero_stage, **group), rank=0)
+    # DeepSpeed allocates this buffer anew in every backward pass; the default is for models of billions.
+    settings = {"reduce_bucket_elements": 1_000_000, **group}
+    return group_stepper(policy, config, RayLearnerConfig(zero_stage=zero_stage, **settings), rank=0)
 
 
 def first_moments(stepped: GroupStepper) -> dict[str, torch.Tensor]:

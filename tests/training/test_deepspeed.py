@@ -56,7 +56,7 @@ def run(
 
 
 def stepper(policy: Path, config: LearnerConfig, zero_stage: ZeroStage, **group: Any) -> GroupStepper:
-    # DeepSpeed allocates this buffer anew in every backward pass; the default is for models of billions.
+    # DeepSpeed allocates this buffer in every backward pass; the default size is for billions of weights.
     settings = {"reduce_bucket_elements": 1_000_000, **group}
     return group_stepper(policy, config, RayLearnerConfig(zero_stage=zero_stage, **settings), rank=0)
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mica_ray.chat.openai_api import Endpoint
 from mica_ray.config import RoleConfig, RunConfig
 from mica_ray.config.references import load_module_file
 from mica_ray.credit import Mica
@@ -32,12 +31,7 @@ from mica_ray.training.update import LearnerConfig
 from mica_ray.types import Sampling
 
 _published = load_module_file(Path(__file__).with_name("published_evaluation.py"))
-
-JUDGE = Endpoint(
-    model="Qwen/Qwen3-235B-A22B-Instruct-2507",
-    base_url="http://127.0.0.1:8000/v1",
-    api_key_env="MICA_JUDGE_KEY",
-)
+JUDGE = load_module_file(Path(__file__).with_name("mica_qwen25_7b.py")).JUDGE
 
 
 def qwen3_8b() -> RunConfig:

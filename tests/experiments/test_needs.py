@@ -48,7 +48,7 @@ def test_needs_agree_with_the_plan(recipe: object, config: RunConfig, shape: Mod
     assert plan.crowded == ""
     stated = re.search(words, " ".join((recipe.__doc__ or "").split()))
     assert stated is not None
-    needed = max(process.gpu_bytes for process in plan.processes)
+    needed = plan.gpu_bytes
     gpus, gibs = (int(part) for part in stated.groups())
     assert gpus == gpus_wanted(config)
     # "At most": the plan, or up to 7 % more, so that not every refinement of a formula changes a recipe.
@@ -68,7 +68,7 @@ def test_needs_of_a_shared_gpu_agree_with_the_plan(config: RunConfig, shape: Mod
     assert plan.crowded == ""
     stated = re.search(words, " ".join((ONE_GPU.__doc__ or "").split()))
     assert stated is not None
-    needed = max(plan.shared_gpu.values())
+    needed = plan.gpu_bytes
     assert [int(part) for part in stated.groups()] == [gpus_wanted(config), math.ceil(needed / GIB)]
 
 

@@ -89,7 +89,7 @@ def _host(plan: MemoryPlan) -> str:
 
 
 def _gpu(plan: MemoryPlan) -> str:
-    needed = max(process.gpu_bytes for process in plan.processes)
+    needed = plan.gpu_bytes
     if plan.machine.gpu is None:
         return f"at most {gib(needed)} per GPU; set gpu_memory_gib to check whether it fits"
     verdict = "fits" if needed <= plan.machine.gpu else "does not fit"

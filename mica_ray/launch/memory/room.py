@@ -55,6 +55,12 @@ class MemoryPlan:
         return ""
 
     @property
+    def gpu_bytes(self) -> float:
+        """Bytes of the GPU that the run fills most; 0 without GPUs."""
+        each = [process.gpu_bytes for process in self.processes if process.gpus]
+        return max([*each, *self.shared_gpu.values()], default=0.0)
+
+    @property
     def shared_gpu(self) -> Mapping[str, float]:
         """Bytes of a GPU that learner and engine share, by what happens; empty if they share none.
 

@@ -8,22 +8,21 @@ from mica_ray.launch.memory.model_shape import ModelShape, read_shape
 from mica_ray.launch.memory.processes import Model
 
 
-def qwen25_7b() -> ModelShape:
+def qwen25(vocabulary: int, hidden: int, intermediate: int, heads: tuple[int, int]) -> ModelShape:
     return shape_of(
         Qwen2Config(
-            vocab_size=152064, hidden_size=3584, intermediate_size=18944, num_hidden_layers=28,
-            num_attention_heads=28, num_key_value_heads=4, tie_word_embeddings=False,
+            vocab_size=vocabulary, hidden_size=hidden, intermediate_size=intermediate, num_hidden_layers=28,
+            num_attention_heads=heads[0], num_key_value_heads=heads[1], tie_word_embeddings=hidden < 2048,
         )
     )  # fmt: skip
+
+
+def qwen25_7b() -> ModelShape:
+    return qwen25(152064, 3584, 18944, (28, 4))
 
 
 def qwen25_1_5b() -> ModelShape:
-    return shape_of(
-        Qwen2Config(
-            vocab_size=151936, hidden_size=1536, intermediate_size=8960, num_hidden_layers=28,
-            num_attention_heads=12, num_key_value_heads=2, tie_word_embeddings=True,
-        )
-    )  # fmt: skip
+    return qwen25(151936, 1536, 8960, (12, 2))
 
 
 def qwen3(hidden: int, intermediate: int, layers: int, heads: int) -> ModelShape:

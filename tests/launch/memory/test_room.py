@@ -151,6 +151,8 @@ def test_engine_and_learner_on_one_gpu_fit_because_the_engine_sleeps() -> None:
         "rollouts": engine.gpu_bytes + sum(learner.waiting.values()),
     }
     assert sum(learner.waiting.values()) < learner.gpu_bytes
+    # The plan states what the shared GPU holds, not what its larger process holds.
+    assert plan.gpu_bytes == max(plan.shared_gpu.values()) > max(learner.gpu_bytes, engine.gpu_bytes)
     # Level 1 keeps the weights of the sleeping engine on the host, level 2 keeps none.
     hosts = [planner(override(asleep, [f"engine.sleep_level={level}"])).processes[1].host for level in (1, 2)]
     assert [host["weights asleep"] for host in hosts] == [2.0 * qwen25_7b().parameters, 0.0]

@@ -1,7 +1,7 @@
 """What do two small real models score on the paper's benchmarks, and may one of them judge?
 
 Command:   cluster/with-env python experiments/paper_table.py --models SMALL LARGER --data DIR --out DIR
-Time:      about 2 hours on two idle cores for models of 135 M and 0.5 B parameters. Every step is resumable:
+Time:      about 2 hours on two idle cores (3 with --cpus 1), models of 135 M and 0.5 B parameters; resumable:
            the same command continues with what is missing, and --only NAME repeats one step's failed calls.
 Expected:  EmoBench near chance and most answers of EQ-Bench v2 unreadable; a judge card that advises against
            this judge. The path works; the numbers say little about models that people would use.
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-_FAST = ("--set", "engine.dtype=bfloat16", "--set", "engine.cpus_per_engine=2")
+_POLICY = ("--set", "engine.dtype=bfloat16", "--set", "rollout.generate_deadline_seconds=900")
 LABELS = ("small", "larger")
 _PATIENT = ("--set", "roles.deadline_seconds=900", "--set", "roles.engine.cpus_per_engine=1")
 """Two cores need minutes for a prompt with a whole dialogue."""
@@ -38,7 +38,9 @@ class Step:
     result: Path
 
 
-def steps(small: Path, larger: Path, data: Path, out: Path, *, limit: int, cases: int) -> list[Step]:
+def steps(
+    small: Path, larger: Path, data: Path, out: Path, *, limit: int, cases: int, cpus: int = 2
+) -> list[Step]:
     """Return all steps, in the order in which they run: the short ones first.
 
     Args:
@@ -48,8 +50,10 @@ def steps(small: Path, larger: Path, data: Path, out: Path, *, limit: int, cases
         out: of all results.
         limit: questions of EmoBench for each part and language.
         cases: of EMPA, to play and to screen.
+        cpus: of the policy's engine where it works alone.
     """
     found: list[Step] = []
+    alone = (*_POLICY, "--set", f"engine.cpus_per_engine={cpus}")
 
     def add(name: str, *arguments: str | Path, has_json: bool = True) -> None:
         result = out / f"{name}.json"
@@ -68,12 +72,12 @@ def steps(small: Path, larger: Path, data: Path, out: Path, *, limit: int, cases
         folder = out / f"eqbench2-{label}"
         add(
             f"eqbench2_{label}", "evaluate", "eqbench2", "--policy", model, "--data", questions,
-            "--out", folder, *_FAST,
+            "--out", folder, *alone,
         )  # fmt: skip
     for label, model in models.items():
         add(
             f"emobench_{label}", "evaluate", "emobench", "--policy", model, "--data", data / "emobench",
-            "--out", out / f"emobench-{label}", "--limit", str(limit), *_FAST,
+            "--out", out / f"emobench-{label}", "--limit", str(limit), *alone,
         )  # fmt: skip
     add(
         "empa", "evaluate", "empa", "--policy", small, "--judge", small_judge, "--cards", data / "empa",
@@ -141,10 +145,17 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=25, help="questions of EmoBench by part and language")
     parser.add_argument("--cases", type=int, default=3, help="cases of EMPA")
     parser.add_argument("--only", nargs="*", help="names of steps")
+    parser.add_argument("--cpus", type=int, default=2, help="of an engine that answers questions")
     arguments = parser.parse_args()
     small, larger = arguments.models
     all_steps = steps(
-        small, larger, arguments.data, arguments.out, limit=arguments.limit, cases=arguments.cases
+        small,
+        larger,
+        arguments.data,
+        arguments.out,
+        limit=arguments.limit,
+        cases=arguments.cases,
+        cpus=arguments.cpus,
     )
     names = [step.name for step in all_steps]
     if unknown := set(arguments.only or ()) - set(names):

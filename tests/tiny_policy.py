@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mica_ray.types import TokenBatch
+
+if TYPE_CHECKING:
+    import torch
 
 VOCABULARY = 200
 
@@ -55,3 +60,8 @@ def random_batch(seed: int, *, rows: int = 6, length: int = 24, groups: int = 3,
         loss_tokens=int(mask.sum()),
         loss_turns=2 * rows,
     )
+
+
+def copied(named: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Copy each tensor before the next one is asked for."""
+    return {name: tensor.detach().clone() for name, tensor in named}

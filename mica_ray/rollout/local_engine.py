@@ -168,12 +168,12 @@ class LocalEngine:
 
         if weights.version == self._version:
             return
-        parameters, bucket = dict(self._model.named_parameters()), resolve(weights)
-        if (adapter := unpack_adapter(bucket)) is not None:
+        parameters, buckets = dict(self._model.named_parameters()), resolve(weights)
+        if (adapter := unpack_adapter(*buckets)) is not None:
             self._base.add(adapter, parameters)
             self._version = weights.version
             return
-        received = dict(unpack_weights(bucket))
+        received = dict(unpack_weights(*buckets))
         missing = sorted(parameters.keys() - received.keys())
         if missing:
             raise EngineError(

@@ -46,7 +46,7 @@ class VllmBackend(Protocol):
         """Generate one reply and yield each output; closing the generator drops the reply."""
         ...
 
-    async def load(self, bucket: WeightBucket) -> None:
+    async def load(self, buckets: Sequence[WeightBucket]) -> None:
         """Load new weights and clear the prefix cache. Only called while no reply is generated."""
         ...
 
@@ -92,17 +92,17 @@ class InProcessBackend:
         """Generate one reply and yield each output; closing the generator drops the reply."""
         return self._thread.stream(prompt_ids, params, self._adapters.newest)
 
-    async def load(self, bucket: WeightBucket) -> None:
-        """Load the bucket into the model of every worker, or an adapter beside it."""
+    async def load(self, buckets: Sequence[WeightBucket]) -> None:
+        """Load the buckets into the model of every worker, or an adapter beside it."""
 
         def load() -> None:
-            if self._adapters.takes(bucket):
-                old, new = self._adapters.replace(bucket)
+            if self._adapters.takes(buckets):
+                old, new = self._adapters.replace(buckets)
                 if old is not None:
                     self._engine.remove_lora(old.lora_int_id)
                 self._engine.add_lora(new)
             else:
-                self._engine.collective_rpc("receive_bucket", args=(bucket,))
+                self._engine.collective_rpc("receive_buckets", args=tuple(buckets))
             self._engine.reset_prefix_cache()
 
         await self._thread.call(load)
@@ -186,10 +186,10 @@ class AsyncBackend:
         except Exception as error:  # vLLM rejects this request, for whatever reason, and keeps running.
             raise refusal(error) from error
 
-    async def load(self, bucket: WeightBucket) -> None:
-        """Load the bucket into the model of every worker, or an adapter beside it."""
-        if self._adapters.takes(bucket):
-            old, new = self._adapters.replace(bucket)
+    async def load(self, buckets: Sequence[WeightBucket]) -> None:
+        """Load the buckets into the model of every worker, or an adapter beside it."""
+        if self._adapters.takes(buckets):
+            old, new = self._adapters.replace(buckets)
             if old is not None:
                 await self._engine.remove_lora(old.lora_int_id)
             await self._engine.add_lora(new)
@@ -197,9 +197,10 @@ class AsyncBackend:
             return
         # /dev/shm is memory: the workers map the file, and nothing is written to a disk.
         with tempfile.TemporaryDirectory(dir=shared_memory()) as folder:
-            path = Path(folder) / "weights.npz"
-            await asyncio.to_thread(write_bucket, bucket, path)
-            await self._engine.collective_rpc("receive_file", args=(str(path),))
+            paths = [Path(folder) / f"weights-{number}.npz" for number in range(len(buckets))]
+            for bucket, path in zip(buckets, paths, strict=True):
+                await asyncio.to_thread(write_bucket, bucket, path)
+            await self._engine.collective_rpc("receive_files", args=tuple(map(str, paths)))
         await self._engine.reset_prefix_cache()
 
     async def sleep(self, level: int) -> None:

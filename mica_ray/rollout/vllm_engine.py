@@ -165,10 +165,10 @@ class VllmEngine:
                 # Even for a version already loaded: the sender waits for every member of its group.
                 await self._receive()
             elif weights.version != self._version or self._is_asleep:
-                # The bucket may come from another node. Replies in flight continue; new ones wait.
-                bucket = await asyncio.to_thread(resolve, weights)
+                # The buckets may come from another node. Replies in flight continue; new ones wait.
+                buckets = await asyncio.to_thread(resolve, weights)
                 await self._idle.wait()
-                await self._load(bucket)
+                await self._load(buckets)
             self._version = weights.version
             return self._version
 
@@ -197,11 +197,11 @@ class VllmEngine:
         """Stop vLLM."""
         await self._backend.close()
 
-    async def _load(self, bucket: WeightBucket) -> None:
-        """Load weights; an engine that sleeps wakes around it, the cache last, when the bucket is freed."""
+    async def _load(self, buckets: Sequence[WeightBucket]) -> None:
+        """Load weights; an engine that sleeps wakes around it, the cache last, when the buckets are freed."""
         if self._is_asleep:
             await self._backend.wake("weights")
-        await self._backend.load(bucket)
+        await self._backend.load(buckets)
         if self._is_asleep:
             await self._backend.wake("kv_cache")
             self._is_asleep = False

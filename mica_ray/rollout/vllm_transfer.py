@@ -1,4 +1,4 @@
-"""Additions to vLLM's weight-transfer API: a bucket as source, gloo as transport on CPUs.
+"""Additions to vLLM's weight-transfer API: buckets as source, gloo as transport on CPUs.
 
 Gloo follows the code path of NCCL, so everything except NCCL itself is tested without GPUs. Importing this
 imports vLLM. The sending side is weight_transfer.py.
@@ -6,7 +6,7 @@ imports vLLM. The sending side is weight_transfer.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Self
@@ -31,10 +31,10 @@ __all__ = ["BucketSource", "GlooTrainerInitInfo", "WeightReceiver"]
 
 
 class BucketSource(WeightSource):
-    """The newest bucket as a weight source of vLLM's trainer side."""
+    """The newest buckets as a weight source of vLLM's trainer side."""
 
-    def __init__(self, newest: Callable[[], WeightBucket], device: torch.device) -> None:
-        """Keep the function that returns the newest bucket, and the device to send from."""
+    def __init__(self, newest: Callable[[], Sequence[WeightBucket]], device: torch.device) -> None:
+        """Keep the function that returns the newest buckets, and the device to send from."""
         self._newest = newest
         self._device = device
 
@@ -42,12 +42,12 @@ class BucketSource(WeightSource):
         """Return name, type and shape of every parameter."""
         return [
             ParamMeta(name, tensor.dtype, tuple(tensor.shape))
-            for name, tensor in unpack_weights(self._newest())
+            for name, tensor in unpack_weights(*self._newest())
         ]
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield the parameters, one at a time on the device."""
-        for name, tensor in unpack_weights(self._newest()):
+        for name, tensor in unpack_weights(*self._newest()):
             yield name, tensor.to(self._device)
 
 

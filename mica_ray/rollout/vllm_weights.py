@@ -1,12 +1,13 @@
 """Load new weights inside a running vLLM worker, as the extension that vLLM imports.
 
-weights.py packs the bucket; vllm_engine.py pauses generation while it is loaded.
+weights.py packs the buckets; vllm_engine.py pauses generation while it is loaded.
 """
 
 from __future__ import annotations
 
 from ast import literal_eval
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,16 +28,17 @@ class WeightReceiver:
 
     model_runner: GPUModelRunner
 
-    def receive_bucket(self, bucket: WeightBucket) -> None:
-        """Load a bucket of this process into the model.
+    def receive_buckets(self, *buckets: WeightBucket) -> None:
+        """Load the buckets of one version, in this process, into the model.
 
         Raises:
-            EngineError: the bucket belongs to another model.
+            EngineError: they belong to another model.
         """
-        model, adapter = self.model_runner.get_model(), unpack_adapter(bucket)
+        model, adapter = self.model_runner.get_model(), unpack_adapter(*buckets)
         if adapter is None:
-            _check_same_model(model, dict(zip(bucket.names, bucket.shapes, strict=True)))
-            weights = unpack_weights(bucket)
+            shapes = (zip(bucket.names, bucket.shapes, strict=True) for bucket in buckets)
+            _check_same_model(model, dict(chain.from_iterable(shapes)))
+            weights = unpack_weights(*buckets)
         else:
             # vLLM computes with the sum: it rejects adapters of this model's architecture.
             weights = adapter.merged(_stored_weights(self.model_runner.model_config))
@@ -60,9 +62,9 @@ class WeightReceiver:
         """Make weights usable that arrived through vLLM's own transfer."""
         _repack_tied_head(self.model_runner.get_model())
 
-    def receive_file(self, path: str) -> None:
-        """Load a bucket that `write_bucket` wrote in another process of this node."""
-        self.receive_bucket(read_bucket(Path(path)))
+    def receive_files(self, *paths: str) -> None:
+        """Load buckets that `write_bucket` wrote in another process of this node."""
+        self.receive_buckets(*(read_bucket(Path(path)) for path in paths))
 
 
 def write_bucket(bucket: WeightBucket, path: Path) -> None:

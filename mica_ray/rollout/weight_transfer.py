@@ -29,15 +29,15 @@ class WeightBroadcaster:
         self._members: tuple[object, ...] = ()
         self._client: _EngineClient
         self._engine: TrainerWeightTransferEngine | None = None
-        self._bucket: WeightBucket | None = None
+        self._buckets: Sequence[WeightBucket] = ()
 
-    def send(self, bucket: WeightBucket, session: TransferSession) -> None:
-        """Send a bucket to the engines of a session and wait until they have loaded it.
+    def send(self, buckets: Sequence[WeightBucket], session: TransferSession) -> None:
+        """Send buckets to the engines of a session and wait until they have loaded them.
 
         Raises:
-            EngineError: an engine refused it or died, or the deadline passed. The process group is dropped.
+            EngineError: an engine refused them or died, or the deadline passed. The process group is dropped.
         """
-        self._bucket = bucket
+        self._buckets = buckets
         # In its own thread: a collective whose peer died cannot be interrupted, only abandoned.
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weight transfer")
         members = tuple(engine._actor_id for engine in session.engines)
@@ -90,9 +90,8 @@ class WeightBroadcaster:
             source=BucketSource(self._newest, torch.device("cuda" if is_on_gpu else "cpu")),
         )
 
-    def _newest(self) -> WeightBucket:
-        assert self._bucket is not None
-        return self._bucket
+    def _newest(self) -> Sequence[WeightBucket]:
+        return self._buckets
 
     def _forget(self) -> None:
         if self._engine is not None:

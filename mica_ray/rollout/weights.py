@@ -1,7 +1,7 @@
-"""Policy weights for the engines: one contiguous bucket, published once per version.
+"""Policy weights for the engines, in contiguous buckets, published once per version.
 
-With Ray the bucket goes through the object store, without Ray it is passed directly. Or the learner sends it
-through vLLM's weight transfer (weight_transfer.py). vllm_weights.py loads it inside vLLM.
+With Ray the buckets go through the object store, without Ray they are passed directly. Or the learner sends
+them through vLLM's weight transfer (weight_transfer.py). vllm_weights.py loads them inside vLLM.
 """
 
 from __future__ import annotations
@@ -28,12 +28,17 @@ _ALIGNMENT = 64
 """Bytes. Every tensor starts on a cache line, so that a view of any type is aligned."""
 
 _FETCH_SECONDS = 120.0
-"""Longest wait for a bucket from another node."""
+"""Longest wait for buckets from another node."""
+
+BUCKET_BYTES = 64 * 2**20
+"""Size from which a bucket of a sharded or remote learner is sent; one tensor may be larger."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightBucket:
-    """A model's parameters in one array, pickled without a copy and shared within a node.
+    """Parameters of a model in one array, pickled without a copy and shared within a node.
+
+    A version of the weights is one bucket or several, which have the parameters of a model between them.
 
     Attributes:
         names: parameter names in Hugging Face form, tied parameters once.
@@ -60,10 +65,11 @@ class WeightBucket:
 
 
 @dataclass(frozen=True, slots=True)
-class PublishedBucket:
-    """A bucket in Ray's object store; inside a dataclass the reference is not fetched."""
+class PublishedBuckets:
+    """Buckets in Ray's object store; inside a dataclass the reference is not fetched."""
 
     reference: ObjectRef
+    """Of one bucket, or of a tuple with the reference of each."""
 
 
 TransferKind = Literal["nccl", "gloo"]
@@ -139,12 +145,44 @@ def pack_weights(
     )
 
 
-def unpack_weights(bucket: WeightBucket) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the parameters of a bucket as views of its memory, which must not be written to.
+def pack_buckets(
+    named: Iterable[tuple[str, torch.Tensor]], *, lora_scale: float | None = None, size: int = BUCKET_BYTES
+) -> Iterator[WeightBucket]:
+    """Copy parameters into buckets on the CPU, one bucket at a time.
+
+    Args:
+        named: names in Hugging Face form and whole tensors, tied parameters once. A tensor is read before the
+            next one is asked for.
+        lora_scale: of an adapter; None for all weights.
+        size: bytes from which a bucket is complete.
+    """
+    waiting: list[tuple[str, torch.Tensor]] = []
+    total = 0
+    for name, tensor in named:
+        added = tensor.numel() * tensor.element_size()
+        if added >= size:
+            yield pack_weights([(name, tensor)], lora_scale=lora_scale)
+            continue
+        waiting.append((name, tensor.detach().to("cpu", copy=True)))
+        total += added
+        if total >= size:
+            yield pack_weights(waiting, lora_scale=lora_scale)
+            waiting, total = [], 0
+    if waiting:
+        yield pack_weights(waiting, lora_scale=lora_scale)
+
+
+def unpack_weights(*buckets: WeightBucket) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the parameters of buckets as views of their memory, which must not be written to.
 
     Raises:
-        EngineError: the size of the bucket does not match its shapes.
+        EngineError: the size of a bucket does not match its shapes.
     """
+    for bucket in buckets:
+        yield from _views(bucket)
+
+
+def _views(bucket: WeightBucket) -> Iterator[tuple[str, torch.Tensor]]:
     import torch
 
     types = [getattr(torch, name) for name in bucket.dtypes]
@@ -165,16 +203,17 @@ def unpack_weights(bucket: WeightBucket) -> Iterator[tuple[str, torch.Tensor]]:
         yield name, whole[offset : offset + size].view(dtype).view(shape)
 
 
-def unpack_adapter(bucket: WeightBucket) -> Adapter | None:
-    """Return the adapter in a bucket; None if it has all weights.
+def unpack_adapter(*buckets: WeightBucket) -> Adapter | None:
+    """Return the adapter in the buckets; None if they have all weights.
 
     Raises:
         EngineError: it is broken.
     """
-    if bucket.lora_scale is None:
+    scale = buckets[0].lora_scale
+    if scale is None:
         return None
     try:
-        return Adapter(dict(unpack_weights(bucket)), bucket.lora_scale)
+        return Adapter(dict(unpack_weights(*buckets)), scale)
     except LoraError as error:
         raise EngineError(str(error)) from error
 
@@ -185,19 +224,21 @@ def publish(bucket: WeightBucket, version: int) -> PolicyWeights:
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return PolicyWeights(version=version, source=bucket)
-    return PolicyWeights(version=version, source=PublishedBucket(ray.put(bucket)))
+    return PolicyWeights(version=version, source=PublishedBuckets(ray.put(bucket)))
 
 
-def resolve(weights: PolicyWeights) -> WeightBucket:
-    """Return the bucket of published weights, waiting while it is fetched from another node.
+def resolve(weights: PolicyWeights) -> tuple[WeightBucket, ...]:
+    """Return the buckets of published weights, waiting while they are fetched from another node.
+
+    On the node that stores them they are views of its object store.
 
     Raises:
-        EngineError: the source has an unknown type, or the object store lost it.
+        EngineError: the source has an unknown type, or the object store lost a bucket.
     """
     source = weights.source
     if isinstance(source, WeightBucket):
-        return source
-    if not isinstance(source, PublishedBucket):
+        return (source,)
+    if not isinstance(source, PublishedBuckets):
         raise EngineError(
             f"Weights version {weights.version} have a source of type {type(source).__name__}. Create them "
             "with rollout.weights.publish."
@@ -206,7 +247,10 @@ def resolve(weights: PolicyWeights) -> WeightBucket:
     from ray.exceptions import RayError
 
     try:
-        return ray.get(source.reference, timeout=_FETCH_SECONDS)
+        found = ray.get(source.reference, timeout=_FETCH_SECONDS)
+        if isinstance(found, WeightBucket):
+            return (found,)
+        return tuple(ray.get(list(found), timeout=_FETCH_SECONDS))
     except RayError as error:  # Lost, late, or the process that owns them died.
         raise EngineError(
             f"Weights version {weights.version} cannot be read from the object store "

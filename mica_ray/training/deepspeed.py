@@ -119,24 +119,17 @@ class DeepSpeedStepper:
         assert norm is not None, f"no gradient norm at ZeRO stage {self._stage}"
         return float(norm)
 
-    def gather(self, *, keep: bool) -> dict[str, torch.Tensor]:
-        """Return full parameters on the CPU by checkpoint name, gathered one at a time. Collective.
-
-        Those of an adapter are merged into its layers. Without `keep` the mapping is empty.
-        """
+    def whole_model(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield the parameters by checkpoint name, gathered one at a time, an adapter merged. Collective."""
         if self._lora is not None:
-            merged = merged_parameters(self.model, self._whole)
-            return {name: value.to("cpu", copy=True) for name, value in merged if keep}
-        return self.gather_trained(keep=keep)
+            return merged_parameters(self.model, self._whole)
+        return self.trained()
 
-    def gather_trained(self, *, keep: bool) -> dict[str, torch.Tensor]:
-        """Return the trained parameters as `gather` does, an adapter as it is. Collective."""
-        tensors: dict[str, torch.Tensor] = {}
+    def trained(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield the trained parameters as `whole_model` does, an adapter as it is. Collective."""
         for name, parameter in trained_parameters(self.model, self._lora):
             with self._whole([parameter]):
-                if keep:
-                    tensors[name] = parameter.detach().to("cpu", copy=True)
-        return tensors
+                yield name, parameter.detach()
 
     def fingerprint(self) -> str:
         """Return the fingerprint of the model's parameter names and full shapes."""

@@ -6,13 +6,13 @@ A plain class over a `Post`, which ray_learner.py connects to Ray. The engine be
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Thread
 from typing import Protocol, cast
 
 from mica_ray.rollout.engine import EngineError
-from mica_ray.rollout.weights import TransferSession, WeightBucket, pack_weights
+from mica_ray.rollout.weights import TransferSession, WeightBucket, pack_buckets
 from mica_ray.training.learner import LearnerError
 from mica_ray.training.learner_group import RayLearnerConfig
 from mica_ray.training.learner_state import LearnerState
@@ -34,11 +34,15 @@ class Post(Protocol):
         """Return this rank's part of the batch of an update command."""
         ...
 
-    def ready(self, version: int, bucket: WeightBucket | None) -> None:
+    def hold(self, bucket: WeightBucket) -> None:
+        """Hand over one bucket of the weights that the next `ready` or `answer` is about."""
+        ...
+
+    def ready(self, version: int) -> None:
         """Report that the group has started."""
         ...
 
-    def send(self, bucket: WeightBucket, session: TransferSession) -> None:
+    def send(self, buckets: Sequence[WeightBucket], session: TransferSession) -> None:
         """Send weights to the engines of a session.
 
         Raises:
@@ -50,7 +54,7 @@ class Post(Protocol):
         """Report that a rank has written its part of a save command, or its error."""
         ...
 
-    def answer(self, index: int, answer: WorkerReply, bucket: WeightBucket | None) -> None:
+    def answer(self, index: int, answer: WorkerReply) -> None:
         """Reply to a command."""
         ...
 
@@ -101,7 +105,7 @@ class LearnerWorker:
         self._version, self._updates, self._index = 0, 0, 0
         self._checkpointed_version = 0
         self._own_checkpoint: Path | None = None
-        self._is_sender, self._held = is_sender, cast(WeightBucket | None, None)
+        self._is_sender, self._held = is_sender, cast(Sequence[WeightBucket], ())
         self._writing = Thread()
         # Rank 0 decides: the driver may report another checkpoint between the questions of two ranks.
         point = self._ranks.of_first(post.restart() if rank == 0 else RestartPoint())
@@ -113,9 +117,9 @@ class LearnerWorker:
 
     def serve(self) -> None:
         """Run commands until a stop command."""
-        bucket = self._bucket()
+        self._hand_over_weights()
         if self._rank == 0:
-            self._post.ready(self._version, bucket)
+            self._post.ready(self._version)
         while True:
             command = self._post.take(self._index)
             if command.kind == "stop":
@@ -125,7 +129,8 @@ class LearnerWorker:
                 self._update(command)
             elif command.kind == "restore":
                 self._restore(Path(cast(str, command.payload)))
-                self._answer(WorkerReply(self._version, {}), self._bucket())
+                self._hand_over_weights()
+                self._answer(WorkerReply(self._version, {}))
                 self._report_checkpoint(Path(cast(str, command.payload)))
             elif command.kind == "send":
                 self._send(command)
@@ -144,13 +149,14 @@ class LearnerWorker:
         )
         self._updates += outcome.num_updates
         self._version += 1
-        self._answer(WorkerReply(self._version, outcome.metrics), self._bucket())
+        self._hand_over_weights()
+        self._answer(WorkerReply(self._version, outcome.metrics))
         if self._version - self._checkpointed_version >= self._group.checkpoint_every:
             self._checkpoint()
 
     def _send(self, command: Command) -> None:
         """Send the newest weights from rank 0; skip a session that is over."""
-        if self._held is None or command.payload is None:
+        if not self._held or command.payload is None:
             return
         try:
             self._post.send(self._held, cast(TransferSession, command.payload))
@@ -233,27 +239,30 @@ class LearnerWorker:
         self._version, self._updates = state.version, state.updates
         self._checkpointed_version = self._version
 
-    def _bucket(self) -> WeightBucket | None:
-        """Gather the weights. Collective.
+    def _hand_over_weights(self) -> None:
+        """Gather the weights, one bucket at a time. Collective.
 
-        Returns:
-            The bucket for the mailbox. None on the other ranks, and where rank 0 keeps it to send it itself.
+        They go to the mailbox; a rank 0 that sends weights itself keeps them.
         """
-        lora, is_packed = self._learner.lora, self._rank == 0
+        lora = self._learner.lora
         is_adapter = lora is not None and lora.push == "adapter"
-        gather = self._stepper.gather_trained if is_adapter else self._stepper.gather
-        tensors = gather(keep=is_packed)
+        named = self._stepper.trained() if is_adapter else self._stepper.whole_model()
+        if self._rank != 0:
+            for _ in named:
+                pass
+        else:
+            buckets = pack_buckets(named, lora_scale=lora.scale if lora and is_adapter else None)
+            if self._is_sender:
+                self._held = tuple(buckets)
+            else:
+                for bucket in buckets:
+                    self._post.hold(bucket)
         if 0 < self._group.gpus_per_worker < 1:
             import torch
 
             torch.cuda.empty_cache()  # An engine on the same GPU wakes into the memory of the activations.
-        if self._rank != 0:
-            return None
-        bucket = pack_weights(tensors.items(), lora_scale=lora.scale if lora and is_adapter else None)
-        self._held = bucket if self._is_sender else None
-        return None if self._is_sender else bucket
 
-    def _answer(self, answer: WorkerReply, bucket: WeightBucket | None = None) -> None:
+    def _answer(self, answer: WorkerReply) -> None:
         """Reply to the current command from rank 0."""
         if self._rank == 0:
-            self._post.answer(self._index, answer, bucket)
+            self._post.answer(self._index, answer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,16 +108,16 @@ class LocalStepper:
         self._round_masters()
         return float(norm)
 
-    def whole_model(self) -> Iterable[tuple[str, torch.Tensor]]:
-        """Return all parameters by checkpoint name, tied ones once, an adapter merged into its layers."""
+    def whole_model(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield all parameters by checkpoint name, tied ones once, an adapter merged into its layers."""
         if self._lora is not None:
             return merged_parameters(self.model)
         return ((name, parameter.detach()) for name, parameter in self.model.named_parameters())
 
-    def trained(self) -> dict[str, torch.Tensor]:
-        """Return the trained parameters by checkpoint name."""
+    def trained(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield the trained parameters by checkpoint name."""
         named = trained_parameters(self.model, self._lora)
-        return {name: parameter.detach() for name, parameter in named}
+        return ((name, parameter.detach()) for name, parameter in named)
 
     def fingerprint(self) -> str:
         """Return the fingerprint of the model, its adapter included."""
@@ -187,7 +187,7 @@ class LocalLearner:
         """Pack the current weights for the engines, or the adapter."""
         lora, stepper = self._config.lora, self._stepper
         if lora is not None and lora.push == "adapter":
-            return publish(pack_weights(stepper.trained().items(), lora_scale=lora.scale), self._version)
+            return publish(pack_weights(stepper.trained(), lora_scale=lora.scale), self._version)
         return publish(pack_weights(stepper.whole_model()), self._version)
 
     def save(self, directory: Path, *, copied: Callable[[], object] | None = None) -> None:
@@ -197,7 +197,7 @@ class LocalLearner:
         write_policy(
             directory / "policy",
             self._stepper.model,
-            tensors=self._stepper.trained(),
+            tensors=dict(self._stepper.trained()),
             tokenizer_from=self._policy,
             lora=self._config.lora,
         )

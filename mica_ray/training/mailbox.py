@@ -6,7 +6,7 @@ Commands form a log that is read by index, so a restarted group reads on from th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -53,18 +53,22 @@ class Mailbox:
     All methods are coroutines of one event loop, so state changes need no lock.
     """
 
-    def __init__(self, num_ranks: int = 1) -> None:
+    def __init__(self, num_ranks: int = 1, store: Callable[[WeightBucket], object] | None = None) -> None:
         """Start empty.
 
         Args:
             num_ranks: of the group; so many reports complete a save.
+            store: puts a bucket where it outlives its sender, and returns what `weights` returns for it; None
+                copies it.
         """
         self._num_ranks = num_ranks
+        self._store = store or _copied
+        self._arriving: dict[str, list[object]] = {}
         self._written: dict[int, dict[int, str]] = {}
         self._commands: list[Command] = []
         self._answers: dict[int, WorkerReply] = {}
         self._version: int | None = None
-        self._bucket: WeightBucket | None = None
+        self._buckets: Sequence[object] = ()
         self._error = ""
         self._num_starts = 0
         self._restart = RestartPoint()
@@ -97,17 +101,30 @@ class Mailbox:
             return replace(command, payload=None)
         return command
 
-    async def ready(self, version: int, bucket: WeightBucket | None) -> None:
-        """Record that the group (re)started, with its weights unless rank 0 sends them itself."""
-        self._num_starts += 1
-        self._keep(version, bucket)
+    async def hold(self, start: str, bucket: WeightBucket) -> None:
+        """Take one bucket of weights that the next `ready` or `answer` of this start of the group completes.
 
-    async def answer(self, index: int, answer: WorkerReply, bucket: WeightBucket | None = None) -> None:
-        """Store rank 0's reply to a command. A second reply, after a restart, is ignored."""
+        The sender keeps one bucket at a time, and the weights of a sender that dies are never mixed with
+        those of the next.
+        """
+        self._arriving.setdefault(start, []).append(self._store(bucket))
+
+    async def ready(self, start: str, version: int) -> None:
+        """Record that the group (re)started; what it holds here are its weights."""
+        self._num_starts += 1
+        self._keep(version, self._arrived(start))
+        self._announce()
+
+    async def answer(self, start: str, index: int, answer: WorkerReply) -> None:
+        """Store rank 0's reply to a command, with the weights that it holds here.
+
+        A second reply, after a restart, is ignored.
+        """
+        buckets = self._arrived(start)
         if index in self._answers:
             return
         self._answers[index] = replace(answer, num_starts=self._num_starts)
-        self._keep(answer.version, bucket, is_restored=self._commands[index].kind == "restore")
+        self._keep(answer.version, buckets, is_restored=self._commands[index].kind == "restore")
         self._announce()
 
     async def fail(self, line: str) -> None:
@@ -117,7 +134,7 @@ class Mailbox:
 
     async def give_up(self, index: int, line: str) -> None:
         """Reply to a command with an error in place of the group; an existing reply is kept."""
-        await self.answer(index, WorkerReply(version=self._version or 0, metrics={}, error=line))
+        await self.answer("", index, WorkerReply(version=self._version or 0, metrics={}, error=line))
 
     async def wait(self, index: int) -> WorkerReply:
         """Wait for the reply to a command, or for the error that prevents it."""
@@ -134,17 +151,17 @@ class Mailbox:
         version = self._version if self._version is not None else -1
         return WorkerReply(version=version, metrics={}, num_starts=self._num_starts, error=self._error)
 
-    async def weights(self) -> WeightBucket:
-        """Return the newest weights.
+    async def weights(self) -> tuple[object, ...]:
+        """Return the newest weights, what `store` returned for each bucket.
 
         Raises:
             ValueError: the group has not started yet, or sends its weights itself.
         """
-        if self._bucket is None:
+        if not self._buckets:
             raise ValueError(
                 "The mailbox has no weights. Await wait_ready() first; with a route rank 0 sends them itself."
             )
-        return self._bucket
+        return tuple(self._buckets)
 
     async def checkpointed(self, point: RestartPoint) -> None:
         """Record a complete checkpoint, and free the payloads of all commands before it."""
@@ -173,14 +190,17 @@ class Mailbox:
     def _is_written(self, index: int) -> bool:
         return len(self._written.get(index, {})) == self._num_ranks
 
-    def _keep(self, version: int, bucket: WeightBucket | None, *, is_restored: bool = False) -> None:
-        """Store weights unless newer ones are stored; a restarted group repeats earlier versions."""
+    def _arrived(self, start: str) -> Sequence[object]:
+        """Return the buckets of one start of the group; forget them and those of earlier starts."""
+        found = self._arriving.get(start, ())
+        self._arriving = {}
+        return found
+
+    def _keep(self, version: int, buckets: Sequence[object], *, is_restored: bool = False) -> None:
+        """Keep weights unless newer ones are kept; a restarted group repeats earlier versions."""
         if self._version is None or is_restored or version > self._version:
             self._version = version
-            if bucket is not None:
-                # A copy: the sender's memory is freed when the sender dies.
-                self._bucket = replace(bucket, data=bucket.data.copy())
-        self._announce()
+            self._buckets = buckets or self._buckets
 
     def _announce(self) -> None:
         """Wake every waiter; each checks its own condition."""
@@ -198,3 +218,8 @@ class Mailbox:
             await asyncio.wait_for(met(), seconds)
         except TimeoutError:
             return
+
+
+def _copied(bucket: WeightBucket) -> WeightBucket:
+    """Return a copy: the sender's memory is freed when the sender dies."""
+    return replace(bucket, data=bucket.data.copy())

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 import ray
 import ray.train
 
-from mica_ray.rollout.weights import PublishedBucket, TransferRoute, TransferSession
+from mica_ray.rollout.weights import PublishedBuckets, TransferRoute, TransferSession
 from mica_ray.training.learner import LearnerError
 from mica_ray.training.learner_group import RayLearnerConfig
 from mica_ray.training.mailbox import Command, Mailbox, RestartPoint, WorkerReply
@@ -75,7 +75,7 @@ class RayLearner:
             os.environ.setdefault(name, setting)
         self._config, self._learner = group, config
         self._mailbox = (
-            ray.remote(Mailbox).options(num_cpus=0, max_concurrency=1000).remote(group.num_workers)
+            ray.remote(Mailbox).options(num_cpus=0, max_concurrency=1000).remote(group.num_workers, ray.put)
         )
         self._version: int | None = None
         self._saved_index = -1
@@ -114,7 +114,7 @@ class RayLearner:
         version = self._start()
         if self._route is not None:
             return PolicyWeights(version, _RankZero(self._mailbox, self._route))
-        return PolicyWeights(version, PublishedBucket(self._mailbox.weights.remote()))
+        return PolicyWeights(version, PublishedBuckets(self._mailbox.weights.remote()))
 
     def save(self, directory: Path, *, copied: Callable[[], object] | None = None) -> None:
         """Write a checkpoint with all workers into the folder: `policy/`, `engine/`, `learner.json`.

@@ -51,7 +51,7 @@ def ray_learner(
 
 def weights_of(learner: Learner) -> dict[str, np.ndarray]:
     return {
-        name: tensor.float().numpy().copy() for name, tensor in unpack_weights(resolve(learner.weights()))
+        name: tensor.float().numpy().copy() for name, tensor in unpack_weights(*resolve(learner.weights()))
     }
 
 

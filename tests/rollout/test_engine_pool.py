@@ -46,8 +46,8 @@ class TellingEngine:
 
     async def load_weights(self, weights: PolicyWeights) -> int:
         if weights.version != self._version:
-            bucket = await asyncio.to_thread(resolve, weights)
-            self._weight = dict(unpack_weights(bucket))["w"].item()
+            buckets = await asyncio.to_thread(resolve, weights)
+            self._weight = dict(unpack_weights(*buckets))["w"].item()
             self._version = weights.version
             self._num_loads += 1
         return self._version
@@ -172,9 +172,9 @@ async def test_more_than_the_cluster_has_is_refused_at_once(ray_cluster: None) -
 
 async def test_bucket_is_read_from_the_object_store_without_a_copy(ray_cluster: None) -> None:
     weights = publish(WeightBucket(("w",), ((1 << 18,),), ("float32",), np.zeros(1 << 20, np.uint8)), 3)
-    bucket = resolve(weights)
+    (bucket,) = resolve(weights)
     assert not bucket.data.flags.writeable  # Memory of the object store.
-    assert resolve(weights).data.ctypes.data == bucket.data.ctypes.data
+    assert resolve(weights)[0].data.ctypes.data == bucket.data.ctypes.data
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ class NotingBackend:
     async def stream(self, prompt_ids: Sequence[int], params: Any) -> AsyncGenerator[Any, None]:
         yield await self.generate(prompt_ids, params)
 
-    async def load(self, bucket: WeightBucket) -> None:
+    async def load(self, buckets: Sequence[WeightBucket]) -> None:
         self.calls.append("load")
 
     async def sleep(self, level: int) -> None:

@@ -38,7 +38,7 @@ class RankZero:
         self._broadcaster = WeightBroadcaster()
 
     def send(self, bucket: WeightBucket, session: TransferSession) -> None:
-        self._broadcaster.send(bucket, session)
+        self._broadcaster.send([bucket], session)
 
 
 @dataclass(frozen=True, slots=True)

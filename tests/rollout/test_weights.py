@@ -1,19 +1,21 @@
-"""One bucket, exact to the bit, tied tensors once."""
+"""Buckets, exact to the bit, tied tensors once."""
 
 from __future__ import annotations
 
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mica_ray.rollout.engine import EngineError
-from mica_ray.rollout.weights import WeightBucket, pack_weights, resolve, unpack_weights
+from mica_ray.rollout.weights import WeightBucket, pack_buckets, pack_weights, resolve, unpack_weights
 from mica_ray.types import PolicyWeights
 from tests.small_policy import small_model
 
@@ -80,6 +82,25 @@ def test_transposed_view_is_no_tie() -> None:
     assert received["b"].tolist() == [[0.0, 2.0], [1.0, 3.0]]
 
 
+def test_buckets_are_packed_one_at_a_time_and_have_all_parameters() -> None:
+    read: list[int] = []
+
+    def named() -> Iterator[tuple[str, torch.Tensor]]:
+        reused = torch.empty(5)  # As a gathered parameter, it is overwritten by the next one.
+        for number, size in enumerate((2, 2, 5, 1, 2)):
+            read.append(number)
+            yield f"w{number}", reused[:size].fill_(number)
+
+    buckets: list[WeightBucket] = []
+    for bucket in pack_buckets(named(), lora_scale=0.5, size=16):
+        buckets.append(bucket)
+        assert len(read) == {1: 2, 2: 3, 3: 5}[len(buckets)]
+    assert [bucket.names for bucket in buckets] == [("w0", "w1"), ("w2",), ("w3", "w4")]
+    assert {bucket.lora_scale for bucket in buckets} == {0.5}
+    found = {name: tensor.tolist() for name, tensor in unpack_weights(*buckets)}
+    assert found == {"w0": [0, 0], "w1": [1, 1], "w2": [2] * 5, "w3": [3], "w4": [4, 4]}
+
+
 def test_short_bucket_is_refused() -> None:
     bucket = WeightBucket(("a",), ((64,),), ("float32",), np.zeros(64, np.uint8))
     with pytest.raises(EngineError, match="has 64 bytes, its shapes need 256"):
@@ -91,7 +112,7 @@ def test_without_ray_the_bucket_itself_is_published_and_ray_stays_unimported() -
     program = (
         "import sys, numpy as np; from mica_ray.rollout.weights import *;"
         "bucket = WeightBucket((), (), (), np.zeros(0, np.uint8)); weights = publish(bucket, 3);"
-        "assert weights.version == 3 and resolve(weights) is bucket and 'ray' not in sys.modules"
+        "assert weights.version == 3 and resolve(weights) == (bucket,) and 'ray' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=Path(__file__).parents[2])
 

@@ -29,7 +29,7 @@ from mica_ray.training.sharded.group_stepper import (
 )
 from mica_ray.training.sharded.torch_ranks import TorchRanks
 from mica_ray.training.update import LearnerConfig, batch_shares, run_update
-from tests.tiny_policy import random_batch, write_tiny_policy
+from tests.tiny_policy import copied, random_batch, write_tiny_policy
 
 pytestmark = pytest.mark.slow
 
@@ -89,7 +89,7 @@ def test_saved_engine_continues_bit_for_bit(
     state = restore_group(second, tmp_path, ranks=ONE, config=config)
     assert (state.version, state.updates) == (2, 4)
     run(second, config, range(2, 4), first_update=4)
-    expected, found = straight.gather(keep=True), second.gather(keep=True)
+    expected, found = copied(straight.whole_model()), copied(second.whole_model())
     assert list(expected) == list(found)
     for name, tensor in expected.items():
         assert tensor.dtype == getattr(torch, dtype)
@@ -106,7 +106,7 @@ def test_checkpoint_is_written_once(policy: Path, tmp_path: Path) -> None:
     assert writer(saved, tmp_path, policy, CONFIG)() == ""
     written = process.io_counters().write_chars - before
     kept = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
-    parameters = sum(tensor.numel() for tensor in saved.gather(keep=True).values())
+    parameters = sum(tensor.numel() for _, tensor in saved.whole_model())
     assert 16 * parameters < kept <= written <= 1.05 * kept
 
 
@@ -117,8 +117,8 @@ def test_bfloat16_engine_trains_the_weights_of_the_local_learner(policy: Path) -
     sharded = stepper(policy, config, 1)
     norm = run(sharded, config, range(1))["grad_norm"]
     assert norm == pytest.approx(local.update(random_batch(0)).metrics["grad_norm"], rel=1e-5)
-    assert resolve(local.weights()).names == tuple(sharded.gather(keep=True))
-    moved = np.concatenate([value.float().numpy().ravel() for value in sharded.gather(keep=True).values()])
+    assert resolve(local.weights())[0].names == tuple(name for name, _ in sharded.whole_model())
+    moved = np.concatenate([value.float().numpy().ravel() for _, value in sharded.whole_model()])
     assert np.isfinite(moved).all()
 
 
@@ -182,10 +182,10 @@ def test_engine_trains_an_adapter_like_the_local_learner(policy: Path, zero_stag
     assert expected["kl"] > 1e-5
     for name in ("kl", "loss", "grad_norm"):
         assert found[name] == pytest.approx(expected[name], rel=1e-4), name
-    bucket = pack_weights(engine.gather(keep=True).items())
-    assert bucket.names == resolve(local.weights()).names
+    bucket = pack_weights(engine.whole_model())
+    assert bucket.names == resolve(local.weights())[0].names
     np.testing.assert_allclose(
-        bucket.data.view(np.float32), resolve(local.weights()).data.view(np.float32), atol=1e-6
+        bucket.data.view(np.float32), resolve(local.weights())[0].data.view(np.float32), atol=1e-6
     )
 
 
@@ -201,7 +201,7 @@ def test_saved_adapter_continues_bit_for_bit(
     assert writer(first, tmp_path, policy, config)() == ""
     restore_group(second, tmp_path, ranks=ONE, config=config)
     run(second, config, range(2, 4), first_update=4)
-    expected, found = straight.gather_trained(keep=True), second.gather_trained(keep=True)
+    expected, found = copied(straight.trained()), copied(second.trained())
     assert len(expected) == 2 * 7 * 2  # A and B of seven layers in two blocks.
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     sizes = [path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()]
@@ -213,13 +213,16 @@ class StoppingPost:
     """A post that keeps the weights of the start and stops the worker."""
 
     def __init__(self) -> None:
-        self.bucket: WeightBucket | None = None
+        self.buckets: list[WeightBucket] = []
 
     def restart(self) -> RestartPoint:
         return RestartPoint()
 
-    def ready(self, version: int, bucket: WeightBucket | None) -> None:
-        self.bucket = bucket
+    def hold(self, bucket: WeightBucket) -> None:
+        self.buckets.append(bucket)
+
+    def ready(self, version: int) -> None:
+        assert self.buckets
 
     def take(self, index: int) -> Command:
         return Command("stop")
@@ -232,6 +235,6 @@ def test_worker_pushes_the_adapter_or_the_merged_weights(policy: Path, tmp_path:
     post: Any = StoppingPost()
     group = RayLearnerConfig()
     LearnerWorker(post, policy, config, group, folder=tmp_path, rank=0, world_size=1).serve()
-    expected = resolve(LocalLearner(policy, config).weights())
-    assert (post.bucket.names, post.bucket.lora_scale) == (expected.names, expected.lora_scale)
-    np.testing.assert_array_equal(post.bucket.data, expected.data)
+    ((bucket,), (expected,)) = post.buckets, resolve(LocalLearner(policy, config).weights())
+    assert (bucket.names, bucket.lora_scale) == (expected.names, expected.lora_scale)
+    np.testing.assert_array_equal(bucket.data, expected.data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
@@ -54,17 +54,20 @@ class MailboxPost:
     def share(self, command: Command, rank: int) -> RankShare:
         return cast(list[RankShare], command.payload)[rank]
 
-    def ready(self, version: int, bucket: WeightBucket | None) -> None:
-        self.call(self.mailbox.ready(version, bucket))
+    def hold(self, bucket: WeightBucket) -> None:
+        self.call(self.mailbox.hold(str(id(self)), bucket))
 
-    def send(self, bucket: WeightBucket, session: TransferSession) -> None:
+    def ready(self, version: int) -> None:
+        self.call(self.mailbox.ready(str(id(self)), version))
+
+    def send(self, buckets: Sequence[WeightBucket], session: TransferSession) -> None:
         raise NotImplementedError
 
     def written(self, index: int, rank: int, line: str) -> None:
         self.call(self.mailbox.written(index, rank, line))
 
-    def answer(self, index: int, answer: WorkerReply, bucket: WeightBucket | None) -> None:
-        self.call(self.mailbox.answer(index, answer, bucket))
+    def answer(self, index: int, answer: WorkerReply) -> None:
+        self.call(self.mailbox.answer(str(id(self)), index, answer))
 
     def checkpointed(self, point: RestartPoint) -> None:
         self.call(self.mailbox.checkpointed(point))
@@ -106,7 +109,12 @@ def after(policy: Path, *seeds: int) -> np.ndarray:
     learner = LocalLearner(policy, CONFIG)
     for seed in seeds:
         learner.update(random_batch(seed))
-    return resolve(learner.weights()).data
+    return resolve(learner.weights())[0].data
+
+
+async def weights(mailbox: Mailbox) -> np.ndarray:
+    (bucket,) = await mailbox.weights()
+    return cast(WeightBucket, bucket).data
 
 
 @pytest.mark.parametrize("background", [False, True])
@@ -123,7 +131,7 @@ async def test_restarted_worker_continues_from_the_checkpoint_of_the_run(
     await put(mailbox, update(2), Command("stop"))
     assert await play(MailboxPost(mailbox), policy, tmp_path, group) == [3, 4]
     assert (await mailbox.wait(3)).version == 3
-    np.testing.assert_array_equal((await mailbox.weights()).data, after(policy, 0, 1, 2))
+    np.testing.assert_array_equal(await weights(mailbox), after(policy, 0, 1, 2))
 
 
 async def test_group_writes_its_own_checkpoint_if_the_run_writes_none(policy: Path, tmp_path: Path) -> None:
@@ -135,7 +143,7 @@ async def test_group_writes_its_own_checkpoint_if_the_run_writes_none(policy: Pa
     assert await play(MailboxPost(mailbox), policy, tmp_path, group) == [2, 3, 4]
     assert await mailbox.restart() == RestartPoint(4, str(tmp_path / "version-000004"))
     assert [path.name for path in tmp_path.iterdir()] == ["version-000004"]
-    np.testing.assert_array_equal((await mailbox.weights()).data, after(policy, 0, 1, 2, 3))
+    np.testing.assert_array_equal(await weights(mailbox), after(policy, 0, 1, 2, 3))
 
 
 async def test_checkpoint_of_the_run_spares_the_group_its_own(policy: Path, tmp_path: Path) -> None:
@@ -174,4 +182,4 @@ async def test_restored_checkpoint_is_where_a_restart_continues(policy: Path, tm
     await put(mailbox, Command("stop"))
     assert await play(MailboxPost(mailbox), policy, tmp_path) == [4, 5]
     assert (await mailbox.wait(4)).version == 2
-    np.testing.assert_array_equal((await mailbox.weights()).data, after(policy, 0, 2))
+    np.testing.assert_array_equal(await weights(mailbox), after(policy, 0, 2))

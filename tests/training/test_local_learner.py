@@ -28,7 +28,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def weights_of(learner: LocalLearner) -> np.ndarray:
-    return resolve(learner.weights()).data
+    return resolve(learner.weights())[0].data
 
 
 @pytest.mark.parametrize("aggregation", ["token_mean", "turn_mean"])
@@ -152,7 +152,7 @@ def test_saved_policy_loads_in_transformers_with_its_tokenizer_files(policy: Pat
         policy / "tokenizer_config.json"
     ).read_text()
     embedding = dict(model.named_parameters())["model.embed_tokens.weight"]
-    bucket = resolve(learner.weights())
+    (bucket,) = resolve(learner.weights())
     position = bucket.names.index("model.embed_tokens.weight")
     assert bucket.shapes[position] == tuple(embedding.shape)
     assert model.lm_head.weight is embedding or torch.equal(model.lm_head.weight, embedding)

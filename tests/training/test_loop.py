@@ -70,7 +70,7 @@ async def test_resumed_run_ends_in_the_same_weights_and_records(policy: Path, tm
     assert again.first_step == 4
     await train(again)
     np.testing.assert_array_equal(
-        resolve(again.learner.weights()).data, resolve(straight.learner.weights()).data
+        resolve(again.learner.weights())[0].data, resolve(straight.learner.weights())[0].data
     )
     records = (tmp_path / "stopped" / "dialogues.jsonl").read_text()
     assert records == (tmp_path / "straight" / "dialogues.jsonl").read_text()

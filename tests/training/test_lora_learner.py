@@ -41,7 +41,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def weights_of(learner: LocalLearner) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in unpack_weights(resolve(learner.weights()))}
+    return {name: tensor.clone() for name, tensor in unpack_weights(*resolve(learner.weights()))}
 
 
 def trained(policy: Path, config: LearnerConfig = CONFIG, updates: int = 2) -> LocalLearner:
@@ -54,8 +54,8 @@ def trained(policy: Path, config: LearnerConfig = CONFIG, updates: int = 2) -> L
 def test_training_starts_from_the_base_model(policy: Path) -> None:
     plain = LocalLearner(policy, replace(CONFIG, lora=None))
     adapted = LocalLearner(policy, CONFIG)
-    assert resolve(adapted.weights()).names == resolve(plain.weights()).names
-    np.testing.assert_array_equal(resolve(adapted.weights()).data, resolve(plain.weights()).data)
+    assert resolve(adapted.weights())[0].names == resolve(plain.weights())[0].names
+    np.testing.assert_array_equal(resolve(adapted.weights())[0].data, resolve(plain.weights())[0].data)
     # The old log probabilities are those before the first optimizer step.
     found, expected = (learner.update(random_batch(0)).metrics for learner in (adapted, plain))
     for name in ("entropy", "logprob_difference_mean"):
@@ -117,7 +117,7 @@ def test_saved_adapter_continues_bit_for_bit(policy: Path, tmp_path: Path, dtype
     second.restore(tmp_path)
     for seed in range(2, 4):
         second.update(random_batch(seed))
-    np.testing.assert_array_equal(resolve(second.weights()).data, resolve(straight.weights()).data)
+    np.testing.assert_array_equal(resolve(second.weights())[0].data, resolve(straight.weights())[0].data)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -207,4 +207,4 @@ async def test_engine_with_a_pushed_adapter_has_the_merged_weights(policy: Path,
     numbers = 2 * (128 + 2 * 96 + 128 + 3 * 192)
     itemsize = 4 if dtype == "float32" else 2
     # Each of the 28 matrices starts on a line of 64 bytes.
-    assert 0 <= resolve(learner.weights()).data.nbytes - numbers * itemsize < 28 * 64
+    assert 0 <= resolve(learner.weights())[0].data.nbytes - numbers * itemsize < 28 * 64

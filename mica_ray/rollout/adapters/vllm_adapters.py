@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,15 +40,15 @@ class VllmAdapters:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.newest: LoRARequest | None = None
 
-    def takes(self, bucket: WeightBucket) -> bool:
-        """Whether a bucket is loaded as an adapter; otherwise the worker adds it to the model's weights."""
-        return self._is_supported and bucket.lora_scale is not None
+    def takes(self, buckets: Sequence[WeightBucket]) -> bool:
+        """Whether buckets are loaded as an adapter; otherwise the worker adds them to the model's weights."""
+        return self._is_supported and buckets[0].lora_scale is not None
 
-    def replace(self, bucket: WeightBucket) -> tuple[LoRARequest | None, LoRARequest]:
+    def replace(self, buckets: Sequence[WeightBucket]) -> tuple[LoRARequest | None, LoRARequest]:
         """Write the files of a new adapter; return the earlier request and the new one."""
         from vllm.lora.request import LoRARequest
 
-        adapter, old = unpack_adapter(bucket), self.newest
+        adapter, old = unpack_adapter(*buckets), self.newest
         assert adapter is not None, "takes() checks it"
         folder = tempfile.TemporaryDirectory(dir=shared_memory())
         write_adapter(Path(folder.name), adapter, base="")

@@ -43,12 +43,15 @@ class GroupStepper(Stepper, Protocol):
         """The optimizer that steps the pieces."""
         ...
 
-    def gather(self, *, keep: bool) -> dict[str, torch.Tensor]:
-        """Return the whole model on the CPU by name, an adapter merged; without `keep`, nothing."""
+    def whole_model(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield all parameters by checkpoint name, tied ones once, an adapter merged into its layers.
+
+        Every rank must exhaust it; a tensor is whole until the next one is asked for.
+        """
         ...
 
-    def gather_trained(self, *, keep: bool) -> dict[str, torch.Tensor]:
-        """Return the trained parameters as `gather` does, an adapter as it is."""
+    def trained(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield the trained parameters as `whole_model` does, an adapter as it is."""
         ...
 
     def fingerprint(self) -> str:
@@ -102,7 +105,8 @@ def checkpoint_writer(
     Returns:
         Writes, and returns one line about its error; empty without one.
     """
-    tensors = stepper.gather_trained(keep=ranks.rank == 0)
+    # Copied before the next one: a sharded parameter is whole only for a moment.
+    tensors = {name: value.to("cpu", copy=True) for name, value in stepper.trained() if ranks.rank == 0}
     shards = [piece.shard(stepper.optimizer) for piece in stepper.pieces()]
     if copies:
         shards = [shard.copied() for shard in shards]

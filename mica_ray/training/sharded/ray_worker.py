@@ -5,7 +5,8 @@ The driver's side is in ray_learner.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -70,7 +71,7 @@ def work(settings: Mapping[str, GroupJob]) -> None:
     torch.set_num_threads(max(1, int(job.group.cpus_per_worker)))
     try:
         LearnerWorker(
-            _RayPost(job.mailbox, WeightBroadcaster()),
+            _RayPost(job.mailbox, WeightBroadcaster(), uuid.uuid4().hex),
             Path(job.policy),
             job.learner,
             job.group,
@@ -92,6 +93,8 @@ class _RayPost:
 
     mailbox: ActorProxy[Mailbox]
     broadcaster: WeightBroadcaster
+    start: str
+    """Name of this start of the worker."""
 
     def take(self, index: int) -> Command:
         """Wait for a command, in calls of `_POLL_SECONDS`."""
@@ -106,17 +109,21 @@ class _RayPost:
         references = cast(list["ObjectRef"], command.payload)
         return cast(RankShare, ray.get(references[rank], timeout=CALL_SECONDS))
 
-    def send(self, bucket: WeightBucket, session: TransferSession) -> None:
+    def send(self, buckets: Sequence[WeightBucket], session: TransferSession) -> None:
         """Send through vLLM's weight transfer."""
-        self.broadcaster.send(bucket, session)
+        self.broadcaster.send(buckets, session)
 
-    def ready(self, version: int, bucket: WeightBucket | None) -> None:
+    def hold(self, bucket: WeightBucket) -> None:
+        """Store the bucket in the object store, owned by the mailbox: it survives this worker."""
+        ray.get(self.mailbox.hold.remote(self.start, bucket), timeout=CALL_SECONDS)
+
+    def ready(self, version: int) -> None:
         """Report the start to the mailbox."""
-        ray.get(self.mailbox.ready.remote(version, bucket), timeout=CALL_SECONDS)
+        ray.get(self.mailbox.ready.remote(self.start, version), timeout=CALL_SECONDS)
 
-    def answer(self, index: int, answer: WorkerReply, bucket: WeightBucket | None) -> None:
+    def answer(self, index: int, answer: WorkerReply) -> None:
         """Store the reply in the mailbox."""
-        ray.get(self.mailbox.answer.remote(index, answer, bucket), timeout=CALL_SECONDS)
+        ray.get(self.mailbox.answer.remote(self.start, index, answer), timeout=CALL_SECONDS)
 
     def checkpointed(self, point: RestartPoint) -> None:
         """Report the checkpoint to the mailbox."""

@@ -45,14 +45,6 @@ class ReplicatedStepper(LocalStepper):
                 dist.all_reduce(master.grad)
         return super().step(learning_rate)
 
-    def gather(self, *, keep: bool) -> dict[str, torch.Tensor]:
-        """Return the whole model on the CPU by name, an adapter merged; without `keep`, nothing."""
-        return {name: value.to("cpu", copy=True) for name, value in self.whole_model()} if keep else {}
-
-    def gather_trained(self, *, keep: bool) -> dict[str, torch.Tensor]:
-        """Return the trained parameters as `gather` does, an adapter as it is."""
-        return {name: value.to("cpu", copy=True) for name, value in self.trained().items()} if keep else {}
-
     def pieces(self) -> Iterator[Piece]:
         """Yield every rank's share of the parameters, whole ones."""
         for index, piece in enumerate(self._all_pieces()):

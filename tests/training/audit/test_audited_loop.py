@@ -78,7 +78,7 @@ async def test_audit_changes_neither_dialogues_nor_weights_nor_random_state(
         ends.append(
             (
                 (tmp_path / name / "dialogues.jsonl").read_text(),
-                resolve(run.learner.weights()).data.tobytes(),
+                resolve(run.learner.weights())[0].data.tobytes(),
                 (newest / "run_state.json").read_text(),
             )
         )

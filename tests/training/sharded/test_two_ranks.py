@@ -15,7 +15,7 @@ from mica_ray.training.sharded.group_stepper import group_stepper
 from mica_ray.training.sharded.torch_ranks import TorchRanks
 from mica_ray.training.stepper import OneRank
 from mica_ray.training.update import LearnerConfig, batch_shares, run_update
-from tests.tiny_policy import random_batch, write_tiny_policy
+from tests.tiny_policy import copied, random_batch, write_tiny_policy
 from tests.training.sharded.two_ranks import run_on_two_ranks
 
 pytestmark = pytest.mark.slow
@@ -40,10 +40,10 @@ def number_held(model: Any) -> int:
 def train(ranks: TorchRanks, folder: Path) -> None:
     """Record the weights before and after an update, and what a rank holds of policy and reference."""
     sharded = group_stepper(folder / "policy", CONFIG, GROUP, rank=ranks.rank)
-    before = sharded.gather(keep=ranks.rank == 0)
+    before = copied(sharded.whole_model())
     share = batch_shares(random_batch(0), CONFIG, world_size=2)[ranks.rank]
     metrics = run_update(sharded, share, config=CONFIG, first_update=0, ranks=ranks).metrics
-    after = sharded.gather(keep=ranks.rank == 0)
+    after = copied(sharded.whole_model())
     reference = sharded._reference  # pyright: ignore[reportAttributeAccessIssue]
     held = [number_held(sharded.model), number_held(reference.module)]
     torch.save((before, after, metrics, held), folder / f"rank-{ranks.rank}.pt")
@@ -69,5 +69,5 @@ def test_policy_and_reference_are_loaded_in_shards_and_train_like_whole_ones(tmp
     expected = run_update(local, share, config=CONFIG, first_update=0, ranks=OneRank()).metrics
     assert metrics["kl"] == pytest.approx(expected["kl"], rel=1e-2)
     assert metrics["kl"] > 0
-    for name, tensor in local.gather(keep=True).items():
+    for name, tensor in local.whole_model():
         assert (tensor - after[name]).abs().max() < 1e-5, name

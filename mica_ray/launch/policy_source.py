@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,6 +175,11 @@ def read_policy_facts(folder: Path, key: str = "policy") -> PolicyFacts:
         parameters=_num_parameters(folder, dtype) or (None if shape is None else shape.parameters),
         shape=shape,
     )
+
+
+def folder_shape(folder: Path) -> ModelShape | None:
+    """Return the shape of a model folder that was checked before; None if it is not a dense decoder."""
+    return read_shape(json.loads((folder / "config.json").read_text(encoding="utf-8")))
 
 
 def embedded_facts(recipe: EmbeddedPolicyRecipe) -> PolicyFacts:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from mica_ray.chat.model import ChatModel
 from mica_ray.config.role_config import VLLM_PREFIX, RoleConfig
 from mica_ray.config.run_config import RunConfig
-from mica_ray.launch.policy_source import fetch_policy
+from mica_ray.launch.memory.cache_need import policy_engine, role_engine
+from mica_ray.launch.policy_source import fetch_policy, folder_shape
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import PolicyEngine
 from mica_ray.rollout.engine_blueprint import PoolConfig
@@ -47,12 +48,12 @@ async def start_policy(
         return await _start_local(
             path, template, config.learner.dtype, rollout.context_length, is_unbatched=is_unbatched
         )
-    lora = config.learner.lora
+    lora, engine = config.learner.lora, policy_engine(config, folder_shape(path))
     takes_adapters = trains and lora is not None and lora.push == "adapter"
     return await _start_pool(
         path,
         template,
-        replace(config.engine, lora_rank=lora.rank) if takes_adapters and lora else config.engine,
+        replace(engine, lora_rank=lora.rank) if takes_adapters and lora else engine,
         num_engines=config.num_engines,
         config=PoolConfig(generate_deadline_seconds=rollout.generate_deadline_seconds),
     )
@@ -89,7 +90,7 @@ async def start_role_model(
         engine = await _start_pool(
             path,
             template,
-            roles.engine,
+            role_engine(config, model, folder_shape(path)),
             num_engines=roles.num_engines,
             config=_role_pool(roles),
         )
@@ -129,7 +130,9 @@ def role_engines_name(roles: RoleConfig, model: str) -> str:
 
 
 def _role_pool(roles: RoleConfig) -> PoolConfig:
-    return PoolConfig(generate_deadline_seconds=roles.deadline_seconds)
+    return PoolConfig(
+        generate_deadline_seconds=roles.deadline_seconds, generate_setting="roles.deadline_seconds"
+    )
 
 
 async def _start_local(

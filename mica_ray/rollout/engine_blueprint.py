@@ -54,6 +54,8 @@ class PoolConfig:
     """Concurrent requests over all engines; further ones queue in the pool."""
     start_deadline_seconds: float = 600.0
     generate_deadline_seconds: float = 300.0
+    generate_setting: str = "rollout.generate_deadline_seconds"
+    """Key of the config that sets it, for error messages."""
     load_deadline_seconds: float = 300.0
     """Includes the wait for replies that are still being generated."""
     max_replacements: int = 3

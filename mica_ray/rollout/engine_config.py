@@ -23,7 +23,8 @@ class EngineConfig:
     cpus_per_engine: int = 1
     """CPUs that Ray reserves for the engine; also its number of threads."""
     kv_cache_gib: float = 1.0
-    """Size of one engine's key-value cache, GiB."""
+    """Largest size of one engine's key-value cache, GiB per GPU. A run reserves less where its dialogues
+    cannot fill it."""
     max_num_seqs: int = 128
     """Replies sampled in one batch."""
     backend: Literal["auto", "in_process", "async"] = "auto"

@@ -170,7 +170,10 @@ class EnginePool:
                 else actor.generate_json.remote(prompt, sampling, dict(schema))
             )
             return await answer_within(
-                reference, self._config.generate_deadline_seconds, f"A reply of engine {seat.index}"
+                reference,
+                self._config.generate_deadline_seconds,
+                f"A reply of engine {seat.index}",
+                remedy=f"raise {self._config.generate_setting}",
             )
 
         async with self._permits:
@@ -304,8 +307,16 @@ class _Route:
         """Do nothing: the pool is used by other dialogues."""
 
 
-async def answer_within(reference: ray.ObjectRef[_Answer], seconds: float, what: str) -> _Answer:
+async def answer_within(
+    reference: ray.ObjectRef[_Answer], seconds: float, what: str, *, remedy: str = "raise the deadline"
+) -> _Answer:
     """Wait for an actor's answer to a call that `what` names.
+
+    Args:
+        reference: of the answer.
+        seconds: longest wait.
+        what: the call, as the beginning of a sentence.
+        remedy: what helps against a late answer.
 
     Raises:
         RayActorError: the actor is dead.
@@ -317,7 +328,7 @@ async def answer_within(reference: ray.ObjectRef[_Answer], seconds: float, what:
     except TimeoutError as error:
         ray.cancel(reference)
         raise EngineError(
-            f"{what} timed out after {seconds:g} s. Check the engine's log, or raise the deadline."
+            f"{what} timed out after {seconds:g} s. Check the engine's log, or {remedy}."
         ) from error
     except asyncio.CancelledError:
         ray.cancel(reference)  # The caller is gone, so the engine must stop sampling.

@@ -62,7 +62,7 @@ class DeepSpeedStepper:
         trained = [parameter for _, parameter in trained_parameters(model, config.lora)]
         self.engine, optimizer, _, _ = deepspeed.initialize(
             model=model,
-            optimizer=adamw(trained, config, is_fused=group.offload_optimizer),
+            optimizer=adamw(trained, config),
             config=settings,
             dist_init_required=False,
         )
@@ -154,7 +154,7 @@ def _load(
     policy: Path, config: LearnerConfig, settings: Mapping[str, Any], *, rank: int, is_frozen: bool = False
 ) -> tuple[PreTrainedModel, bool]:
     """Load the policy; return also whether it is sharded, and then still returns logits."""
-    checkpointing = config.gradient_checkpointing and not is_frozen
+    checkpointing = False if is_frozen else config.gradient_checkpointing
     lora = None if is_frozen else config.lora
     if settings["zero_optimization"]["stage"] == 3 and can_load_sharded(policy):
         model = load_sharded(

@@ -58,11 +58,11 @@ class LocalStepper:
                 torch.nn.Module.to(module, device)
         self._clip, self._lora = config.grad_clip, config.lora
         self._parameters = [parameter for _, parameter in trained_parameters(self.model, config.lora)]
-        self._masters = (
-            self._parameters
-            if config.dtype == "float32"
-            else [torch.nn.Parameter(parameter.detach().float()) for parameter in self._parameters]
-        )
+        self._masters = self._parameters
+        if config.dtype != "float32":
+            self._masters = [torch.nn.Parameter(parameter.detach().float()) for parameter in self._parameters]
+            for master, parameter in zip(self._masters, self._parameters, strict=True):
+                parameter.register_post_accumulate_grad_hook(_adder_to(master))
         self.optimizer = adamw(self._masters, config)
 
     @property
@@ -85,16 +85,11 @@ class LocalStepper:
         return self._reference(token_ids, mask, temperature)
 
     def backward(self, loss: torch.Tensor, *, is_last: bool) -> None:
-        """Add the gradient of `loss` to the gradient of the master weights, in fp32."""
+        """Add the gradient of `loss` to the gradient of the master weights, in fp32.
+
+        In bf16 the gradient of a parameter is added as soon as it is complete, and freed.
+        """
         loss.backward()
-        if self._masters is self._parameters:
-            return
-        for master, parameter in zip(self._masters, self._parameters, strict=True):
-            if parameter.grad is None:
-                continue
-            gradient = parameter.grad.float()
-            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
-            parameter.grad = None
 
     def step(self, learning_rate: float) -> float:
         """Clip, update the masters and round them into the module; return the norm before clipping."""
@@ -149,6 +144,17 @@ class LocalStepper:
         with torch.no_grad():
             for master, parameter in zip(self._masters, self._parameters, strict=True):
                 parameter.copy_(master)
+
+
+def _adder_to(master: torch.nn.Parameter) -> Callable[[torch.Tensor], None]:
+    """Return a hook that moves the gradient of a parameter to its master."""
+
+    def move(parameter: torch.Tensor) -> None:
+        assert parameter.grad is not None
+        master.grad = parameter.grad.float() if master.grad is None else master.grad.add_(parameter.grad)
+        parameter.grad = None
+
+    return move
 
 
 class LocalLearner:

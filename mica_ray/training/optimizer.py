@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def adamw(
-    parameters: Sequence[torch.nn.Parameter], config: LearnerConfig, *, is_fused: bool | None = None
-) -> torch.optim.AdamW:
+def adamw(parameters: Sequence[torch.nn.Parameter], config: LearnerConfig) -> torch.optim.AdamW:
     """Build AdamW over the parameters; norms and biases get no weight decay.
+
+    It is torch's fused one, on CPUs too: one pass over the memory, and no temporary values, which would take
+    4 to 8 bytes per parameter.
 
     Args:
         parameters: to step.
         config: rate, betas and weight decay.
-        is_fused: one pass over the memory instead of one for each operation; None is torch's default.
     """
     import torch
 
@@ -35,7 +35,7 @@ def adamw(
         lr=config.learning_rate,
         betas=config.adam_betas,
         eps=config.adam_eps,
-        fused=is_fused or None,
+        fused=True,
     )
 
 

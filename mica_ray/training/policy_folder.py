@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -34,8 +35,22 @@ _COPIED = (
 )
 
 
+_CHECKPOINTED_PARAMETERS = 300_000_000
+"""Parameters from which activations are computed again, if the config leaves it open."""
+
+
+def uses_checkpointing(setting: bool | None, parameters: int) -> bool:
+    """Return whether a model of that many parameters computes activations again in the backward pass.
+
+    Args:
+        setting: `LearnerConfig.gradient_checkpointing`.
+        parameters: of the model.
+    """
+    return parameters >= _CHECKPOINTED_PARAMETERS if setting is None else setting
+
+
 def load_policy(
-    folder: Path, *, dtype: Dtype, gradient_checkpointing: bool, lora: LoraConfig | None = None
+    folder: Path, *, dtype: Dtype, gradient_checkpointing: bool | None, lora: LoraConfig | None = None
 ) -> PreTrainedModel:
     """Load a causal language model for training, without dropout, that returns log probabilities.
 
@@ -45,7 +60,7 @@ def load_policy(
     Args:
         folder: config.json, weights and tokenizer in Hugging Face form.
         dtype: type of the parameters in memory.
-        gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
+        gradient_checkpointing: as in `LearnerConfig`.
         lora: adds an adapter and freezes the rest.
 
     Raises:
@@ -75,13 +90,14 @@ def check_policy_folder(folder: Path) -> None:
         raise LearnerError(f"Policy folder {folder} has no config.json. Use a Hugging Face model folder.")
 
 
-def prepare_training(model: PreTrainedModel, *, gradient_checkpointing: bool) -> None:
+def prepare_training(model: PreTrainedModel, *, gradient_checkpointing: bool | None) -> None:
     """Turn off dropout and the cache of keys and values; turn on gradient checkpointing."""
     import torch
 
     model.config.use_cache = False
     model.eval()
-    if gradient_checkpointing:
+    parameters = sum(math.prod(shape) for _, shape in layout(model, None))
+    if uses_checkpointing(gradient_checkpointing, parameters):
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.train()  # transformers checkpoints in training mode only, so dropout is set to 0 here.
         for module in model.modules():

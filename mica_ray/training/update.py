@@ -53,7 +53,9 @@ class LearnerConfig:
     """Largest number of padded tokens in one forward pass. Affects memory, not the numbers."""
     dtype: Dtype = "float32"
     """Type of the weights in forward and backward passes. bfloat16 keeps fp32 master weights."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | None = None
+    """Whether activations are computed again in the backward pass instead of kept: a third more time, a tenth
+    of their memory. None: for models of at least 300 million parameters."""
     lora: LoraConfig | None = None
     """Trains a low-rank adapter and freezes the rest; None trains every weight."""
     loss: LossConfig = field(default_factory=LossConfig)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from mica_ray.config.run_config import RunConfig
 from mica_ray.launch.memory import formulas
+from mica_ray.launch.memory.cache_need import policy_engine
 from mica_ray.launch.memory.model_shape import ModelShape
 from mica_ray.launch.memory.processes import (
     Model,
@@ -16,6 +17,7 @@ from mica_ray.launch.memory.processes import (
 )
 from mica_ray.launch.memory.room import HOST_FRACTION, MemoryPlan, describe, gib
 from mica_ray.rollout.engine_config import EngineConfig
+from mica_ray.training.policy_folder import uses_checkpointing
 
 
 def memory_lines(
@@ -37,9 +39,9 @@ def memory_lines(
         else:
             yield f"{process.name}, memory", _total(process.host, each)
     if policy.shape is not None:
-        yield "activations", _activations(config, policy.shape, inline=inline)
+        yield "activations", _activations(config, policy, policy.shape, inline=inline)
         if not inline:
-            yield "KV cache", _cache(config.engine, policy.shape)
+            yield "KV cache", _cache(policy_engine(config, policy.shape), policy.shape)
     yield "checkpoint", _checkpoint(config, policy, inline=inline)
     yield "host memory", _host(plan)
     if any(process.gpus for process in plan.processes):
@@ -50,7 +52,7 @@ def _total(parts: Parts, each: str) -> str:
     return f"at most {gib(sum(parts.values()))}{each}: {describe(parts)}"
 
 
-def _activations(config: RunConfig, shape: ModelShape, *, inline: bool) -> str:
+def _activations(config: RunConfig, policy: Model, shape: ModelShape, *, inline: bool) -> str:
     """Compare a micro-batch with and without gradient checkpointing."""
     tokens = micro_batch_tokens(config, inline=inline)
     dtype = learner_sharding(config, inline=inline).dtype
@@ -58,7 +60,8 @@ def _activations(config: RunConfig, shape: ModelShape, *, inline: bool) -> str:
         gib(formulas.activation_bytes(shape, tokens, dtype, checkpointing=checkpointing))
         for checkpointing in (False, True)
     )
-    setting = "on" if config.learner.gradient_checkpointing else "off"
+    is_on = uses_checkpointing(config.learner.gradient_checkpointing, policy.parameters or 0)
+    setting = "on" if is_on else "off"
     return (
         f"{kept} for a micro-batch of {tokens} tokens; {recomputed} with gradient checkpointing, which is "
         f"{setting} (learner.gradient_checkpointing)"

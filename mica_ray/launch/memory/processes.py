@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 
 from mica_ray.config.run_config import RunConfig
 from mica_ray.launch.memory import formulas
+from mica_ray.launch.memory.cache_need import policy_engine, role_engine
 from mica_ray.launch.memory.formulas import Sharding
 from mica_ray.launch.memory.model_shape import ModelShape
 from mica_ray.rollout.engine_config import EngineConfig
+from mica_ray.training.policy_folder import uses_checkpointing
 
 GIB = 2**30
 LEARNER, ENGINE = "learner worker", "policy engine"
@@ -101,8 +103,11 @@ def run_processes(
             gpus=group.gpus_per_worker,
             **_learner(config, policy),
         ),
-        _engine(ENGINE, config.num_engines, config.engine, policy),
-        *(_engine(f"engine of {name}", roles.num_engines, roles.engine, served[name]) for name in served),
+        _engine(ENGINE, config.num_engines, policy_engine(config, policy.shape), policy),
+        *(
+            _engine(f"engine of {name}", roles.num_engines, role_engine(config, name, model.shape), model)
+            for name, model in served.items()
+        ),
         # Rank 0 gathers the weights and packs them; on a CPU that is part of its peak.
         *([ProcessMemory(name="first worker", host={"weights to send": 2.0 * bucket})] if on_gpu else []),
         ProcessMemory(name="driver", host=driver),
@@ -236,7 +241,7 @@ def _config_phases(
         policy,
         sharding,
         tokens=micro_batch_tokens(config, inline=inline),
-        checkpointing=learner.gradient_checkpointing,
+        checkpointing=uses_checkpointing(learner.gradient_checkpointing, policy.parameters or 0),
         # With an adapter, the policy itself is the reference.
         has_reference=learner.loss.kl_coefficient > 0 and learner.lora is None,
         steps=config.whole_learner.total_updates,

@@ -31,7 +31,12 @@ def can_load_sharded(folder: Path) -> bool:
 
 
 def load_sharded(
-    folder: Path, settings: Mapping[str, object], *, dtype: Dtype, gradient_checkpointing: bool, rank: int
+    folder: Path,
+    settings: Mapping[str, object],
+    *,
+    dtype: Dtype,
+    gradient_checkpointing: bool | None,
+    rank: int,
 ) -> PreTrainedModel | None:
     """Load a causal language model whose parameters are shards from the start. Collective.
 
@@ -44,7 +49,7 @@ def load_sharded(
         folder: config.json and weights in Hugging Face form.
         settings: of DeepSpeed, with ZeRO stage 3.
         dtype: type of the parameters in memory.
-        gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
+        gradient_checkpointing: as in `LearnerConfig`.
         rank: this rank.
 
     Returns:

@@ -42,7 +42,8 @@ def deepspeed_settings(config: LearnerConfig, group: RayLearnerConfig) -> dict[s
         "zero_allow_untested_optimizer": True,
         # torch's fused AdamW also steps on the CPU; DeepSpeed's own would have to be compiled.
         "zero_force_ds_cpu_optimizer": False,
-        "bf16": {"enabled": config.dtype == "bfloat16"},
+        # Gradients of single parameters are added to the fp32 sums and freed during the backward pass.
+        "bf16": {"enabled": config.dtype == "bfloat16", "immediate_grad_update": True},
         "data_types": {"grad_accum_dtype": gradient_dtype},
         "communication_data_type": gradient_dtype,
         "steps_per_print": 1_000_000_000,

@@ -66,6 +66,9 @@ class DeepSpeedStepper:
             config=settings,
             dist_init_required=False,
         )
+        if group.num_workers == 1 and not hasattr(optimizer, "reduce_gradients"):
+            # One rank has nothing to sum, and for the sum DeepSpeed would copy the whole gradient in fp32.
+            self.engine.enable_backward_allreduce = False
         if is_sharded:  # Its first forward pass needs the engine, which gathers the weights.
             return_logprobs(self.model)
         # Used only to set learning rates; DeepSpeed's wrappers have no common type.

@@ -36,8 +36,9 @@ def role_engine(config: RunConfig, model: str, shape: ModelShape | None) -> Engi
 
 
 def _num_dialogues(config: RunConfig) -> int:
-    """Return the largest number of dialogues played at a time; an evaluation of a whole split counts as
-    many as an engine samples at once.
+    """Return the largest number of dialogues played at a time.
+
+    An evaluation of a whole split counts as many as an engine samples at once.
     """
     loop, evaluation = config.loop, config.evaluation
     scenarios = evaluation.max_scenarios

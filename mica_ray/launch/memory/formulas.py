@@ -32,13 +32,16 @@ class Sharding:
     dtype: str = "bfloat16"
     """Type of weights in forward and backward passes, and of the gradients that a backward pass makes."""
     is_on_gpu: bool = True
-    accumulates: bool = True
-    """Whether several backward passes add to one gradient."""
 
     @property
     def size(self) -> int:
         """Bytes of one weight."""
         return BYTES[self.dtype]
+
+    @property
+    def sums_stay(self) -> bool:
+        """Whether DeepSpeed keeps a whole gradient in fp32 all the time."""
+        return self.kind == "deepspeed" and self.zero_stage == 1 and self.dtype != "float32"
 
     @property
     def weight_share(self) -> float:
@@ -80,41 +83,50 @@ def moment_bytes(parameters: int, sharding: Sharding) -> float:
     return 2 * _FP32 * parameters * sharding.optimizer_share
 
 
-def gradient_bytes(parameters: int, sharding: Sharding) -> float:
-    """Return the bytes of the gradients at the end of the last backward pass.
+def sum_bytes(parameters: int, sharding: Sharding) -> float:
+    """Return the bytes of gradient sums that exist also between updates: 4 P for bf16 at ZeRO 1, else 0."""
+    return _FP32 * parameters if sharding.sums_stay else 0.0
 
-        one process, ZeRO 0  b P, and in bf16 4 P of the sum in fp32 if several passes add to it
-        ZeRO 1, fp32         4 P
-        ZeRO 1, bf16         2 P + 4 P           the sum in fp32 is whole on every rank
+
+def gradient_bytes(parameters: int, shape: ModelShape | None, sharding: Sharding) -> float:
+    """Return the bytes of the gradients at the end of the last backward pass, without `sum_bytes`.
+
+        one process, ZeRO 0  4 P, in bf16 the sum in fp32
+        ZeRO 1               4 P in fp32; in bf16 they are in `sum_bytes`
         ZeRO 2 and 3         4 P / N, and the bucket in which they are reduced
 
-    A bucket has at most `BUCKET_ELEMENTS` numbers. A GPU allocates it whole; of a CPU's only touched pages
-    count, at most b P.
+    In bf16 the gradient of one parameter at a time is converted, (b + 4) bytes for each element of the
+    embedding. A bucket has at most `BUCKET_ELEMENTS` numbers. A GPU allocates it whole; of a CPU's only
+    touched pages count, at most b P.
     """
-    whole, is_bf16 = sharding.size * parameters, sharding.dtype != "float32"
-    if sharding.kind == "local" or sharding.zero_stage == 0:
-        return whole + (_FP32 * parameters if is_bf16 and sharding.accumulates else 0)
-    if sharding.zero_stage == 1:
-        return whole + (_FP32 * parameters if is_bf16 else 0)
+    converted = 0.0
+    if sharding.dtype != "float32" and shape is not None:
+        converted = (sharding.size + _FP32) * min(parameters, shape.head_parameters)
+    if sharding.zero_stage < 2:
+        return converted + (0.0 if sharding.sums_stay else _FP32 * parameters)
     bucket = BUCKET_ELEMENTS if sharding.is_on_gpu else min(parameters, BUCKET_ELEMENTS)
-    return _FP32 * parameters / sharding.ranks + sharding.size * bucket
+    return converted + _FP32 * parameters / sharding.ranks + sharding.size * bucket
 
 
-def step_bytes(parameters: int, shape: ModelShape | None, sharding: Sharding) -> float:
-    """Return the bytes that an optimizer step needs for gradients and temporary values.
+def reduce_bytes(parameters: int, sharding: Sharding) -> float:
+    """Return the bytes of the copy that DeepSpeed sums over the ranks: 4 P for bf16 at ZeRO 1, else 0."""
+    return _FP32 * parameters if sharding.sums_stay and sharding.ranks > 1 else 0.0
 
-    The gradient in fp32 is 4 P / N. AdamW computes sqrt(v) / sqrt(1 - beta^t) + eps next to its moments: on a
-    GPU for all parameters at once, in place after the root, 4 P / N; on a CPU one tensor at a time, root and
-    quotient, 8 bytes an element. DeepSpeed's partition is one tensor. The learner in one process has the
-    model's own tensors, the largest of which is the embedding.
+
+def step_bytes(parameters: int, sharding: Sharding) -> float:
+    """Return the bytes of gradients that an optimizer step needs, without `sum_bytes`.
+
+        one process, ZeRO 0    4 P
+        ZeRO 1, bf16           0
+        otherwise              8 P / N: DeepSpeed copies the gradients of its share into one tensor
+
+    The fused AdamW has no temporary values.
     """
-    gradient = _FP32 * parameters * sharding.optimizer_share
-    if sharding.is_on_gpu:
-        return 2 * gradient
+    if sharding.sums_stay:
+        return 0.0
     if sharding.kind == "local" or sharding.zero_stage == 0:
-        largest = parameters if shape is None else shape.head_parameters
-        return gradient + 2 * _FP32 * largest
-    return 3 * gradient
+        return _FP32 * parameters
+    return 2 * _FP32 * parameters / sharding.ranks
 
 
 def layer_bytes(shape: ModelShape, dtype: str) -> int:

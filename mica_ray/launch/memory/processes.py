@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from mica_ray.config.run_config import RunConfig
 from mica_ray.launch.memory import formulas
@@ -14,6 +15,7 @@ from mica_ray.launch.memory.cache_need import policy_engine, role_engine
 from mica_ray.launch.memory.formulas import Sharding
 from mica_ray.launch.memory.model_shape import ModelShape
 from mica_ray.rollout.engine_config import EngineConfig
+from mica_ray.rollout.weights import BUCKET_BYTES
 from mica_ray.training.policy_folder import uses_checkpointing
 
 GIB = 2**30
@@ -21,6 +23,8 @@ LEARNER, ENGINE = "learner worker", "policy engine"
 """Names of the processes that may share a GPU."""
 Parts = Mapping[str, float]
 """Bytes by what they are for."""
+STAGES = ("start", "update", "push")
+"""What a run does: it loads models, trains on a batch, and hands the weights over to the engines."""
 
 # Measured on Linux with torch 2.13, proportional set sizes after the imports (experiments/plan_accuracy.py).
 DRIVER_GIB = 0.65
@@ -67,9 +71,12 @@ class ProcessMemory:
     """On each GPU of one process while the other half of the loop works: the learner during rollouts, the
     policy's engine during updates."""
 
+    during: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Bytes of host memory of one process in the `STAGES` in which it has less than at its peak."""
+
     @property
     def host_bytes(self) -> float:
-        """Bytes of host memory of one process."""
+        """Bytes of host memory of one process at its peak."""
         return sum(self.host.values())
 
     @property
@@ -93,9 +100,8 @@ def run_processes(
     if inline:
         return (_inline_process(config, policy, served),)
     group, roles = config.ray_learner, config.roles
-    bucket = _pushed_bytes(config, policy)
-    on_gpu = group.gpus_per_worker > 0
-    driver = {"process": DRIVER_GIB * GIB, "batch": _batch_bytes(config)}
+    weights, batch = float(_pushed_bytes(config, policy)), _batch_bytes(config)
+    driver, ray = {"process": DRIVER_GIB * GIB, "batch": batch}, {"process": RAY_GIB * GIB}
     return (
         ProcessMemory(
             name=LEARNER,
@@ -108,13 +114,13 @@ def run_processes(
             _engine(f"engine of {name}", roles.num_engines, role_engine(config, name, model.shape), model)
             for name, model in served.items()
         ),
-        # Rank 0 gathers the weights and packs them; on a CPU that is part of its peak.
-        *([ProcessMemory(name="first worker", host={"weights to send": 2.0 * bucket})] if on_gpu else []),
         ProcessMemory(name="driver", host=driver),
-        # The mailbox copies what arrives. The store holds that, and the old and the new version for engines.
-        ProcessMemory(name="mailbox", host={"process": MAILBOX_GIB * GIB, "weights": 2.0 * bucket}),
+        ProcessMemory(name="mailbox", host={"process": MAILBOX_GIB * GIB}),
+        # The store holds the weights of the engines, and the new version while it is loaded.
         ProcessMemory(
-            name="Ray", host={"process": RAY_GIB * GIB, "object store": 3.0 * bucket + _batch_bytes(config)}
+            name="Ray",
+            host={**ray, "object store": 2.0 * weights + batch},
+            during=dict.fromkeys(("start", "update"), sum(ray.values()) + weights + batch),
         ),
     )
 
@@ -171,44 +177,62 @@ def learner_phases(
         "weights": formulas.weight_bytes(count, sharding),
         "master weights": formulas.master_bytes(updated, sharding),
         "reference": sharding.size * count / reference_ranks if has_reference else 0.0,
+        "gradient sums": formulas.sum_bytes(updated, sharding),
     }
     moments = formulas.moment_bytes(updated, sharding)
     backward = {
         **kept,
         "moments": moments if steps > 1 else 0.0,
-        "gradients": formulas.gradient_bytes(updated, sharding),
+        "gradients": formulas.gradient_bytes(updated, shape, sharding),
+    }
+    reduction = {
+        **kept,
+        "moments": backward["moments"],
+        "sum over ranks": formulas.reduce_bytes(updated, sharding),
     }
     if shape is not None:
         backward["activations"] = formulas.activation_bytes(
             shape, tokens, sharding.dtype, checkpointing=checkpointing
         )
         backward["head"] = formulas.head_bytes(shape, tokens, sharding.dtype)
-    # The largest tensor of an adapter is at most the adapter.
-    whole = shape if trained is None else None
-    step = {**kept, "moments": moments, "optimizer step": formulas.step_bytes(updated, whole, sharding)}
-    return {"backward": backward, "step": step}
+    step = {**kept, "moments": moments, "optimizer step": formulas.step_bytes(updated, sharding)}
+    return {"backward": backward, "reduction": reduction, "step": step}
 
 
-def _learner(config: RunConfig, policy: Model) -> dict[str, Parts]:
-    """Return the peak of a worker of the group by place."""
+_KEPT = ("weights", "master weights", "moments", "reference", "gradient sums")
+"""Parts of a learner that stay between updates."""
+
+
+def _learner(config: RunConfig, policy: Model) -> dict[str, Any]:
+    """Return the memory of a worker of the group: arguments of `ProcessMemory`."""
     sharding = learner_sharding(config, inline=False)
-    count = policy.parameters or 0
-    phases = dict(_config_phases(config, policy, sharding, inline=False))
-    bucket = float(_pushed_bytes(config, policy))
+    phases = _config_phases(config, policy, sharding, inline=False)
     process: Parts = {"process": LEARNER_GIB * GIB, "batch": _batch_bytes(config)}
-    kept = {name: phases["step"][name] for name in ("weights", "master weights", "moments", "reference")}
+    kept = {name: phases["step"][name] for name in _KEPT}
+    sending: Parts = {"bucket to send": float(_bucket_bytes(config, policy))}
     if sharding.is_on_gpu:
         context = {"process": CUDA_GIB * GIB}
         # Each rank loads the whole model.
+        loading = {"weights while loading": float(sharding.size * (policy.parameters or 0))}
         return {
             "gpu": {**context, **_largest(phases.values())},
             "waiting": {**context, **kept},
-            "host": {**process, "weights while loading": float(sharding.size * count)},
+            "host": {**process, **_largest([loading, sending])},
         }
-    sending = {**kept, "weights to send": 2.0 * bucket}
-    # The file of the weights stays mapped, and the bucket of the start is kept.
-    always = {**process, "weight file and first bucket": float(sharding.size * count) + bucket}
-    return {"host": {**always, **_largest([*phases.values(), sending])}}
+    peak = _largest(phases.values())
+    rest = sum(process.values()) + sum(kept.values())
+    return {
+        "host": {**process, **peak},
+        "during": {"start": rest - kept["moments"], "push": rest + sum(sending.values())},
+    }
+
+
+def _bucket_bytes(config: RunConfig, policy: Model) -> int:
+    """Return the bytes of the largest bucket that a worker holds at a time."""
+    size = formulas.BYTES[config.learner.dtype]
+    largest = BUCKET_BYTES if policy.shape is None else max(BUCKET_BYTES, size * policy.shape.head_parameters)
+    # Small tensors are copied once before they are packed together.
+    return min(_pushed_bytes(config, policy), 2 * largest)
 
 
 def _inline_process(config: RunConfig, policy: Model, served: Mapping[str, Model]) -> ProcessMemory:
@@ -228,7 +252,7 @@ def _inline_process(config: RunConfig, policy: Model, served: Mapping[str, Model
     always = {"process": DRIVER_GIB * GIB, "engine": engine, "role models": float(roles)}
     sending = {"weights to send": float(engine), "engine's cache": float(cache)}
     phases = _config_phases(config, policy, sharding, inline=True)
-    kept = {name: phases["step"][name] for name in ("weights", "master weights", "moments", "reference")}
+    kept = {name: phases["step"][name] for name in _KEPT}
     peak = _largest([*phases.values(), {**kept, **sending}])
     return ProcessMemory(name="this process", host={**always, **peak})
 
@@ -291,7 +315,8 @@ def _engine(name: str, count: int, engine: EngineConfig, model: Model) -> Proces
             "weights": weights, "packed head": float(packed if is_packed else 0),
             "KV cache": cache, "scores": scores, "weights while loading": weights,
         }  # fmt: skip
-        return ProcessMemory(name=name, count=count, host={**process, **parts})
+        loaded = sum(process.values()) + sum(parts.values()) - weights
+        return ProcessMemory(name=name, count=count, host={**process, **parts}, during={"update": loaded})
     on_gpu = {
         "process": CUDA_GIB * GIB,
         "weights": weights / engine.tensor_parallel,

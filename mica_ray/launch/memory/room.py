@@ -10,7 +10,15 @@ from mica_ray.config.overrides import override
 from mica_ray.config.references import ConfigError
 from mica_ray.config.run_config import RunConfig
 from mica_ray.launch.memory.machine import MachineMemory
-from mica_ray.launch.memory.processes import ENGINE, GIB, LEARNER, Model, ProcessMemory, run_processes
+from mica_ray.launch.memory.processes import (
+    ENGINE,
+    GIB,
+    LEARNER,
+    STAGES,
+    Model,
+    ProcessMemory,
+    run_processes,
+)
 
 HOST_FRACTION = 0.95
 """Share of a machine's memory above which Ray ends the largest process (RAY_memory_usage_threshold)."""
@@ -25,8 +33,11 @@ class MemoryPlan:
 
     @property
     def host_bytes(self) -> float:
-        """Bytes of host memory of all processes at their peaks."""
-        return sum(process.count * process.host_bytes for process in self.processes)
+        """Bytes of host memory of all processes, in the stage that needs most."""
+        return max(
+            sum(one.count * one.during.get(stage, one.host_bytes) for one in self.processes)
+            for stage in STAGES
+        )
 
     @property
     def host_limit(self) -> float | None:

@@ -19,7 +19,9 @@ from mica_ray.launch.memory.formulas import (
     layer_bytes,
     master_bytes,
     moment_bytes,
+    reduce_bytes,
     step_bytes,
+    sum_bytes,
     weight_bytes,
 )
 from mica_ray.launch.memory.model_shape import ModelShape, read_shape
@@ -126,24 +128,39 @@ def test_fp32_needs_master_weights_only_where_deepspeed_clones_its_partition() -
 
 def test_gradients_of_every_stage() -> None:
     count = 2 * 10**9
-    # 2 bytes, and 4 of the sum in fp32.
-    assert [gradient_bytes(count, sharded(stage)) for stage in (0, 1)] == [12e9, 12e9]
-    assert gradient_bytes(count, sharded(1, dtype=FP32)) == 8e9
+    # The sum in fp32. Of bf16 gradients only one parameter's is in memory: it is added at once.
+    assert gradient_bytes(count, None, sharded(0)) == 8e9
+    assert gradient_bytes(count, None, ONE) == 8e9
+    assert gradient_bytes(count, None, sharded(1, dtype=FP32)) == 8e9
+    # At ZeRO 1 the sum of bf16 gradients is there all the time, and whole on every rank.
+    assert (sum_bytes(count, sharded(1)), gradient_bytes(count, None, sharded(1))) == (8e9, 0)
+    assert [sum_bytes(count, one) for one in (sharded(0), sharded(2), ONE, sharded(1, dtype=FP32))] == [0] * 4
     # A quarter of the sum in fp32, and a bucket of 5 x 10^8 numbers of 2 bytes.
-    assert [gradient_bytes(count, sharded(stage)) for stage in (2, 3)] == [3e9, 3e9]
+    assert [gradient_bytes(count, None, sharded(stage)) for stage in (2, 3)] == [3e9, 3e9]
     # A CPU touches only the part of the bucket that is used.
-    assert gradient_bytes(1000, sharded(3, gpu=False)) == 1000 + 2000
-    # The sum over several passes is in fp32 in the learner of one process.
-    assert gradient_bytes(1000, ONE) == 2000 + 4000
-    assert gradient_bytes(1000, Sharding(kind="local", dtype=BF16, accumulates=False)) == 2000
+    assert gradient_bytes(1000, None, sharded(3, gpu=False)) == 1000 + 2000
+
+
+def test_gradient_of_the_embedding_is_converted_in_one_piece() -> None:
+    # 152,064 x 3584 numbers, in bf16 and fp32.
+    shape, count = qwen25_7b(), qwen25_7b().parameters
+    assert gradient_bytes(count, shape, sharded(1)) == 6 * 544_997_376
+    assert gradient_bytes(count, shape, sharded(1, dtype=FP32)) == 4 * count
+    # No tensor of an adapter is larger than the adapter.
+    assert gradient_bytes(1000, shape, ONE) == 4000 + 6000
+
+
+def test_sum_over_ranks_copies_a_whole_gradient_at_zero_1() -> None:
+    assert reduce_bytes(1000, sharded(1)) == 4000
+    alone = Sharding(kind="deepspeed", ranks=1, zero_stage=1, dtype=BF16)
+    assert [reduce_bytes(1000, one) for one in (alone, sharded(2), sharded(1, dtype=FP32), ONE)] == [0] * 4
 
 
 def test_optimizer_step_by_hand() -> None:
-    # fp32 gradient, and AdamW's denominator: in place on a GPU, root and quotient on a CPU.
-    assert step_bytes(1000, None, sharded(1)) == 1000 + 1000
-    assert step_bytes(1000, None, sharded(1, gpu=False)) == 1000 + 2000
-    # In one process the largest tensor is the embedding, 152,064 x 3584.
-    assert step_bytes(1000, qwen25_7b(), ONE) == 4000 + 8 * 544_997_376
+    # The fused AdamW needs nothing but the gradient, of which DeepSpeed makes a copy in one tensor.
+    assert [step_bytes(1000, sharded(stage)) for stage in (0, 1, 2, 3)] == [4000, 0, 2000, 2000]
+    assert step_bytes(1000, sharded(1, dtype=FP32)) == 2000
+    assert step_bytes(1000, ONE) == 4000
 
 
 def test_cache_batch_and_checkpoint_by_hand() -> None:

@@ -48,7 +48,8 @@ def test_unknown_memory_is_not_refused() -> None:
 
 def test_long_row_of_a_7b_model_needs_checkpointing_and_shards() -> None:
     # 25,000 tokens without checkpointing keep 28 x 225,400 bytes each: 147 GiB.
-    config = override(RunConfig(), [*GPUS, "ray_learner.num_workers=4"])
+    settings = [*GPUS, "ray_learner.num_workers=4", "learner.gradient_checkpointing=false"]
+    config = override(RunConfig(), settings)
     planner = Planner(model_of(qwen25_7b()), MachineMemory(gpu=79 * GIB))
     with pytest.raises(ConfigError) as refused:
         check_room(config, planner)
@@ -61,7 +62,8 @@ def test_long_row_of_a_7b_model_needs_checkpointing_and_shards() -> None:
 
 
 def test_settings_are_combined_only_where_one_is_not_enough() -> None:
-    config = override(RunConfig(), [*GPUS, "ray_learner.num_workers=4"])
+    off = "learner.gradient_checkpointing=false"
+    config = override(RunConfig(), [*GPUS, "ray_learner.num_workers=4", off])
     planner = Planner(model_of(qwen25_7b()), MachineMemory(gpu=56 * GIB))
     settings = fitting_settings(config, planner)
     assert settings == ("learner.gradient_checkpointing=true", "ray_learner.zero_stage=3")
@@ -95,15 +97,20 @@ def test_run_without_a_learner_is_not_refused_for_the_learners_memory() -> None:
 
 
 def test_check_of_a_run_refuses_a_machine_that_is_too_small() -> None:
-    with pytest.raises(ConfigError, match=r"The run needs 5\.\d GiB of host memory, and this machine has 4"):
+    with pytest.raises(ConfigError, match=r"The run needs 3\.\d GiB of host memory, and this machine has 3"):
         check_run(
             override(RunConfig(), ["engine.kv_cache_gib=2"]), inline=False, environment={}, gpus_here=0,
-            machine=MachineMemory(host=4 * GIB),
+            machine=MachineMemory(host=3 * GIB),
         )  # fmt: skip
 
 
 def test_lines_compare_activations_and_name_what_fits() -> None:
-    config = override(RunConfig(), [*GPUS, "ray_learner.num_workers=4", "ray_learner.zero_stage=3"])
+    settings = [
+        "ray_learner.num_workers=4",
+        "ray_learner.zero_stage=3",
+        "learner.gradient_checkpointing=false",
+    ]
+    config = override(RunConfig(), [*GPUS, *settings])
     model = model_of(qwen25_7b())
     plan = Planner(model, MachineMemory(host=300 * GIB, gpu=79 * GIB))(config)
     lines = dict(memory_lines(config, model, plan, inline=False))

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mica_ray.checks import above, at_least, one_of, within
+from mica_ray.heap import release_freed_memory
 from mica_ray.lora.config import LoraConfig
 from mica_ray.losses import LossConfig, LossTerms, policy_loss
 from mica_ray.training.learner import LearnerError
-from mica_ray.training.memory.heap import release_freed_memory
 from mica_ray.training.policy_folder import Dtype
 from mica_ray.training.sharded.shares import RankShare, rank_shares
 from mica_ray.training.stepper import Ranks, Stepper

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
@@ -11,6 +11,9 @@ import pytest
 from mica_ray.rollout.weights import PublishedBuckets, WeightBucket, resolve
 from mica_ray.training.mailbox import Command, Mailbox, RestartPoint, WorkerReply
 from mica_ray.types import PolicyWeights
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
 
 
 def bucket(value: int) -> WeightBucket:
@@ -182,7 +185,7 @@ def test_weights_outlive_the_worker_that_sent_them(ray_cluster: None) -> None:
     sender = ray.remote(Sender).options(num_cpus=0).remote()
     ray.get([sender.send.remote(value) for value in (4, 5)], timeout=60)  # pyright: ignore[reportAttributeAccessIssue]
     ray.get(mailbox.ready.remote("first", 0), timeout=60)
-    ray.kill(sender)
+    ray.kill(cast("ActorHandle", sender))
     weights = PolicyWeights(0, PublishedBuckets(mailbox.weights.remote()))
     assert [set(bucket.data) for bucket in resolve(weights)] == [{4}, {5}]
     # Memory of the object store, shared by all who read it.

@@ -8,7 +8,7 @@ import sys
 PROGRAM = """
 import os
 import torch
-from mica_ray.training.memory.heap import release_freed_memory
+from mica_ray.heap import release_freed_memory
 
 def resident() -> int:
     with open("/proc/self/statm") as file:

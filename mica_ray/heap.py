@@ -1,4 +1,4 @@
-"""Returns freed memory of this process to the operating system, between the phases of an update."""
+"""Returns freed memory of this process to the operating system."""
 
 from __future__ import annotations
 

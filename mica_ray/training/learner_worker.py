@@ -35,7 +35,7 @@ class Post(Protocol):
         ...
 
     def hold(self, bucket: WeightBucket) -> None:
-        """Hand over one bucket of the weights that the next `ready` or `answer` is about."""
+        """Send one bucket of the weights that the next `ready` or `answer` is about."""
         ...
 
     def ready(self, version: int) -> None:

@@ -102,7 +102,7 @@ class Mailbox:
         return command
 
     async def hold(self, start: str, bucket: WeightBucket) -> None:
-        """Take one bucket of weights that the next `ready` or `answer` of this start of the group completes.
+        """Store one bucket of weights that the next `ready` or `answer` of this start of the group completes.
 
         The sender keeps one bucket at a time, and the weights of a sender that dies are never mixed with
         those of the next.

@@ -117,9 +117,14 @@ def matmul_call(size: int = 2048) -> Call:
 
 
 def peak_memory() -> int:
-    """Return the largest resident memory of this process so far, in bytes."""
+    """Return the largest resident memory of this process since `reset_peak`, in bytes."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+
+def reset_peak() -> None:
+    """Start `peak_memory` from the present use: making the inputs takes more than they do."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def resident_memory() -> int:
@@ -127,16 +132,23 @@ def resident_memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def worker_parts(name: str) -> tuple[str, str, int]:
+    """Return kind, form and number of tokens of a worker: `head:trl:1024`, `update:whole` or `matmul`."""
+    kind, form, tokens = (*name.split(":"), "", "")[:3]
+    return kind, form, int(tokens or 0)
+
+
 def work(options: argparse.Namespace) -> None:
     """Run the form of a child process once per line on stdin, and report seconds and memory."""
     torch.set_num_threads(options.threads)
-    kind, form, tokens = (*options.worker.split(":"), "0")[:3]
+    kind, form, tokens = worker_parts(options.worker)
     if kind == "update":
         call, _ = update_call(form, options.policy, "bfloat16")
     elif kind == "head":
-        call = head_call(form, tuple(json.loads(options.shape)), int(tokens))
+        call = head_call(form, tuple(json.loads(options.shape)), tokens)
     else:
         call = matmul_call()
+    reset_peak()
     base = resident_memory()
     print("ready", flush=True)
     for _ in sys.stdin:

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.bench_update import gradient_difference, token_rows, useful_operations, whole_logprobs
+from experiments.bench_update import (
+    gradient_difference,
+    token_rows,
+    useful_operations,
+    whole_logprobs,
+    worker_parts,
+)
 from tests.tiny_policy import VOCABULARY, write_tiny_policy
 
 
@@ -15,6 +21,11 @@ from tests.tiny_policy import VOCABULARY, write_tiny_policy
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     return write_tiny_policy(tmp_path_factory.mktemp("policy"))
+
+
+def test_names_of_workers_are_read() -> None:
+    found = [worker_parts(name) for name in ("matmul", "update:whole", "head:trl:1024")]
+    assert found == [("matmul", "", 0), ("update", "whole", 0), ("head", "trl", 1024)]
 
 
 def test_two_fifths_of_the_tokens_are_trained() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mica_ray.head_logprobs import CHUNK_SCORES
+from mica_ray.head_logprobs import CHUNK_SCORES, GPU_CHUNK_SCORES
 from mica_ray.launch.memory.model_shape import ModelShape
 
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -177,23 +177,25 @@ def activation_bytes(shape: ModelShape, tokens: int, dtype: str, *, checkpointin
     return float(tokens * (kept + rest))
 
 
-def head_bytes(shape: ModelShape, tokens: int, dtype: str) -> float:
+def head_bytes(shape: ModelShape, tokens: int, dtype: str, *, is_on_gpu: bool) -> float:
     """Return the bytes of the head in chunks (mica_ray/head_logprobs.py), at the start of a backward pass.
 
         b h n + 4 h n + 4 n     hidden states of n trained tokens, their gradient in fp32, the normalizers
         b V h                   gradient of the head
         (b + 4 + 4) C           a chunk of scores: products, fp32, their gradient
 
-    C is `CHUNK_SCORES`. Whole logits would take about 16 V n instead.
+    C is `CHUNK_SCORES`, or `GPU_CHUNK_SCORES`. Whole logits would take about 16 V n instead.
 
     Args:
         shape: of the model.
         tokens: trained tokens of one micro-batch; all tokens are the upper limit.
         dtype: of weights and hidden states.
+        is_on_gpu: whether it runs on a GPU, in larger chunks.
     """
     size = BYTES[dtype]
+    chunk = GPU_CHUNK_SCORES if is_on_gpu else CHUNK_SCORES
     states = tokens * ((size + _FP32) * shape.hidden + _FP32)
-    return states + size * shape.head_parameters + (size + 2 * _FP32) * CHUNK_SCORES
+    return states + size * shape.head_parameters + (size + 2 * _FP32) * chunk
 
 
 def cache_bytes(shape: ModelShape, tokens: int, dtype: str) -> int:

@@ -194,7 +194,7 @@ def learner_phases(
         backward["activations"] = formulas.activation_bytes(
             shape, tokens, sharding.dtype, checkpointing=checkpointing
         )
-        backward["head"] = formulas.head_bytes(shape, tokens, sharding.dtype)
+        backward["head"] = formulas.head_bytes(shape, tokens, sharding.dtype, is_on_gpu=sharding.is_on_gpu)
     step = {**kept, "moments": moments, "optimizer step": formulas.step_bytes(updated, sharding)}
     return {"backward": backward, "reduction": reduction, "step": step}
 

@@ -38,9 +38,10 @@ class Endpoint:
     deadline_seconds: float = 180.0
     """Deadline of one answer with all its attempts and pauses, from the moment a slot is free."""
     attempts: int = 4
-    max_concurrency: int = 16
-    """Maximum number of calls in flight; further calls wait for a slot. This limit and those per minute hold
-    per process: divide an endpoint's quota by the number of sweep trials that run at once."""
+    max_concurrency: int | None = None
+    """Maximum number of calls in flight; further calls wait for a slot. None: one for each dialogue of a
+    training step, and at least 16. This limit and those per minute hold per process: divide an endpoint's
+    quota by the number of sweep trials that run at once."""
     first_pause_seconds: float = 1.0
     """Upper limit of the first random pause; it doubles with every attempt."""
     longest_pause_seconds: float = 20.0
@@ -93,7 +94,7 @@ class Endpoint:
         at_least(
             1,
             attempts=self.attempts,
-            max_concurrency=self.max_concurrency,
+            max_concurrency=1 if self.max_concurrency is None else self.max_concurrency,
             breaker_failures=self.breaker_failures,
         )
         at_least(

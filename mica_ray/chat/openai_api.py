@@ -35,7 +35,10 @@ from mica_ray.chat.retry_after import asked_seconds
 from mica_ray.secrets import checked_key
 from mica_ray.types import Message, Sampling
 
-__all__ = ["Endpoint", "OpenAIChat"]
+__all__ = ["DEFAULT_SLOTS", "Endpoint", "OpenAIChat"]
+
+DEFAULT_SLOTS = 16
+"""Calls in flight outside of training, if the endpoint sets no limit."""
 
 _CHARACTERS_PER_TOKEN = 3
 """Used for estimates. English has about four characters per token, Chinese between one and two."""
@@ -58,18 +61,19 @@ class OpenAIChat:
     Args:
         endpoint: address and limits.
         api_key: sent with every call; any non-empty text if the endpoint needs no key.
+        slots: calls in flight, if the endpoint sets no limit.
 
     Raises:
         ValueError: the key is empty or cannot be a key, or the environment's proxies cannot be used.
     """
 
-    def __init__(self, endpoint: Endpoint, api_key: str) -> None:
+    def __init__(self, endpoint: Endpoint, api_key: str, *, slots: int = DEFAULT_SLOTS) -> None:
         if not api_key:
             raise ValueError(f"There is no key for {endpoint}. Set {endpoint.api_key_env}.")
         self._endpoint = endpoint
         self._key = checked_key(api_key, endpoint.api_key_env)
         self._client = make_client(endpoint, self._key)
-        self._slots = asyncio.Semaphore(endpoint.max_concurrency)
+        self._slots = asyncio.Semaphore(endpoint.max_concurrency or slots)
         self._admission = Admission(endpoint, str(endpoint))
 
     async def chat(

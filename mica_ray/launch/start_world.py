@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from mica_ray.chat.ledger import POLICY, Ledger, MeteredChat
 from mica_ray.chat.model import ChatModel
+from mica_ray.chat.openai_api import DEFAULT_SLOTS
 from mica_ray.config.references import ConfigError
 from mica_ray.config.role_config import Player, Recording
 from mica_ray.config.run_config import RunConfig
@@ -59,7 +60,14 @@ async def start_world(
         served[model], engine = await start_role_model(config, model, inline=inline, shared=roles_shared)
         stack.push_async_callback(engine.close)
     find = served.__getitem__
-    world = build_world(config.roles, domain, environment=os.environ, served=find, ledger=ledger)
+    world = build_world(
+        config.roles,
+        domain,
+        environment=os.environ,
+        served=find,
+        ledger=ledger,
+        slots=_num_slots(config),
+    )
     if policy is None:
         return world, None
     model = role_model(policy, environment=os.environ, served=find)
@@ -127,7 +135,19 @@ def evaluation_world(config: RunConfig, world: World, *, ledger: Ledger) -> Worl
     if roles is None:
         return replace(world, domain=domain)
     # RunConfig refuses served models here.
-    return build_world(roles, domain, environment=os.environ, served={}.__getitem__, ledger=ledger)
+    return build_world(
+        roles,
+        domain,
+        environment=os.environ,
+        served={}.__getitem__,
+        ledger=ledger,
+        slots=_num_slots(config),
+    )
+
+
+def _num_slots(config: RunConfig) -> int:
+    """Return the calls in flight at an endpoint without a limit: one for each dialogue of a step."""
+    return max(DEFAULT_SLOTS, config.loop.scenarios_per_step * config.rollout.group_size)
 
 
 def role_world(config: RunConfig, served: RoleModelSource | None = None) -> World:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from mica_ray.chat.ledger import Ledger, MeteredChat, Price
 from mica_ray.chat.model import ChatModel
-from mica_ray.chat.openai_api import Endpoint, OpenAIChat
+from mica_ray.chat.openai_api import DEFAULT_SLOTS, Endpoint, OpenAIChat
 from mica_ray.chat.recorded import RecordingChat, ReplayChat
 from mica_ray.config.references import ConfigError
 from mica_ray.config.role_config import SCRIPTED, Player, Recording, RoleConfig, Seat
@@ -76,6 +76,7 @@ def build_world(
     environment: Mapping[str, str],
     served: RoleModelSource,
     ledger: Ledger | None = None,
+    slots: int = DEFAULT_SLOTS,
 ) -> World:
     """Build the three roles of a domain.
 
@@ -86,6 +87,7 @@ def build_world(
         served: finds the models that vLLM serves in the cluster.
         ledger: counts the calls of all roles; None counts nothing. A judge that is not a chat model makes no
             calls.
+        slots: concurrent calls to an endpoint that sets no limit.
 
     Raises:
         ConfigError: an API key is not set, or a recording cannot be used.
@@ -103,7 +105,7 @@ def build_world(
         # Roles on one endpoint share a client and its limit on concurrent calls. A recording has one writer.
         name = repr(role)
         if name not in models:
-            models[name] = role_model(role, environment=environment, served=served)
+            models[name] = role_model(role, environment=environment, served=served, slots=slots)
         return models[name]
 
     def seen(name: Seat) -> Domain:
@@ -171,7 +173,11 @@ def check_roles(roles: RoleConfig, environment: Mapping[str, str], *, key: str =
 
 
 def role_model(
-    role: Player | Recording, *, environment: Mapping[str, str], served: RoleModelSource
+    role: Player | Recording,
+    *,
+    environment: Mapping[str, str],
+    served: RoleModelSource,
+    slots: int = DEFAULT_SLOTS,
 ) -> ChatModel:
     """Build the model that plays a role, or a policy that is only known by its text.
 
@@ -182,12 +188,12 @@ def role_model(
         try:
             if role.mode == "replay" or role.inner is None:
                 return ReplayChat(role.recording)
-            inner = role_model(role.inner, environment=environment, served=served)
+            inner = role_model(role.inner, environment=environment, served=served, slots=slots)
             return RecordingChat(inner, role.recording)
         except (OSError, ValueError) as error:
             raise ConfigError(str(error)) from error
     if isinstance(role, Endpoint):
-        return endpoint_chat(role, environment)
+        return endpoint_chat(role, environment, slots=slots)
     if role == SCRIPTED:
         return ScriptedRoles()
     if isinstance(role, str):
@@ -196,7 +202,9 @@ def role_model(
     return role
 
 
-def endpoint_chat(endpoint: Endpoint, environment: Mapping[str, str]) -> OpenAIChat:
+def endpoint_chat(
+    endpoint: Endpoint, environment: Mapping[str, str], *, slots: int = DEFAULT_SLOTS
+) -> OpenAIChat:
     """Build the chat model of an endpoint with its API key from the environment. Sends nothing.
 
     Raises:
@@ -208,7 +216,7 @@ def endpoint_chat(endpoint: Endpoint, environment: Mapping[str, str]) -> OpenAIC
         if problem is not None:
             raise ConfigError(problem)
     try:
-        return OpenAIChat(endpoint, read_key(environment, endpoint.api_key_env))
+        return OpenAIChat(endpoint, read_key(environment, endpoint.api_key_env), slots=slots)
     except ValueError as error:
         problem = str(error)
         named = problem if str(endpoint) in problem else f"{problem} The endpoint is {endpoint}."

@@ -203,6 +203,14 @@ async def test_never_more_calls_at_once_than_allowed() -> None:
     assert server.most_in_flight == 2
 
 
+async def test_limit_of_the_endpoint_comes_before_that_of_the_run() -> None:
+    for limit, expected in ((None, 5), (2, 2)):
+        async with LocalEndpoint(Answer("hi", after_seconds=0.05)) as server:
+            chat = OpenAIChat(endpoint(server, max_concurrency=limit), "key", slots=5)
+            await asyncio.gather(*(chat.chat(MESSAGES, Sampling(seed=seed)) for seed in range(12)))
+        assert server.most_in_flight == expected
+
+
 async def test_cancelled_call_gives_its_slot_back() -> None:
     async with LocalEndpoint(HANG, Answer("hi")) as server:
         chat = OpenAIChat(endpoint(server, max_concurrency=1), "key")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,18 +14,21 @@ from mica_ray.chat.openai_api import Endpoint
 from mica_ray.config import ConfigError, Recording, RoleConfig, RunConfig
 from mica_ray.config.overrides import override
 from mica_ray.config.references import resolve
+from mica_ray.dialogue.judger import Judger
 from mica_ray.domains.emotional_support import EMOTIONAL_SUPPORT
 from mica_ray.launch.assembly import Parts, measure
 from mica_ray.launch.cost_estimate import describe_costs, estimate_costs
 from mica_ray.launch.plan import gpus_wanted
 from mica_ray.launch.start_engines import start_policy, start_role_model
-from mica_ray.launch.start_world import evaluation_world
+from mica_ray.launch.start_world import evaluation_world, start_world
 from mica_ray.launch.world import build_world, check_roles, role_price
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.training.local_learner import LocalLearner
+from mica_ray.training.loop import LoopConfig
 from mica_ray.training.progress import SilentProgress
 from mica_ray.training.update import LearnerConfig
 from mica_ray.types import Message, Sampling
+from tests.chat.local_endpoint import Answer, LocalEndpoint
 from tests.config.own_roles import QuestionJudge
 from tests.dialogue.tiny_domain import DOMAIN
 from tests.rollout.judged_step import PhraseEngine
@@ -64,6 +69,20 @@ def test_price_is_the_endpoint_s_and_a_replay_is_free(tmp_path: Path) -> None:
     recording = Recording(tmp_path / "calls", "record", inner=ENDPOINT)
     assert role_price(ENDPOINT) == role_price(recording) == Price(2.0, 10.0)
     assert role_price(replace(recording, mode="replay")) == role_price("scripted") == Price()
+
+
+async def test_endpoint_takes_a_call_of_every_dialogue_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROLES_KEY", "key")
+    async with LocalEndpoint(Answer("yes", after_seconds=0.1)) as server, AsyncExitStack() as stack:
+        roles = RoleConfig(judge=Endpoint("m", base_url=server.url, api_key_env="ROLES_KEY"))
+        config = RunConfig(roles=roles, loop=LoopConfig(scenarios_per_step=9))
+        world, _ = await start_world(stack, config, EMOTIONAL_SUPPORT, inline=True, ledger=Ledger())
+        judge = world.judge
+        assert isinstance(judge, Judger)
+        # 9 scenarios x 4 dialogues.
+        calls = (judge.model.chat(MESSAGES, Sampling(seed=seed)) for seed in range(60))
+        await asyncio.gather(*calls)
+    assert server.most_in_flight == 36
 
 
 async def test_every_role_s_calls_reach_the_ledger() -> None:

@@ -153,7 +153,7 @@ def _measure(spec: ServiceSpec, prompts: Sequence[str], arguments: argparse.Name
     begin = time.monotonic()
     first = asyncio.run(ask_service(prompts, port=PORT, clients=1, seconds=0.01))
     first_reply_seconds = time.monotonic() - begin
-    model = spec.local_model or spec.models[0]
+    model = (spec.local_engine or spec.engines[0]).base
     options = {"num_cpus": 1, "runtime_env": {"env_vars": dict(model.environment)}}
     engine: Any = ray.remote(LoneEngine).options(**options).remote(model)  # pyright: ignore
     alone, served = Load(), Load()
@@ -173,7 +173,7 @@ def _measure(spec: ServiceSpec, prompts: Sequence[str], arguments: argparse.Name
         / (alone.tokens / alone.seconds),
     }
     if not arguments.without_faults:
-        record |= _with_faults(spec, load, each, _LONE_SECONDS if spec.local_model else each)
+        record |= _with_faults(spec, load, each, _LONE_SECONDS if spec.local_engine else each)
     end_service()
     return record
 

@@ -1,4 +1,4 @@
-"""`mica serve`: start a service of one or two models on Ray Serve, and stop it gracefully."""
+"""`mica serve`: start a service of one or several models on Ray Serve, and stop it gracefully."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -36,7 +36,7 @@ def serve_command(
         list[str],
         typer.Argument(
             metavar="MODEL",
-            help="One or two models: a run folder, models:/NAME/VERSION or models:/NAME@ALIAS from MLflow, a "
+            help="The models: a run folder, models:/NAME/VERSION or models:/NAME@ALIAS from MLflow, a "
             "model folder, a Hugging Face id, or `embedded`.",
         ),
     ],
@@ -86,12 +86,15 @@ def serve_command(
     json_file: JsonFileOption = None,
     trust: TrustOption = False,
 ) -> None:
-    """Serve one or two models to OpenAI clients, with a web page to try them.
+    """Serve models to OpenAI clients, with a web page to try them.
+
+    Runs that trained adapters of one base model share its engine.
 
     Limits of the service are keys under `serve.`:
     --set serve.requests_per_minute=60, --set serve.sessions=true.
     """
     from mica_ray.config import ConfigError
+    from mica_ray.launch.shared_base import shared_bases
     from mica_ray.serving.http.binding import check_binding
     from mica_ray.serving.http.own_files import check_files
     from mica_ray.serving.service_spec import Replicas, ServiceSpec
@@ -103,13 +106,16 @@ def serve_command(
     own_keys = [text for text in assignments if text.startswith(_PREFIX)]
     settings = _settings(configs[0], api_key_file, own_keys)
     names = _names(models)
+    bases: Mapping[str, Path] = {}
+    if sampler == "vllm":
+        bases = shared_bases([config.policy for config in configs], weights=not dry_run)
     try:
         certificate = _certificate(tls_cert, tls_key)
         check_binding(host, settings.keys_file)
         check_files(settings)
         spec = ServiceSpec(
             models=tuple(
-                _model(name, config, sampler, is_dry=dry_run)
+                _model(name, config, sampler, bases.get(config.policy), is_dry=dry_run)
                 for name, config in zip(names, configs, strict=True)
             ),
             settings=settings,
@@ -218,17 +224,23 @@ def _settings(config: RunConfig, keys_file: Path | None, assignments: Sequence[s
     return settings
 
 
-def _model(name: str, config: RunConfig, sampler: Sampler, *, is_dry: bool) -> ModelSpec:
+def _model(name: str, config: RunConfig, sampler: Sampler, base: Path | None, *, is_dry: bool) -> ModelSpec:
+    """Return a model; one with a base model shares the engine of that."""
     from mica_ray.config.role_config import RoleConfig
     from mica_ray.launch import run
     from mica_ray.serving.model_replica import ModelSpec
 
     # A service plays no roles, so it needs none of their keys, and neither scenarios nor a learner.
     config = config.model_copy(update={"roles": RoleConfig()})
+    adapter = ""
+    if base is not None:
+        adapter = str(Path(config.policy).expanduser().resolve())
+        config = config.model_copy(update={"policy": str(base)})
     checked = run.check(config, inline=sampler == "transformers", weights=not is_dry, trains=False)
     return ModelSpec(
         id=name,
         path=config.policy if is_dry else str(run.policy_folder(checked)),
+        adapter=adapter,
         engine=config.engine,
         sampler=_engine_of(sampler),
         template_arguments=config.chat_template_arguments,
@@ -292,7 +304,7 @@ def _plan(
         place = "in memory" if settings.sessions_file is None else f"in {settings.sessions_file}"
         sessions = f"kept {place} for {settings.session_seconds:g} s after the last message"
     return [
-        *[("model", f"{model.id}: {model.path}") for model in spec.models],
+        *[("model", f"{model.id}: {_source(model)}") for model in spec.models],
         ("address", f"{host}:{port}"),
         ("replicas", f"{copies} of each, {sampler}"),
         ("keys", "none: only this machine" if settings.keys_file is None else str(settings.keys_file)),
@@ -301,6 +313,10 @@ def _plan(
         ("need state", "not estimated" if spec.judge is None else f"by {spec.judge.config.roles.judge}"),
         ("care check", "on" if has_care else "off"),
     ]
+
+
+def _source(model: ModelSpec) -> str:
+    return f"{model.adapter}, an adapter of {model.path}" if model.adapter else model.path
 
 
 def _rate_limit(settings: ServeSettings) -> str:
@@ -314,7 +330,10 @@ def _record(spec: ServiceSpec, host: str, port: int) -> dict[str, object]:
     return {
         "host": host,
         "port": port,
-        "models": [{"id": model.id, "path": model.path, "history": model.history} for model in spec.models],
+        "models": [
+            {"id": model.id, "path": model.path, "adapter": model.adapter or None, "history": model.history}
+            for model in spec.models
+        ],
         "replicas": asdict(spec.replicas),
         "judge": None if spec.judge is None else str(spec.judge.config.roles.judge),
         "settings": settings,

@@ -109,6 +109,21 @@ def read_base_record(folder: Path) -> BaseRecord | None:
         raise LoraError(f"{folder / _BASE_FILE} is unreadable ({error}). Use another checkpoint.") from error
 
 
+def check_base(adapter: Path, base: Path) -> BaseRecord | None:
+    """Check that an adapter was trained from a base model; return its record, None for one from elsewhere.
+
+    Raises:
+        LoraError: the base model has other weights, or the record is broken.
+    """
+    record = read_base_record(adapter)
+    if record is not None and record.digest != weights_digest(base):
+        raise LoraError(
+            f"{base} has other weights than the base model that {adapter} was trained from. Restore them, or "
+            f"name the right folder as base_model_name_or_path in {adapter / ADAPTER_FILE}."
+        )
+    return record
+
+
 def base_of(folder: Path) -> str:
     """Return the hub id or folder of an adapter's base model.
 
@@ -119,6 +134,18 @@ def base_of(folder: Path) -> str:
     if not isinstance(base, str) or not base:
         raise LoraError(f"{folder / ADAPTER_FILE} names no base model. Set base_model_name_or_path in it.")
     return base
+
+
+def adapter_rank(folder: Path) -> int:
+    """Return the rank of an adapter.
+
+    Raises:
+        LoraError: the adapter does not state one.
+    """
+    rank = _settings(folder).get("r")
+    if not isinstance(rank, int) or rank < 1:
+        raise LoraError(f"{folder / ADAPTER_FILE}: r must be a rank >= 1, got {rank!r}. Correct it.")
+    return rank
 
 
 def weights_digest(folder: Path) -> str:

@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING
 
 from mica_ray.error_lines import raised_as
 from mica_ray.lora.adapter import LoraError
-from mica_ray.lora.folder import (
-    ADAPTER_FILE,
-    copy_small_files,
-    read_adapter,
-    read_base_record,
-    weights_digest,
-)
+from mica_ray.lora.folder import check_base, copy_small_files, read_adapter, weights_digest
 
 if TYPE_CHECKING:
     import torch
@@ -43,12 +37,7 @@ def write_merged(adapter: Path, base: Path, out: Path) -> None:
 
     if out.exists():
         raise LoraError(f"{out} exists. Choose another folder, or delete it.")
-    read, record = read_adapter(adapter), read_base_record(adapter)
-    if record is not None and record.digest != weights_digest(base):
-        raise LoraError(
-            f"{base} has other weights than the base model that {adapter} was trained from. Restore them, or "
-            f"name the right folder as base_model_name_or_path in {adapter / ADAPTER_FILE}."
-        )
+    read, record = read_adapter(adapter), check_base(adapter, base)
     dtype: torch.dtype | str = "auto" if record is None else getattr(torch, record.dtype)
     with raised_as(
         LoraError, f"Base model {base} cannot be loaded", "Use a complete Hugging Face model folder."

@@ -40,7 +40,9 @@ class EngineConfig:
     """How weights reach the engine. bucket: through Ray's object store. nccl: directly from the learner's
     first GPU to the engine's GPUs, which it must not share. gloo: the same path between CPUs."""
     lora_rank: int = 0
-    """Largest rank of the adapters that the learner pushes; 0: none. A run derives it from learner.lora."""
+    """Largest rank of the adapters that the learner pushes, or a service has; 0: none. Derived from both."""
+    lora_slots: int = 1
+    """Adapters that replies of one batch may use. Derived from what is served."""
 
     def __post_init__(self) -> None:
         """Check each setting, then the combinations."""
@@ -66,6 +68,7 @@ class EngineConfig:
             tensor_parallel=self.tensor_parallel,
             cpus_per_engine=self.cpus_per_engine,
             max_num_seqs=self.max_num_seqs,
+            lora_slots=self.lora_slots,
         )
         above(0, kv_cache_gib=self.kv_cache_gib)
         at_least(0, gpus_per_engine=self.gpus_per_engine, lora_rank=self.lora_rank)

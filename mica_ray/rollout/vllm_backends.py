@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from mica_ray.heap import release_freed_memory
-from mica_ray.rollout.adapters.vllm_adapters import VllmAdapters, shared_memory
+from mica_ray.rollout.adapters.vllm_adapters import (
+    VllmAdapters,
+    buffer_rank,
+    shared_memory,
+    takes_adapters,
+)
+from mica_ray.rollout.engine import EngineError
 from mica_ray.rollout.vllm_stepping import SteppingThread, bad_ending, failure, refusal
 from mica_ray.rollout.vllm_weights import write_bucket
 from mica_ray.rollout.weights import TransferStep, WeightBucket
@@ -32,6 +38,8 @@ _Arguments = TypeVar("_Arguments", bound="EngineArgs")
 # The worker imports this module, which registers gloo with vLLM, before it looks for a transport.
 _RECEIVER = "mica_ray.rollout.vllm_transfer.WeightReceiver"
 _GIB = 2**30
+_CLEARINGS = 50
+"""Attempts to clear the prefix cache."""
 
 
 class VllmBackend(Protocol):
@@ -42,9 +50,15 @@ class VllmBackend(Protocol):
         ...
 
     def stream(
-        self, prompt_ids: Sequence[int], params: SamplingParams
+        self, prompt_ids: Sequence[int], params: SamplingParams, adapter: str = ""
     ) -> AsyncGenerator[RequestOutput, None]:
-        """Generate one reply and yield each output; closing the generator drops the reply."""
+        """Generate one reply and yield each output; closing the generator drops the reply.
+
+        Args:
+            prompt_ids: the prompt.
+            params: how to sample.
+            adapter: id of a served adapter; empty: none, or the newest one of a learner.
+        """
         ...
 
     async def load(self, buckets: Sequence[WeightBucket]) -> None:
@@ -74,26 +88,28 @@ class VllmBackend(Protocol):
 class InProcessBackend:
     """vLLM's synchronous engine, stepped by one thread of this process. The default on CPUs."""
 
-    def __init__(self, policy: str, config: EngineConfig) -> None:
+    def __init__(
+        self, policy: str, config: EngineConfig, *, adapters: Mapping[str, str] | None = None
+    ) -> None:
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        arguments = _arguments(EngineArgs, policy, config)
+        arguments = engine_arguments(EngineArgs, policy, config)
+        self._adapters = VllmAdapters(is_supported=arguments.enable_lora, served=adapters)
         self._engine = LLMEngine.from_engine_args(arguments)
         self._thread = SteppingThread(self._engine)
-        self._adapters = VllmAdapters(is_supported=arguments.enable_lora)
         # vLLM packs every weight matrix when it is loaded, and frees the plain one: a third of the model.
         release_freed_memory()
 
     async def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
         """Generate one reply."""
-        return await self._thread.generate(prompt_ids, params, self._adapters.newest)
+        return await self._thread.generate(prompt_ids, params, self._adapters.request())
 
     def stream(
-        self, prompt_ids: Sequence[int], params: SamplingParams
+        self, prompt_ids: Sequence[int], params: SamplingParams, adapter: str = ""
     ) -> AsyncGenerator[RequestOutput, None]:
         """Generate one reply and yield each output; closing the generator drops the reply."""
-        return self._thread.stream(prompt_ids, params, self._adapters.newest)
+        return self._thread.stream(prompt_ids, params, self._adapters.request(adapter))
 
     async def load(self, buckets: Sequence[WeightBucket]) -> None:
         """Load the buckets into the model of every worker, or an adapter beside it."""
@@ -107,9 +123,9 @@ class InProcessBackend:
             else:
                 self._engine.collective_rpc("receive_buckets", args=tuple(buckets))
                 release_freed_memory()
-            self._engine.reset_prefix_cache()
 
         await self._thread.call(load)
+        await self._clear_cache()
 
     async def sleep(self, level: int) -> None:
         """Free device memory."""
@@ -125,14 +141,17 @@ class InProcessBackend:
         def take_step() -> None:
             for method, arguments in _calls(step, payload):
                 self._engine.collective_rpc(method, args=arguments)
-            if step == "finish":
-                self._engine.reset_prefix_cache()
 
         await self._thread.call(take_step)
+        if step == "finish":
+            await self._clear_cache()
 
     async def close(self) -> None:
         """Stop vLLM."""
         await asyncio.to_thread(self._thread.close)
+
+    async def _clear_cache(self) -> None:
+        await clear_cache(lambda: self._thread.call(self._engine.reset_prefix_cache))
 
 
 class AsyncBackend:
@@ -142,15 +161,25 @@ class AsyncBackend:
         policy: model folder or hub id.
         config: of the engine.
         has_metrics: whether vLLM's metrics join the Prometheus registry of this process.
+        adapters: folders of adapters to serve, by id.
     """
 
-    def __init__(self, policy: str, config: EngineConfig, *, has_metrics: bool = False) -> None:
+    def __init__(
+        self,
+        policy: str,
+        config: EngineConfig,
+        *,
+        has_metrics: bool = False,
+        adapters: Mapping[str, str] | None = None,
+    ) -> None:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        arguments = replace(_arguments(AsyncEngineArgs, policy, config), disable_log_stats=not has_metrics)
+        arguments = replace(
+            engine_arguments(AsyncEngineArgs, policy, config), disable_log_stats=not has_metrics
+        )
+        self._adapters = VllmAdapters(is_supported=arguments.enable_lora, served=adapters)
         self._engine = AsyncLLM.from_engine_args(arguments)
-        self._adapters = VllmAdapters(is_supported=arguments.enable_lora)
         self._number = 0
 
     async def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
@@ -163,7 +192,7 @@ class AsyncBackend:
         return last
 
     async def stream(
-        self, prompt_ids: Sequence[int], params: SamplingParams
+        self, prompt_ids: Sequence[int], params: SamplingParams, adapter: str = ""
     ) -> AsyncGenerator[RequestOutput, None]:
         """Generate one reply and yield each output; closing the generator drops the reply."""
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
@@ -173,7 +202,7 @@ class AsyncBackend:
             {"prompt_token_ids": list(prompt_ids)},
             params,
             str(self._number),
-            lora_request=self._adapters.newest,
+            lora_request=self._adapters.request(adapter),
         )
         has_begun = False
         try:
@@ -197,7 +226,7 @@ class AsyncBackend:
             if old is not None:
                 await self._engine.remove_lora(old.lora_int_id)
             await self._engine.add_lora(new)
-            await self._engine.reset_prefix_cache()
+            await clear_cache(self._engine.reset_prefix_cache)
             return
         # /dev/shm is memory: the workers map the file, and nothing is written to a disk.
         with tempfile.TemporaryDirectory(dir=shared_memory()) as folder:
@@ -205,7 +234,7 @@ class AsyncBackend:
             for bucket, path in zip(buckets, paths, strict=True):
                 await asyncio.to_thread(write_bucket, bucket, path)
             await self._engine.collective_rpc("receive_files", args=tuple(map(str, paths)))
-        await self._engine.reset_prefix_cache()
+        await clear_cache(self._engine.reset_prefix_cache)
 
     async def sleep(self, level: int) -> None:
         """Free device memory."""
@@ -220,11 +249,33 @@ class AsyncBackend:
         for method, arguments in _calls(step, payload):
             await self._engine.collective_rpc(method, args=arguments)
         if step == "finish":
-            await self._engine.reset_prefix_cache()
+            await clear_cache(self._engine.reset_prefix_cache)
 
     async def close(self) -> None:
         """Stop vLLM."""
         self._engine.shutdown()
+
+
+async def clear_cache(reset: Callable[[], Awaitable[bool]], *, pause_seconds: float = 0.1) -> None:
+    """Clear vLLM's prefix cache, which was computed with the earlier weights.
+
+    vLLM refuses while a request holds a part of the cache: one that was just aborted does for a moment.
+
+    Args:
+        reset: vLLM's call; returns whether the cache is cleared.
+        pause_seconds: between attempts.
+
+    Raises:
+        EngineError: it refuses repeatedly.
+    """
+    for _ in range(_CLEARINGS):
+        if await reset():
+            return
+        await asyncio.sleep(pause_seconds)
+    raise EngineError(
+        "vLLM does not clear its prefix cache: replies would mix earlier weights with the new ones. Check "
+        "the engine's log for requests that do not end."
+    )
 
 
 def _calls(step: TransferStep, payload: Mapping[str, object] | None) -> list[tuple[str, tuple[object, ...]]]:
@@ -237,6 +288,28 @@ def _calls(step: TransferStep, payload: Mapping[str, object] | None) -> list[tup
         incoming = (payload["names"], payload["shapes"])
         return [("check_incoming", incoming), ("update_weights", (payload,))]
     return [("finish_weight_update", ()), ("finish_incoming", ())]
+
+
+def engine_arguments(kind: type[_Arguments], policy: str, config: EngineConfig) -> _Arguments:
+    """Return vLLM's arguments for an engine.
+
+    With `lora_rank` vLLM computes adapters itself, if it can for the architecture of the model; otherwise the
+    worker adds them to the weights (vllm_weights.py).
+
+    Args:
+        kind: of the arguments: those of the synchronous or the asynchronous engine.
+        policy: model folder or hub id.
+        config: of the engine.
+    """
+    arguments = _arguments(kind, policy, config)
+    if not config.lora_rank or not takes_adapters(arguments):
+        return arguments
+    return replace(
+        arguments,
+        enable_lora=True,
+        max_lora_rank=buffer_rank(config.lora_rank),
+        max_loras=config.lora_slots,
+    )
 
 
 def _arguments(kind: type[_Arguments], policy: str, config: EngineConfig) -> _Arguments:

@@ -60,6 +60,7 @@ class VllmEngine:
         keeps_special_tokens: whether the text of a reply contains its special tokens.
         has_metrics: whether vLLM's metrics join the Prometheus registry of this process; an engine that runs
             in a thread has none.
+        adapters: folders of adapters to serve, by id; `ReplyOptions.adapter` chooses one.
         backend: runs vLLM; None starts the one that the config names.
     """
 
@@ -71,12 +72,13 @@ class VllmEngine:
         *,
         keeps_special_tokens: bool = False,
         has_metrics: bool = False,
+        adapters: Mapping[str, str] | None = None,
         backend: VllmBackend | None = None,
     ) -> None:
         self._config = config
         self._keeps_special_tokens = keeps_special_tokens
         self._stop_ids = list(stop_ids)
-        self._backend = backend or _start(policy, config, has_metrics)
+        self._backend = backend or _start(policy, config, has_metrics, adapters)
         self._pace = ReplyPace()
         self._version = -1  # Version 0 is loaded too: the folder may hold other weights than a resumed run.
         self._generating = 0
@@ -140,7 +142,8 @@ class VllmEngine:
         if chunk_seconds is not None:
             _stream_in_chunks(params, self._pace.tokens_in(chunk_seconds))
         clock, began, num_tokens = asyncio.get_running_loop().time, None, 0
-        async with self._turn(), aclosing(self._backend.stream(prompt_ids, params)) as outputs:
+        stream = self._backend.stream(prompt_ids, params, options.adapter)
+        async with self._turn(), aclosing(stream) as outputs:
             async for output in outputs:
                 chunk = _chunk(output, options.top_logprobs)
                 if began is None:
@@ -252,12 +255,14 @@ class VllmEngine:
                 self._idle.set()
 
 
-def _start(policy: str, config: EngineConfig, has_metrics: bool) -> VllmBackend:
+def _start(
+    policy: str, config: EngineConfig, has_metrics: bool, adapters: Mapping[str, str] | None
+) -> VllmBackend:
     remedy = "Check the model folder and the keys under engine."
     with raised_as(EngineError, f"vLLM cannot load {policy}", remedy):
         if config.is_in_process:
-            return InProcessBackend(policy, config)
-        return AsyncBackend(policy, config, has_metrics=has_metrics)
+            return InProcessBackend(policy, config, adapters=adapters)
+        return AsyncBackend(policy, config, has_metrics=has_metrics, adapters=adapters)
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from mica_ray.rollout.engine import EngineError, RequestRefused
 
@@ -29,6 +29,7 @@ class _Reply:
     outputs: asyncio.Queue[RequestOutput | EngineError] = field(default_factory=asyncio.Queue)
 
 
+_Result = TypeVar("_Result")
 _Due = dict[asyncio.AbstractEventLoop, list[tuple[_Reply, "RequestOutput | EngineError"]]]
 
 
@@ -107,20 +108,18 @@ class SteppingThread:
             if not is_finished:
                 self._inbox.put(lambda: self._drop(key))
 
-    async def call(self, action: Callable[[], None]) -> None:
-        """Run an action between two steps of the engine; raise what it raises."""
-        done: Future[None] = Future()
+    async def call(self, action: Callable[[], _Result]) -> _Result:
+        """Run an action between two steps of the engine; return what it returns, raise what it raises."""
+        done: Future[_Result] = Future()
 
         def act() -> None:
             try:
-                action()
+                done.set_result(action())
             except Exception as error:  # Raised in the caller; the thread keeps running.
                 done.set_exception(error)
-            else:
-                done.set_result(None)
 
         self._inbox.put(act)
-        await asyncio.wrap_future(done)
+        return await asyncio.wrap_future(done)
 
     def close(self) -> None:
         """Stop the thread; waiting requests fail."""

@@ -124,12 +124,13 @@ class LocalModel:
     """A model in this process. Consumes requests, produces text, waits only for its engine.
 
     Args:
-        replica: the model.
+        replica: runs its engine.
+        prompt: renders requests for the model.
     """
 
-    def __init__(self, replica: ModelReplica) -> None:
+    def __init__(self, replica: ModelReplica, prompt: ModelPrompt) -> None:
         self._replica = replica
-        self._prompt = replica.prompt()
+        self._prompt = prompt
 
     def stream(self, request: ChatRequest) -> AsyncGenerator[TextDelta, None]:
         """Yield the reply in pieces, or in one piece if it is not streamed.

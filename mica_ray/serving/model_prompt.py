@@ -6,7 +6,7 @@ Runs in the web application's process: in a replica, requests and engine share o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mica_ray.rollout.chat_template import ChatTemplate
 from mica_ray.rollout.engine import EngineError
@@ -41,6 +41,8 @@ class ModelPrompt:
     """Its id, for error messages."""
     takes_schema: bool = True
     """Whether its engine can constrain a reply to a JSON schema."""
+    adapter: str = ""
+    """Id of its adapter in an engine that it shares; empty: it is the engine's model."""
     _extended: RequestTemplate = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,7 +80,8 @@ class ModelPrompt:
             )
         # A schema leaves no room for a thought: the reply is JSON from its first token.
         is_open = is_open and request.options.schema is None
-        return RenderedRequest(prompt_ids, request.sampling, request.is_streamed, is_open, request.options)
+        options = replace(request.options, adapter=self.adapter)
+        return RenderedRequest(prompt_ids, request.sampling, request.is_streamed, is_open, options)
 
     def _prompt(self, request: ChatRequest) -> tuple[tuple[int, ...], bool]:
         """Return the prompt, and whether it ends inside an opened thought."""

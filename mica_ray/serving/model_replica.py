@@ -52,6 +52,9 @@ class ModelSpec:
     """Added to a conversation without a system message: a trained policy expects the one of its training."""
     created: int = 0
     """Unix time, seconds."""
+    adapter: str = ""
+    """Folder of an adapter of the model at `path`; empty: the model itself. Models of one path share an
+    engine if one of them has an adapter."""
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -81,6 +84,7 @@ class ModelSpec:
             self.engine.max_model_len,
             self.id,
             takes_schema=self.sampler == "vllm" and self.engine.guidance,
+            adapter=self.id if self.adapter else "",
         )
 
 
@@ -94,20 +98,36 @@ class ModelReplica:
     Args:
         spec: of the model.
         engine: of the model; None starts one.
+        adapters: folders of the adapters that the engine serves besides the model, by model id.
     """
 
-    def __init__(self, spec: ModelSpec, engine: ReplicaEngine | None = None) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        engine: ReplicaEngine | None = None,
+        *,
+        adapters: Mapping[str, str] | None = None,
+    ) -> None:
         self._spec = spec
         if spec.engine.is_in_process:
             sys.setswitchinterval(_SWITCH_SECONDS)
         self._template = spec.template()
-        self._engine: ReplicaEngine = engine or _start(spec, self._template)
+        self._engine: ReplicaEngine = engine or _start(spec, self._template, adapters)
         self._num_streams = 0
         self._failures = 0
 
-    def prompt(self) -> ModelPrompt:
-        """Return what renders requests for this model, with the tokenizer that is already loaded."""
-        return self._spec.prompt(self._template)
+    def prompt(self, model: ModelSpec | None = None) -> ModelPrompt:
+        """Return what renders requests for a model of this engine, with the tokenizer that is already loaded.
+
+        Args:
+            model: one that shares the engine; None: the replica's own.
+        """
+        model = model or self._spec
+        has_own = (model.template_arguments, model.history) != (
+            self._spec.template_arguments,
+            self._spec.history,
+        )
+        return model.prompt(None if has_own else self._template)
 
     async def stream(self, request: RenderedRequest) -> AsyncGenerator[TextDelta, None]:
         """Yield the reply in pieces, or in one piece if it is not streamed.
@@ -203,7 +223,9 @@ class ModelReplica:
         return tuple(texts.add(sampled) for sampled in kept)
 
 
-def _start(spec: ModelSpec, template: ChatTemplate) -> LocalEngine | VllmEngine:
+def _start(
+    spec: ModelSpec, template: ChatTemplate, adapters: Mapping[str, str] | None
+) -> LocalEngine | VllmEngine:
     if spec.sampler == "vllm":
         return VllmEngine(
             spec.path,
@@ -212,6 +234,7 @@ def _start(spec: ModelSpec, template: ChatTemplate) -> LocalEngine | VllmEngine:
             # A stream is split by its text, so that marks which are special tokens must be in it.
             keeps_special_tokens=template.has_special_marks,
             has_metrics=True,
+            adapters=adapters,
         )
     from mica_ray.rollout.local_engine import LocalEngine
 

@@ -24,7 +24,7 @@ from mica_ray.serving.http.backend import BackendError, TextDelta
 from mica_ray.serving.judge_spec import JudgeSpec
 from mica_ray.serving.model_prompt import RenderedRequest
 from mica_ray.serving.model_replica import ModelReplica, ModelSpec
-from mica_ray.serving.service_spec import Certificate, Replicas, ServiceSpec
+from mica_ray.serving.service_spec import Certificate, Replicas, ServiceSpec, SharedEngine
 from mica_ray.serving.support.need_estimator import NeedEstimator
 from mica_ray.serving.web_app import create_app
 from mica_ray.types import Message, Sampling
@@ -82,15 +82,15 @@ def end_service() -> None:
 
 def application(spec: ServiceSpec) -> serve.Application:
     """Return the deployments of the service, bound to each other."""
-    local = spec.local_model
-    behind = spec.models if local is None else ()
-    models = {
-        model.id: _model_deployment(spec, model, f"model-{index}") for index, model in enumerate(behind)
-    }
+    local = spec.local_engine
+    models: dict[str, serve.Application] = {}
+    for index, engine in enumerate(spec.engines if local is None else ()):
+        deployed = _engine_deployment(spec, engine, f"model-{index}")
+        models |= dict.fromkeys((model.id for model in engine.models), deployed)
     ingress = serve.deployment(serve.ingress()(Ingress)).options(
         name="ingress",
         num_replicas=1,  # One process keeps the sessions and counts the requests.
-        ray_actor_options={"num_cpus": 0} if local is None else _actor_options(local),
+        ray_actor_options={"num_cpus": 0} if local is None else _actor_options(local.base),
         # The application answers 429 with Retry-After before Ray Serve would let a request wait.
         max_ongoing_requests=4 * spec.settings.max_in_flight,
         **_common_options(spec),
@@ -107,8 +107,8 @@ class Ingress:
         self._spec = spec
         self._models = models
         self._judge = judge
-        local = spec.local_model
-        self._local = None if local is None else ModelReplica(local)
+        local = spec.local_engine
+        self._local = None if local is None else ModelReplica(local.base, adapters=local.adapters)
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """Build the application; Ray Serve calls this once the handles are known."""
@@ -132,7 +132,7 @@ class Ingress:
 
     def _streaming_model(self, model: ModelSpec) -> StreamingModel:
         if self._local is not None:
-            return LocalModel(self._local)
+            return LocalModel(self._local, self._local.prompt(model))
         if self._spec.is_ray_llm:
             from mica_ray.serving.ray_llm import RayLlmModel
 
@@ -143,8 +143,8 @@ class Ingress:
 class ReplicaDeployment:
     """A model's replica. Returns errors as values: Ray Serve logs raised ones with a traceback."""
 
-    def __init__(self, spec: ModelSpec) -> None:
-        self._replica = ModelReplica(spec)
+    def __init__(self, spec: ModelSpec, adapters: Mapping[str, str] | None = None) -> None:
+        self._replica = ModelReplica(spec, adapters=adapters)
 
     async def stream(self, request: RenderedRequest) -> AsyncGenerator[TextDelta | BackendError, None]:
         """Yield the reply in pieces."""
@@ -193,19 +193,20 @@ def _judge_deployment(spec: ServiceSpec) -> serve.Application | None:
         return None
     copies = spec.judge.config.roles.num_engines
     replicas = Replicas(copies, copies, spec.replicas.target_ongoing, spec.replicas.max_ongoing)
-    return _replica_deployment(spec, spec.judge.model, replicas, "judge")
+    engine = SharedEngine(spec.judge.model, (spec.judge.model,))
+    return _replica_deployment(spec, engine, replicas, "judge")
 
 
-def _model_deployment(spec: ServiceSpec, model: ModelSpec, name: str) -> serve.Application:
+def _engine_deployment(spec: ServiceSpec, engine: SharedEngine, name: str) -> serve.Application:
     if spec.is_ray_llm:
         from mica_ray.serving.ray_llm import llm_deployment
 
-        return llm_deployment(model, spec.replicas, {"name": name, **_common_options(spec)})
-    return _replica_deployment(spec, model, spec.replicas, name)
+        return llm_deployment(engine.base, spec.replicas, {"name": name, **_common_options(spec)})
+    return _replica_deployment(spec, engine, spec.replicas, name)
 
 
 def _replica_deployment(
-    spec: ServiceSpec, model: ModelSpec, replicas: Replicas, name: str
+    spec: ServiceSpec, engine: SharedEngine, replicas: Replicas, name: str
 ) -> serve.Application:
     scaling: dict[str, Any] = (
         {
@@ -220,13 +221,13 @@ def _replica_deployment(
     )
     deployment = serve.deployment(ReplicaDeployment).options(
         name=name,
-        ray_actor_options=_actor_options(model),
+        ray_actor_options=_actor_options(engine.base),
         max_ongoing_requests=replicas.max_ongoing,
         max_queued_requests=spec.settings.max_in_flight,
         **scaling,
         **_common_options(spec),
     )
-    return deployment.bind(model)
+    return deployment.bind(engine.base, engine.adapters)
 
 
 def _actor_options(model: ModelSpec) -> dict[str, Any]:

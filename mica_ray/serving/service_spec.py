@@ -7,13 +7,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mica_ray import checks
+from mica_ray.lora.folder import adapter_rank
 from mica_ray.safety.check import CareCheck, NoCare
 from mica_ray.serving.http.settings import ServeSettings
 from mica_ray.serving.judge_spec import JudgeSpec
 from mica_ray.serving.model_replica import ModelSpec
 
-MAX_MODELS = 2
-"""The page compares two side by side; it has no view for more."""
+MAX_MODELS = 8
+"""Models of one service. The page compares two of them side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedEngine:
+    """An engine, the models that it serves, and their adapters."""
+
+    base: ModelSpec
+    """How the engine is started; without an adapter."""
+    models: tuple[ModelSpec, ...]
+
+    @property
+    def adapters(self) -> dict[str, str]:
+        """Folders of adapters by model id."""
+        return {model.id: model.adapter for model in self.models if model.adapter}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,28 +103,64 @@ class ServiceSpec:
                 f"models must be 1 to {MAX_MODELS} models with different ids, "
                 f"got {', '.join(names) or 'none'}."
             )
+        if any(model.adapter and model.sampler != "vllm" for model in self.models) or (
+            self.is_ray_llm and any(model.adapter for model in self.models)
+        ):
+            raise ValueError(
+                "Only the sampler vllm serves adapters without merging them. Set sampler = vllm."
+            )
         if self.judge is not None and not self.settings.sessions:
             raise ValueError(
                 "A judge needs support sessions, whose need state it estimates. Set sessions = true."
             )
 
     @property
-    def local_model(self) -> ModelSpec | None:
-        """The model that runs in the web application's process, its engine in a process of its own.
+    def engines(self) -> tuple[SharedEngine, ...]:
+        """The engines of the models: one for each, or one for an adapted model and its adapters.
 
-        Only the single replica of a single model does: without calls between replicas it answers a third more
-        requests. `engine.backend=in_process` moves even this one into a replica of its own.
+        Models with other settings of their engine do not share it.
         """
-        model = self.models[0]
-        is_single = len(self.models) == 1 and self.replicas.at_most == 1 and not self.is_ray_llm
-        if not is_single or model.sampler != "vllm" or model.engine.backend == "in_process":
+        sharing: dict[object, list[ModelSpec]] = {}
+        for model in self.models:
+            sharing.setdefault((model.path, model.engine, model.sampler), []).append(model)
+        groups: list[list[ModelSpec]] = []
+        for models in sharing.values():
+            is_adapted = any(model.adapter for model in models)
+            groups += [models] if is_adapted else [[model] for model in models]
+        return tuple(_engine_for(tuple(models)) for models in groups)
+
+    @property
+    def local_engine(self) -> SharedEngine | None:
+        """The engine that the web application's process talks to, in a process of its own.
+
+        Only the single replica of a single engine does: without calls between replicas it answers a third
+        more requests. `engine.backend=in_process` moves even this one into a replica of its own.
+        """
+        if len(self.engines) > 1 or self.replicas.at_most > 1 or self.is_ray_llm:
             return None
-        return replace(model, engine=replace(model.engine, backend="async"))
+        (engine,) = self.engines
+        base = engine.base
+        if base.sampler != "vllm" or base.engine.backend == "in_process":
+            return None
+        return replace(engine, base=replace(base, engine=replace(base.engine, backend="async")))
 
     @property
     def cpus(self) -> float:
         """CPUs for all replicas, twice: a redeployment runs the old and the new ones."""
-        cpus = sum(model.engine.cpus_per_engine for model in self.models) * self.replicas.at_most
+        cpus = sum(one.base.engine.cpus_per_engine for one in self.engines) * self.replicas.at_most
         if self.judge is not None and self.judge.model is not None:
             cpus += self.judge.model.engine.cpus_per_engine * self.judge.config.roles.num_engines
         return cpus * 2
+
+
+def _engine_for(models: tuple[ModelSpec, ...]) -> SharedEngine:
+    """Return the engine that serves models of one path, with room for all of their adapters."""
+    first = models[0]
+    adapters = [model.adapter for model in models if model.adapter]
+    if not adapters:
+        return SharedEngine(first, models)
+    rank = max(adapter_rank(Path(folder)) for folder in adapters)
+    # The model itself is served with an adapter that changes nothing (rollout/adapters/vllm_adapters.py).
+    slots = len(adapters) + any(not model.adapter for model in models)
+    engine = replace(first.engine, lora_rank=rank, lora_slots=slots)
+    return SharedEngine(replace(first, adapter="", engine=engine), models)

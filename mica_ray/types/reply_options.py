@@ -37,6 +37,8 @@ class ReplyOptions:
     """Number of most likely tokens to return with each sampled one; None returns no log probabilities."""
     schema: Mapping[str, object] | None = None
     """JSON schema of the reply; None for free text."""
+    adapter: str = ""
+    """Id of a served adapter of the engine's model; empty for the engine's own weights."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -19,6 +19,7 @@ from mica_ray.rollout.engine import EngineError
 from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.rollout.engine_pool import EnginePool
 from mica_ray.rollout.local_engine import LocalEngine
+from mica_ray.rollout.vllm_backends import engine_arguments
 from mica_ray.rollout.vllm_engine import vllm_blueprint
 from mica_ray.rollout.vllm_weights import read_bucket, write_bucket
 from mica_ray.rollout.weights import WeightBucket, pack_weights, publish, unpack_adapter
@@ -129,6 +130,17 @@ async def test_vllm_takes_one_adapter_after_the_other(
             assert await largest_difference(pool, version, seed) < 1e-4
     finally:
         await pool.close()
+
+
+@pytest.mark.slow
+def test_vllm_computes_the_adapters_of_models_that_it_can(tmp_path: Path) -> None:
+    from vllm.engine.arg_utils import EngineArgs
+
+    folder = str(small_folder(tmp_path, tied=True))
+    config = EngineConfig(max_model_len=256, kv_cache_gib=0.25)
+    adapted = engine_arguments(EngineArgs, folder, replace(config, lora_rank=9))
+    assert (adapted.enable_lora, adapted.max_lora_rank) == (True, 16)
+    assert not engine_arguments(EngineArgs, folder, config).enable_lora
 
 
 @pytest.mark.parametrize(("rank", "size"), [(1, 8), (8, 8), (9, 16), (64, 64), (512, 512)])

@@ -33,7 +33,9 @@ class NotingBackend:
         completion = SimpleNamespace(token_ids=[5], logprobs=[{5: token}], text="a", finish_reason="length")
         return SimpleNamespace(outputs=[completion], prompt_token_ids=prompt_ids)
 
-    async def stream(self, prompt_ids: Sequence[int], params: Any) -> AsyncGenerator[Any, None]:
+    async def stream(
+        self, prompt_ids: Sequence[int], params: Any, adapter: str = ""
+    ) -> AsyncGenerator[Any, None]:
         yield await self.generate(prompt_ids, params)
 
     async def load(self, buckets: Sequence[WeightBucket]) -> None:

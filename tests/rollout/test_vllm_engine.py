@@ -14,9 +14,10 @@ import pytest
 import pytest_asyncio
 
 from mica_ray.rollout.chat_template import ChatTemplate
-from mica_ray.rollout.engine import GeneratedChunk
+from mica_ray.rollout.engine import EngineError, GeneratedChunk
 from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.rollout.engine_pool import EnginePool
+from mica_ray.rollout.vllm_backends import clear_cache
 from mica_ray.rollout.vllm_engine import vllm_blueprint
 from mica_ray.rollout.vllm_weights import read_bucket, write_bucket
 from mica_ray.rollout.weights import pack_weights, publish
@@ -158,6 +159,18 @@ def test_bucket_survives_the_way_through_a_file(tmp_path: Path) -> None:
     received = read_bucket(tmp_path / "weights.npz")
     assert (received.names, received.shapes, received.dtypes) == (bucket.names, bucket.shapes, bucket.dtypes)
     np.testing.assert_array_equal(received.data, bucket.data)
+
+
+async def test_cache_that_vllm_keeps_is_cleared_again_and_then_an_error() -> None:
+    answers = [False, False, True, False]
+
+    async def reset() -> bool:
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    await clear_cache(reset, pause_seconds=0)
+    assert answers == [False]
+    with pytest.raises(EngineError, match="does not clear its prefix cache"):
+        await clear_cache(reset, pause_seconds=0)
 
 
 def test_backend_follows_the_device() -> None:

@@ -55,5 +55,6 @@ def small_service(
         sampler=sampler,
         template_arguments=arguments or {},
     )
-    backend = RetryingBackend(ServiceSpec((spec,)), {"support": LocalModel(ModelReplica(spec))})
+    replica = ModelReplica(spec)
+    backend = RetryingBackend(ServiceSpec((spec,)), {"support": LocalModel(replica, replica.prompt())})
     return create_app(backend, ServeSettings(default_reply_tokens=8))

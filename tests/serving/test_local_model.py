@@ -29,7 +29,7 @@ def address(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder = small_folder(tmp_path_factory.mktemp("policy"), tied=True)
     model = ModelSpec("support", str(folder), EngineConfig(max_model_len=256))
     spec = ServiceSpec((model,), ServeSettings(default_reply_tokens=8))
-    assert spec.local_model is not None
+    assert spec.local_engine is not None
     port = free_port()
     serve_application(spec, host="127.0.0.1", port=port)
     yield f"http://127.0.0.1:{port}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mica_ray.lora.folder import write_adapter
+from mica_ray.lora.adapter import Adapter
+from mica_ray.lora.folder import read_adapter, write_adapter
+from mica_ray.rollout.engine import EngineError
 from mica_ray.rollout.weights import WeightBucket, unpack_adapter
 
 if TYPE_CHECKING:
@@ -29,16 +31,39 @@ def shared_memory() -> str | None:
 
 
 class VllmAdapters:
-    """The newest adapter as vLLM's requests name it, and its files, from which vLLM loads it.
+    """Adapters as vLLM's requests name them: the newest one of a learner, and those of a service.
 
     Args:
         is_supported: whether vLLM computes with adapters of this model.
+        served: folders of adapters by id.
+
+    Raises:
+        EngineError: there are adapters to serve, and vLLM cannot compute with them.
     """
 
-    def __init__(self, *, is_supported: bool) -> None:
+    def __init__(self, *, is_supported: bool, served: Mapping[str, str] | None = None) -> None:
         self._is_supported = is_supported
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._served = dict(served or {})
         self.newest: LoRARequest | None = None
+        if self._served and not is_supported:
+            raise EngineError(
+                f"vLLM has no adapters for the architecture of this model, so {', '.join(self._served)} "
+                "cannot share its engine. Serve the whole models that `mica merge` writes."
+            )
+        first = next(iter(self._served.values()), None)
+        self._unchanged = None if first is None else _zero_adapter(Path(first))
+
+    def request(self, name: str = "") -> LoRARequest | None:
+        """Return what vLLM needs with a request for a served adapter, or by default for the newest one."""
+        from vllm.lora.request import LoRARequest
+
+        if name:
+            return LoRARequest(name, 1 + list(self._served).index(name), self._served[name])
+        if self._unchanged is None:
+            return self.newest
+        # On CPUs vLLM 0.29 gives a request without an adapter that of another one in its batch.
+        return LoRARequest("no adapter", 1 + len(self._served), self._unchanged.name)
 
     def takes(self, buckets: Sequence[WeightBucket]) -> bool:
         """Whether buckets are loaded as an adapter; otherwise the worker adds them to the model's weights."""
@@ -56,6 +81,17 @@ class VllmAdapters:
         self._folder = folder  # Deletes the earlier files.
         self.newest = LoRARequest(f"version {number}", number, folder.name)
         return old, self.newest
+
+
+def _zero_adapter(like: Path) -> tempfile.TemporaryDirectory[str]:
+    """Write an adapter for the layers of another one that changes nothing: B = 0."""
+    import torch
+
+    adapter = read_adapter(like)
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in adapter.tensors.items()}
+    folder = tempfile.TemporaryDirectory(dir=shared_memory())
+    write_adapter(Path(folder.name), Adapter(zeros, adapter.scale), base="")
+    return folder
 
 
 def takes_adapters(arguments: EngineArgs) -> bool:

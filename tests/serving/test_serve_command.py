@@ -9,6 +9,7 @@ import pytest
 
 from mica_ray.cli import main
 from mica_ray.serving.http.api_keys import KeyFile
+from tests.serving.test_served_adapters import written
 from tests.small_policy import small_folder
 
 
@@ -54,11 +55,28 @@ def test_the_plan_names_both_models_and_what_is_kept(tmp_path: Path) -> None:
     assert record["replicas"]["at_least"] == 2
 
 
+def test_adapters_of_one_base_are_planned_with_one_engine(tmp_path: Path) -> None:
+    base = small_folder(tmp_path / "base", tied=True)
+    folders = [written(tmp_path / name, seed, base) for seed, name in enumerate(("kind", "calm"))]
+    plan = tmp_path / "plan.json"
+    size = ["--set", "engine.max_model_len=256", "--set", "rollout.context_length=256"]
+    reply = ["--set", "rollout.sampling.max_tokens=64"]
+    main_ends_well(["serve", *folders, "--dry-run", "--json", str(plan), *size, *reply])
+    found = [
+        (model["id"], model["path"], model["adapter"]) for model in json.loads(plan.read_text())["models"]
+    ]
+    assert found == [("kind", str(base), folders[0]), ("calm", str(base), folders[1])]
+    # One by itself is merged, which a dry run does not do: it is represented by its base.
+    main_ends_well(["serve", folders[0], "--dry-run", "--json", str(plan), *size, *reply])
+    (alone,) = json.loads(plan.read_text())["models"]
+    assert alone["adapter"] is None
+
+
 def test_a_wrong_bound_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["serve", "embedded", "--dry-run", "--set"]
     assert "request_seconds" in refused([*asked, "serve.request_seconds=0"], capsys)
     assert "max_messages" in refused([*asked, "serve.max_message=5"], capsys)
-    assert "1 to 2" in refused(["serve", "embedded", "embedded", "embedded", "--dry-run"], capsys)
+    assert "1 to 8" in refused(["serve", *["embedded"] * 9, "--dry-run"], capsys)
 
 
 def test_a_judge_in_the_cluster_is_planned_and_needs_sessions(

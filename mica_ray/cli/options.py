@@ -52,6 +52,14 @@ DryRunOption = Annotated[
 ]
 
 
+JUDGE_VALUES: Mapping[str, object] = {
+    "roles.max_tokens": 1536,  # 18 fields with quotations; in Chinese they take more than 1024.
+    "roles.deadline_seconds": 600.0,  # A small model on two CPU cores writes 1536 tokens in minutes, twice.
+    "roles.engine.max_model_len": 8192,  # Rubric, a card or 45 turns, and the answer.
+}
+"""Settings of a judge that a command asks outside of a run; `--set` changes them."""
+
+
 def _trust(is_given: bool) -> bool:
     from mica_ray.config.trust import give_trust, withdraw_trust
 

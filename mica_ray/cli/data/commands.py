@@ -16,6 +16,7 @@ from rich.table import Table
 from mica_ray.cli.data.screen import screen_command
 from mica_ray.cli.data.simulator import simulator_command
 from mica_ray.cli.options import (
+    JUDGE_VALUES,
     CardsArgument,
     InlineOption,
     JsonFileOption,
@@ -116,7 +117,8 @@ def rate_command(
     from mica_ray.config.role_config import SCRIPTED
     from mica_ray.launch.card_source import read_deck
 
-    config = override(RunConfig(), sets or (), values={"roles.judge": read_value(judge)})
+    values = {**JUDGE_VALUES, "roles.judge": read_value(judge)}
+    config = override(RunConfig(), sets or (), values=values)
     if config.roles.judge == SCRIPTED:
         raise ConfigError(
             f"--judge {judge}: cannot rate cards. Name an endpoint, vllm:MODEL or module:CLASS."

@@ -11,18 +11,19 @@ import typer
 from mica_ray.cli.empa import DOMAIN, slug
 from mica_ray.cli.judges.asking import CardQuestions, judged
 from mica_ray.cli.judges.card_output import card_of, show_card, track_card, write_card
-from mica_ray.cli.options import ROLE_FORMS, InlineOption, SetOption, TrustOption, new_console, writing
+from mica_ray.cli.options import (
+    JUDGE_VALUES,
+    ROLE_FORMS,
+    InlineOption,
+    SetOption,
+    TrustOption,
+    new_console,
+    writing,
+)
 
 if TYPE_CHECKING:
     from mica_ray.config import RunConfig
     from mica_ray.config.role_config import Player, Recording
-
-_ROLE_VALUES: dict[str, object] = {
-    "roles.max_tokens": 1536,  # 18 fields with quotations; in Chinese they take more than 1024.
-    "roles.deadline_seconds": 600.0,  # A small model on two CPU cores writes 1536 tokens in minutes, twice.
-    "roles.engine.max_model_len": 8192,  # Rubric, 45 turns and the answer.
-}
-"""Settings of the judge; `--set` changes them."""
 
 
 def card_command(
@@ -96,7 +97,7 @@ def _base_config(
     from mica_ray.config.role_config import RoleConfig
     from mica_ray.runs.folder import RunFolder
 
-    base, values = RunConfig(), {**_ROLE_VALUES, "roles.temperature": temperature}
+    base, values = RunConfig(), {**JUDGE_VALUES, "roles.temperature": temperature}
     if RunFolder.holds_run(source):
         stored = RunConfig.read(RunFolder.open(source).config_file)
         base = stored.model_copy(update={"roles": RoleConfig()})

@@ -36,7 +36,7 @@ CONCURRENCY = 16
 DataOption = Annotated[Path, typer.Option(metavar="PATH", help="Your copy of the benchmark's questions.")]
 SamplesOption = Annotated[int, typer.Option(min=1, help="Answers to each question.")]
 LimitOption = Annotated[
-    int | None, typer.Option(min=1, help="Only so many questions of each part and language.")
+    int | None, typer.Option(min=1, help="Only so many questions of each part and language, evenly spaced.")
 ]
 OutOption = Annotated[
     Path | None,
@@ -112,7 +112,7 @@ def _evaluate(
     try:
         benchmark = read()
         sampling = _sampling(benchmark, tested)
-        questions = first_of_each(benchmark.questions, limit)
+        questions = spread(benchmark.questions, limit)
         folder = out or Path("runs") / f"{benchmark.name}-{slug(tested.name)}"
         settings = {"benchmark": benchmark.name, "model": tested.name, "sampling": asdict(sampling)}
         log = AnswerLog(folder, settings)
@@ -128,16 +128,19 @@ def _evaluate(
     console.print(f"answers: {log.path}", highlight=False, soft_wrap=True)
 
 
-def first_of_each(questions: Sequence[Question], limit: int | None) -> list[Question]:
-    """Return the first questions of each part and language; all of them without a limit."""
-    taken: dict[tuple[str, str], int] = {}
-    chosen: list[Question] = []
+def spread(questions: Sequence[Question], limit: int | None) -> list[Question]:
+    """Return at most `limit` questions of each part and language, evenly spaced; all without a limit.
+
+    The files are sorted by category, so the first questions would be of one category.
+    """
+    groups: dict[tuple[str, str], list[Question]] = {}
     for question in questions:
-        group = (question.part, question.language)
-        taken[group] = taken.get(group, 0) + 1
-        if limit is None or taken[group] <= limit:
-            chosen.append(question)
-    return chosen
+        groups.setdefault((question.part, question.language), []).append(question)
+    chosen: set[str] = set()
+    for group in groups.values():
+        count = len(group) if limit is None else min(limit, len(group))
+        chosen.update(group[index * len(group) // count].id for index in range(count))
+    return [question for question in questions if question.id in chosen]
 
 
 def score_record(

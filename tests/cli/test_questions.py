@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from mica_ray.benchmarks.question import Question
 from mica_ray.chat.model import ChatError, ChatReply, JsonSchema
 from mica_ray.cli.empa import CONTEXT, read_policy
+from mica_ray.cli.questions import spread
 from mica_ray.types import Message, Sampling
 from tests.benchmarks.test_emobench import EA, EU, written
 from tests.benchmarks.test_eqbench2 import ENTRY, listed
@@ -28,6 +30,17 @@ class Fixed:
         asked = messages[-1]["content"]
         text = listed(0, 6, 0, 7) if "Rate them" in asked else '{"answer": "A", "emotion": "A", "cause": "A"}'
         return ChatReply(text, model="fixed")
+
+
+def test_limited_questions_are_spread_over_the_categories() -> None:
+    questions = [
+        Question(f"{part}-{number}", part, "en", f"category {number // 4}", 0.25)
+        for part in ("EA", "EU")
+        for number in range(12)
+    ]
+    found = [question.id for question in spread(questions, 3)]
+    assert found == ["EA-0", "EA-4", "EA-8", "EU-0", "EU-4", "EU-8"]
+    assert spread(questions, None) == spread(questions, 12) == spread(questions, 99) == questions
 
 
 @dataclass(frozen=True)

@@ -99,9 +99,9 @@ def _sampling(tested: PolicyUnderTest) -> Sampling:
 
 def _wanted(data: EqBench3, samples: int, limit: int | None) -> list[tuple[Item, int]]:
     """Return items and sample numbers, the first samples first."""
-    from mica_ray.cli.questions import first_of_each
+    from mica_ray.cli.questions import spread
 
-    chosen = {question.id for question in first_of_each([item.question for item in data.items], limit)}
+    chosen = {question.id for question in spread([item.question for item in data.items], limit)}
     return [(item, sample) for sample in range(samples) for item in data.items if item.id in chosen]
 
 

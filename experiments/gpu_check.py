@@ -167,7 +167,7 @@ def planned_bytes(setup: Setup, config: Qwen3Config, *, trained: int | None = No
     states = 2.0 * shape.parameters + 2.0 * 3 * count
     activations = formulas.activation_bytes(shape, tokens, "bfloat16", checkpointing=True)
     backward = activations + formulas.head_bytes(
-        shape, tokens * 2 // 5, "bfloat16", is_on_gpu=torch.cuda.is_available()
+        shape, tokens * 2 // 5, "bfloat16", is_on_gpu=setup.device.type == "cuda"
     )
     if trained is not None and trained < shape.parameters:
         backward -= 2.0 * shape.head_parameters  # A frozen head has no gradient.

@@ -2,7 +2,7 @@
 
 Command:   mica train experiments/mica_qwen3.py:qwen3_14b --set cards=DIR --dry-run
            (names: qwen3_8b, which is also CONFIG; qwen3_14b; qwen3_32b; all stop without cards)
-Needs:     8 GPUs of 80 GB for 8B (at most 59 GiB each) and 14B (71 GiB), 32 for 32B (70 GiB);
+Needs:     8 GPUs of 80 GB for 8B (at most 59 GiB each) and 14B (71 GiB), 32 for 32B (72 GiB);
            judge endpoints as in mica_qwen25_7b.py
 Time:      not measured
 Paper:     EMPA passes / score before, GRPO, MICA (arXiv 2603.06194 v2): 8B 0 / 13.3, 5 / 33.0, 8.3 / 41.5;

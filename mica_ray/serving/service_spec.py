@@ -136,13 +136,13 @@ class ServiceSpec:
         Only the single replica of a single engine does: without calls between replicas it answers a third
         more requests. `engine.backend=in_process` moves even this one into a replica of its own.
         """
-        engines = self.engines
-        if len(engines) > 1 or self.replicas.at_most > 1 or self.is_ray_llm:
+        first, *others = self.engines
+        if others or self.replicas.at_most > 1 or self.is_ray_llm:
             return None
-        engine, base = engines[0], engines[0].base
+        base = first.base
         if base.sampler != "vllm" or base.engine.backend == "in_process":
             return None
-        return replace(engine, base=replace(base, engine=replace(base.engine, backend="async")))
+        return replace(first, base=replace(base, engine=replace(base.engine, backend="async")))
 
     @property
     def cpus(self) -> float:

@@ -66,7 +66,8 @@ class DeepSpeedStepper:
             config=settings,
             dist_init_required=False,
         )
-        if group.num_workers == 1 and not hasattr(optimizer, "reduce_gradients"):
+        is_reducing = hasattr(optimizer, "reduce_gradients")
+        if group.num_workers == 1 and group.zero_stage == 1 and not is_reducing:
             # One rank has nothing to sum, and for the sum DeepSpeed would copy the whole gradient in fp32.
             self.engine.enable_backward_allreduce = False
         if is_sharded:  # Its first forward pass needs the engine, which gathers the weights.

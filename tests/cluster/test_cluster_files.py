@@ -97,7 +97,7 @@ def test_a_serve_config_names_its_judge_like_the_command_line() -> None:
         ({"model": []}, "args.model is unknown. Valid keys are models"),
         ({"models": [{"id": "a", "path": "b"}]}, "args.settings.keys_file is missing"),
         ({"settings": {"keys_file": "k", "sesions": True}}, "Unknown key sesions"),
-        ({"settings": {"keys_file": "k"}}, "models must be 1 to 2"),
+        ({"settings": {"keys_file": "k"}}, "models must be 1 to 8"),
         ({**JUDGED, "settings": {"keys_file": "k"}}, "args: A judge needs support sessions"),
         ({**JUDGED, "roles": {"engin": {}}}, "Unknown key roles.engin"),
     ],

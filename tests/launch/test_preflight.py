@@ -91,7 +91,7 @@ def test_role_model_too_short_for_its_engine_is_refused(tmp_path: Path) -> None:
     config = override(RunConfig(), [*roles, "roles.engine.max_model_len=2048"])
     plan = dict(check_run(config, inline=False, environment={}, gpus_here=0).plan.lines)
     assert plan["engines"] == f"1 vLLM actor, 0 GPUs each; 1 vLLM actor, 0 GPUs each for role model {model}"
-    assert "KV cache 4.0 GiB" in plan[f"engine of {model}, memory"]
+    assert "KV cache 64 MiB" in plan[f"engine of {model}, memory"]
 
 
 def test_engines_of_roles_are_counted_with_their_own_config(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_size_of_the_embedded_policy_follows_from_its_recipe() -> None:
 def test_plan_of_the_embedded_run_knows_its_memory() -> None:
     plan = dict(check_run(RunConfig(), inline=False, environment={}, gpus_here=0).plan.lines)
     assert re.match(r"at most [\d.]+ GiB: process .*, weights 3 MiB", plan["learner worker, memory"])
-    assert "KV cache 1.0 GiB" in plan["policy engine, memory"]
+    assert "KV cache 0.2 GiB" in plan["policy engine, memory"]
     assert plan["host memory"].endswith("that of the cluster's nodes is not known")
     assert plan["engines"] == "1 vLLM actor, 0 GPUs each"
     assert plan["learner"].startswith("1 Ray Train worker,")

@@ -95,17 +95,18 @@ def gradient_bytes(parameters: int, shape: ModelShape | None, sharding: Sharding
         ZeRO 1               4 P in fp32; in bf16 they are in `sum_bytes`
         ZeRO 2 and 3         4 P / N, and the bucket in which they are reduced
 
-    In bf16 the gradient of one parameter at a time is converted, (b + 4) bytes for each element of the
-    embedding. A bucket has at most `BUCKET_ELEMENTS` numbers. A GPU allocates it whole; of a CPU's only
-    touched pages count, at most b P.
+    Below ZeRO 2 in bf16 the gradient of one parameter at a time, at most of the embedding, comes on top, and
+    at ZeRO 1 its copy in fp32. A bucket has at most `BUCKET_ELEMENTS` numbers. A GPU allocates it whole; of a
+    CPU's only touched pages count, at most b P.
     """
-    converted = 0.0
-    if sharding.dtype != "float32" and shape is not None:
-        converted = (sharding.size + _FP32) * min(parameters, shape.head_parameters)
     if sharding.zero_stage < 2:
-        return converted + (0.0 if sharding.sums_stay else _FP32 * parameters)
+        largest = 0 if shape is None else min(parameters, shape.head_parameters)
+        if sharding.sums_stay:
+            return float((sharding.size + _FP32) * largest)
+        arriving = sharding.size * largest if sharding.dtype != "float32" else 0
+        return float(_FP32 * parameters + arriving)
     bucket = BUCKET_ELEMENTS if sharding.is_on_gpu else min(parameters, BUCKET_ELEMENTS)
-    return converted + _FP32 * parameters / sharding.ranks + sharding.size * bucket
+    return _FP32 * parameters / sharding.ranks + sharding.size * bucket
 
 
 def reduce_bytes(parameters: int, sharding: Sharding) -> float:

@@ -39,6 +39,8 @@ class ToolCallParser:
         self._held = ""
         self._is_start = True
         """Whether only white space has been passed on, so that the whole reply can still be a call."""
+        self._is_blank = True
+        """Whether there was no text since the beginning or the last call."""
 
     def feed(self, text: str) -> tuple[str, tuple[FunctionCall, ...]]:
         """Add a piece; return what is certainly text, and the calls that are complete."""
@@ -71,25 +73,28 @@ class ToolCallParser:
         """Cut marked calls out of the held text; keep a begun mark or call unless it is the end."""
         passed, calls = "", list[FunctionCall]()
         while (begin := self._held.find(_OPEN)) >= 0:
+            lead = self._held[:begin]
+            # White space between two calls, or before the first one, belongs to them.
+            text = "" if self._is_blank and not lead.strip() else lead
             end = self._held.find(_CLOSE, begin)
             if end < 0 and not at_end and len(self._held) < _MAX_HELD_CHARS:
-                passed, self._held = passed + self._held[:begin], self._held[begin:]
+                if text:
+                    passed, self._held, self._is_blank = passed + text, self._held[begin:], False
                 return passed, tuple(calls)
             stop = len(self._held) if end < 0 else end
             call = self._call(_object(self._held[begin + len(_OPEN) : stop]))
             rest = stop if end < 0 else end + len(_CLOSE)
-            if call is None:
-                passed += self._held[:rest]
-            else:
-                passed += (
-                    self._held[:begin].rstrip() if not self._held[:begin].strip() else self._held[:begin]
-                )
-                calls.append(call)
+            passed += self._held[:rest] if call is None else text
+            self._is_blank = call is not None
+            calls += [] if call is None else [call]
             self._held = self._held[rest:]
         kept = 0 if at_end else _begun(self._held, _OPEN)
-        passed += self._held[: len(self._held) - kept]
-        self._held = self._held[len(self._held) - kept :]
-        return passed, tuple(calls)
+        text = self._held[: len(self._held) - kept]
+        if self._is_blank and not text.strip() and not at_end:
+            return passed, tuple(calls)
+        self._is_blank = False
+        self._held = self._held[len(text) :]
+        return passed + text, tuple(calls)
 
     def _whole_calls(self, text: str) -> tuple[FunctionCall, ...]:
         """Return the calls of a reply that consists of nothing else; none if there is other text."""

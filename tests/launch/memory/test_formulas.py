@@ -144,13 +144,15 @@ def test_gradients_of_every_stage() -> None:
     assert gradient_bytes(1000, None, sharded(3, gpu=False)) == 1000 + 2000
 
 
-def test_gradient_of_the_embedding_is_converted_in_one_piece() -> None:
-    # 152,064 x 3584 numbers, in bf16 and fp32.
+def test_gradient_of_the_embedding_arrives_in_one_piece() -> None:
+    # 152,064 x 3584 numbers in bf16, and at ZeRO 1 also in fp32.
     shape, count = qwen25_7b(), qwen25_7b().parameters
     assert gradient_bytes(count, shape, sharded(1)) == 6 * 544_997_376
+    assert gradient_bytes(count, shape, sharded(0)) == 4 * count + 2 * 544_997_376
     assert gradient_bytes(count, shape, sharded(1, dtype=FP32)) == 4 * count
+    assert gradient_bytes(count, shape, sharded(3)) == gradient_bytes(count, None, sharded(3))
     # No tensor of an adapter is larger than the adapter.
-    assert gradient_bytes(1000, shape, ONE) == 4000 + 6000
+    assert gradient_bytes(1000, shape, ONE) == 4000 + 2000
 
 
 def test_sum_over_ranks_copies_a_whole_gradient_at_zero_1() -> None:

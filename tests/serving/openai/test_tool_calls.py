@@ -91,6 +91,17 @@ def test_other_text_stays_as_it_is(text: str) -> None:
     assert parsed(list(text)) == (text, [])
 
 
+@pytest.mark.parametrize(
+    "text", [*(text for text, _, _ in CALLS), *TEXTS], ids=lambda value: repr(value)[:40]
+)
+def test_no_single_cut_changes_anything(text: str) -> None:
+    whole, expected = parsed([text])
+    for cut in range(1, len(text)):
+        shown, calls = parsed([text[:cut], text[cut:]])
+        assert shown == whole, cut
+        assert [(call.name, call.arguments) for call in calls] == [(c.name, c.arguments) for c in expected]
+
+
 @given(st.sampled_from([text for text, _, _ in CALLS] + TEXTS), st.sets(st.integers(1, 200)))
 def test_the_cuts_between_pieces_change_nothing(text: str, cuts: set[int]) -> None:
     places = [0, *sorted(cut for cut in cuts if cut < len(text)), len(text)]

@@ -64,7 +64,7 @@ class StageBars:
         """
         self._console = console
         self._totals = {
-            "collect dialogues": config.loop.scenarios_per_step * config.rollout.group_size,
+            "collect dialogues": config.dialogues_per_step,
             "evaluate": num_evaluated,
             ROLL_FORWARD: num_evaluated,
         }

@@ -237,6 +237,11 @@ class RunConfig(BaseModel):
         return self
 
     @property
+    def dialogues_per_step(self) -> int:
+        """Dialogues that one step of training plays."""
+        return self.loop.scenarios_per_step * self.rollout.group_size
+
+    @property
     def whole_learner(self) -> LearnerConfig:
         """The learner config with `total_updates` set to the optimizer steps of this run."""
         learner = self.learner

@@ -36,7 +36,7 @@ def estimate_costs(config: RunConfig, domain: Domain) -> Mapping[str, Tally]:
     """
     evaluation, sampling = config.evaluation, config.rollout.sampling
     evaluated = len(domain.split(evaluation.split)[: evaluation.max_scenarios]) * evaluation.samples
-    trained = config.loop.num_steps * config.loop.scenarios_per_step * config.rollout.group_size
+    trained = config.loop.num_steps * config.dialogues_per_step
     measured = domain if evaluation.rules is None else replace(domain, rules=evaluation.rules)
     training = _tallies(
         config.roles, domain, trained, reply_tokens=sampling.max_tokens, repeat=config.repeat_judging

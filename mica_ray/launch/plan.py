@@ -49,11 +49,10 @@ def describe_policy(config: RunConfig, facts: PolicyFacts) -> str:
 
 def describe_work(config: RunConfig) -> str:
     """Describe the number of steps, dialogues and optimizer steps."""
-    loop, learner, group_size = config.loop, config.learner, config.rollout.group_size
-    dialogues = loop.scenarios_per_step * group_size
+    loop, learner, dialogues = config.loop, config.learner, config.dialogues_per_step
     return (
         f"{_count(loop.num_steps, 'step')}; each plays {_count(dialogues, 'dialogue')} "
-        f"({_count(loop.scenarios_per_step, 'scenario')} x {group_size}) and takes "
+        f"({_count(loop.scenarios_per_step, 'scenario')} x {config.rollout.group_size}) and takes "
         f"{_count(learner.epochs * learner.mini_batches, 'optimizer step')}; "
         "evaluation before and after training"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from mica_ray.config.references import ConfigError
 from mica_ray.config.role_config import EMBEDDED
 from mica_ray.embedded.recipe import EmbeddedPolicyRecipe
 from mica_ray.error_lines import first_line
+from mica_ray.files import read_json_object
 from mica_ray.launch.memory.model_shape import ModelShape, read_shape
 from mica_ray.launch.memory.processes import Model
 from mica_ray.launch.model_folder.text_files import check_text_files, readable
@@ -179,7 +179,7 @@ def read_policy_facts(folder: Path, key: str = "policy") -> PolicyFacts:
 
 def folder_shape(folder: Path) -> ModelShape | None:
     """Return the shape of a model folder that was checked before; None if it is not a dense decoder."""
-    return read_shape(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    return read_shape(read_json_object(folder / "config.json"))
 
 
 def embedded_facts(recipe: EmbeddedPolicyRecipe) -> PolicyFacts:

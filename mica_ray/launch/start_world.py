@@ -147,7 +147,7 @@ def evaluation_world(config: RunConfig, world: World, *, ledger: Ledger) -> Worl
 
 def _num_slots(config: RunConfig) -> int:
     """Return the calls in flight at an endpoint without a limit: one for each dialogue of a step."""
-    return max(DEFAULT_SLOTS, config.loop.scenarios_per_step * config.rollout.group_size)
+    return max(DEFAULT_SLOTS, config.dialogues_per_step)
 
 
 def role_world(config: RunConfig, served: RoleModelSource | None = None) -> World:

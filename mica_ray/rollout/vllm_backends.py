@@ -226,14 +226,13 @@ class AsyncBackend:
             if old is not None:
                 await self._engine.remove_lora(old.lora_int_id)
             await self._engine.add_lora(new)
-            await clear_cache(self._engine.reset_prefix_cache)
-            return
-        # /dev/shm is memory: the workers map the file, and nothing is written to a disk.
-        with tempfile.TemporaryDirectory(dir=shared_memory()) as folder:
-            paths = [Path(folder) / f"weights-{number}.npz" for number in range(len(buckets))]
-            for bucket, path in zip(buckets, paths, strict=True):
-                await asyncio.to_thread(write_bucket, bucket, path)
-            await self._engine.collective_rpc("receive_files", args=tuple(map(str, paths)))
+        else:
+            # /dev/shm is memory: the workers map the files, and nothing is written to a disk.
+            with tempfile.TemporaryDirectory(dir=shared_memory()) as folder:
+                paths = [Path(folder) / f"weights-{number}.npz" for number in range(len(buckets))]
+                for bucket, path in zip(buckets, paths, strict=True):
+                    await asyncio.to_thread(write_bucket, bucket, path)
+                await self._engine.collective_rpc("receive_files", args=tuple(map(str, paths)))
         await clear_cache(self._engine.reset_prefix_cache)
 
     async def sleep(self, level: int) -> None:

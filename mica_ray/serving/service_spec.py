@@ -103,9 +103,7 @@ class ServiceSpec:
                 f"models must be 1 to {MAX_MODELS} models with different ids, "
                 f"got {', '.join(names) or 'none'}."
             )
-        if any(model.adapter and model.sampler != "vllm" for model in self.models) or (
-            self.is_ray_llm and any(model.adapter for model in self.models)
-        ):
+        if any(model.adapter and (self.is_ray_llm or model.sampler != "vllm") for model in self.models):
             raise ValueError(
                 "Only the sampler vllm serves adapters without merging them. Set sampler = vllm."
             )

@@ -24,30 +24,14 @@ from mica_ray.rollout.vllm_engine import vllm_blueprint
 from mica_ray.rollout.vllm_weights import read_bucket, write_bucket
 from mica_ray.rollout.weights import WeightBucket, pack_weights, publish, unpack_adapter
 from mica_ray.types import Sampling
+from tests.small_adapters import random_adapter, summed
 from tests.small_policy import reference_logprobs, small_folder, small_model
 
-LAYERS = ("model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj")
 PROMPTS = [list(range(20, 40)), list(range(30, 35)), [100, 50, 60] * 15]
-
-
-def random_adapter(seed: int, rank: int = 4) -> Adapter:
-    """An adapter that is large enough to change every log probability."""
-    generator = torch.Generator().manual_seed(seed)
-    shapes = {LAYERS[0]: (64, 64), LAYERS[1]: (64, 128)}
-    tensors: dict[str, torch.Tensor] = {}
-    for layer, (outputs, inputs) in shapes.items():
-        tensors[f"{layer}.lora_A.weight"] = torch.randn(rank, inputs, generator=generator) * 0.2
-        tensors[f"{layer}.lora_B.weight"] = torch.randn(outputs, rank, generator=generator) * 0.2
-    return Adapter(tensors, scale=0.5)
 
 
 def bucket_of(adapter: Adapter) -> WeightBucket:
     return pack_weights(adapter.tensors.items(), lora_scale=adapter.scale)
-
-
-def summed(seed: int) -> dict[str, torch.Tensor]:
-    """The weights of the small model with an adapter."""
-    return dict(random_adapter(seed).merged(small_model(tied=True).state_dict().items()))
 
 
 def test_adapter_survives_the_bucket_and_its_file(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from mica_ray.cli import main
 from mica_ray.serving.http.api_keys import KeyFile
-from tests.serving.test_served_adapters import written
+from tests.small_adapters import written
 from tests.small_policy import small_folder
 
 

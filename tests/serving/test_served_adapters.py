@@ -11,42 +11,24 @@ import torch
 
 from mica_ray.config import ConfigError
 from mica_ray.launch.shared_base import shared_bases
-from mica_ray.lora.adapter import Adapter
-from mica_ray.lora.folder import BaseRecord, weights_digest, write_adapter
 from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.serving.http.backend import ChatRequest
 from mica_ray.serving.model_prompt import RenderedRequest
 from mica_ray.serving.model_replica import ModelSpec
 from mica_ray.serving.service_spec import ServiceSpec
 from mica_ray.types import ReplyOptions, Sampling
+from tests.small_adapters import summed, written
 from tests.small_policy import small_folder, small_model
 
 ENGINE = EngineConfig(max_model_len=256, kv_cache_gib=0.25)
 PROMPT = (20, 30, 40, 50, 60)
 
 
-def random_adapter(seed: int) -> Adapter:
-    generator = torch.Generator().manual_seed(seed)
-    tensors: dict[str, torch.Tensor] = {}
-    for name, weight in small_model(tied=True).named_parameters():
-        layer, _, part = name.rpartition(".")
-        if layer.endswith(("q_proj", "down_proj")) and part == "weight":
-            tensors[f"{layer}.lora_A.weight"] = torch.randn(4, weight.shape[1], generator=generator)
-            tensors[f"{layer}.lora_B.weight"] = torch.randn(weight.shape[0], 4, generator=generator)
-    return Adapter(tensors, 0.5)
-
-
-def written(folder: Path, seed: int, base: Path) -> str:
-    record = BaseRecord("float32", weights_digest(base))
-    write_adapter(folder, random_adapter(seed), base=str(base), record=record)
-    return str(folder)
-
-
 def likeliest(seed: int | None) -> float:
     """Return the log probability of the most likely next token, of the model or with an adapter."""
     model = small_model(tied=True)
     if seed is not None:
-        model.load_state_dict(dict(random_adapter(seed).merged(model.state_dict().items())))
+        model.load_state_dict(summed(seed))
     with torch.no_grad():
         logits = model(torch.tensor([PROMPT])).logits[0, -1].float()
     return float(torch.log_softmax(logits, dim=-1).max())

@@ -40,10 +40,10 @@ def _num_dialogues(config: RunConfig) -> int:
 
     An evaluation of a whole split counts as many as an engine samples at once.
     """
-    loop, evaluation = config.loop, config.evaluation
+    evaluation = config.evaluation
     scenarios = evaluation.max_scenarios
     evaluated = config.engine.max_num_seqs if scenarios is None else scenarios * evaluation.samples
-    return max(loop.scenarios_per_step * config.rollout.group_size, evaluated)
+    return max(config.dialogues_per_step, evaluated)
 
 
 def _filled(engine: EngineConfig, shape: ModelShape | None, *, contexts: int) -> EngineConfig:

@@ -11,13 +11,13 @@ from mica_ray.launch.memory.model_shape import ModelShape
 from mica_ray.launch.memory.processes import (
     Model,
     Parts,
+    is_checkpointed,
     learner_sharding,
     micro_batch_tokens,
     run_checkpoint_bytes,
 )
 from mica_ray.launch.memory.room import HOST_FRACTION, MemoryPlan, describe, gib
 from mica_ray.rollout.engine_config import EngineConfig
-from mica_ray.training.policy_folder import uses_checkpointing
 
 
 def memory_lines(
@@ -60,8 +60,7 @@ def _activations(config: RunConfig, policy: Model, shape: ModelShape, *, inline:
         gib(formulas.activation_bytes(shape, tokens, dtype, checkpointing=checkpointing))
         for checkpointing in (False, True)
     )
-    is_on = uses_checkpointing(config.learner.gradient_checkpointing, policy.parameters or 0)
-    setting = "on" if is_on else "off"
+    setting = "on" if is_checkpointed(config, policy) else "off"
     return (
         f"{kept} for a micro-batch of {tokens} tokens; {recomputed} with gradient checkpointing, which is "
         f"{setting} (learner.gradient_checkpointing)"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from mica_ray.config.run_config import RunConfig
 from mica_ray.launch.memory import formulas
@@ -99,16 +98,11 @@ def run_processes(
     """
     if inline:
         return (_inline_process(config, policy, served),)
-    group, roles = config.ray_learner, config.roles
+    roles = config.roles
     weights, batch = float(_pushed_bytes(config, policy)), _batch_bytes(config)
     driver, ray = {"process": DRIVER_GIB * GIB, "batch": batch}, {"process": RAY_GIB * GIB}
     return (
-        ProcessMemory(
-            name=LEARNER,
-            count=group.num_workers,
-            gpus=group.gpus_per_worker,
-            **_learner(config, policy),
-        ),
+        _learner(config, policy),
         _engine(ENGINE, config.num_engines, policy_engine(config, policy.shape), policy),
         *(
             _engine(f"engine of {name}", roles.num_engines, role_engine(config, name, model.shape), model)
@@ -141,11 +135,16 @@ def learner_sharding(config: RunConfig, *, inline: bool) -> Sharding:
 
 def micro_batch_tokens(config: RunConfig, *, inline: bool) -> int:
     """Return the largest number of padded tokens of one micro-batch: one row at least, all rows at most."""
-    loop, learner = config.loop, config.learner
+    learner = config.learner
     ranks = 1 if inline else config.ray_learner.num_workers
     length = config.rollout.context_length
-    rows = -(-loop.scenarios_per_step * config.rollout.group_size // (learner.mini_batches * ranks))
+    rows = -(-config.dialogues_per_step // (learner.mini_batches * ranks))
     return max(length, min(learner.micro_batch_tokens, rows * length))
+
+
+def is_checkpointed(config: RunConfig, policy: Model) -> bool:
+    """Return whether the learner computes the policy's activations again in the backward pass."""
+    return uses_checkpointing(config.learner.gradient_checkpointing, policy.parameters or 0)
 
 
 def learner_phases(
@@ -203,8 +202,9 @@ _KEPT = ("weights", "master weights", "moments", "reference", "gradient sums")
 """Parts of a learner that stay between updates."""
 
 
-def _learner(config: RunConfig, policy: Model) -> dict[str, Any]:
-    """Return the memory of a worker of the group: arguments of `ProcessMemory`."""
+def _learner(config: RunConfig, policy: Model) -> ProcessMemory:
+    """Return the memory of the workers of the group."""
+    group = config.ray_learner
     sharding = learner_sharding(config, inline=False)
     phases = _config_phases(config, policy, sharding, inline=False)
     process: Parts = {"process": LEARNER_GIB * GIB, "batch": _batch_bytes(config)}
@@ -214,17 +214,21 @@ def _learner(config: RunConfig, policy: Model) -> dict[str, Any]:
         context = {"process": CUDA_GIB * GIB}
         # Each rank loads the whole model.
         loading = {"weights while loading": float(sharding.size * (policy.parameters or 0))}
-        return {
-            "gpu": {**context, **_largest(phases.values())},
-            "waiting": {**context, **kept},
-            "host": {**process, **_largest([loading, sending])},
-        }
-    peak = _largest(phases.values())
+        return ProcessMemory(
+            name=LEARNER,
+            count=group.num_workers,
+            gpus=group.gpus_per_worker,
+            host={**process, **_largest([loading, sending])},
+            gpu={**context, **_largest(phases.values())},
+            waiting={**context, **kept},
+        )
     rest = sum(process.values()) + sum(kept.values())
-    return {
-        "host": {**process, **peak},
-        "during": {"start": rest - kept["moments"], "push": rest + sum(sending.values())},
-    }
+    return ProcessMemory(
+        name=LEARNER,
+        count=group.num_workers,
+        host={**process, **_largest(phases.values())},
+        during={"start": rest - kept["moments"], "push": rest + sum(sending.values())},
+    )
 
 
 def _bucket_bytes(config: RunConfig, policy: Model) -> int:
@@ -240,7 +244,7 @@ def _inline_process(config: RunConfig, policy: Model, served: Mapping[str, Model
     sharding, count = learner_sharding(config, inline=True), policy.parameters or 0
     # The engine is a second model in memory, with a cache that grows with the replies being sampled.
     engine = float(sharding.size * count)
-    replies = config.loop.scenarios_per_step * config.rollout.group_size
+    replies = config.dialogues_per_step
     cache = 0.0
     if policy.shape is not None:
         cache = formulas.cache_bytes(
@@ -265,7 +269,7 @@ def _config_phases(
         policy,
         sharding,
         tokens=micro_batch_tokens(config, inline=inline),
-        checkpointing=uses_checkpointing(learner.gradient_checkpointing, policy.parameters or 0),
+        checkpointing=is_checkpointed(config, policy),
         # With an adapter, the policy itself is the reference.
         has_reference=learner.loss.kl_coefficient > 0 and learner.lora is None,
         steps=config.whole_learner.total_updates,
@@ -337,7 +341,7 @@ def _engine(name: str, count: int, engine: EngineConfig, model: Model) -> Proces
 
 
 def _batch_bytes(config: RunConfig) -> float:
-    rows = config.loop.scenarios_per_step * config.rollout.group_size
+    rows = config.dialogues_per_step
     return float(formulas.batch_bytes(rows, config.rollout.context_length))
 
 

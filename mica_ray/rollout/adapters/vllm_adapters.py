@@ -44,26 +44,30 @@ class VllmAdapters:
     def __init__(self, *, is_supported: bool, served: Mapping[str, str] | None = None) -> None:
         self._is_supported = is_supported
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._served = dict(served or {})
+        self._served: dict[str, LoRARequest] = {}
         self.newest: LoRARequest | None = None
-        if self._served and not is_supported:
-            raise EngineError(
-                f"vLLM has no adapters for the architecture of this model, so {', '.join(self._served)} "
-                "cannot share its engine. Serve the whole models that `mica merge` writes."
-            )
-        first = next(iter(self._served.values()), None)
-        self._unchanged = None if first is None else _zero_adapter(Path(first))
+        if served:
+            self._serve(served)
 
     def request(self, name: str = "") -> LoRARequest | None:
         """Return what vLLM needs with a request for a served adapter, or by default for the newest one."""
+        return self._served[name] if self._served else self.newest
+
+    def _serve(self, folders: Mapping[str, str]) -> None:
+        """Number the adapters, and one that changes nothing for requests without an adapter.
+
+        On CPUs vLLM 0.29 gives such a request the adapter of another one in its batch.
+        """
         from vllm.lora.request import LoRARequest
 
-        if name:
-            return LoRARequest(name, 1 + list(self._served).index(name), self._served[name])
-        if self._unchanged is None:
-            return self.newest
-        # On CPUs vLLM 0.29 gives a request without an adapter that of another one in its batch.
-        return LoRARequest("no adapter", 1 + len(self._served), self._unchanged.name)
+        if not self._is_supported:
+            raise EngineError(
+                f"vLLM has no adapters for the architecture of this model, so {', '.join(folders)} cannot "
+                "share its engine. Serve the whole models that `mica merge` writes."
+            )
+        self._folder = _zero_adapter(Path(next(iter(folders.values()))))
+        for number, (name, folder) in enumerate({**folders, "": self._folder.name}.items(), 1):
+            self._served[name] = LoRARequest(name or "no adapter", number, folder)
 
     def takes(self, buckets: Sequence[WeightBucket]) -> bool:
         """Whether buckets are loaded as an adapter; otherwise the worker adds them to the model's weights."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError
 
 from mica_ray.chat.model import JsonSchema
 from mica_ray.error_lines import first_line, last_line
-from mica_ray.memory_errors import cause_line, memory_line
+from mica_ray.rollout.actor_answers import answer_within
 from mica_ray.rollout.engine import EngineError, PolicyEngine
 from mica_ray.rollout.engine_blueprint import MAX_CONCURRENCY, EngineBlueprint, PoolConfig
 from mica_ray.rollout.weights import Incoming, WeightBucket, WeightSender, publish
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from ray.actor import ActorClass, ActorHandle
 
 _Answer = TypeVar("_Answer")
-_MEMORY_REMEDY = (
-    "Lower engine.kv_cache_gib, num_engines or the learner's memory (mica train --dry-run lists all of it), "
-    "then rerun with --resume."
-)
 
 
 @dataclass(slots=True, eq=False)
@@ -305,44 +301,6 @@ class _Route:
 
     async def close(self) -> None:
         """Do nothing: the pool is used by other dialogues."""
-
-
-async def answer_within(
-    reference: ray.ObjectRef[_Answer], seconds: float, what: str, *, remedy: str = "raise the deadline"
-) -> _Answer:
-    """Wait for an actor's answer to a call that `what` names.
-
-    Args:
-        reference: of the answer.
-        seconds: longest wait.
-        what: the call, as the beginning of a sentence.
-        remedy: what helps against a late answer.
-
-    Raises:
-        RayActorError: the actor is dead.
-        EngineError: the actor missed the deadline or raised.
-    """
-    try:
-        async with asyncio.timeout(seconds):
-            return await reference
-    except TimeoutError as error:
-        ray.cancel(reference)
-        raise EngineError(
-            f"{what} timed out after {seconds:g} s. Check the engine's log, or {remedy}."
-        ) from error
-    except asyncio.CancelledError:
-        ray.cancel(reference)  # The caller is gone, so the engine must stop sampling.
-        raise
-    except RayActorError:
-        raise
-    except RayTaskError as error:
-        cause = error.cause
-        raise EngineError(
-            str(cause) if isinstance(cause, EngineError) else f"{what} failed: {last_line(error)}"
-        ) from error
-    except RayError as error:
-        remedy = f". {_MEMORY_REMEDY}" if memory_line(error) else ""
-        raise EngineError(f"{what} failed: {cause_line(error)}{remedy}") from error
 
 
 def _check_resources(blueprint: EngineBlueprint, num_engines: int) -> None:

@@ -14,9 +14,10 @@ from ray.exceptions import RayActorError
 
 from mica_ray.chat.model import JsonSchema
 from mica_ray.error_lines import last_line
+from mica_ray.rollout.actor_answers import answer_within
 from mica_ray.rollout.engine import EngineError
 from mica_ray.rollout.engine_blueprint import MAX_CONCURRENCY, EngineBlueprint, PoolConfig
-from mica_ray.rollout.engine_pool import EnginePool, answer_within
+from mica_ray.rollout.engine_pool import EnginePool
 from mica_ray.types import Generation, PolicyWeights, Sampling
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from mica_ray.rollout.adapters.vllm_adapters import (
     takes_adapters,
 )
 from mica_ray.rollout.engine import EngineError
-from mica_ray.rollout.vllm_stepping import SteppingThread, bad_ending, failure, refusal
+from mica_ray.rollout.vllm.stepping import SteppingThread, bad_ending, failure, refusal
 from mica_ray.rollout.vllm_weights import write_bucket
 from mica_ray.rollout.weights import TransferStep, WeightBucket
 

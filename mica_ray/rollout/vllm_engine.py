@@ -1,6 +1,7 @@
 """vLLM as a policy engine inside one Ray actor, started by rollout/engine_pool.py.
 
-How vLLM itself runs, in a thread or in its own processes, is in vllm_backends.py.
+How vLLM itself runs, in a thread or in its own processes, is in vllm_backends.py; the types of both sides of
+a reply in vllm/replies.py.
 """
 
 from __future__ import annotations
@@ -17,16 +18,22 @@ from mica_ray.rollout.engine import EngineError, GeneratedChunk, reply_room
 from mica_ray.rollout.engine_blueprint import EngineBlueprint
 from mica_ray.rollout.engine_config import EngineConfig
 from mica_ray.rollout.reply_pace import ReplyPace
+from mica_ray.rollout.vllm.replies import (
+    chunk_of,
+    generation_of,
+    sampling_params,
+    set_options,
+    stream_in_chunks,
+)
+from mica_ray.rollout.vllm.stepping import refusal
 from mica_ray.rollout.vllm_backends import AsyncBackend, InProcessBackend, VllmBackend
-from mica_ray.rollout.vllm_stepping import bad_ending, refusal
 from mica_ray.rollout.weights import Incoming, TransferStep, WeightBucket, resolve
-from mica_ray.types import Generation, PolicyWeights, ReplyOptions, Sampling, TokenLogprob
+from mica_ray.types import Generation, PolicyWeights, ReplyOptions, Sampling
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from vllm.outputs import CompletionOutput, RequestOutput
-    from vllm.sampling_params import SamplingParams, StructuredOutputsParams
+    from vllm.sampling_params import SamplingParams
 
 
 def vllm_blueprint(policy: str | Path, stop_ids: Sequence[int], config: EngineConfig) -> EngineBlueprint:
@@ -138,14 +145,14 @@ class VllmEngine:
         if options.schema is not None and not self._config.guidance:
             raise EngineError("Structured output is disabled. Set engine.guidance=true.")
         params = self._params(prompt_ids, sampling, options.schema)
-        _set_options(params, options)
+        set_options(params, options)
         if chunk_seconds is not None:
-            _stream_in_chunks(params, self._pace.tokens_in(chunk_seconds))
+            stream_in_chunks(params, self._pace.tokens_in(chunk_seconds))
         clock, began, num_tokens = asyncio.get_running_loop().time, None, 0
         stream = self._backend.stream(prompt_ids, params, options.adapter)
         async with self._turn(), aclosing(stream) as outputs:
             async for output in outputs:
-                chunk = _chunk(output, options.top_logprobs)
+                chunk = chunk_of(output, options.top_logprobs)
                 if began is None:
                     began = clock()
                 else:
@@ -226,14 +233,14 @@ class VllmEngine:
         async with self._turn():
             version = self._version
             output = await self._backend.generate(prompt_ids, params)
-        return _generation(output, tuple(prompt_ids), version)
+        return generation_of(output, tuple(prompt_ids), version)
 
     def _params(
         self, prompt_ids: Sequence[int], sampling: Sampling, schema: JsonSchema | None = None
     ) -> SamplingParams:
         room = reply_room(prompt_ids, sampling, context_length=self._config.max_model_len)
         try:
-            params = _sampling_params(sampling, self._stop_ids, room, schema)
+            params = sampling_params(sampling, self._stop_ids, room, schema)
         except Exception as error:  # All are about this request, whatever their class.
             raise refusal(error) from error
         params.skip_special_tokens = not self._keeps_special_tokens
@@ -285,88 +292,3 @@ def _environment(policy: str | Path, config: EngineConfig) -> Mapping[str, str]:
         # vLLM would bind its threads to the first CPUs it sees, and so would other engines on the node.
         environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     return environment
-
-
-def _sampling_params(
-    sampling: Sampling, stop_ids: list[int], max_tokens: int, schema: JsonSchema | None
-) -> SamplingParams:
-    from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-    return SamplingParams(
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        presence_penalty=sampling.presence_penalty,
-        seed=sampling.seed,
-        max_tokens=max_tokens,
-        stop=list(sampling.stop),
-        stop_token_ids=stop_ids,
-        logprobs=0,  # Only that of the sampled token.
-        structured_outputs=None if schema is None else _structure(schema),
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
-
-
-def _structure(schema: JsonSchema) -> StructuredOutputsParams:
-    from vllm.sampling_params import StructuredOutputsParams
-
-    # vLLM has a grammar of its own for any object.
-    is_any = dict(schema) == {"type": "object"}
-    return StructuredOutputsParams(json_object=True) if is_any else StructuredOutputsParams(json=dict(schema))
-
-
-def _set_options(params: SamplingParams, options: ReplyOptions) -> None:
-    """Set the options of a reply, except its schema."""
-    params.presence_penalty = options.presence_penalty
-    params.frequency_penalty = options.frequency_penalty
-    params.repetition_penalty = options.repetition_penalty
-    params.logit_bias = dict(options.logit_bias) or None
-    params.logprobs = options.top_logprobs
-    if params.temperature > 0:  # vLLM samples a greedy reply without limits.
-        params.top_k, params.min_p = options.top_k, options.min_p
-
-
-def _stream_in_chunks(params: SamplingParams, tokens_per_chunk: int) -> None:
-    from vllm.sampling_params import RequestOutputKind
-
-    params.output_kind = RequestOutputKind.DELTA
-    params.stream_interval = tokens_per_chunk
-
-
-def _chunk(output: RequestOutput, num_top: int | None) -> GeneratedChunk:
-    reply = output.outputs[0]
-    if output.finished and reply.finish_reason not in ("stop", "length"):
-        raise bad_ending(repr(reply.finish_reason))
-    return GeneratedChunk(
-        text=reply.text,
-        num_tokens=len(reply.token_ids),
-        finish_reason="length" if reply.finish_reason == "length" else "stop" if output.finished else None,
-        logprobs=() if num_top is None else _logprobs(reply, num_top),
-    )
-
-
-def _logprobs(reply: CompletionOutput, num_top: int) -> tuple[TokenLogprob, ...]:
-    found: list[TokenLogprob] = []
-    for token, values in zip(reply.token_ids, reply.logprobs or (), strict=True):
-        step = values or {}
-        # vLLM adds the sampled token to the most likely ones if it is not one of them.
-        ranked = sorted(step.items(), key=lambda entry: entry[1].logprob, reverse=True)[:num_top]
-        top = tuple((other, value.logprob) for other, value in ranked)
-        found.append(TokenLogprob(token, step[token].logprob, top))
-    return tuple(found)
-
-
-def _generation(output: RequestOutput, prompt_ids: tuple[int, ...], version: int) -> Generation:
-    reply = output.outputs[0]
-    if reply.finish_reason not in ("stop", "length") or reply.logprobs is None:
-        raise bad_ending(repr(reply.finish_reason))
-    token_ids = tuple(reply.token_ids)
-    return Generation(
-        prompt_ids=prompt_ids,
-        token_ids=token_ids,
-        logprobs=tuple(
-            (step or {})[token].logprob for step, token in zip(reply.logprobs, token_ids, strict=True)
-        ),
-        text=reply.text,
-        finish_reason="stop" if reply.finish_reason == "stop" else "length",
-        policy_version=version,
-    )

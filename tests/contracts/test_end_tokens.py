@@ -87,13 +87,13 @@ async def test_local_engine_ends_a_reply_at_a_listed_token() -> None:
 @pytest.mark.slow
 def test_vllm_ends_a_reply_at_the_same_tokens(saved: Path, tmp_path: Path) -> None:
     config = pytest.importorskip("vllm.transformers_utils.config")
-    from mica_ray.rollout.vllm_engine import _sampling_params  # the parameters of every request
+    from mica_ray.rollout.vllm.replies import sampling_params  # the parameters of every request
 
     folder = copied(saved, tmp_path)
     for ends in ([2, 7, 11], 9):
         rewrite(folder, "generation_config.json", ends)
         template = ChatTemplate.from_folder(folder)
-        params = _sampling_params(Sampling(), list(template.stop_ids), 8, None)
+        params = sampling_params(Sampling(), list(template.stop_ids), 8, None)
         listed = config.try_get_generation_config(str(folder), trust_remote_code=False)
         params.update_from_generation_config(listed.to_diff_dict(), END)
         assert params.all_stop_token_ids == set(template.stop_ids)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mica_ray.rollout.engine import RequestRefused
-from mica_ray.rollout.vllm_stepping import SteppingThread
+from mica_ray.rollout.vllm.stepping import SteppingThread
 
 
 class ClientError(Exception):
